@@ -1,0 +1,1 @@
+"""Everything that runs the suite on one machine: jars, broker, cluster."""

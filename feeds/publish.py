@@ -1,0 +1,187 @@
+"""Records into Kafka, at full speed or at the pace at which they were received."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+import orjson
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from feeds import Record
+from feeds.capture import Converted, Tally
+from schemas.records import TABLES
+from schemas.rows import key
+
+_log = logging.getLogger(__name__)
+
+
+FEED_TABLES = ("instruments", "order_books", "trades", "tickers", "index_prices", "fills", "transfers")
+"""What feeds write, and so where they say what time it is."""
+HEARTBEAT_MS = 100
+END_MS = 1000
+"""How far past its last record a feed that ends moves the time, so that nobody waits for more."""
+
+
+class PublishError(Exception):
+    """Records that did not reach Kafka; the message names the topic, or the broker, and the reason."""
+
+
+class Sink(Protocol):
+    """Whatever takes records."""
+
+    def publish(self, record: Record) -> None: ...
+
+
+class Publisher:
+    """Writes records to the topics that their tables name.
+
+    Acknowledged by all replicas and idempotent, so that a retry neither loses nor repeats nor reorders; partitioned as
+    Java producers do, so that Flink's own rows of a key land beside these.
+
+    Every `HEARTBEAT_MS` of event time a heartbeat, a record without a value, goes into every partition of every topic that
+    feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.
+    """
+
+    def __init__(self, servers: str, *, timeout_s: float = 30.0) -> None:
+        """Connect to the brokers `servers` (host:port, …).
+
+        `timeout_s` bounds the wait for a broker, here and for each record.  Raises `PublishError` if none answers.
+        """
+        self.counts: Counter[str] = Counter()  # records by table: handed over, and delivered once `flush` has returned
+        self._timeout_s = timeout_s
+        self._failure: str | None = None
+        timeout_ms = int(timeout_s * 1000)
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "acks": "all",
+                "enable.idempotence": True,
+                "compression.type": "zstd",
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                "message.max.bytes": 16 * 1024 * 1024,  # a whole listing of instruments as a dead letter
+                "message.timeout.ms": timeout_ms,
+                "socket.timeout.ms": max(1000, timeout_ms // 2),
+                "topic.metadata.propagation.max.ms": min(5000, timeout_ms),
+                "delivery.report.only.error": True,
+                "on_delivery": self._not_delivered,
+                "logger": _log,
+            }
+        )
+        self._newest_ms = self._heartbeat_ms = 0
+        try:
+            known = self._producer.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise PublishError(
+                f"no Kafka broker answers at {servers} within {timeout_s:g} s: {_reason(error)}"
+            ) from None
+        topics = [TABLES[table].topic for table in FEED_TABLES]
+        self._partitions = [(topic, part) for topic in topics if topic in known for part in known[topic].partitions]
+
+    def heartbeat(self, event_ms: int) -> None:
+        """Say in every partition that it is `event_ms`."""
+        self._heartbeat_ms = event_ms
+        for topic, partition in self._partitions:
+            self._produce(topic, None, "heartbeat", event_ms, partition)
+
+    def publish(self, record: Record) -> None:
+        """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
+        if record.table in FEED_TABLES and record.event_ms > self._newest_ms:
+            self._newest_ms = record.event_ms
+            if self._newest_ms >= self._heartbeat_ms + HEARTBEAT_MS:
+                self.heartbeat(self._newest_ms)
+        row_key, value = key(record.table, record.row), orjson.dumps(record.row)
+        self._produce(TABLES[record.table].topic, value, row_key, record.event_ms, -1)
+        self._producer.poll(0)
+        self.counts[record.table] += 1
+
+    def _produce(self, topic: str, value: bytes | None, row_key: str, event_ms: int, partition: int) -> None:
+        while True:
+            self._raise_failure()
+            try:
+                self._producer.produce(topic, value, row_key, partition, timestamp=event_ms)
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                raise PublishError(f"{topic}: {_reason(error)}") from error
+            else:
+                return
+
+    def flush(self) -> None:
+        """Wait until every record handed over is acknowledged.  Raises `PublishError` for one that is not."""
+        # A record fails by itself after `timeout_s`; the second that is added lets its report arrive.
+        left = self._producer.flush(self._timeout_s + 1)
+        self._raise_failure()
+        if left:
+            raise PublishError(f"{left} records not acknowledged within {self._timeout_s:g} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, PublishError):
+            self._producer.purge()
+        elif error is None:
+            if self._newest_ms:
+                self.heartbeat(self._newest_ms + END_MS)
+            self.flush()
+        else:
+            self._producer.flush(self._timeout_s)
+
+    def _not_delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._failure is None:
+            self._failure = f"{message.topic()}: {error.str()}"
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise PublishError(self._failure)
+
+
+def replay(
+    converted: Iterable[Converted],
+    sink: Sink,
+    speed: float | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Tally]:
+    """Publish what lines became; after each line yields the one tally that grows.
+
+    `speed` is how many seconds of receipt pass in a second of `clock`; None is as fast as the sink takes them.  A line
+    is never published early, and one that is late is published at once.  Raises `ValueError` unless `speed` is above 0.
+    """
+    if speed is not None and not speed > 0:
+        raise ValueError(f"speed: expected a number above 0 or None, got {speed}")
+    return _replay(converted, sink, speed, clock, sleep)
+
+
+def _replay(
+    converted: Iterable[Converted],
+    sink: Sink,
+    speed: float | None,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Iterator[Tally]:
+    tally = Tally()
+    start: tuple[float, int] | None = None  # of the clock, and of the receipt then
+    for one in converted:
+        line = one.line
+        # A line without a time of its own has no time to wait for.
+        if speed is not None and line.kind == "message" and line.fault is None:
+            if start is None:
+                start = clock(), line.received_us
+            wait_s = start[0] + (line.received_us - start[1]) / 1e6 / speed - clock()
+            if wait_s > 0:
+                sleep(wait_s)
+        for record in one.records:
+            sink.publish(record)
+        tally.add(one)
+        yield tally
+
+
+def _reason(error: KafkaException) -> str:
+    fault = error.args[0]
+    return fault.str() if isinstance(fault, KafkaError) else str(error)

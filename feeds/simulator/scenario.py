@@ -1,0 +1,68 @@
+"""What is simulated, and its script."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+MAX_EXPIRIES = 6
+CRASH_LASTS_S = 3.0
+RECOVERY_LASTS_S = 10.0
+RECOVERED_SHARE = 0.4  # of the fall
+DEEPEST_CRASH = 0.4
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated; rates are per second of event time over all instruments.  `ValueError` if impossible."""
+
+    seed: int = 1
+    start_ms: int = 1_734_696_000_000  # Friday 2024-12-20 12:00 UTC
+    duration_s: int = 60
+    book_updates_per_s: int = 2_800
+    tickers_per_s: int = 800  # each with a book update; of one instrument at most one a millisecond
+    trades_per_s: int = 300  # of strangers, each with a book update
+    fills_per_s: int = 60  # two an execution, whose trade and book update come on top, as do entries into positions
+    index_prices_per_s: int = 5  # of each underlying
+    strikes: int = 9  # an expiry
+    expiries: int = 4
+    depth: int = 10  # levels a side
+    accounts: int = 40  # beside the market makers
+    doomed: int = 8  # of the accounts
+    crash_size: float = 0.25  # fraction of the price; 0 for none
+    crash_at_s: float | None = None  # None for 60 % of the duration
+
+    def __post_init__(self) -> None:
+        rates = (self.book_updates_per_s, self.tickers_per_s, self.trades_per_s, self.fills_per_s)
+        crash_fits = 2 <= self.crash_from_s <= self.duration_s - CRASH_LASTS_S
+        rules = {
+            "seed and start_ms are not negative": self.seed >= 0 and self.start_ms >= 0,
+            "duration_s is from 1 to 86400": 1 <= self.duration_s <= 86_400,
+            "rates are not negative": min(rates) >= 0,
+            "index_prices_per_s is from 1 to 1000": 1 <= self.index_prices_per_s <= 1_000,
+            "strikes is from 1 to 41": 1 <= self.strikes <= 41,
+            f"expiries is from 1 to {MAX_EXPIRIES}": 1 <= self.expiries <= MAX_EXPIRIES,
+            "depth is 1 or more": self.depth >= 1,
+            "doomed is from 0 to accounts": 0 <= self.doomed <= self.accounts,
+            f"crash_size is 0, or from 0.15 to {DEEPEST_CRASH}": not self.crash_size
+            or 0.15 <= self.crash_size <= DEEPEST_CRASH,
+            f"the crash begins after 2 s or more and its {CRASH_LASTS_S:g} s fit": not self.crash_size or crash_fits,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise ValueError(f"{'; '.join(broken)}: {self}")
+
+    @property
+    def crash_from_s(self) -> float:
+        """Seconds from the start to the crash."""
+        return 0.6 * self.duration_s if self.crash_at_s is None else self.crash_at_s
+
+    def price_factor(self, seconds: FloatArray) -> FloatArray:
+        """What the script multiplies all prices by, `seconds` after the start: 1, the fall, then part of it back."""
+        after = seconds - self.crash_from_s
+        fallen = np.clip(after / CRASH_LASTS_S, 0, 1)
+        recovered = np.clip((after - CRASH_LASTS_S) / RECOVERY_LASTS_S, 0, 1)
+        factor: FloatArray = 1 - self.crash_size * (fallen - RECOVERED_SHARE * recovered)
+        return factor

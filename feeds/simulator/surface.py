@@ -1,0 +1,43 @@
+"""The volatility surface that options are marked on: SSVI, free of arbitrage by construction.
+
+    w(k) = a + b (rho (k - m) + sqrt((k - m)^2 + sigma^2))
+
+k = ln(strike/forward) and w the total variance.  Each expiry is a raw SVI slice; the slices together are the surface of
+Gatheral & Jacquier (2014), "Arbitrage-free SVI volatility surfaces", section 4, with theta = vol^2 T and
+phi = ETA/sqrt(theta).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+RHO = -0.3
+ETA = 1.0  # no butterfly arbitrage while ETA (1 + |RHO|) <= 2
+
+
+class Slice(NamedTuple):
+    """Raw SVI of one expiry, or of many at once."""
+
+    a: FloatArray
+    b: FloatArray
+    rho: float
+    m: FloatArray
+    sigma: FloatArray
+
+
+def slice_at(years: FloatArray, atm_vol: FloatArray) -> Slice:
+    """The slice of an expiry `years` away, with volatility `atm_vol` (a fraction) at the money."""
+    theta = atm_vol * atm_vol * years
+    phi = ETA / np.sqrt(theta)
+    rest = 1 - RHO * RHO
+    return Slice(0.5 * theta * rest, 0.5 * theta * phi, RHO, -RHO / phi, np.sqrt(rest) / phi)
+
+
+def total_variance(svi: Slice, k: FloatArray) -> FloatArray:
+    """w(k)."""
+    away = k - svi.m
+    w: FloatArray = svi.a + svi.b * (svi.rho * away + np.sqrt(away * away + svi.sigma * svi.sigma))
+    return w

@@ -1,0 +1,17 @@
+-- batches: what does each shard get at once?
+--
+-- Grain   one row per shard and 50 ms of event time in which something happened; and one per late message
+-- State   the messages of the open windows
+
+CREATE TEMPORARY VIEW on_time AS
+SELECT shard, event_at, message FROM messages WHERE NOT is_late;
+
+CREATE TEMPORARY VIEW batches AS
+SELECT
+  CAST(shard AS INT) AS shard,
+  CAST(EXTRACT(EPOCH FROM window_end) * 1000 + EXTRACT(MILLISECOND FROM window_end) AS BIGINT) AS until_ms,
+  ARRAY_JOIN(ARRAY_AGG(message), U&',\000A') AS messages
+FROM TABLE(TUMBLE(TABLE on_time, DESCRIPTOR(event_at), INTERVAL '0.05' SECOND))
+GROUP BY window_start, window_end, shard
+UNION ALL
+SELECT CAST(shard AS INT), CAST(NULL AS BIGINT), message FROM messages WHERE is_late;

@@ -1,0 +1,15 @@
+-- inbox: what came from a job's `inputs`, undecoded: the value in one JSON array with where it came from?
+--
+-- Grain   one row per record
+-- Time    a record without a value is a heartbeat: it moves the watermark and is nothing else.  All of a job's topics are read
+--         by one source, so that one watermark, the slowest partition's, judges them all.
+-- Late    a record behind the watermark is not dropped: it reaches its kernel alone, and the kernel judges it
+CREATE TEMPORARY VIEW inbox AS
+SELECT
+  topic,
+  ABS(CAST(HASH_CODE(`key`) AS BIGINT)) AS key_hash,
+  event_at,
+  COALESCE(event_at <= CURRENT_WATERMARK(event_at), FALSE) AS is_late,
+  CONCAT('["', topic, '",', CAST(`partition` AS STRING), ',', CAST(`offset` AS STRING), ',', `value`, ']') AS message
+FROM inputs
+WHERE `value` IS NOT NULL;

@@ -1,0 +1,22 @@
+-- books: what are the best bid and ask of every instrument, at every change?
+--
+-- Grain   one row per change of the top, at the change's own event time
+-- State   the levels of each book (kernels/books.py); freed a day after the last update
+-- Late    an update behind the watermark is applied if it is the next in its book's sequence, else ignored
+
+CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1') LIKE kafka_records;
+
+-- An instrument belongs to one shard for ever: the number of shards is part of the state.
+CREATE TEMPORARY VIEW messages AS
+SELECT MOD(key_hash, 16) AS shard, event_at, is_late, message FROM inbox;
+
+-- kernels/books.py turns `messages` into `records`.
+
+INSERT INTO book_tops_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'book_tops';
+
+INSERT INTO feed_faults_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'feed_faults';
+
+INSERT INTO dead_letters_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';

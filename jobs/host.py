@@ -1,0 +1,110 @@
+"""The one keyed operator: it hands each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
+
+State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); after
+`JOURNAL_BATCHES` of them the entries that were touched are stored and the journal is emptied.  Recovery reads the entries
+and steps through the journal again.  So a batch that touches fifty books does not rewrite fifty books.
+"""
+
+import gc
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor
+
+import kernels
+from kernels import batch
+
+JOURNAL_BATCHES = 32
+SWEEP_MS = 60 * 60 * 1000
+HEARTBEAT_MS = 200
+HEARTBEAT_COPIES = 16  # one for each partition; more partitions than this hear it in turn
+END_OF_TIME = 2**63 - 1
+
+BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "messages"], [Types.INT(), Types.LONG(), Types.STRING()])
+OUTPUT_TYPE = Types.ROW_NAMED(["table", "lines"], [Types.STRING(), Types.STRING()])
+
+
+class _Shard:
+    def __init__(self, state: kernels.State) -> None:
+        self.state = state
+        self.journaled = 0
+        self.sweep_ms: int | None = None
+
+
+class Host(KeyedProcessFunction):  # type: ignore[misc]
+    """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, lines) out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
+        # Bytes as ISO-8859-1 text: thread mode cannot put a Python bytes object into a byte[] state.
+        self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), Types.STRING()))
+        self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", Types.STRING()))
+        self.shards: dict[int, _Shard] = {}
+        self.heartbeat_ms = 0
+        # What is loaded now lives as long as the process: leave it out of every collection.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
+        number, until_ms, messages = value[0], value[1], value[2]
+        shard = self.shards.get(number) or self._restored(number)
+        yield from self._stepped(shard, until_ms, messages)
+        if until_ms is not None and until_ms >= self.heartbeat_ms + HEARTBEAT_MS:
+            self.heartbeat_ms = until_ms
+            yield Row("heartbeat", "\n".join([str(until_ms)] * HEARTBEAT_COPIES))
+        if until_ms is not None and shard.sweep_ms is None:
+            shard.sweep_ms = until_ms + SWEEP_MS
+            ctx.timer_service().register_event_time_timer(shard.sweep_ms)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
+        shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
+        yield from self._stepped(shard, timestamp, "")
+        shard.sweep_ms = None
+        # When the stream has ended all timers fire at once; one that sets the next would never end.
+        if ctx.timer_service().current_watermark() < END_OF_TIME - SWEEP_MS and self._has_entries():
+            shard.sweep_ms = timestamp + SWEEP_MS
+            ctx.timer_service().register_event_time_timer(shard.sweep_ms)
+
+    def _has_entries(self) -> bool:
+        return not self.entries.is_empty()
+
+    def _stepped(self, shard: _Shard, until_ms: int | None, messages: str) -> Iterator[Row]:
+        outputs = self._step(shard.state, until_ms, messages)
+        self.journal.add(f"{'' if until_ms is None else until_ms}\t{messages}")
+        shard.journaled += 1
+        if shard.journaled >= JOURNAL_BATCHES or not messages:
+            self._store(shard)
+        for table, lines in batch.encode(outputs).items():
+            yield Row(table, lines)
+
+    def _step(self, state: kernels.State, until_ms: int | None, messages: str) -> list[kernels.Output]:
+        decoded, letters = batch.decode(messages.encode("latin-1"), until_ms or 0)
+        return letters + self.kernel.step(state, decoded, until_ms)
+
+    def _store(self, shard: _Shard) -> None:
+        for name in shard.state.touched:
+            data = shard.state.encode(name)
+            if data is None:
+                self.entries.remove(name)
+            else:
+                self.entries.put(name, data.decode("latin-1"))
+        shard.state.touched.clear()
+        self.journal.clear()
+        shard.journaled = 0
+
+    def _restored(self, number: int) -> _Shard:
+        shard = self.shards[number] = _Shard(self.kernel.new())
+        for name, data in self.entries.items():
+            shard.state.decode(name, data.encode("latin-1"))
+        for line in self.journal.get():
+            until, _, messages = line.partition("\t")
+            self._step(shard.state, int(until) if until else None, messages)
+            shard.journaled += 1
+        return shard

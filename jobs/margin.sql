@@ -1,0 +1,41 @@
+-- margin: can each account bear its positions at the newest prices, and what must be closed where it cannot?
+--
+-- Grain   one row per account and second, and at once when its status changes; one per liquidation order
+-- State   positions and cash of each account, newest price of each instrument (kernels/margin.py); contract terms
+-- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
+
+CREATE TEMPORARY TABLE inputs WITH (
+  'topic' = 'instruments.v1;tickers.v1;index_prices.v1;positions.v1;balances.v1'
+) LIKE kafka_records;
+
+CREATE TEMPORARY VIEW on_time_prices AS
+SELECT key_hash, topic, event_at, message FROM inbox WHERE topic IN ('tickers.v1', 'index_prices.v1') AND NOT is_late;
+
+-- The newest price of each instrument in each 50 ms: what lay between two of them decides nothing.
+CREATE TEMPORARY VIEW newest AS
+SELECT topic, key_hash, window_time AS event_at, FALSE AS is_late, LAST_VALUE(message) AS message
+FROM TABLE(TUMBLE(TABLE on_time_prices, DESCRIPTOR(event_at), INTERVAL '0.05' SECOND))
+GROUP BY window_start, window_end, window_time, topic, key_hash
+UNION ALL
+SELECT topic, key_hash, event_at, is_late, message FROM inbox WHERE topic NOT IN ('tickers.v1', 'index_prices.v1') OR is_late;
+
+-- A message goes to the shard of its account; prices and contract terms go to all of them.
+CREATE TEMPORARY VIEW messages AS
+SELECT shard, event_at, is_late, message
+FROM newest CROSS JOIN UNNEST(
+  CASE
+    WHEN topic IN ('positions.v1', 'balances.v1') THEN ARRAY[CAST(MOD(key_hash, 8) AS INT)]
+    ELSE ARRAY[0, 1, 2, 3, 4, 5, 6, 7]
+  END
+) AS shards (shard);
+
+-- kernels/margin.py turns `messages` into `records`.
+
+INSERT INTO account_margin_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'account_margin';
+
+INSERT INTO liquidation_orders_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'liquidation_orders';
+
+INSERT INTO dead_letters_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';

@@ -1,0 +1,91 @@
+"""The one runner: `flink run -pym jobs.run … books option_greeks` submits each named job.
+
+A job is `<name>.sql`.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view `messages`; the
+kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands in _inbox.sql,
+_batches.sql and _records.sql.  Where a job says ${TABLE}, it is meant for every topic.
+"""
+
+import re
+import sys
+
+from pyflink.common import Types
+from pyflink.datastream import KeyedStream, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+from pyflink.table import StreamTableEnvironment
+
+import jobs
+import schemas
+from jobs.host import BATCH_TYPE, OUTPUT_TYPE, Host
+from schemas.records import TABLES
+
+SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
+
+
+def submit(name: str) -> None:
+    """Submit one job to the cluster that the environment names, without waiting for it to end."""
+    tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
+    tables.get_config().set("pipeline.name", name)
+    register_topics(tables, name)
+    inserts = tables.create_statement_set()
+    for statement in jobs.statements(name):
+        body = schemas.without_comments(statement)
+        if setting := SETTING.match(body):
+            tables.get_config().set(setting[1], setting[2])
+        elif body.upper().startswith("INSERT"):
+            inserts.add_insert_sql(statement)
+        else:
+            tables.execute_sql(statement)
+            if body.startswith("CREATE TEMPORARY TABLE inputs"):
+                execute_file(tables, "_inbox")
+            elif body.startswith("CREATE TEMPORARY VIEW messages"):
+                host_kernel(tables, name)
+    inserts.execute()
+
+
+def register_topics(tables: StreamTableEnvironment, job: str) -> None:
+    """Register what a job reads and writes: each topic typed by its DDL, and for a kernel's outputs undecoded beside it."""
+    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job)]
+    for name in jobs.sources(job) + jobs.sinks(job):
+        texts.append(schemas.ddl(name))
+    for name in jobs.sinks(job):
+        for kind in ("records", "heartbeats"):
+            texts.append(f"CREATE TEMPORARY TABLE {name}_{kind} WITH ('topic' = '{TABLES[name].topic}') LIKE kafka_{kind};")
+    for statement in schemas.statements("\n".join(texts)):
+        tables.execute_sql(statement)
+
+
+def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
+    """Turn the view `messages` into the view `records` by `kernels.<name>`."""
+    execute_file(tables, "_batches")
+    outputs = (
+        keyed_batches(tables)
+        .process(Host(name), output_type=OUTPUT_TYPE)
+        .uid(f"{name}/kernel")
+        .name(f"kernels.{name}")
+    )
+    tables.create_temporary_view("outputs", tables.from_data_stream(outputs))
+    execute_file(tables, "_records")
+
+
+def execute_file(tables: StreamTableEnvironment, name: str) -> None:
+    """Execute the statements of one of this folder's SQL files."""
+    for statement in schemas.statements((jobs.FOLDER / f"{name}.sql").read_text()):
+        tables.execute_sql(statement)
+
+
+def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:
+    """The view `batches` keyed by shard.
+
+    `DataStream.key_by` would send every batch through Python once more, only to take its first column; the Java selector that
+    it ends in does that by itself, given rows of (key, value).
+    """
+    query = tables.sql_query("SELECT shard, ROW(shard, until_ms, messages) FROM batches")
+    stream = tables.to_append_stream(query, Types.ROW([Types.INT(), BATCH_TYPE]))
+    selector = get_gateway().jvm.org.apache.flink.streaming.api.functions.python.KeyByKeySelector()
+    keyed = stream._j_data_stream.keyBy(selector, Types.ROW([Types.INT()]).get_java_type_info())
+    return KeyedStream(keyed, BATCH_TYPE, stream)
+
+
+if __name__ == "__main__":
+    for job in sys.argv[1:]:
+        submit(job)

@@ -1,0 +1,62 @@
+"""The keyed state machines.  A kernel is a module that never imports pyflink; it runs in a job, a test or a notebook alike.
+
+A kernel module has
+    VERSION    of its stored bytes; a host refuses bytes of a version that the kernel cannot read
+    new()      an empty state
+    step()     apply one micro-batch: (state, messages, until_ms) -> outputs
+
+`step` must be a function of the state and its arguments alone (no clock, no randomness, no reading of anything else): a host
+recovers by stepping again through the batches since the last stored state, and throws those outputs away.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Message(NamedTuple):
+    """One record of a topic."""
+
+    table: str  # the topic's name in schemas/
+    partition: int
+    offset: int
+    row: dict[str, Any]  # as it came: not yet checked against the DDL
+
+
+class Output(NamedTuple):
+    """One row for a topic."""
+
+    table: str
+    event_ms: int  # becomes the Kafka record timestamp
+    row: Mapping[str, Any]
+
+
+class State(Protocol):
+    """A kernel's memory of one shard: named entries (an instrument, an account), stored apart as bytes."""
+
+    touched: set[str]
+    """Names of the entries that were changed, made or removed since the host last cleared this set."""
+
+    def encode(self, name: str) -> bytes | None:
+        """One entry as bytes, or None where it no longer exists."""
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Put back an entry that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
+
+
+class Kernel(Protocol):
+    """What a kernel module offers."""
+
+    VERSION: int
+
+    @staticmethod
+    def new() -> State:
+        """An empty state."""
+
+    @staticmethod
+    def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
+        """Apply one micro-batch in place.
+
+        `until_ms` is the end of its event-time window: all messages are before it, and none from before it is to come, but
+        for late ones.  None: the messages are late, behind the watermark; the kernel judges them by their own sequence or
+        time.  An empty batch says only that time has passed.
+        """

@@ -1,0 +1,88 @@
+"""Which messages of a batch can be used, and the dead letters of the rest."""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from kernels import Message, Output
+from schemas.records import TABLES
+from schemas.rows import Fault, fault, instant_ms, shown, to_ms
+
+FUTURE_MS = 60_000
+"""How far after the end of its own batch an event time may lie.  One that is wilder would outrank every later row of
+its key, and would carry the watermark of whoever reads the outputs away with it."""
+
+
+def checked(messages: list[Message], event_ms: int | None) -> tuple[list[Message], list[Output]]:
+    """The messages that keep their DDL and what its comments say, in the order given; and dead letters of the rest.
+
+    `event_ms` is the instant of the batch, its end or just before it; None or 0 for late messages, which have none.
+    """
+    good: list[Message] = []
+    letters: list[Output] = []
+    for message in messages:
+        wrong = fault(message.table, message.row) or _wild_time(message.row, event_ms)
+        if wrong is None and (prose := _PROSE.get(message.table)):
+            wrong = prose(message.row)
+        if wrong is None:
+            good.append(message)
+        else:
+            letters.append(dead_letter(message, wrong, event_ms))
+    return good, letters
+
+
+def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
+    """The dead letter of a message, whole.
+
+    It bears the instant of the batch; where that is None or 0, the message's own instant of receipt, else 1970.
+    """
+    if not event_ms:
+        event_ms = _received_ms(message.row)
+    row = {
+        "source": TABLES[message.table].topic,
+        "partition": message.partition,
+        "offset": message.offset,
+        "event_at": instant_ms(event_ms),
+        "field": fault.field,
+        "expected": fault.expected,
+        "got": fault.got,
+        # Not orjson: it refuses integers of more than 64 bits and turns NaN into null.
+        "original": b64encode(json.dumps(message.row, separators=(",", ":"), default=repr).encode()).decode(),
+    }
+    return Output("dead_letters", event_ms, row)
+
+
+def _wild_time(row: Mapping[str, Any], event_ms: int | None) -> Fault | None:
+    if not event_ms or to_ms(row["event_at"]) <= event_ms + FUTURE_MS:
+        return None
+    return Fault("event_at", f"at most a minute after its batch, {instant_ms(event_ms)}", shown(row["event_at"]))
+
+
+def _received_ms(row: object) -> int:
+    try:
+        return to_ms(row["received_at"])  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
+def _instrument(row: Mapping[str, Any]) -> Fault | None:
+    if row["kind"] not in ("spot", "perpetual", "future", "option"):
+        return Fault("kind", "spot, perpetual, future or option", shown(row["kind"]))
+    if (size := row.get("contract_size")) is not None and size <= 0:
+        return Fault("contract_size", "above zero", shown(size))
+    if row["kind"] == "option":
+        if row.get("option_type") not in ("call", "put"):
+            return Fault("option_type", "call or put", shown(row.get("option_type")))
+        if (strike := row.get("strike_usd")) is None or strike <= 0:
+            return Fault("strike_usd", "above zero", shown(strike))
+    if row["kind"] in ("option", "future") and row.get("expiry_at") is None:
+        return Fault("expiry_at", "an instant", "NULL")
+    return None
+
+
+def _index_price(row: Mapping[str, Any]) -> Fault | None:
+    return None if row["price_usd"] > 0 else Fault("price_usd", "above zero", shown(row["price_usd"]))
+
+
+_PROSE = {"instruments": _instrument, "index_prices": _index_price}

@@ -1,0 +1,163 @@
+"""option_greeks: what are each option's Greeks, each time its venue marks it?
+
+Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
+Order    the instruments of a batch are applied before its tickers; the newest terms stand
+Late     tickers behind the watermark are answered like any other: an answer depends on terms and ticker alone
+
+A ticker whose terms are unknown is a dead letter if it has mark_iv; without, it is not an option's and is passed over.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from kernels import Message, Output
+from kernels.checks import checked, dead_letter
+from schemas.rows import Fault, key, shown, to_ms
+from udfs import black76
+
+VERSION = 1
+KEPT_MS = 86_400_000
+
+
+class Terms(NamedTuple):
+    """What the Greeks need of a contract."""
+
+    published_ms: int
+    underlying: str
+    option_type: str
+    strike_usd: float
+    expiry_at: str
+    expiry_ms: int
+
+
+class State:
+    """The options of one shard."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Terms] = {}
+        self.first_expiry_ms: float = math.inf
+        self.touched: set[str] = set()
+
+    def put(self, name: str, terms: Terms) -> None:
+        """Set the terms of an option."""
+        self.options[name] = terms
+        self.first_expiry_ms = min(self.first_expiry_ms, terms.expiry_ms)
+
+    def free(self, until_ms: int) -> None:
+        """Forget what expired a day and more before `until_ms`."""
+        if self.first_expiry_ms + KEPT_MS > until_ms:
+            return
+        gone = {name for name, terms in self.options.items() if terms.expiry_ms + KEPT_MS <= until_ms}
+        for name in gone:
+            del self.options[name]
+        self.touched |= gone
+        self.first_expiry_ms = min((terms.expiry_ms for terms in self.options.values()), default=math.inf)
+
+    def encode(self, name: str) -> bytes | None:
+        terms = self.options.get(name)
+        return None if terms is None else bytes([VERSION]) + orjson.dumps(list(terms))
+
+    def decode(self, name: str, data: bytes) -> None:
+        if data[0] != VERSION:
+            raise ValueError(f"option_greeks: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        self.put(name, Terms(*orjson.loads(data[1:])))
+
+
+def new() -> State:
+    """An empty state."""
+    return State()
+
+
+def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
+    """Apply one micro-batch in place: one `option_greeks` row per option ticker, in order of event time."""
+    good, outputs = checked(messages, until_ms)
+    good.sort(key=lambda m: (to_ms(m.row["event_at"]), key(m.table, m.row), m.partition, m.offset))
+    for message in good:
+        if message.table == "instruments" and message.row["kind"] == "option":
+            _learn(state, message.row)
+    asked: list[tuple[dict[str, Any], Terms]] = []
+    for message in good:
+        if message.table != "tickers":
+            continue
+        row = message.row
+        if terms := state.options.get(key("tickers", row)):
+            asked.append((row, terms))
+        elif row.get("mark_iv") is not None:
+            wrong = Fault("instrument", "an option whose terms are known", shown(row["instrument"]))
+            outputs.append(dead_letter(message, wrong, until_ms))
+    outputs += _answers(asked)
+    if until_ms is not None:
+        state.free(until_ms)
+    return outputs
+
+
+def _learn(state: State, row: dict[str, Any]) -> None:
+    name = key("instruments", row)
+    terms = Terms(
+        to_ms(row["event_at"]),
+        row["underlying"],
+        row["option_type"],
+        float(row["strike_usd"]),
+        row["expiry_at"],
+        to_ms(row["expiry_at"]),
+    )
+    known = state.options.get(name)
+    # Of two rows of one instant the greater stands, so that the order within a batch does not matter.
+    if known is None or known < terms:
+        state.put(name, terms)
+        state.touched.add(name)
+
+
+def _answers(asked: list[tuple[dict[str, Any], Terms]]) -> list[Output]:
+    """One row per ticker, its numbers from one vectorised call."""
+    event_ms = [to_ms(row["event_at"]) for row, _ in asked]
+    reasons = [_no_answer(row, terms, ms) for (row, terms), ms in zip(asked, event_ms, strict=True)]
+    numbers = black76.deribit_greeks(
+        F=_floats(row.get("forward_usd") for row, _ in asked),
+        K=_floats(terms.strike_usd for _, terms in asked),
+        T=_floats((terms.expiry_ms - ms) / black76.MS_PER_YEAR for (_, terms), ms in zip(asked, event_ms, strict=True)),
+        v=_floats(row.get("mark_iv") for row, _ in asked),
+        is_call=[terms.option_type == "call" for _, terms in asked],
+    )
+    columns = [column.tolist() for column in numbers]
+    outputs: list[Output] = []
+    for (row, terms), ms, reason, *values in zip(asked, event_ms, reasons, *columns, strict=True):
+        if reason is None and not all(map(math.isfinite, values)):
+            reason = "The formula has no finite answer for these inputs."
+        answer = {
+            "venue": row["venue"],
+            "instrument": row["instrument"],
+            "event_at": row["event_at"],
+            "received_at": row["received_at"],
+            "underlying": terms.underlying,
+            "option_type": terms.option_type,
+            "strike_usd": terms.strike_usd,
+            "expiry_at": terms.expiry_at,
+            "forward_usd": row.get("forward_usd"),
+            "mark_iv": row.get("mark_iv"),
+            **dict(zip(numbers._fields, values if reason is None else [None] * len(values), strict=True)),
+            "reason": reason,
+        }
+        outputs.append(Output("option_greeks", ms, answer))
+    return outputs
+
+
+def _no_answer(row: dict[str, Any], terms: Terms, event_ms: int) -> str | None:
+    if event_ms >= terms.expiry_ms:
+        return f"The option expired at {terms.expiry_at}."
+    if (iv := row.get("mark_iv")) is None:
+        return "The ticker has no mark volatility."
+    if iv <= 0:
+        return f"The mark volatility {iv} is not above zero."
+    if (forward := row.get("forward_usd")) is None:
+        return "The ticker has no forward price."
+    if forward <= 0:
+        return f"The forward price {forward} is not above zero."
+    return None
+
+
+def _floats(values: Any) -> black76.FloatArray:
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,0 +1,51 @@
+-- How topics are reached.  Every other file here describes one topic and borrows from here by LIKE.
+--
+-- ${KAFKA} is the broker's address and ${GROUP} the consumer group (the job's name): the only places where the environment
+-- enters.  Values are JSON, keys are text, and the Kafka record timestamp is the event time.
+
+CREATE TEMPORARY TABLE kafka WITH (
+  'connector' = 'kafka',
+  'properties.bootstrap.servers' = '${KAFKA}',
+  'properties.group.id' = '${GROUP}',
+  'properties.isolation.level' = 'read_committed',
+  'properties.compression.type' = 'zstd',
+  'properties.linger.ms' = '5',
+  'properties.max.partition.fetch.bytes' = '2097152',
+  'scan.startup.mode' = 'group-offsets',
+  'properties.auto.offset.reset' = 'earliest',
+  'sink.delivery-guarantee' = 'at-least-once'
+);
+
+-- A topic's typed rows: what the DDL of each topic borrows from.
+CREATE TEMPORARY TABLE kafka_json WITH (
+  'format' = 'json',
+  'json.timestamp-format.standard' = 'ISO-8601',
+  'json.ignore-parse-errors' = 'true'
+) LIKE kafka;
+
+-- Topics undecoded: what micro-batches are made of, and what a kernel's rows are written through.  ISO-8859-1 gives every byte
+-- one character, so even a value that is not UTF-8 reaches its kernel, and the dead letters, unchanged.
+CREATE TEMPORARY TABLE kafka_records (
+  `key` STRING,
+  `value` STRING,
+  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  topic STRING METADATA VIRTUAL,
+  `partition` INT METADATA VIRTUAL,
+  `offset` BIGINT METADATA VIRTUAL,
+  WATERMARK FOR event_at AS event_at - INTERVAL '0.1' SECOND
+) WITH (
+  'key.format' = 'raw',
+  'key.fields' = 'key',
+  'value.fields-include' = 'EXCEPT_KEY',
+  'value.format' = 'raw',
+  'value.raw.charset' = 'ISO-8859-1'
+) LIKE kafka;
+
+-- Records without a value, to every partition in turn: where a job says what time it is (jobs/_records.sql).
+CREATE TEMPORARY TABLE kafka_heartbeats (
+  `value` STRING,
+  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'format' = 'raw',
+  'sink.partitioner' = 'round-robin'
+) LIKE kafka;

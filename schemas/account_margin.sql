@@ -1,0 +1,14 @@
+-- Topic account_margin.v1, keyed by account.  Append-only.
+--
+-- Grain   one row per account per second of event time, and at once when its status changes
+CREATE TEMPORARY TABLE account_margin (
+  account                STRING           NOT NULL,
+  event_at               TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch that valued the account',
+  model                  STRING           NOT NULL COMMENT 'standard',
+  equity_usd             DOUBLE                    COMMENT 'Cash at the index, plus unrealised profit, plus option value',
+  initial_margin_usd     DOUBLE,
+  maintenance_margin_usd DOUBLE,
+  margin_ratio           DOUBLE                    COMMENT 'Maintenance margin over equity: liquidation at 1; NULL where equity is not positive',
+  status                 STRING           NOT NULL COMMENT 'healthy, margin_call, liquidation or unpriced',
+  reason                 STRING                    COMMENT 'What makes the status other than healthy'
+) WITH ('topic' = 'account_margin.v1') LIKE kafka_json;

@@ -1,0 +1,93 @@
+"""Write `records.py` from the DDL, or with --check say whether it is stale.
+
+Flink itself parses the DDL (DESCRIBE), so a record's columns are what a job sees; the topic, the key and whether it is
+compacted stand in the first line of each file.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from pyflink.table import EnvironmentSettings, TableEnvironment
+
+import schemas
+
+TARGET = Path(__file__).with_name("records.py")
+HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?P<cleanup>Compacted|Append-only)")
+PYTHON_TYPES = {
+    "STRING": "str",
+    "BYTES": "str",
+    "BOOLEAN": "bool",
+    "INT": "int",
+    "BIGINT": "int",
+    "DOUBLE": "float",
+    "ARRAY<ARRAY<DOUBLE>>": "list[list[float]]",
+}
+
+
+def python_type(sql_type: str) -> str:
+    """The type of a column's value in JSON: instants are ISO-8601 text in UTC, decimals text, bytes Base64."""
+    if sql_type.startswith(("TIMESTAMP_LTZ", "DECIMAL")):
+        return "str"
+    return PYTHON_TYPES[sql_type]
+
+
+def render() -> str:
+    """The text that `records.py` should have."""
+    tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+    for statement in schemas.statements(schemas.ddl("_connectors")):
+        tables.execute_sql(statement)
+    lines = [
+        '"""The rows of every topic as they stand in JSON.  Made by `make records` from schemas/*.sql: do not edit."""',
+        "",
+        "from typing import NamedTuple, TypedDict",
+        "",
+        "",
+        "class Column(NamedTuple):",
+        "    sql_type: str",
+        "    nullable: bool",
+        "",
+        "",
+        "class Table(NamedTuple):",
+        "    topic: str",
+        "    key: tuple[str, ...]  # columns, joined by a colon",
+        "    is_compacted: bool",
+        "    columns: dict[str, Column]",
+    ]
+    entries: list[str] = []
+    for name in schemas.names():
+        text = schemas.ddl(name)
+        header = HEADER.match(text)
+        if header is None or f"'topic' = '{header['topic']}'" not in text:
+            raise SystemExit(f"schemas/{name}.sql: the first line must match {HEADER.pattern} and name the DDL's topic")
+        for statement in schemas.statements(text):
+            tables.execute_sql(statement)
+        camel = "".join(part.title() for part in name.split("_"))
+        lines += ["", "", f"class {camel}Row(TypedDict):"]
+        columns: list[str] = []
+        for column, sql_type, nullable, *_ in tables.execute_sql(f"DESCRIBE {name}").collect():
+            sql_type = re.sub(r" \*.*", "", sql_type)
+            lines.append(f"    {column}: {python_type(sql_type)}{' | None' if nullable else ''}")
+            columns.append(f'            "{column}": Column("{sql_type}", {bool(nullable)}),')
+        key = tuple(header["key"].split(":"))
+        entries += [
+            f'    "{name}": Table(',
+            f'        "{header["topic"]}",',
+            f"        {key!r},".replace("'", '"'),
+            f"        {header['cleanup'] == 'Compacted'},",
+            "        {",
+            *columns,
+            "        },",
+            "    ),",
+        ]
+    lines += ["", "", "TABLES: dict[str, Table] = {", *entries, "}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    text = render()
+    if "--check" in sys.argv:
+        if TARGET.read_text() != text:
+            raise SystemExit("schemas/records.py is stale: run `make records`")
+    else:
+        TARGET.write_text(text)

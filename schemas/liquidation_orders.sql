@@ -1,0 +1,16 @@
+-- Topic liquidation_orders.v1, keyed by account.  Append-only.
+--
+-- Grain   one row per order that the engine decides on; the same decision has the same order_id, however often it is made
+CREATE TEMPORARY TABLE liquidation_orders (
+  order_id               STRING           NOT NULL COMMENT 'account/instant/number: deterministic',
+  account                STRING           NOT NULL,
+  event_at               TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch that decided',
+  venue                  STRING           NOT NULL,
+  instrument             STRING           NOT NULL,
+  side                   STRING           NOT NULL COMMENT 'buy or sell; always reduces the position',
+  size                   DOUBLE           NOT NULL COMMENT 'Contracts, above zero',
+  mark_price             DOUBLE           NOT NULL COMMENT 'In the quote currency',
+  equity_usd             DOUBLE           NOT NULL COMMENT 'Before the order',
+  maintenance_margin_usd DOUBLE           NOT NULL COMMENT 'Before the order',
+  reason                 STRING           NOT NULL
+) WITH ('topic' = 'liquidation_orders.v1') LIKE kafka_json;

@@ -1,0 +1,15 @@
+-- Topic order_books.v1, keyed by venue:instrument.  Append-only.
+--
+-- Grain   one row per snapshot or update of one book, as the venue numbered it
+-- Order   an update follows the one whose sequence equals its prev_sequence
+CREATE TEMPORARY TABLE order_books (
+  venue         STRING           NOT NULL,
+  instrument    STRING           NOT NULL,
+  event_at      TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Exchange time',
+  received_at   TIMESTAMP_LTZ(6) NOT NULL COMMENT 'Receiver''s clock',
+  kind          STRING           NOT NULL COMMENT 'snapshot or change',
+  `sequence`    BIGINT           NOT NULL COMMENT 'The venue''s id of the book after this row',
+  prev_sequence BIGINT                    COMMENT 'The id of the book before this change; NULL for a snapshot',
+  bids          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
+  asks          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level'
+) WITH ('topic' = 'order_books.v1') LIKE kafka_json;

@@ -1,0 +1,127 @@
+"""Whether a row is what its DDL says, in plain Python; and the one way an instant is written."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from schemas.records import TABLES
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Fault(NamedTuple):
+    """What is wrong with an input: the field (None for the whole), what was expected there, and what stood there."""
+
+    field: str | None
+    expected: str
+    got: str | None
+
+
+def instant_ms(ms: int) -> str:
+    """Milliseconds since 1970 as ISO-8601 text in UTC, always with three decimals, so that text order is time order."""
+    seconds, part = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{part:03d}Z"
+
+
+def instant_us(us: int) -> str:
+    """Microseconds since 1970 as ISO-8601 text in UTC, always with six decimals."""
+    seconds, part = divmod(us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{part:06d}Z"
+
+
+def to_us(instant: str) -> int:
+    """Microseconds since 1970 of ISO-8601 text.  Raises `ValueError` if it is none."""
+    return (datetime.fromisoformat(instant) - EPOCH) // timedelta(microseconds=1)
+
+
+def to_ms(instant: str) -> int:
+    """Milliseconds since 1970 of ISO-8601 text.  Raises `ValueError` if it is none."""
+    return to_us(instant) // 1000
+
+
+def key(table: str, row: Mapping[str, Any]) -> str:
+    """The Kafka key of a row."""
+    return ":".join(str(row[column]) for column in TABLES[table].key)
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value for an error message, shortened."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def fault(table: str, row: object) -> Fault | None:
+    """The first column that breaks the table's DDL, or None.
+
+    Numbers must be finite, instants ISO-8601 in UTC, decimals text or whole numbers.  Columns that the DDL does not know
+    are let pass: a newer writer may send them.
+    """
+    if not isinstance(row, Mapping):
+        return Fault(None, f"a row of {table}", shown(row))
+    for name, (sql_type, nullable) in TABLES[table].columns.items():
+        value = row.get(name)
+        if value is None:
+            if nullable:
+                continue
+            return Fault(name, f"{sql_type}, not NULL", "missing" if name not in row else "NULL")
+        base = sql_type.partition("(")[0]
+        if not _CHECKS[base](value):
+            return Fault(name, _EXPECTED.get(base, sql_type), shown(value))
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_levels(value: Any) -> bool:
+    return type(value) is list and all(
+        type(level) is list and len(level) == 2 and _is_number(level[0]) and _is_number(level[1]) for level in value
+    )
+
+
+def _is_instant(value: Any) -> bool:
+    try:
+        return type(value) is str and datetime.fromisoformat(value).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def _is_decimal(value: Any) -> bool:
+    try:
+        return type(value) in (str, int) and Decimal(value).is_finite()
+    except InvalidOperation:
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_truth(value: Any) -> bool:
+    return type(value) is bool
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "STRING": _is_text,
+    "BYTES": _is_text,
+    "BOOLEAN": _is_truth,
+    "INT": _is_whole,
+    "BIGINT": _is_whole,
+    "DOUBLE": _is_number,
+    "DECIMAL": _is_decimal,
+    "TIMESTAMP_LTZ": _is_instant,
+    "ARRAY<ARRAY<DOUBLE>>": _is_levels,
+}
+_EXPECTED = {
+    "DOUBLE": "a finite number",
+    "DECIMAL": "a decimal as text",
+    "TIMESTAMP_LTZ": "an ISO-8601 instant in UTC",
+    "ARRAY<ARRAY<DOUBLE>>": "a list of [price, size] pairs of finite numbers",
+}

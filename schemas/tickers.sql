@@ -1,0 +1,25 @@
+-- Topic tickers.v1, keyed by venue:instrument.  Append-only.
+--
+-- Grain   one row per ticker message: what the venue itself says of best prices, mark and implied volatility
+CREATE TEMPORARY TABLE tickers (
+  venue           STRING           NOT NULL,
+  instrument      STRING           NOT NULL,
+  event_at        TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Exchange time; where the message has none, the newest seen on its connection',
+  received_at     TIMESTAMP_LTZ(6) NOT NULL,
+  `sequence`      BIGINT                    COMMENT 'The book''s sequence id, where the venue gives it',
+  bid_price       DOUBLE                    COMMENT 'NULL where there is no bid',
+  bid_size        DOUBLE,
+  ask_price       DOUBLE                    COMMENT 'NULL where there is no ask',
+  ask_size        DOUBLE,
+  last_price      DOUBLE,
+  mark_price      DOUBLE                    COMMENT 'In the quote currency; coin for inverse options',
+  mark_iv         DOUBLE                    COMMENT 'Fraction: 0.8 is 80 %',
+  bid_iv          DOUBLE                    COMMENT 'Fraction',
+  ask_iv          DOUBLE                    COMMENT 'Fraction',
+  forward_usd     DOUBLE                    COMMENT 'The underlying price that the venue marks this expiry with',
+  index_price_usd DOUBLE,
+  interest_rate   DOUBLE                    COMMENT 'Fraction a year',
+  open_interest   DOUBLE,
+  min_price       DOUBLE                    COMMENT 'Lower end of the price band',
+  max_price       DOUBLE                    COMMENT 'Upper end of the price band'
+) WITH ('topic' = 'tickers.v1') LIKE kafka_json;

@@ -1,0 +1,13 @@
+-- Topic trades.v1, keyed by venue:instrument.  Append-only.
+--
+-- Grain   one row per trade
+CREATE TEMPORARY TABLE trades (
+  venue       STRING           NOT NULL,
+  instrument  STRING           NOT NULL,
+  event_at    TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Exchange time of the trade',
+  received_at TIMESTAMP_LTZ(6) NOT NULL,
+  trade_id    STRING           NOT NULL COMMENT 'Unique within venue and instrument',
+  side        STRING           NOT NULL COMMENT 'Of the taker: buy or sell',
+  price       DOUBLE           NOT NULL COMMENT 'In the instrument''s quote currency',
+  size        DOUBLE           NOT NULL COMMENT 'In the venue''s unit of amount'
+) WITH ('topic' = 'trades.v1') LIKE kafka_json;

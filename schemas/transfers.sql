@@ -1,0 +1,11 @@
+-- Topic transfers.v1, keyed by account.  Append-only.
+--
+-- Grain   one row per deposit or withdrawal
+CREATE TEMPORARY TABLE transfers (
+  account     STRING           NOT NULL,
+  event_at    TIMESTAMP_LTZ(3) NOT NULL,
+  received_at TIMESTAMP_LTZ(6) NOT NULL,
+  transfer_id STRING           NOT NULL COMMENT 'Unique within the account',
+  currency    STRING           NOT NULL COMMENT 'USD, USDC, BTC',
+  amount      DECIMAL(38, 18)  NOT NULL COMMENT 'A deposit is positive, a withdrawal negative'
+) WITH ('topic' = 'transfers.v1') LIKE kafka_json;

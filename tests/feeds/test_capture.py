@@ -1,0 +1,253 @@
+"""Captured files: every line is accounted for, whatever stands in it."""
+
+import base64
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feeds.capture import CaptureError, Converted, Line, Tally, convert, merged, read
+from schemas.rows import fault
+
+NOW_MS = 1_700_000_000_000
+
+
+def best(symbol: str = "BTCUSDT", **fields: object) -> bytes:
+    """A USD-M best price as it stands on a line of a Binance capture, received at NOW_MS."""
+    message = {
+        "e": "bookTicker",
+        "u": 1,
+        "s": symbol,
+        "b": "1",
+        "B": "1",
+        "a": "2",
+        "A": "1",
+        "T": NOW_MS,
+        "E": NOW_MS + 1280,
+        **fields,
+    }
+    return b"%d000000 %s" % (NOW_MS, orjson.dumps(message))
+
+
+def written(folder: Path, *lines: bytes, name: str = "capture.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def converted(venue: str, path: Path) -> list[Converted]:
+    return list(convert(read(venue, path)))
+
+
+def tallied(results: list[Converted]) -> Tally:
+    tally = Tally()
+    for one in results:
+        tally.add(one)
+        assert tally.lines == tally.control + sum(tally.messages.values()) + tally.rejected
+    return tally
+
+
+def test_every_line_of_every_capture_is_accounted_for_and_every_row_is_as_its_ddl(
+    captures: list[tuple[str, Path]],
+) -> None:
+    for venue, path in captures:
+        data = path.read_bytes()
+        lines = (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()
+        sequences: dict[tuple[str, str], int] = {}
+        described: set[tuple[str, str]] = set()
+        tally = Tally()
+        for i, one in enumerate(convert(read(venue, path))):
+            tally.add(one)
+            assert one.line.number == tally.lines
+            assert one.fault is None
+            for record in one.records:
+                row = record.row
+                # A whole check of each row takes minutes, and rows of one kind are made by one expression.
+                if i % 20 == 0 or record.table != "tickers":
+                    assert fault(record.table, row) is None
+                if "instrument" in row:
+                    name = row["venue"], row["instrument"]
+                    if record.table == "instruments":
+                        assert name not in described
+                        described.add(name)
+                    assert name in described
+                if record.table == "order_books" and row["kind"] == "change":
+                    assert row["prev_sequence"] == sequences.get(name, row["prev_sequence"])
+                if record.table == "order_books" and (row["kind"] == "change" or venue == "deribit"):
+                    sequences[name] = row["sequence"]
+        assert tally.lines == len(lines)
+        assert tally.lines == tally.control + sum(tally.messages.values()) + tally.rejected
+        if venue == "deribit":
+            holds_data = (b'"method":"subscription"', b'"result":[{"tick_size"')
+            assert sum(tally.messages.values()) == sum(any(part in line for part in holds_data) for line in lines)
+        else:
+            assert tally.control == 0
+
+
+def test_the_kinds_of_line_of_a_log(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        b"wss://venue/ws <-> 1700000000.1",
+        b'wss://venue/ws <- 1700000000.2: {"method":"public/subscribe"}',
+        b'1700000000.3: {"jsonrpc":"2.0","id":0,"result":[]}',
+        b'https://venue/get?a=b -> 1700000000.4: {"result":[]}',
+        b'configuration: {"trades":[]}',
+        b"",
+    )
+    lines = list(read("deribit", path))
+    assert [line.kind for line in lines] == ["control", "control", "message", "message", "control", "control"]
+    assert [line.number for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert (lines[2].received_us, lines[3].received_us) == (1_700_000_000_300_000, 1_700_000_000_400_000)
+    assert lines[3].message == b'{"result":[]}'
+    assert tallied(converted("deribit", path)) == Tally(6, 6, {}, 0)
+
+
+def test_gzip_is_told_from_the_bytes_and_not_from_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "capture.jsonl"
+    path.write_bytes(gzip.compress(best() + b"\n") + gzip.compress(best()))
+    assert [line.number for line in read("binance", path)] == [1, 2]
+
+
+def test_an_unknown_venue_names_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"'kraken'.*binance, deribit"):
+        read("kraken", written(tmp_path))
+
+
+def test_a_missing_file_and_a_directory_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"none\.log: No such file"):
+        read("deribit", tmp_path / "none.log")
+    with pytest.raises(CaptureError, match=f"{tmp_path}: a directory"):
+        read("deribit", tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_a_truncated_gzip_keeps_every_line_that_can_be_read_and_names_the_last(tmp_path: Path, kept: float) -> None:
+    lines = [best(u=i, b=f"{1 + i % 7919 / 1e4}") for i in range(20_000)]
+    packed = gzip.compress(b"\n".join(lines))
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(packed[: int(len(packed) * kept)])
+    *good, last = convert(read("binance", path))
+    assert len(good) > 20_000 * kept * 0.8
+    assert [one.line.message for one in good] == [line.partition(b" ")[2] for line in lines[: len(good)]]
+    assert all(one.fault is None for one in good)
+    assert last.fault is not None
+    assert last.fault.got is not None
+    assert f"after line {len(good)}" in last.fault.got
+    assert (last.records[0].row["source"], last.records[0].row["offset"]) == (str(path), len(good) + 1)
+    assert lines[len(good)].startswith(base64.b64decode(last.records[0].row["original"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        (b'{"e":"trade"}', "received"),
+        (b"what is this", "received"),
+        (b'99 {"e":"trade"}', "received"),
+        (b'99999999999999999999 {"e":"trade"}', "received"),
+        (b'nan: {"e":"trade"}', "received"),
+        (b"1700000000000000000 {", None),
+        (b"1700000000000000000 ", None),
+        (best(b="NaN"), "b"),
+        (best(E=NOW_MS + 10**9), "E"),
+    ],
+)
+def test_a_line_that_cannot_be_used_becomes_a_dead_letter_and_the_rest_goes_on(
+    tmp_path: Path, line: bytes, field: str | None
+) -> None:
+    path = written(tmp_path, best(), line, best())
+    results = converted("binance", path)
+    assert [one.fault is None for one in results] == [True, False, True]
+    (record,) = results[1].records
+    assert record.table == "dead_letters"
+    assert fault("dead_letters", record.row) is None
+    assert (record.row["source"], record.row["offset"], record.row["field"]) == (str(path), 2, field)
+    assert record.row["partition"] is None
+    assert record.event_ms == NOW_MS
+    assert line.endswith(base64.b64decode(record.row["original"]))
+    assert tallied(results) == Tally(3, 0, {"tickers": 2}, 1)
+
+
+@given(st.lists(st.binary(max_size=40) | st.just(best()), max_size=8))
+def test_no_line_is_lost_whatever_stands_in_it(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+    data = b"\n".join(lines)
+    path = tmp_path_factory.mktemp("any") / "capture"
+    path.write_bytes(data)
+    if data.startswith(b"\x1f\x8b"):
+        return
+    tally = tallied(converted("binance", path))
+    assert tally.lines == data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+
+
+def test_an_instrument_is_described_once_before_its_first_record(tmp_path: Path) -> None:
+    path = written(tmp_path, best("BTCUSDT"), best("ETHUSDT"), best("BTCUSDT"))
+    results = converted("binance", path)
+    assert [[record.table for record in one.records] for one in results] == [
+        ["instruments", "tickers"],
+        ["instruments", "tickers"],
+        ["tickers"],
+    ]
+    assert tallied(results).messages == {"tickers": 3}
+
+
+def test_a_listing_makes_a_description_needless(tmp_path: Path) -> None:
+    listing = {"symbol": "BTCUSDT", "baseAsset": "BTC", "quoteAsset": "USDT", "contractType": "PERPETUAL"}
+    message = orjson.dumps({"symbols": [{**listing, "marginAsset": "USDT"}]})
+    path = written(tmp_path, b"%d000000 %s" % (NOW_MS, message), best())
+    assert [[record.table for record in one.records] for one in converted("binance", path)] == [
+        ["instruments"],
+        ["tickers"],
+    ]
+
+
+SNAPSHOT = b'%d000000 {"lastUpdateId":9,"E":%d,"T":%d,"bids":[["1","1"]],"asks":[]}' % (NOW_MS, NOW_MS, NOW_MS)
+
+
+@pytest.mark.parametrize(("symbols", "is_taken"), [(["BTCUSDT"], True), ([], False), (["BTCUSDT", "ETHUSDT"], False)])
+def test_a_snapshot_without_a_symbol_is_of_the_only_one_that_its_file_has_shown(
+    tmp_path: Path, symbols: list[str], is_taken: bool
+) -> None:
+    last = converted("binance", written(tmp_path, *map(best, symbols), SNAPSHOT))[-1]
+    assert (last.fault is None) is is_taken
+    if is_taken:
+        assert last.records[0].row["instrument"] == "BTCUSDT"
+
+
+def test_a_message_without_a_time_takes_the_newest_exchange_time_of_its_own_file(tmp_path: Path) -> None:
+    spot = b'%d000000 {"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}' % NOW_MS
+    first = written(tmp_path, spot, best(), spot, best(E=NOW_MS + 5), spot, name="first")
+    other = written(tmp_path, spot, name="other")
+    by_file: dict[str, list[int]] = {}
+    for one in convert(merged([("binance", first), ("binance", other)])):
+        by_file.setdefault(Path(one.line.path).name, []).append(one.records[-1].event_ms)
+    newest = NOW_MS + 1280
+    assert by_file == {"first": [NOW_MS, newest, newest, NOW_MS + 5, newest], "other": [NOW_MS]}
+
+
+TIMES = st.lists(st.integers(0, 5), max_size=6)
+
+
+@given(st.lists(TIMES, min_size=1, max_size=3))
+def test_merged_files_come_in_the_order_of_receipt(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("merge")
+    captures = [
+        ("binance", written(folder, *[b"%d000000 {}" % (NOW_MS + t) for t in sorted(times)], name=str(i)))
+        for i, times in enumerate(files)
+    ]
+    lines = list(merged(captures))
+    assert lines == list(merged(captures))
+    assert [(line.received_us, line.path, line.number) for line in lines] == sorted(
+        (line.received_us, line.path, line.number) for line in lines
+    )
+    assert len(lines) == sum(map(len, files))
+
+
+def test_files_merge_without_being_read_ahead(tmp_path: Path) -> None:
+    paths = [written(tmp_path, *[best()] * 1000, name=name) for name in ("a", "b")]
+    lines: Iterator[Line] = merged([("binance", path) for path in paths])
+    assert next(lines).path == str(paths[0])

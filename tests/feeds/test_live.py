@@ -1,0 +1,266 @@
+"""Live feeds, against a venue on this machine that plays captured or hand-written messages."""
+
+import asyncio
+import http.server
+import logging
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from feeds import Record
+from feeds.binance import USDM
+from feeds.capture import Tally, read
+from feeds.live import Session, binance, deribit, run
+
+NAMES = ["BTC-24SEP21-8000-P", "ETH_USDC-PERPETUAL"]
+
+
+class Collected:
+    """A sink that stops the feed once `enough` says so."""
+
+    def __init__(self, enough: Callable[[list[Record]], bool]) -> None:
+        self.records: list[Record] = []
+        self.stop = asyncio.Event()
+        self._enough = enough
+
+    def publish(self, record: Record) -> None:
+        self.records.append(record)
+        if self._enough(self.records):
+            self.stop.set()
+
+
+@asynccontextmanager
+async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+    async with serve(talk, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def collect(session: Session, sink: Collected) -> Tally:
+    async with asyncio.timeout(10):
+        return await run(session, sink, sink.stop, pause_s=0.01)
+
+
+async def requests(socket: ServerConnection, number: int) -> list[dict[str, Any]]:
+    return [orjson.loads(await socket.recv()) for _ in range(number)]
+
+
+def test_a_session_asks_for_every_channel_of_every_instrument() -> None:
+    sent = deribit(NAMES, interval="raw").requests
+    assert [request["method"] for request in sent] == [
+        "public/set_heartbeat",
+        "public/get_instruments",
+        "public/get_instruments",
+        "public/subscribe",
+    ]
+    assert [request["params"]["currency"] for request in sent[1:3]] == ["BTC", "USDC"]
+    channels = sent[3]["params"]["channels"]
+    assert {f"{kind}.{name}.raw" for kind in ("book", "ticker", "trades") for name in NAMES} < set(channels)
+    assert {"deribit_price_index.btc_usd", "deribit_price_index.eth_usdc"} < set(channels)
+
+
+def test_a_dropped_connection_is_resumed_and_nothing_is_lost(
+    deribit_log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [line for line in read("deribit", deribit_log) if line.kind == "message"]
+    age_ms = time.time_ns() // 1_000_000 - lines[0].received_us // 1000
+    messages = [
+        re.sub(rb'"timestamp":(\d+)', lambda found: b'"timestamp":%d' % (int(found[1]) + age_ms), line.message)
+        for line in lines
+    ]
+    half = len(messages) // 2
+    halves = [messages[:half], messages[half:]]
+    heard: list[list[dict[str, Any]]] = []
+
+    async def talk(socket: ServerConnection) -> None:
+        part = len(heard)
+        heard.append(await requests(socket, 4))
+        for message in halves[part]:
+            await socket.send(message, text=True)
+        await socket.send('{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}')
+        heard[part] += await requests(socket, 1)
+        if part == 0:
+            socket.transport.abort()
+        else:
+            await socket.wait_closed()
+
+    async def scenario() -> tuple[list[Record], Tally]:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: sum(record.table != "instruments" for record in records) == len(captured))
+            tally = await collect(deribit(NAMES, url=url), sink)
+            return sink.records, tally
+
+    captured = [orjson.loads(message)["params"]["data"] for message in messages if b'"subscription"' in message]
+    with caplog.at_level(logging.WARNING):
+        records, tally = asyncio.run(scenario())
+    assert [request["method"] for request in heard[0]] == [
+        *["public/set_heartbeat", "public/get_instruments", "public/get_instruments", "public/subscribe"],
+        "public/test",
+    ]
+    assert heard[1][:4] == heard[0][:4]
+    assert [
+        (record.row["instrument"], record.event_ms, record.row.get("sequence"))
+        for record in records
+        if record.table != "instruments"
+    ] == [(data["instrument_name"], data["timestamp"], data.get("change_id")) for data in captured]
+    assert sum(tally.messages.values()) == len(captured)
+    assert tally.rejected == 0
+    assert "connection lost" in caplog.text
+
+
+def book(**fields: Any) -> bytes:
+    """A Deribit change of one book, now."""
+    data = {
+        "type": "change",
+        "timestamp": time.time_ns() // 1_000_000,
+        "instrument_name": "BTC-PERPETUAL",
+        "bids": [["new", 1.0, 1.0]],
+        "asks": [],
+        **fields,
+    }
+    params = {"channel": "book.BTC-PERPETUAL.100ms", "data": data}
+    return orjson.dumps({"jsonrpc": "2.0", "method": "subscription", "params": params})
+
+
+def test_a_gap_asks_for_the_one_book_that_broke_on_the_same_connection() -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def talk(socket: ServerConnection) -> None:
+        await requests(socket, 3)
+        await socket.send(book(type="snapshot", change_id=1))
+        await socket.send(book(change_id=2, prev_change_id=1))
+        await socket.send(book(change_id=4, prev_change_id=3))
+        asked.extend(await requests(socket, 2))
+        await socket.send(book(type="snapshot", change_id=5))
+        await socket.send(book(change_id=6, prev_change_id=5))
+        await socket.wait_closed()
+
+    async def scenario() -> list[Record]:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: records[-1].row.get("sequence") == 6)
+            await collect(deribit(["BTC-PERPETUAL"], url=url), sink)
+            return sink.records
+
+    records = asyncio.run(scenario())
+    assert [(request["method"], request["params"]["channels"]) for request in asked] == [
+        ("public/unsubscribe", ["book.BTC-PERPETUAL.100ms"]),
+        ("public/subscribe", ["book.BTC-PERPETUAL.100ms"]),
+    ]
+    assert [record.row["sequence"] for record in records if record.table == "order_books"] == [1, 2, 4, 5, 6]
+
+
+@contextmanager
+def rest(body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """A REST endpoint that gives one answer, and the paths it was asked for; the first request fails."""
+    asked: list[str] = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) == 1:
+                self.send_error(503)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def depth(sequence: int, previous: int) -> bytes:
+    """A USD-M depth update, now."""
+    return orjson.dumps(
+        {
+            "e": "depthUpdate",
+            "E": time.time_ns() // 1_000_000,
+            "s": "BTCUSDT",
+            "U": sequence,
+            "u": sequence,
+            "pu": previous,
+            "b": [["1", "1"]],
+            "a": [],
+        }
+    )
+
+
+def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_a_gap() -> None:
+    now_ms = time.time_ns() // 1_000_000
+    snapshot = orjson.dumps({"lastUpdateId": 5, "E": now_ms, "T": now_ms, "bids": [["1", "1"]], "asks": []})
+    paths: list[str] = []
+
+    async def talk(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        paths.append(socket.request.path)
+        sequence = 10
+        while True:
+            await socket.send(depth(sequence, sequence - (2 if sequence == 150 else 1)))
+            sequence += 1
+            await asyncio.sleep(0.01)
+
+    async def scenario(rest_url: str) -> list[Record]:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: sum(record.row.get("kind") == "snapshot" for record in records) == 2)
+            await collect(binance(USDM, ["BTCUSDT"], url=url, rest_url=rest_url), sink)
+            return sink.records
+
+    with rest(snapshot) as (rest_url, asked):
+        records = asyncio.run(scenario(rest_url))
+    assert paths == ["/stream?streams=btcusdt@depth@100ms/btcusdt@bookTicker/btcusdt@aggTrade"]
+    assert asked == ["/depth?symbol=BTCUSDT&limit=1000"] * 3
+    kinds = [record.row["kind"] for record in records if record.table == "order_books"]
+    assert kinds[0] == "change"
+    snapshots = [record.row for record in records if record.row.get("kind") == "snapshot"]
+    assert [(row["instrument"], row["sequence"]) for row in snapshots] == [("BTCUSDT", 5)] * 2
+
+
+def test_an_unknown_binance_venue_names_those_that_are_known() -> None:
+    with pytest.raises(ValueError, match="binance_spot, binance_usdm, binance_coinm"):
+        binance("binance", ["BTCUSDT"])
+
+
+def test_stop_ends_a_silent_connection_and_one_that_cannot_be_opened() -> None:
+    async def silent(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    async def scenario() -> None:
+        async with venue(silent) as url:
+            for address in (url, "ws://127.0.0.1:1"):
+                sink = Collected(lambda records: False)
+                asyncio.get_running_loop().call_later(0.1, sink.stop.set)
+                assert await collect(deribit(NAMES, url=address), sink) == Tally()
+
+    asyncio.run(scenario())
+
+
+def test_a_sink_that_fails_ends_the_feed_with_its_error() -> None:
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(book(type="snapshot", change_id=1))
+        await socket.wait_closed()
+
+    def full(records: list[Record]) -> bool:
+        raise BufferError("full")
+
+    async def scenario() -> None:
+        async with venue(talk) as url:
+            await collect(deribit(NAMES, url=url), Collected(full))
+
+    with pytest.raises(BufferError, match="full"):
+        asyncio.run(scenario())

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udfs import black76, standard_margin
+from udfs.standard_margin import FUTURES, futures_schedule
+
+TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
+
+sizes = st.floats(-1e4, 1e4)
+prices = st.floats(1.0, 1e6)
+underlyings = st.sampled_from([*FUTURES, "DOGE"])
+
+
+@pytest.fixture(scope="module")
+def examples() -> Any:
+    path = TRUTH / "exchange_margin_examples.json"
+    if not path.exists():
+        pytest.skip(f"the reference values {path} are not here")
+    return json.loads(path.read_text())
+
+
+def test_deribits_linear_perpetual_examples(examples: Any) -> None:
+    for case in examples["deribit_linear_perp_standard_margin"]["cases"]:
+        schedule = futures_schedule(case["sym"].partition("_")[0])
+        margin = standard_margin.linear_future(case["pos"], case["price"], *schedule)
+        assert margin.initial == pytest.approx(case["im_usdc"])
+        if "mm_usdc" in case:
+            assert margin.maintenance == pytest.approx(case["mm_usdc"])
+
+
+def test_bybits_short_put_example(examples: Any) -> None:
+    given, expected = examples["bybit_short_put_cross"]["inputs"], examples["bybit_short_put_cross"]["expected"]
+    margin = standard_margin.bybit_short_put(
+        given["qty"], given["entry"], given["mark"], given["spot"], given["strike"], given["liq_fee_rate"]
+    )
+    assert margin.initial == pytest.approx(expected["position_im"])
+    assert margin.maintenance == pytest.approx(expected["position_mm"])
+
+
+def test_a_short_call_at_the_money_by_the_same_rule_elsewhere(examples: Any) -> None:
+    given, expected = examples["derive_srm_test1"]["inputs"], examples["derive_srm_test1"]["expected"]
+    mark_usd = black76.price(given["fwd"], given["K"], given["sec"] / (365 * 86_400), given["vol"], True)
+    assert mark_usd == pytest.approx(-expected["mtm"], rel=1e-6)
+    margin = standard_margin.option(given["qty"], mark_usd / given["spot"], given["spot"], given["K"], True)
+    assert margin.initial * given["spot"] == pytest.approx(-expected["im"], rel=1e-6)
+    assert margin.maintenance * given["spot"] == pytest.approx(-expected["mm"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("is_call", "F", "K", "m", "initial", "maintenance"),
+    [
+        (True, 100.0, 100.0, 0.05, 0.20, 0.125),  # at the money
+        (True, 100.0, 103.0, 0.04, 0.16, 0.115),  # 0.03 out: 0.15 - 0.03
+        (True, 100.0, 150.0, 0.01, 0.11, 0.085),  # far out: the floor of 0.1
+        (True, 100.0, 50.0, 0.51, 0.66, 0.585),  # in the money counts as none out
+        (False, 100.0, 98.0, 0.04, 0.17, 0.115),
+        (False, 100.0, 50.0, 0.01, 0.11, 0.085),
+        (False, 100.0, 500.0, 4.0, 4.30, 4.30),  # 0.075 m = 0.3 exceeds 0.15: the maintenance is the initial
+    ],
+)
+def test_a_short_option_by_hand(
+    is_call: bool, F: float, K: float, m: float, initial: float, maintenance: float
+) -> None:
+    margin = standard_margin.option(-2.0, m, F, K, is_call)
+    assert margin.initial == pytest.approx(2 * initial)
+    assert margin.maintenance == pytest.approx(2 * maintenance)
+
+
+@given(sizes, prices, underlyings)
+def test_an_inverse_future_requires_what_a_linear_one_of_as_many_coins_does(
+    coins: float, price: float, underlying: str
+) -> None:
+    schedule = futures_schedule(underlying)
+    linear = standard_margin.linear_future(coins, price, *schedule)
+    inverse = standard_margin.inverse_future(coins * price, price, *schedule)
+    assert inverse.initial * price == pytest.approx(linear.initial)
+    assert inverse.maintenance * price == pytest.approx(linear.maintenance)
+
+
+@given(sizes, prices, underlyings)
+def test_futures_require_the_same_long_and_short_and_more_to_open_than_to_keep(
+    coins: float, price: float, underlying: str
+) -> None:
+    schedule = futures_schedule(underlying)
+    one = standard_margin.linear_future(coins, price, *schedule)
+    other = standard_margin.linear_future(-coins, price, *schedule)
+    assert one == other
+    assert one.initial >= one.maintenance >= 0
+
+
+@given(st.floats(0, 100), st.floats(0, 5), prices, prices, st.booleans())
+def test_only_short_options_require_margin(coins: float, m: float, F: float, K: float, is_call: bool) -> None:
+    long = standard_margin.option(coins, m, F, K, is_call)
+    short = standard_margin.option(-coins, m, F, K, is_call)
+    assert long.initial == long.maintenance == 0
+    assert short.initial >= short.maintenance >= coins * (0.075 + m) * (1 - 1e-12)
+    assert standard_margin.bybit_short_put(coins, m * F, m * F, F, K).initial == 0
+
+
+def test_arguments_broadcast_and_nan_gives_nan() -> None:
+    margin = standard_margin.linear_future([[1.0], [2.0]], [100.0, np.nan], 0.02, 0.01, 0.0)
+    assert margin.initial[:, 0].tolist() == [2.0, 4.0]
+    assert np.isnan(margin.maintenance[:, 1]).all()

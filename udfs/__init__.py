@@ -1,0 +1,1 @@
+"""The mathematics: numpy on arrays, one model a module, no Flink."""

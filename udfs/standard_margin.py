@@ -1,0 +1,120 @@
+"""Standard margin: each position on its own, by the exchange's schedule.  The portfolio model is a module of its own.
+
+Formulae and figures: Deribit's knowledge base, "Linear Perpetual" and "11 January 2022" (futures and perpetuals), and
+its rules for options; Bybit's help centre (short puts).  Sizes are signed, short is negative; every argument is an
+array or a number and all broadcast; NaN in gives NaN out.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class Margin(NamedTuple):
+    """What a position requires, in the unit that the function names; never negative."""
+
+    initial: FloatArray  # to open it
+    maintenance: FloatArray  # to keep it
+
+
+class FuturesSchedule(NamedTuple):
+    """Margin of futures and perpetuals on one underlying, as fractions of notional."""
+
+    initial: float
+    maintenance: float
+    per_coin: float  # added to both for each unit of the underlying in the position
+
+
+FUTURES = {
+    "BTC": FuturesSchedule(0.02, 0.01, 0.00005),
+    "ETH": FuturesSchedule(0.02, 0.01, 0.000004),
+    "SOL": FuturesSchedule(0.04, 0.02, 0.000005),
+}
+OTHER_FUTURES = FuturesSchedule(0.10, 0.05, 0.0)
+"""Our own choice for an underlying without a published schedule: two and a half times the strictest above."""
+
+OPTION_INITIAL = 0.15
+OPTION_INITIAL_FLOOR = 0.1
+OPTION_MAINTENANCE = 0.075
+
+
+def futures_schedule(underlying: str) -> FuturesSchedule:
+    """The schedule of an underlying ("BTC"): `FUTURES`, else `OTHER_FUTURES`."""
+    return FUTURES.get(underlying, OTHER_FUTURES)
+
+
+def linear_future(
+    coins: ArrayLike, mark_price: ArrayLike, initial: ArrayLike, maintenance: ArrayLike, per_coin: ArrayLike
+) -> Margin:
+    """Linear futures and perpetuals, in the quote currency: (rate + per_coin·|coins|) · |coins| · mark price.
+
+    `coins` is the position in units of the underlying; the three rates are those of `FuturesSchedule`.
+    """
+    coins = np.abs(np.asarray(coins, dtype=np.float64))
+    notional = coins * np.asarray(mark_price, dtype=np.float64)
+    slope = np.asarray(per_coin, dtype=np.float64) * coins
+    return Margin((initial + slope) * notional, (maintenance + slope) * notional)
+
+
+def inverse_future(
+    usd: ArrayLike, mark_price: ArrayLike, initial: ArrayLike, maintenance: ArrayLike, per_coin: ArrayLike
+) -> Margin:
+    """Inverse futures and perpetuals, in coin: the linear rule on usd/mark price coins, whose notional in coin it is.
+
+    `usd` is the position in USD; the three rates are those of `FuturesSchedule`.
+    """
+    coins = np.asarray(usd, dtype=np.float64) / np.asarray(mark_price, dtype=np.float64)
+    return linear_future(coins, 1.0, initial, maintenance, per_coin)
+
+
+def option(
+    coins: ArrayLike, mark_coin: ArrayLike, forward_usd: ArrayLike, strike_usd: ArrayLike, is_call: ArrayLike
+) -> Margin:
+    """Options by Deribit's rule, in coin; a long option requires nothing, for its premium is paid.
+
+    A short one requires, for each coin, with m its mark in coin, F the forward and OTM how far it is out of the money,
+        call   initial max(0.15 - OTM/F, 0.1) + m,              maintenance 0.075 + m
+        put    initial max(the call's initial, maintenance),    maintenance max(0.075, 0.075 m) + m
+    `coins` is the position in units of the underlying.  For an option settled in USD take m as its mark over F and
+    multiply the answer by F.
+    """
+    coins, m, F, K = (np.asarray(x, dtype=np.float64) for x in (coins, mark_coin, forward_usd, strike_usd))
+    is_call = np.asarray(is_call, dtype=np.bool_)
+    otm = np.maximum(np.where(is_call, K - F, F - K), 0.0)
+    maintenance = np.where(is_call, OPTION_MAINTENANCE, np.maximum(OPTION_MAINTENANCE, OPTION_MAINTENANCE * m)) + m
+    initial = np.maximum(OPTION_INITIAL - otm / F, OPTION_INITIAL_FLOOR) + m
+    initial = np.where(is_call, initial, np.maximum(initial, maintenance))
+    short = np.maximum(-coins, 0.0)
+    return Margin(_owed(short, initial), _owed(short, maintenance))
+
+
+def bybit_short_put(
+    coins: ArrayLike,
+    entry_price: ArrayLike,
+    mark_price: ArrayLike,
+    index_price: ArrayLike,
+    strike: ArrayLike,
+    liquidation_fee_rate: ArrayLike = 0.002,
+) -> Margin:
+    """Short puts by Bybit's rule for cross margin, in the quote currency; a long put requires nothing.
+
+    For each coin, with S the index, m the mark and OTM = max(S - K, 0):
+        maintenance  max(0.03 S, 0.03 m) + m + fee·S
+        initial      max(max(0.15 S - OTM, 0.1 S) + max(entry, m), maintenance)
+    """
+    coins, entry, m, S, K, fee = (
+        np.asarray(x, dtype=np.float64)
+        for x in (coins, entry_price, mark_price, index_price, strike, liquidation_fee_rate)
+    )
+    maintenance = np.maximum(0.03 * S, 0.03 * m) + m + fee * S
+    initial = np.maximum(0.15 * S - np.maximum(S - K, 0.0), 0.1 * S) + np.maximum(entry, m)
+    short = np.maximum(-coins, 0.0)
+    return Margin(_owed(short, np.maximum(initial, maintenance)), _owed(short, maintenance))
+
+
+def _owed(short: FloatArray, each: FloatArray) -> FloatArray:
+    owed: Any = short * each
+    return np.asarray(owed, dtype=np.float64)
