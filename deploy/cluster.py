@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def _pyflink() -> Path:
     spec = find_spec("pyflink")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent
 
 
@@ -46,16 +47,16 @@ def environment(home: Path) -> dict[str, str]:
         "FLINK_PID_DIR": str(home),
         # Thread mode finds its interpreter through PATH.
         "PATH": f"{bin_dir}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "FLINK_IDENT_STRING": "gammaflow",
     }
 
 
-def write_conf(home: Path, *overrides: dict[str, Any]) -> None:
-    """Write `home`/conf from flink-conf/: what is common, the local file, then `overrides`, later ones winning."""
+def write_conf(home: Path, layers: list[str], *overrides: dict[str, Any]) -> None:
+    """Write `home`/conf/config.yaml from files of flink-conf/, then `overrides`, later ones winning."""
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
     merged: dict[str, Any] = {}
-    for layer in [yaml.load(ROOT / "flink-conf" / name) for name in ("config.yaml", "local.yaml")] + list(overrides):
+    for layer in [yaml.load(ROOT / "flink-conf" / f"{name}.yaml") for name in layers] + list(overrides):
         _merge(merged, layer)
     conf = home / "conf"
     conf.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any
         "python": {"executable": python, "client": {"executable": python}},
         "io": {"tmp": {"dirs": str(home / "tmp")}},
     }
-    write_conf(home, place, conf or {})
+    write_conf(home, ["config", "local"], place, conf or {})
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     env = environment(home)
     scripts = _pyflink() / "bin"

@@ -34,12 +34,15 @@ ROOTS: dict[str, tuple[list[str], bool]] = {
 
 
 class Jar(NamedTuple):
+    """One locked file."""
+
     classpath: str
     coordinate: str  # group:artifact:version
     sha256: str
 
     @property
     def file_name(self) -> str:
+        """The file's name in any repository."""
         _, artifact, version = self.coordinate.split(":")
         return f"{artifact}-{version}.jar"
 

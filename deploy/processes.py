@@ -1,5 +1,6 @@
 """Child processes that are always stopped, and ports that are free or say who holds them."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -118,7 +119,5 @@ def stop(pids: list[int], grace_s: float = 10.0) -> None:
 
 
 def _signal(process: psutil.Process, number: int) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass

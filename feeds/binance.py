@@ -25,6 +25,7 @@ from feeds.checks import (
     levels,
     nullable,
     optional,
+    terms_ms,
     text,
     uncrossed,
 )
@@ -92,7 +93,7 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         except ValueError:
             return None
         expiry_at = instant_ms(int(expiry.timestamp()) * 1000)
-    event_ms = received.received_us // 1000
+    event_ms = terms_ms(received)
     event_at, received_at = instants(event_ms, received.received_us)
     row: InstrumentsRow = {
         "venue": venue,
@@ -279,7 +280,7 @@ def _instrument(data: Any, received: Received) -> Record:
     if kind == "future":
         expiry_at = instant_ms(data["deliveryDate"])
     settlement = quote if venue == SPOT else text(data["marginAsset"])
-    event_ms = received.received_us // 1000
+    event_ms = terms_ms(received)
     event_at, received_at = instants(event_ms, received.received_us)
     row: InstrumentsRow = {
         "venue": venue,

@@ -126,9 +126,7 @@ def levels(is_level: Callable[[Any], object]) -> Check:
             return "a list of levels", shown(value)
         for level in value:
             if not _holds(is_level, level):
-                return f"levels of a price above 0, up to {MAX_PRICE:g}, and a size from 0 to {MAX_SIZE:g}", shown(
-                    level
-                )
+                return f"levels of a price above 0, up to {MAX_PRICE:g}, and a size from 0 to {MAX_SIZE:g}", shown(level)
         return None
 
     return check
@@ -147,14 +145,17 @@ def one_of(*values: object) -> Check:
 
 
 def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no truth value."""
     return type(value) in (int, float) and -inf < value < inf
 
 
 def is_text(value: Any) -> bool:
+    """Whether a value is text that says something."""
     return type(value) is str and value != ""
 
 
 def is_sequence(value: Any) -> bool:
+    """Whether a value can be a venue's sequence number."""
     return type(value) is int and 0 <= value <= MAX_SEQUENCE
 
 
@@ -174,3 +175,8 @@ TEXT = expect("a text", is_text)
 SEQUENCE = expect("a whole number from 0 to 2^63 - 1", is_sequence)
 TRUTH = expect("true or false", lambda value: type(value) is bool)
 OBJECT = expect("a JSON object", lambda value: type(value) is dict)
+
+
+def terms_ms(received: Received) -> int:
+    """The event time of contract terms, which come with none: before any message that could still refer to them."""
+    return received.received_us // 1000 - MAX_BEHIND_MS

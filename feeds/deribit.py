@@ -29,6 +29,7 @@ from feeds.checks import (
     nullable,
     one_of,
     optional,
+    terms_ms,
     text,
     uncrossed,
 )
@@ -105,7 +106,7 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         contract_size = 1.0 if quote is None or base in ("BTC", "ETH") else None
     else:
         contract_size = _USD_PER_CONTRACT.get(base) if quote is None else None
-    event_ms = received.received_us // 1000
+    event_ms = terms_ms(received)
     event_at, received_at = instants(event_ms, received.received_us)
     row: InstrumentsRow = {
         "venue": venue,
@@ -315,7 +316,7 @@ def _instrument(item: Any, received: Received) -> Record:
         option_type, strike_usd = item["option_type"], _level((item["strike"], 0.0))[0]
         if option_type not in ("call", "put"):
             raise ValueError
-    event_ms = received.received_us // 1000
+    event_ms = terms_ms(received)
     event_at, received_at = instants(event_ms, received.received_us)
     row: InstrumentsRow = {
         "venue": VENUE,
@@ -347,9 +348,7 @@ def _is_expiry(value: Any) -> bool:
 
 _PRICE = expect(f"a price above 0, up to {MAX_PRICE:g}", lambda value: is_number(value) and 0 < value <= MAX_PRICE)
 _SIZE = expect(f"a size above 0, up to {MAX_SIZE:g}", lambda value: is_number(value) and 0 < value <= MAX_SIZE)
-_BEST_PRICE = nullable(
-    expect(f"a price from 0 to {MAX_PRICE:g}", lambda value: is_number(value) and 0 <= value <= MAX_PRICE)
-)
+_BEST_PRICE = nullable(expect(f"a price from 0 to {MAX_PRICE:g}", lambda value: is_number(value) and 0 <= value <= MAX_PRICE))
 _AMOUNT = expect("a number not below 0", lambda value: is_number(value) and 0 <= value <= MAX_SIZE)
 _OPTIONAL_AMOUNT = nullable(optional(_AMOUNT))
 _NUMBER = expect("a finite number", is_number)

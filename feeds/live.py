@@ -46,17 +46,13 @@ class Session:
     resubscribe: Callable[[str], Sequence[Request]] = lambda symbol: ()  # asks for one book anew, where the stream does
 
 
-def deribit(
-    instruments: Sequence[str], *, interval: str = "100ms", url: str = "wss://www.deribit.com/ws/api/v2"
-) -> Session:
+def deribit(instruments: Sequence[str], *, interval: str = "100ms", url: str = "wss://www.deribit.com/ws/api/v2") -> Session:
     """Books, tickers and trades of `instruments`, their indices, and the listings that they stand in.
 
     `interval` is 100ms, agg2 or raw; the venue serves raw only to authenticated connections.
     """
     pairs = {tuple(name.partition("-")[0].split("_")) for name in instruments}
-    indices = sorted(
-        f"deribit_price_index.{'_'.join(pair if len(pair) > 1 else (*pair, 'usd')).lower()}" for pair in pairs
-    )
+    indices = sorted(f"deribit_price_index.{'_'.join(pair if len(pair) > 1 else (*pair, 'usd')).lower()}" for pair in pairs)
     channels = [f"{kind}.{name}.{interval}" for kind in ("book", "ticker", "trades") for name in instruments] + indices
     size = _DERIBIT_CHANNELS_PER_REQUEST
     return Session(
@@ -200,9 +196,7 @@ class _Connection:
                 continue  # taken beside the stream, it does not move the stream's sequence
             self._sequences[symbol] = row["sequence"]
             if row["kind"] == "change" and known is not None and previous != known:
-                _log.warning(
-                    "%s: %s follows %s, not %d; asking for the book", self._session.url, symbol, previous, known
-                )
+                _log.warning("%s: %s follows %s, not %d; asking for the book", self._session.url, symbol, previous, known)
                 await self.send(self._session.resubscribe(symbol))
                 if symbol in self._session.snapshot_urls:
                     self._fetch(symbol)

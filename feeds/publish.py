@@ -32,7 +32,8 @@ class PublishError(Exception):
 class Sink(Protocol):
     """Whatever takes records."""
 
-    def publish(self, record: Record) -> None: ...
+    def publish(self, record: Record) -> None:
+        """Take one record."""
 
 
 class Publisher:
@@ -75,9 +76,7 @@ class Publisher:
         try:
             known = self._producer.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
-            raise PublishError(
-                f"no Kafka broker answers at {servers} within {timeout_s:g} s: {_reason(error)}"
-            ) from None
+            raise PublishError(f"no Kafka broker answers at {servers} within {timeout_s:g} s: {_reason(error)}") from None
         topics = [TABLES[table].topic for table in FEED_TABLES]
         self._partitions = [(topic, part) for topic in topics if topic in known for part in known[topic].partitions]
 
@@ -185,3 +184,27 @@ def _replay(
 def _reason(error: KafkaException) -> str:
     fault = error.args[0]
     return fault.str() if isinstance(fault, KafkaError) else str(error)
+
+
+def play(
+    records: Iterable[Record],
+    sink: Sink,
+    speed: float | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Record]:
+    """Publish records that come in the order of their arrival, and yield each.
+
+    `speed` is how many seconds of event time pass in a second of `clock`; None is as fast as the sink takes them.
+    """
+    start: tuple[float, int] | None = None
+    for record in records:
+        if speed is not None:
+            if start is None:
+                start = clock(), record.event_ms
+            wait_s = start[0] + (record.event_ms - start[1]) / 1e3 / speed - clock()
+            if wait_s > 0:
+                sleep(wait_s)
+        sink.publish(record)
+        yield record

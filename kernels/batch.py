@@ -3,7 +3,6 @@
 import re
 from base64 import b64encode
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
 
@@ -11,7 +10,7 @@ from kernels import Message, Output
 from schemas import TABLE_OF
 from schemas.rows import instant_ms, key
 
-_HEAD = re.compile(rb'(?:^|,\n)\["([\w.]+)",(\d+),(\d+),')
+_HEAD = re.compile(rb'(?:^|,\n)\["(' + "|".join(map(re.escape, sorted(TABLE_OF))).encode() + rb')",(\d+),(\d+),')
 
 
 def decode(lines: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
@@ -21,9 +20,12 @@ def decode(lines: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
     """
     try:
         parsed = orjson.loads(b"[" + lines + b"]")
-    except orjson.JSONDecodeError:
-        return _decode_singly(lines, event_ms)
-    return [Message(TABLE_OF[topic], partition, offset, row) for topic, partition, offset, row in parsed], []
+        # A value such as `1],["a"` is no JSON by itself, and yet some between its neighbours: then the lines do not count up.
+        if len(parsed) == (lines.count(b"\n") + 1 if lines else 0):
+            return [Message(TABLE_OF[topic], partition, offset, row) for topic, partition, offset, row in parsed], []
+    except (ValueError, KeyError, TypeError):
+        pass
+    return _decode_singly(lines, event_ms)
 
 
 def _decode_singly(lines: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
@@ -52,13 +54,17 @@ def _decode_singly(lines: bytes, event_ms: int) -> tuple[list[Message], list[Out
 
 
 def encode(outputs: Iterable[Output]) -> dict[str, str]:
-    """For each table its rows as lines of key, record timestamp in ms and JSON, parted by tabs."""
+    """For each table its rows as lines of key, record timestamp in ms and JSON, parted by tabs.
+
+    The JSON is its bytes as ISO-8859-1 text, as values are written; the key is text.
+    """
     lines: dict[str, list[str]] = {}
     for table, event_ms, row in outputs:
-        text = f"{key(table, row)}\t{event_ms}\t{_json(row)}"
+        text = f"{_escaped(key(table, row))}\t{event_ms}\t{orjson.dumps(row).decode('latin-1')}"
         lines.setdefault(table, []).append(text)
     return {table: "\n".join(texts) for table, texts in lines.items()}
 
 
-def _json(row: Any) -> str:
-    return orjson.dumps(row).decode()
+def _escaped(key: str) -> str:
+    """A key that parts neither lines nor fields: one with a tab or newline is written as JSON would write it."""
+    return orjson.dumps(key)[1:-1].decode() if "\t" in key or "\n" in key else key

@@ -262,9 +262,7 @@ def _apply(state: State, message: Message, until_ms: int | None) -> list[Output]
             return []
         raise _RefusedError(id_column, f"the contents that {row[id_column]} had before", "others")
     if event_ms < account.forgotten_ms:
-        expected = (
-            f"no earlier than {instant_ms(account.forgotten_ms)}: ids from before are forgotten, and it may be a repeat"
-        )
+        expected = f"no earlier than {instant_ms(account.forgotten_ms)}: ids from before are forgotten, and it may be a repeat"
         raise _RefusedError("event_at", expected, row["event_at"])
 
     try:

@@ -4,7 +4,7 @@
 CREATE TEMPORARY TABLE instruments (
   venue               STRING           NOT NULL,
   instrument          STRING           NOT NULL COMMENT 'The venue''s own symbol',
-  event_at            TIMESTAMP_LTZ(3) NOT NULL COMMENT 'When these terms were published',
+  event_at            TIMESTAMP_LTZ(3) NOT NULL COMMENT 'An instant from which on these terms held',
   received_at         TIMESTAMP_LTZ(6) NOT NULL,
   kind                STRING           NOT NULL COMMENT 'spot, perpetual, future or option',
   underlying          STRING           NOT NULL COMMENT 'Base currency: BTC',

@@ -18,6 +18,8 @@ class Leg(NamedTuple):
 
 
 class Account(NamedTuple):
+    """One simulated account and what it starts with."""
+
     name: str
     deposits: dict[str, float]  # by currency
     legs: tuple[Leg, ...] = ()

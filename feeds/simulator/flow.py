@@ -144,8 +144,7 @@ class _Market:
         self.entries = self._entries()
         self.is_adding = [True] * len(self.clients)  # whether the next turnover adds to the position
         self.books = [
-            _Book(1000 * (i + 1), c.ticks_per_unit, c.lots_per_contract, scenario.depth)
-            for i, c in enumerate(contracts)
+            _Book(1000 * (i + 1), c.ticks_per_unit, c.lots_per_contract, scenario.depth) for i, c in enumerate(contracts)
         ]
         self.last_prices: list[float | None] = [None] * len(contracts)
         self.trades = 0

@@ -32,6 +32,8 @@ class Underlying(NamedTuple):
 
 
 class Venue(NamedTuple):
+    """One simulated exchange."""
+
     name: str
     spot: str  # how it writes a symbol
     perpetual: str
@@ -95,10 +97,7 @@ VENUES = (ALPHA, BETA)
 def listing(scenario: Scenario) -> list[Contract]:
     """All contracts of a scenario."""
     linear = [
-        contract
-        for u in range(len(UNDERLYINGS))
-        for venue in VENUES
-        for contract in (_spot(venue, u), _perpetual(venue, u))
+        contract for u in range(len(UNDERLYINGS)) for venue in VENUES for contract in (_spot(venue, u), _perpetual(venue, u))
     ]
     options = [
         _option(u, expiry_ms, strike_usd, option_type)

@@ -1,0 +1,46 @@
+# The front door.  `make demo` shows everything once, `make test` checks everything; each does its own set-up.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+BENCH  ?= books
+
+.PHONY: demo test setup check format records bench clean
+
+demo: setup  ## Play the simulated market, or CAPTURE=venue:file, or LIVE=venue, through the whole suite
+	@$(BIN)/gammaflow demo $(if $(CAPTURE),--capture $(CAPTURE)) $(if $(LIVE),--live $(LIVE)) $(if $(SPEED),--speed $(SPEED))
+
+test: setup check  ## Lint, types, generated files, then every test
+	@$(BIN)/python -m pytest
+
+setup: $(VENV)/.done  ## Virtual environment, pinned requirements, jars; nothing is fetched twice
+	@$(BIN)/gammaflow setup
+
+$(VENV)/.done: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; name another one with make PYTHON=…"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing requirements into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: setup  ## What a reviewer would rather not have to say
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m deploy.java schemas.generate --check
+
+format: setup  ## Format and sort imports
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+records: setup  ## Write schemas/records.py from the DDL
+	@$(BIN)/python -m deploy.java schemas.generate
+
+bench: setup  ## One benchmark: BENCH=books; results in bench/results/
+	@$(BIN)/python -m bench.$(BENCH)
+
+clean:  ## Stop what is up and remove what was made here (the download cache stays)
+	@if [ -x $(BIN)/gammaflow ]; then $(BIN)/gammaflow down; fi
+	@rm -rf .run out dist $(VENV) *.egg-info

@@ -1,0 +1,1 @@
+"""The measurements, and the same work written for the peers."""

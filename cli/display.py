@@ -1,0 +1,90 @@
+"""What a person sees while a run goes on: one line a step, and a live line of figures."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import requests
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+import jobs
+from deploy import topics
+from deploy.rest import FlinkError
+from deploy.runtime import Runtime
+from deploy.topics import TopicError
+
+REFRESH_S = 1.0
+
+
+class Display:
+    """Steps and figures on a terminal; plain lines where there is none."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.published = 0
+        self._started = time.monotonic()
+
+    def step(self, what: str) -> None:
+        """Announce what is done now."""
+        self.console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {what}", highlight=False)
+
+    @contextmanager
+    def watching(self, place: Runtime) -> Iterator[None]:
+        """Show the figures of a running suite until the block ends."""
+        done = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(place, done), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join(timeout=10)
+
+    def _watch(self, place: Runtime, done: threading.Event) -> None:
+        last = (time.monotonic(), 0, 0)
+        with Live(console=self.console, auto_refresh=False, transient=not self.console.is_terminal) as live:
+            while not done.wait(REFRESH_S):
+                try:
+                    written = sum(topics.ends(place.kafka, sorted({t for job in jobs.FLOW for t in jobs.sinks(job)})).values())
+                    orders = sum(records(place, "liquidation_orders").values())
+                    behind = {job: topics.lag(place.kafka, job, jobs.sources(job)) for job in jobs.FLOW}
+                    time_reached = watermark(place, "margin")
+                except (TopicError, FlinkError, requests.RequestException):
+                    continue
+                now, published = time.monotonic(), self.published
+                seconds = now - last[0]
+                table = Table(box=None, show_header=True, header_style="dim")
+                for heading in ("in/s", "out/s", "records in", "lag", "watermark", "liquidation orders"):
+                    table.add_column(heading, justify="right")
+                table.add_row(
+                    f"{(published - last[1]) / seconds:,.0f}",
+                    f"{(written - last[2]) / seconds:,.0f}",
+                    f"{published:,}",
+                    f"{max(behind.values()):,}",
+                    time_reached,
+                    f"{orders:,}",
+                )
+                last = (now, published, written)
+                live.update(table, refresh=True)
+
+
+def records(place: Runtime, table: str) -> dict[tuple[str, int], int]:
+    """The number of records in each partition of a table's topic."""
+    return topics.ends(place.kafka, [table])
+
+
+def watermark(place: Runtime, name: str) -> str:
+    """The event time that a job has reached, as text; a dash where it has none yet."""
+    job = place.rest.active().get(name)
+    if job is None:
+        return "–"
+    lows: list[int] = []
+    for vertex in place.rest.get(f"/jobs/{job.id}")["vertices"]:
+        values = place.rest.get(f"/jobs/{job.id}/vertices/{vertex['id']}/watermarks")
+        lows += [int(value["value"]) for value in values]
+    known = [low for low in lows if 0 < low < 2**62]
+    return f"{datetime.fromtimestamp(min(known) / 1000, UTC):%Y-%m-%d %H:%M:%S}" if known else "–"

@@ -1,0 +1,334 @@
+"""The console command: `gammaflow --help`."""
+
+import asyncio
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from confluent_kafka import Consumer, TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+import jobs as catalogue
+import schemas
+from cli import play, summary
+from cli.display import Display, watermark
+from deploy import jars, runtime, topics
+from deploy.jars import JarError
+from deploy.processes import StartError
+from deploy.rest import FlinkError
+from deploy.topics import TopicError
+from feeds import capture as captures
+from feeds import live
+from feeds.capture import CaptureError, Tally
+from feeds.publish import Publisher, PublishError
+from feeds.publish import play as publish_records
+from feeds.publish import replay as publish_lines
+from feeds.simulator import Scenario
+from feeds.simulator import simulate as market
+from schemas.records import TABLES
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help=(
+        "Exchange streams into real-time options risk.\n\n"
+        "`up` starts an embedded Kafka broker and Flink cluster; GAMMAFLOW_KAFKA (host:port) and GAMMAFLOW_FLINK (host:port of "
+        "the REST interface) point to your own instead.  `submit` starts jobs, `simulate` and `replay` feed them, `tail` shows "
+        "what they say, `down` stops everything.  `demo` does all of it once."
+    ),
+)
+console = Console(highlight=False)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Jobs; all of them where none is named (see `gammaflow jobs`).")]
+Speed = Annotated[str, typer.Option(help="max, or how many times as fast as it was: 1, 10, …")]
+Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks of each operator.")]
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn what can go wrong into one clear line and exit status 1, and let SIGTERM clean up as Ctrl-C does."""
+
+    def stop(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (StartError, TopicError, FlinkError, CaptureError, PublishError, JarError, play.PlayError, ValueError) as error:
+        console.print(f"gammaflow: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyError as error:
+        console.print(f"gammaflow: {error.args[0]}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("gammaflow: stopped")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def setup() -> None:
+    """Fetch the jars of broker and connectors into the cache, checked; nothing is fetched twice."""
+    with errors():
+        paths = jars.fetch()
+        console.print(f"{sum(map(len, paths.values()))} jars in {jars.cache_dir()}")
+
+
+@app.command()
+def up(taskmanagers: Annotated[int, typer.Option(min=1, max=8)] = 1) -> None:
+    """Start the embedded Kafka broker and Flink cluster and create the topics; they run until `down`."""
+    with errors():
+        display = Display(console)
+        place = runtime.up(runtime.default_home(), taskmanagers=taskmanagers, say=display.step)
+        display.step("up")
+        console.print(f"Kafka {place.kafka}\nFlink http://{place.flink}\nLogs  {place.logs}")
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded broker and cluster, with every job, and remove their data (logs are kept)."""
+    with errors():
+        console.print("stopped" if runtime.down(runtime.default_home()) else "nothing was up")
+
+
+@app.command()
+def status() -> None:
+    """Show broker, cluster, jobs, checkpoints, lag and watermarks."""
+    with errors():
+        place = runtime.current(runtime.default_home())
+        overview = place.rest.get("/overview")
+        console.print(f"Kafka  {place.kafka}: {len(topics.existing_topics(place.kafka))} topics")
+        managers, free, slots = overview["taskmanagers"], overview["slots-available"], overview["slots-total"]
+        console.print(f"Flink  http://{place.flink}: {managers} TaskManagers, {free} of {slots} slots free")
+        console.print(f"Logs   {place.logs}")
+        table = Table(box=None, header_style="dim")
+        for heading in ("job", "state", "tasks", "checkpoints", "last took", "state size", "lag", "watermark"):
+            table.add_column(heading)
+        for job in place.rest.active().values():
+            checkpoints = place.rest.checkpoints(job)
+            newest = checkpoints["latest"]["completed"]
+            done = f"{checkpoints['counts']['completed']} done, {checkpoints['counts']['failed']} failed"
+            took = f"{newest['end_to_end_duration']} ms" if newest else "–"
+            size = f"{newest['state_size'] / 1e6:.1f} MB" if newest else "–"
+            known = job.name in catalogue.FLOW
+            behind = f"{topics.lag(place.kafka, job.name, catalogue.sources(job.name)):,}" if known else "–"
+            table.add_row(
+                job.name, job.state, f"{job.running}/{job.tasks}", done, took, size, behind, watermark(place, job.name)
+            )
+        console.print(table)
+
+
+@app.command()
+def jobs() -> None:
+    """List the jobs: what each answers, and the topics it reads and writes."""
+    table = Table(box=None, header_style="dim")
+    for heading in ("job", "question", "reads", "writes"):
+        table.add_column(heading, overflow="fold")
+    for name in catalogue.FLOW:
+        is_archive = name == "archive"
+        reads = "every topic" if is_archive else ", ".join(catalogue.sources(name))
+        table.add_row(name, catalogue.question(name), reads, "Parquet" if is_archive else ", ".join(catalogue.sinks(name)))
+    console.print(table)
+
+
+@app.command()
+def submit(
+    names: Names = None,
+    parallelism: Parallelism = 1,
+    archive: Annotated[Path | None, typer.Option(help="Folder of the archive job's Parquet files.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("-D", help="A Flink option, key=value, for these jobs.")] = None,
+) -> None:
+    """Submit jobs to the cluster, as `flink run` would, and wait until they run."""
+    with errors():
+        place = runtime.current(runtime.default_home())
+        chosen = names or catalogue.FLOW
+        already = set(place.rest.active()) & set(chosen)
+        if already:
+            raise StartError(f"running already: {', '.join(sorted(already))}; cancel them first (http://{place.flink})")
+        settings = dict(option.split("=", 1) for option in setting or [])
+        runtime.submit(place, chosen, parallelism, settings, archive)
+        console.print(f"running: {', '.join(chosen)}")
+
+
+@app.command(name="topics")
+def list_topics() -> None:
+    """List the topics: key, partitions and records (heartbeats included)."""
+    with errors():
+        place = runtime.current(runtime.default_home())
+        existing = topics.existing_topics(place.kafka)
+        ends = topics.ends(place.kafka, schemas.names())
+        table = Table(box=None, header_style="dim")
+        for heading in ("table", "topic", "keyed by", "cleanup", "partitions", "records"):
+            table.add_column(heading)
+        for name, spec in TABLES.items():
+            count = sum(end for (topic, _), end in ends.items() if topic == spec.topic)
+            cleanup = "compact" if spec.is_compacted else "keep"
+            table.add_row(name, spec.topic, ":".join(spec.key), cleanup, str(existing.get(spec.topic, 0)), f"{count:,}")
+        console.print(table)
+
+
+@app.command()
+def tail(
+    table: Annotated[str, typer.Argument(help="A table of `gammaflow topics`.")],
+    key: Annotated[str | None, typer.Option(help="Only rows of this key.")] = None,
+    count: Annotated[int | None, typer.Option("-n", help="Stop after so many rows.")] = None,
+    from_start: Annotated[bool, typer.Option(help="From the first row on, instead of the newest.")] = False,
+) -> None:
+    """Print a topic's rows as they come, one JSON object a line."""
+    with errors():
+        if table not in TABLES:
+            raise KeyError(f"no table {table!r}; there are {', '.join(TABLES)}")
+        place = runtime.current(runtime.default_home())
+        topic = TABLES[table].topic
+        consumer = Consumer(
+            {"bootstrap.servers": place.kafka, "group.id": "gammaflow-tail", "isolation.level": "read_committed"}
+        )
+        try:
+            parts = [TopicPartition(topic, part, 0) for part in range(topics.existing_topics(place.kafka).get(topic, 0))]
+            if not from_start:
+                for part in parts:
+                    part.offset = consumer.get_watermark_offsets(part, timeout=10)[1]
+            consumer.assign(parts)
+            shown = 0
+            while count is None or shown < count:
+                message = consumer.poll(0.5)
+                if message is None or message.error() or message.value() is None:
+                    continue
+                if key is None or (message.key() or b"").decode() == key:
+                    sys.stdout.buffer.write(message.value() + b"\n")
+                    sys.stdout.flush()
+                    shown += 1
+        finally:
+            consumer.close()
+
+
+@app.command()
+def simulate(
+    seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = Scenario.seed,
+    duration_s: Annotated[int, typer.Option(min=5, help="Seconds of event time.")] = int(Scenario.duration_s),
+    accounts: Annotated[int, typer.Option(min=1)] = Scenario.accounts,
+    speed: Speed = "1",
+) -> None:
+    """Publish the simulated market, with its crash, into the running broker."""
+    with errors():
+        place = runtime.current(runtime.default_home())
+        scenario = Scenario(seed=seed, duration_s=duration_s, accounts=accounts)
+        with Publisher(place.kafka) as publisher:
+            for _ in publish_records(market(scenario), publisher, parsed_speed(speed)):
+                pass
+            counted = ", ".join(f"{count:,} {table}" for table, count in sorted(publisher.counts.items()))
+        console.print(f"published {counted}")
+
+
+@app.command()
+def replay(
+    capture: Annotated[list[str], typer.Option(help="venue:file, plain or gzip; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder for the Parquet files; must be empty or new.")],
+    speed: Speed = "max",
+    parallelism: Parallelism = 1,
+) -> None:
+    """Play captured files through all jobs, bounded: every topic becomes Parquet under OUT/<table>/."""
+    with errors():
+        sources = parsed_captures(capture)
+        tally = Tally()
+        pace = parsed_speed(speed)
+
+        def feed(publisher: Publisher) -> Iterator[Tally]:
+            nonlocal tally
+            for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):
+                yield tally
+
+        display = Display(console)
+        play.bounded(feed, out, parallelism, display, {"state": {"backend": {"type": "rocksdb"}}})
+        display.step("done")
+        show_tally(tally)
+        summary.show_counts(console, out)
+
+
+@app.command()
+def demo(
+    capture: Annotated[list[str] | None, typer.Option(help="Play venue:file instead of the simulated market.")] = None,
+    live_venue: Annotated[
+        str | None, typer.Option("--live", help="Listen to an exchange instead: deribit, binance_spot.")
+    ] = None,
+    symbols: Annotated[str, typer.Option(help="With --live: instruments, parted by commas.")] = "BTC-PERPETUAL,ETH-PERPETUAL",
+    live_s: Annotated[int, typer.Option(help="With --live: for how many seconds.")] = 60,
+    out: Annotated[Path, typer.Option(help="Folder for the Parquet files; replaced.")] = Path("out/demo"),
+    speed: Speed = "1",
+) -> None:
+    """Show everything once: start, submit, play a market with a crash, sum up, stop."""
+    with errors():
+        tally = Tally()
+        pace = parsed_speed(speed)
+        sources = parsed_captures(capture or [])
+
+        def feed(publisher: Publisher) -> Iterator[Any]:
+            nonlocal tally
+            if live_venue:
+                tally = asyncio.run(listen(live_venue, symbols.split(","), publisher, live_s))
+            elif sources:
+                for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):
+                    yield tally
+            else:
+                yield from publish_records(market(Scenario()), publisher, pace)
+
+        if out.exists():
+            shutil.rmtree(out)
+        display = Display(console)
+        play.bounded(feed, out, 1, display)
+        display.step("done")
+        if sources or live_venue:
+            show_tally(tally)
+        summary.show_market(console, out)
+        console.print()
+        summary.show_counts(console, out)
+        console.print(f"\nParquet files: {out.resolve()}")
+
+
+async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: float) -> Tally:
+    """Publish what an exchange says, for so many seconds."""
+    session = live.deribit(symbols) if venue == "deribit" else live.binance(venue, symbols)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    return await live.run(session, publisher, stop)
+
+
+def parsed_speed(speed: str) -> float | None:
+    """A speed option: None for max.  Raises `ValueError`."""
+    if speed == "max":
+        return None
+    try:
+        value = float(speed)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"--speed: expected max or a number above 0, got {speed!r}")
+    return value
+
+
+def parsed_captures(texts: list[str]) -> list[tuple[str, str]]:
+    """Capture options as (venue, path), each checked to be readable before anything is started.  Raises `CaptureError`."""
+    parsed: list[tuple[str, str]] = []
+    for text in texts:
+        venue, colon, path = text.partition(":")
+        if not colon or not path:
+            raise CaptureError(f"--capture {text}: expected venue:file, with a venue of {', '.join(sorted(captures.ADAPTERS))}")
+        captures.read(venue, path)
+        parsed.append((venue, path))
+    return parsed
+
+
+def show_tally(tally: Tally) -> None:
+    """Print what became of every line."""
+    parts = [f"{count:,} {table}" for table, count in sorted(tally.messages.items())]
+    parts += [f"{tally.control:,} without data", f"{tally.rejected:,} dead letters"]
+    console.print(f"Lines in: {tally.lines:,} = {' + '.join(parts)}\n")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,106 @@
+"""The little that we ask of Flink's REST interface."""
+
+import time
+from typing import Any, NamedTuple
+
+import requests
+
+
+class FlinkError(RuntimeError):
+    """The cluster could not be reached, or refused."""
+
+
+class Job(NamedTuple):
+    """One job on the cluster."""
+
+    id: str
+    name: str
+    state: str
+    running: int  # tasks that run or have ended well
+    tasks: int
+    duration_s: float
+
+
+class Flink:
+    """A cluster at `address`, host:port."""
+
+    def __init__(self, address: str) -> None:
+        self.url = f"http://{address}"
+
+    def get(self, path: str) -> Any:
+        """The JSON at `path`.  Raises `FlinkError`."""
+        return self._call("GET", path)
+
+    def jobs(self) -> list[Job]:
+        """Every job the cluster knows, newest first."""
+        rows = sorted(self.get("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
+        return [
+            Job(
+                row["jid"],
+                row["name"],
+                row["state"],
+                row["tasks"]["running"] + row["tasks"]["finished"],
+                row["tasks"]["total"],
+                row["duration"] / 1000,
+            )
+            for row in rows
+        ]
+
+    def active(self) -> dict[str, Job]:
+        """The jobs that are neither finished, failed nor cancelled, by name."""
+        return {job.name: job for job in self.jobs() if job.state not in ("FINISHED", "FAILED", "CANCELED")}
+
+    def checkpoints(self, job: Job) -> dict[str, Any]:
+        """The checkpoint statistics of a job."""
+        return dict(self.get(f"/jobs/{job.id}/checkpoints"))
+
+    def failure(self, job: Job) -> str:
+        """The root cause of a job's newest failure, one line, or an empty text."""
+        entries = self.get(f"/jobs/{job.id}/exceptions")["exceptionHistory"]["entries"]
+        if not entries:
+            return ""
+        lines = entries[0]["stacktrace"].splitlines()
+        causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by")]
+        return str(causes[-1] if causes else lines[0])
+
+    def wait_running(self, names: list[str], timeout_s: float = 180.0) -> None:
+        """Return once every task of the named jobs runs.  Raises `FlinkError` with the cause if one fails."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            active = self.active()
+            if all(name in active and active[name].running == active[name].tasks > 0 for name in names):
+                return
+            for job in self.jobs():
+                if job.name in names and job.state in ("FAILED", "RESTARTING") and (cause := self.failure(job)):
+                    raise FlinkError(f"job {job.name} does not start: {cause}")
+            if time.monotonic() > deadline:
+                raise FlinkError(f"jobs {', '.join(names)} were not running after {timeout_s:.0f} s")
+            time.sleep(0.3)
+
+    def drain(self, job: Job, target: str, timeout_s: float = 300.0) -> None:
+        """Let a job process all it has read, fire its last windows and timers, and finish."""
+        body = {"drain": True, "targetDirectory": target}
+        trigger = self._call("POST", f"/jobs/{job.id}/stop", body)["request-id"]
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = self.get(f"/jobs/{job.id}/savepoints/{trigger}")
+            if answer["status"]["id"] == "COMPLETED":
+                cause = answer["operation"].get("failure-cause")
+                if cause:
+                    raise FlinkError(f"job {job.name} could not be drained: {cause['class']}")
+                return
+            if time.monotonic() > deadline:
+                raise FlinkError(f"job {job.name} was not drained after {timeout_s:.0f} s")
+            time.sleep(0.2)
+
+    def cancel(self, job: Job) -> None:
+        """End a job without more ado."""
+        self._call("PATCH", f"/jobs/{job.id}")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        try:
+            answer = requests.request(method, self.url + path, json=body, timeout=30)
+            answer.raise_for_status()
+            return answer.json() if answer.content else {}
+        except requests.RequestException as error:
+            raise FlinkError(f"no answer from Flink at {self.url}{path}: {error}") from error

@@ -1,0 +1,208 @@
+"""Where the suite runs: the embedded broker and cluster, or the user's own, behind one object.
+
+`GAMMAFLOW_KAFKA` (host:port, …) and `GAMMAFLOW_FLINK` (host:port of the REST interface) point to the user's own; what they
+point to is not started here, nor stopped.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jobs
+from deploy import broker, cluster, processes, topics
+from deploy.processes import StartError
+from deploy.rest import Flink
+
+KAFKA_PORT = 9092
+FLINK_PORT = 8081
+SHIPPED = ("jobs", "kernels", "schemas", "udfs")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A broker and a cluster that answer."""
+
+    kafka: str  # host:port
+    flink: str  # host:port of the REST interface
+    home: str  # logs and, where embedded, data
+    pids: tuple[int, ...]  # what was started here
+
+    @property
+    def rest(self) -> Flink:
+        """The cluster's REST interface."""
+        return Flink(self.flink)
+
+    @property
+    def logs(self) -> Path:
+        """The folder with every log."""
+        return Path(self.home) / "logs"
+
+
+def default_home() -> Path:
+    """Where `gammaflow up` keeps its data and logs: `GAMMAFLOW_HOME`, else .run beside the code."""
+    return Path(os.environ.get("GAMMAFLOW_HOME") or cluster.ROOT / ".run").resolve()
+
+
+def up(
+    home: Path,
+    conf: dict[str, Any] | None = None,
+    taskmanagers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+    ports: tuple[int, int] = (KAFKA_PORT, FLINK_PORT),
+) -> Runtime:
+    """Start what is to be embedded, create the topics, and remember it under `home`.
+
+    `ports` are the preferred ones of broker and cluster; where they are taken others are used, unless GAMMAFLOW_KAFKA_PORT or
+    GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing behind.
+    """
+    kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
+    state = home / "runtime.json"
+    if state.exists():
+        if any(processes.is_alive(pid) for pid in json.loads(state.read_text())["pids"]):
+            raise StartError(f"a runtime is up already ({state}); `gammaflow down` stops it")
+        down(home)
+    home.mkdir(parents=True, exist_ok=True)
+    pids: list[int] = []
+    try:
+        if kafka is None:
+            say("Kafka broker")
+            port = processes.free_port(ports[0], os.environ.get("GAMMAFLOW_KAFKA_PORT"))
+            pids.append(broker.start(home / "broker", port))
+            kafka = f"127.0.0.1:{port}"
+        say("topics")
+        topics.create(kafka)
+        if flink is None:
+            say("Flink cluster")
+            port = processes.free_port(ports[1], os.environ.get("GAMMAFLOW_FLINK_PORT"))
+            pids += cluster.start(home / "flink", port, taskmanagers, conf)
+            flink = f"127.0.0.1:{port}"
+        else:
+            cluster.write_conf(home / "flink", ["config"], conf or {})
+        runtime = Runtime(kafka, flink, str(home), tuple(pids))
+        state.write_text(json.dumps(asdict(runtime)))
+    except BaseException:
+        processes.stop(pids)
+        raise
+    return runtime
+
+
+def down(home: Path) -> bool:
+    """Stop what `up` started under `home` and remove its data, but for the logs.  False if nothing was there."""
+    state = home / "runtime.json"
+    if not state.exists():
+        return False
+    processes.stop(list(json.loads(state.read_text())["pids"]))
+    for name in ("broker", "flink", "checkpoints", "savepoints"):
+        shutil.rmtree(home / name, ignore_errors=True)
+    state.unlink()
+    return True
+
+
+def current(home: Path) -> Runtime:
+    """The runtime that is up: the user's own, or the one under `home`.  Raises `StartError` if there is none."""
+    state = home / "runtime.json"
+    if state.exists():
+        fields = json.loads(state.read_text())
+        runtime = Runtime(**{**fields, "pids": tuple(fields["pids"])})
+        if all(processes.is_alive(pid) for pid in runtime.pids):
+            return runtime
+        raise StartError(f"a process of the runtime has died (logs in {runtime.logs}); `gammaflow down`, then up again")
+    kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
+    if kafka and flink:
+        cluster.write_conf(home / "flink", ["config"])
+        return Runtime(kafka, flink, str(home), ())
+    raise StartError("nothing is up: `gammaflow up` starts the embedded runtime")
+
+
+@contextmanager
+def temporary(
+    conf: dict[str, Any] | None = None, taskmanagers: int = 1, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Runtime]:
+    """A runtime of one's own in a temporary folder, stopped and removed at the end.  Failed runs keep their logs."""
+    home = Path(tempfile.mkdtemp(prefix="gammaflow-"))
+    try:
+        yield up(home, conf, taskmanagers, say)
+    except StartError:
+        raise
+    finally:
+        down(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def submit(
+    runtime: Runtime,
+    names: list[str],
+    parallelism: int = 1,
+    settings: dict[str, str] | None = None,
+    archive: Path | None = None,
+    archive_interval: str = "60 s",
+) -> None:
+    """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
+
+    `settings` are Flink options for these jobs; `archive` is where the archive job writes.  Raises `StartError`.
+    """
+    for name in names:
+        jobs.text(name)
+    home = Path(runtime.home)
+    env = {
+        **cluster.environment(home / "flink"),
+        "GAMMAFLOW_KAFKA": runtime.kafka,
+        "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
+        "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
+    }
+    options = [f"-D{key}={value}" for key, value in (settings or {}).items()]
+    command = [
+        f"{env['FLINK_BIN_DIR']}/flink",
+        *("run", "-d", "-m", runtime.flink, "-p", str(parallelism), *options),
+        *("-pyfs", str(bundle(home)), "-pym", "jobs.run", *names),
+    ]
+    log = runtime.logs / "submit.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        code = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode
+    if code:
+        raise StartError(f"submitting {', '.join(names)} failed; the end of {log}:\n{_cause(log)}")
+    runtime.rest.wait_running(names)
+
+
+def bundle(home: Path) -> Path:
+    """Our own code as the zip file that travels with a job."""
+    path = home / "gammaflow.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for folder in SHIPPED:
+            for file in sorted((cluster.ROOT / folder).rglob("*")):
+                if file.suffix in (".py", ".sql"):
+                    archive.write(file, file.relative_to(cluster.ROOT))
+    return path
+
+
+def _cause(log: Path) -> str:
+    causes = [line for line in log.read_text(errors="replace").splitlines() if "Caused by" in line or "Exception" in line]
+    return "\n".join(causes[-4:]) or processes.tail(log)
+
+
+def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
+    """Return once a job has read, and checkpointed, everything in its topics.  Raises `StartError`."""
+    deadline = time.monotonic() + timeout_s
+    while topics.lag(runtime.kafka, name, jobs.sources(name)):
+        if name not in runtime.rest.active():
+            raise StartError(f"job {name} is no longer running; logs in {runtime.logs}")
+        if time.monotonic() > deadline:
+            raise StartError(f"job {name} has not read its topics after {timeout_s:.0f} s; logs in {runtime.logs}")
+        time.sleep(0.3)
+
+
+def drain(runtime: Runtime, names: list[str]) -> None:
+    """Let each job read all there is and finish, in the order of their data flow."""
+    for name in sorted(names, key=jobs.FLOW.index):
+        wait_read(runtime, name)
+        runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())

@@ -1,0 +1,78 @@
+"""The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.records import TABLES
+
+PARTITIONS = 4
+
+
+class TopicError(RuntimeError):
+    """The broker could not be asked, or refused."""
+
+
+def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
+    """Make every topic that does not exist yet; returns the names of the new ones.  Raises `TopicError`."""
+    admin = _admin(servers)
+    existing = existing_topics(servers)
+    # Event time is the record timestamp, and a replayed day is old: retention by age would delete it at once.
+    wanted = [
+        NewTopic(
+            table.topic,
+            num_partitions=partitions,
+            config={"retention.ms": "-1", "cleanup.policy": "compact" if table.is_compacted else "delete"},
+        )
+        for table in TABLES.values()
+        if table.topic not in existing
+    ]
+    if wanted:
+        for topic, future in admin.create_topics(wanted).items():
+            try:
+                future.result(timeout=30)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise TopicError(f"topic {topic}: {error.args[0].str()}") from error
+    return [topic.topic for topic in wanted]
+
+
+def existing_topics(servers: str) -> dict[str, int]:
+    """Every topic on the broker with its number of partitions.  Raises `TopicError` if no broker answers."""
+    try:
+        known = _admin(servers).list_topics(timeout=10).topics
+    except KafkaException as error:
+        raise TopicError(f"no Kafka broker answers at {servers}: {error.args[0].str()}") from error
+    return {name: len(topic.partitions) for name, topic in known.items()}
+
+
+def ends(servers: str, tables: list[str]) -> dict[tuple[str, int], int]:
+    """The end offset of every partition of the tables' topics."""
+    existing = existing_topics(servers)
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gammaflow-status"})
+    try:
+        return {
+            (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+            for topic in (TABLES[table].topic for table in tables)
+            for partition in range(existing.get(topic, 0))
+        }
+    finally:
+        consumer.close()
+
+
+def lag(servers: str, job: str, tables: list[str]) -> int:
+    """How many records of its topics a job has not yet read and checkpointed, by its consumer group."""
+    committed: dict[tuple[str, int], int] = {}
+    request = [ConsumerGroupTopicPartitions(job)]
+    admin = _admin(servers)  # held: with it gone its futures never end
+    try:
+        for future in admin.list_consumer_group_offsets(request, request_timeout=10).values():
+            for part in future.result(timeout=15).topic_partitions:
+                committed[part.topic, part.partition] = max(part.offset, 0)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+            raise TopicError(f"consumer group {job}: {error.args[0].str()}") from error
+    return sum(max(0, end - committed.get(part, 0)) for part, end in ends(servers, tables).items())
+
+
+def _admin(servers: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": servers, "log_level": 2})

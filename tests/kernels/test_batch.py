@@ -1,0 +1,115 @@
+from base64 import b64decode
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels import Message, Output, batch
+from schemas.rows import fault
+
+T0 = 1_700_000_000_000
+TOPIC = "order_books.v1"
+FAULT = {"venue": "v", "kind": "gap", "sequence": 1, "expected": None, "got": None}
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=5,
+)
+broken = st.sampled_from(
+    [
+        b"",
+        b"{",
+        b'{"a":"\xff"}',
+        b"NaN",
+        b"1" + b"0" * 400,
+        b"{} {}",
+        b"1,2",  # would be JSON between its neighbours
+        b'1],["a"',
+        b'1],["order_books.v1",0,5,{}',
+        b'{"a":[1,\n["b",2,3,',
+        b"[" * 1100 + b"]" * 1100,
+    ]
+)
+
+
+def joined(values: list[bytes]) -> bytes:
+    """As jobs/_inbox.sql and jobs/_batches.sql join them."""
+    return b",\n".join(b'["%s",%d,%d,%s]' % (TOPIC.encode(), n % 3, n, value) for n, value in enumerate(values))
+
+
+def sent(lines: str) -> list[tuple[str, int, Any]]:
+    """Key, timestamp and row as jobs/_records.sql splits them and the sink writes them."""
+    records = []
+    for line in lines.split("\n"):
+        key, event_ms, value = line.split("\t")
+        records.append((key, int(event_ms), orjson.loads(value.encode("latin-1"))))
+    return records
+
+
+@given(st.lists(json), st.booleans())
+def test_values_arrive_as_they_were_sent(values: list[Any], is_pretty: bool) -> None:
+    option = orjson.OPT_INDENT_2 if is_pretty else 0
+    messages, letters = batch.decode(joined([orjson.dumps(value, option=option) for value in values]), T0)
+    assert messages == [Message("order_books", n % 3, n, value) for n, value in enumerate(values)]
+    assert letters == []
+
+
+@given(st.lists(st.tuples(st.booleans(), json, broken), min_size=1, max_size=8))
+def test_each_broken_value_is_one_dead_letter_and_costs_its_neighbours_nothing(
+    values: list[tuple[bool, Any, bytes]],
+) -> None:
+    texts = [orjson.dumps(value) if is_good else bad for is_good, value, bad in values]
+    messages, letters = batch.decode(joined(texts), T0)
+    assert [(m.offset, m.row) for m in messages] == [(n, value) for n, (is_good, value, _) in enumerate(values) if is_good]
+    assert [(x.row["offset"], b64decode(x.row["original"])) for x in letters] == [
+        (n, bad) for n, (is_good, _, bad) in enumerate(values) if not is_good
+    ]
+    for letter in letters:
+        assert letter.table == "dead_letters"
+        assert letter.event_ms == T0
+        assert fault("dead_letters", letter.row) is None
+        assert letter.row["source"] == TOPIC
+        assert letter.row["field"] is None
+
+
+def test_an_empty_batch_holds_nothing() -> None:
+    assert batch.decode(b"", T0) == ([], [])
+    assert batch.encode([]) == {}
+
+
+def test_a_value_that_is_not_utf8_reaches_the_dead_letter_byte_for_byte() -> None:
+    value = bytes(range(256))
+    arrived = joined([value]).decode("latin-1")
+    _, (letter,) = batch.decode(arrived.encode("latin-1"), T0)
+    ((key, event_ms, row),) = sent(batch.encode([letter])["dead_letters"])
+    assert (key, event_ms, b64decode(row["original"])) == (TOPIC, T0, value)
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.integers(0, 2**62)), min_size=1))
+def test_rows_leave_whole_whatever_their_text(faults: list[tuple[str, str, int]]) -> None:
+    outputs = [
+        Output("feed_faults", event_ms, {**FAULT, "instrument": instrument, "got": got}) for instrument, got, event_ms in faults
+    ]
+    records = sent(batch.encode(outputs)["feed_faults"])
+    assert [(event_ms, row) for _, event_ms, row in records] == [(output.event_ms, output.row) for output in outputs]
+    for (key, _, row), (instrument, _, _) in zip(records, faults, strict=True):
+        if "\t" not in instrument and "\n" not in instrument:
+            assert key == f"v:{row['instrument']}"
+
+
+@pytest.mark.parametrize(("instrument", "key"), [("A\tB", r"v:A\tB"), ("A\nB", r"v:A\nB"), ("币安", "v:币安")])
+def test_a_key_is_one_field_of_its_line(instrument: str, key: str) -> None:
+    row = {**FAULT, "instrument": instrument}
+    assert sent(batch.encode([Output("feed_faults", T0, row)])["feed_faults"]) == [(key, T0, row)]
+
+
+def test_rows_are_parted_by_table_and_keep_their_order() -> None:
+    outputs = [
+        Output(table, T0 + n, {**FAULT, "instrument": f"{n}"}) for n, table in enumerate(["feed_faults", "book_tops"] * 3)
+    ]
+    encoded = batch.encode(outputs)
+    assert [event_ms for _, event_ms, _ in sent(encoded["feed_faults"])] == [T0, T0 + 2, T0 + 4]
+    assert [event_ms for _, event_ms, _ in sent(encoded["book_tops"])] == [T0 + 1, T0 + 3, T0 + 5]

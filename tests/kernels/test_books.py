@@ -1,0 +1,706 @@
+import gzip
+import json
+import random
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feeds.capture import convert, read
+from kernels import Message, Output, batch, books
+from schemas.rows import fault, instant_ms, instant_us, to_ms
+
+CAPTURES = Path(__file__).resolve().parents[3] / "shared" / "captures"
+BINANCE = ["cm.btcusd_perp", "cm.ethusd_perp", "spot.btcusdt", "spot.ethusdt", "usdm.btcusdt", "usdm.ethusdt"]
+T0 = 1_700_000_000_000
+DAY = 86_400_000
+TOP = ("bid_price", "bid_size", "ask_price", "ask_size")
+
+Levels = list[list[float]]
+Top = tuple[float | None, ...]
+
+
+def message(
+    kind: str, sequence: int, previous: int | None, bids: Levels, asks: Levels, ms: int = 0, name: str = "A", **more: Any
+) -> Message:
+    row = {
+        "venue": "v",
+        "instrument": name,
+        "event_at": instant_ms(T0 + ms),
+        "received_at": instant_us((T0 + ms) * 1000 + 7),
+        "kind": kind,
+        "sequence": sequence,
+        "prev_sequence": previous,
+        "bids": bids,
+        "asks": asks,
+    }
+    return Message("order_books", 0, ms, row | more)
+
+
+def snapshot(sequence: int, bid: float = 99, ask: float = 101, ms: int = 0, **more: Any) -> Message:
+    return message("snapshot", sequence, None, [[bid, 1.0]], [[ask, 1.0]], ms, **more)
+
+
+def change(sequence: int, bid_size: float, ms: int = 0, previous: int | None = None, **more: Any) -> Message:
+    """An update that sets the size at the best bid of `snapshot`."""
+    return message("change", sequence, sequence - 1 if previous is None else previous, [[99.0, bid_size]], [], ms, **more)
+
+
+def step(state: books.State, *messages: Message, until: int | None = 100) -> list[Output]:
+    """One batch, until `until` ms after the start."""
+    outputs = books.step(state, list(messages), None if until is None else T0 + until)
+    for output in outputs:
+        assert fault(output.table, output.row) is None
+        if output.table != "dead_letters":
+            assert output.event_ms == to_ms(output.row["event_at"])
+    return outputs
+
+
+def begun(*messages: Message) -> books.State:
+    state = books.new()
+    step(state, *(messages or [snapshot(10)]))
+    return state
+
+
+def restored(state: books.State) -> books.State:
+    other = books.new()
+    for name in state.books:
+        data = state.encode(name)
+        assert data is not None
+        other.decode(name, data)
+    return other
+
+
+def bid_sizes(outputs: Iterable[Output]) -> list[tuple[float | None, bool]]:
+    return [(output.row["bid_size"], output.row["is_stale"]) for output in outputs if output.table == "book_tops"]
+
+
+def faults(outputs: Iterable[Output]) -> list[tuple[str, str, int]]:
+    rows = [output.row for output in outputs if output.table == "feed_faults"]
+    return [(row["instrument"], row["kind"], row["sequence"]) for row in rows]
+
+
+def letters(outputs: Iterable[Output]) -> list[Output]:
+    return [output for output in outputs if output.table == "dead_letters"]
+
+
+def by_instrument(outputs: Iterable[Output]) -> dict[str, list[Output]]:
+    parted = defaultdict(list)
+    for output in outputs:
+        parted[output.row["instrument"]].append(output)
+    return dict(parted)
+
+
+def one_by_one(messages: Iterable[Message]) -> list[Output]:
+    state = books.new()
+    return [output for m in messages for output in step(state, m, until=to_ms(m.row["event_at"]) - T0 + 1)]
+
+
+# What a kernel must do with real traffic.
+
+
+def captured(venue: str, name: str) -> Path:
+    path = CAPTURES / venue / name
+    if not path.exists():
+        pytest.skip(f"no capture at {path}")
+    return path
+
+
+def rebuilt(venue: str, path: Path) -> Iterator[tuple[str, dict[str, Any], list[Output]]]:
+    """Each record of the tables with tops, as it was received, and what the kernel says to it."""
+    state, until_ms = books.new(), 0
+    for line in convert(read(venue, path)):
+        for record in line.records:
+            assert record.table != "dead_letters"
+            outputs: list[Output] = []
+            if record.table == "order_books":
+                until_ms = max(until_ms, record.event_ms + 1)
+                row = orjson.loads(orjson.dumps(record.row))
+                outputs = books.step(state, [Message("order_books", 0, line.line.number, row)], until_ms)
+            yield record.table, dict(record.row), outputs
+
+
+def test_every_deribit_ticker_has_the_top_of_the_book_of_its_instant() -> None:
+    tops: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    tickers = []
+    for table, row, outputs in rebuilt("deribit", captured("deribit", "2021-07-22.ws.log")):
+        if table == "tickers":
+            tickers.append(row)
+        for output in outputs:
+            assert output.table == "book_tops"
+            tops[output.row["instrument"]].append(output.row)
+    joined = mismatches = 0
+    for ticker in tickers:
+        before = [top for top in tops[ticker["instrument"]] if top["event_at"] <= ticker["event_at"]]
+        if before:
+            last = max(before, key=lambda top: (top["event_at"], top["sequence"]))
+            joined += 1
+            mismatches += any(last[column] != ticker[column] for column in TOP)
+    assert joined > 50
+    assert mismatches == 0
+
+
+def published(path: Path) -> Iterator[tuple[int, Top]]:
+    """Sequence and top of a Binance book at each change, by the venue's own instructions."""
+    last: int | None = None
+    sides: tuple[dict[float, float], dict[float, float]] = ({}, {})
+    early: list[dict[str, Any]] = []
+    is_first, shown = True, None
+
+    def follow(data: dict[str, Any]) -> None:
+        nonlocal last, is_first
+        assert last is not None
+        is_spot = "pu" not in data
+        if data["u"] < last + is_spot:
+            return
+        if is_first:
+            assert data["U"] <= last + is_spot <= data["u"]
+        else:
+            assert (data["U"] == last + 1) if is_spot else (data["pu"] == last)
+        for side, name in zip(sides, "ba", strict=True):
+            for price, size in data[name]:
+                side[float(price)] = float(size)
+                if not float(size):
+                    del side[float(price)]
+        last, is_first = data["u"], False
+
+    for line in gzip.decompress(path.read_bytes()).splitlines():
+        data = orjson.loads(line.split(b" ", 1)[1])
+        data = data.get("data", data)
+        if "lastUpdateId" in data:
+            if last is not None and data["lastUpdateId"] < last:
+                continue
+            sides = tuple({float(price): float(size) for price, size in data[name]} for name in ("bids", "asks"))  # type: ignore[assignment]
+            last, is_first = data["lastUpdateId"], True
+            for kept in early:
+                follow(kept)
+            early = []
+        elif data.get("e") != "depthUpdate":
+            continue
+        elif last is None:
+            early.append(data)
+            continue
+        else:
+            follow(data)
+        assert last is not None
+        bid, ask = max(sides[0]), min(sides[1])
+        top = (bid, sides[0][bid], ask, sides[1][ask])
+        if top != shown:
+            shown = top
+            yield last, top
+
+
+@pytest.mark.parametrize("name", BINANCE)
+def test_a_binance_book_is_the_one_that_the_venues_own_instructions_give(name: str) -> None:
+    path = captured("binance", f"2024-08-08.{name}.jsonl.gz")
+    top: Top | None = None
+    tops: list[tuple[int, Top]] = []
+    top_at: dict[int, Top] = {}
+    tickers: dict[int, Top] = {}
+    for table, row, outputs in rebuilt("binance", path):
+        for output in outputs:
+            assert output.table == "book_tops"
+            assert not output.row["is_stale"]
+            top = tuple(output.row[column] for column in TOP)
+            bid, _, ask, _ = top
+            assert bid is not None
+            assert ask is not None
+            assert bid < ask
+            tops.append((output.row["sequence"], top))
+        if table == "tickers" and row["sequence"] is not None:
+            tickers[row["sequence"]] = tuple(row[column] for column in TOP)
+        elif table == "order_books" and top is not None and row["kind"] == "change":
+            top_at[row["sequence"]] = top
+    assert tops == list(published(path))
+    both = top_at.keys() & tickers.keys()
+    assert both
+    assert [(u, top_at[u]) for u in sorted(both)] == [(u, tickers[u]) for u in sorted(both)]
+
+
+# Whole streams: what arrives together, in which order and how often makes no difference.
+
+sizes = st.sampled_from([0.0, 1.0, 2.5])
+bid_levels = st.lists(st.tuples(st.integers(95, 99).map(float), sizes).map(list), max_size=3)
+ask_levels = st.lists(st.tuples(st.integers(101, 105).map(float), sizes).map(list), max_size=3)
+
+
+@st.composite
+def streams(draw: st.DrawFn, with_snapshots: bool = True) -> list[Message]:
+    """Books A and B, whole and in order, each from a snapshot on; some have snapshots in between too."""
+    ms, last = 0, {}
+    messages = []
+    for name in "AB":
+        last[name] = draw(st.integers(1, 5))
+        messages.append(message("snapshot", last[name], None, draw(bid_levels), draw(ask_levels), ms, name))
+    for _ in range(draw(st.integers(3, 20))):
+        ms += draw(st.integers(0, 40))
+        name = draw(st.sampled_from("AB"))
+        previous, sequence = last[name], last[name] + draw(st.integers(1, 3))
+        bids, asks = draw(bid_levels), draw(ask_levels)
+        if with_snapshots and draw(st.integers(0, 5)) == 0:
+            sequence += draw(st.integers(-2, 2))
+            if sequence < previous:
+                sequence = previous
+            messages.append(message("snapshot", sequence, None, bids, asks, ms, name))
+        else:
+            messages.append(message("change", sequence, previous, bids, asks, ms, name))
+        last[name] = sequence
+    return [m._replace(offset=offset) for offset, m in enumerate(messages, start=1)]
+
+
+chances = st.randoms(use_true_random=False)
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), chances)
+def test_cuts_order_and_repeats_make_no_difference(stream: list[Message], chance: random.Random) -> None:
+    again = [
+        (chance.randrange(n, len(stream)), m._replace(offset=100 + n)) for n, m in enumerate(stream) if chance.random() < 0.3
+    ]
+    state, outputs, part = books.new(), [], []
+    until = 0
+    for n, m in enumerate(stream):
+        part += [m, *(repeat for at, repeat in again if at == n)]
+        until = to_ms(m.row["event_at"]) - T0 + 1
+        if chance.random() < 0.4:
+            outputs += step(state, *chance.sample(part, len(part)), until=until)
+            part = []
+        if chance.random() < 0.2:
+            state = restored(state)
+    outputs += step(state, *part, until=until)
+    assert by_instrument(outputs) == by_instrument(one_by_one(stream))
+    assert faults(outputs) == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), st.data())
+def test_an_update_that_is_merely_late_makes_no_difference(stream: list[Message], data: st.DataObject) -> None:
+    late = data.draw(st.sampled_from([m for m in stream if m.row["kind"] == "change"] or stream[:1]))
+    delay_ms = data.draw(st.integers(0, books.GRACE_MS - 1))
+    stream = [m for m in stream if m.row["kind"] == "change" or m.offset <= 2 or m.row["instrument"] != late.row["instrument"]]
+    stream = renumbered(stream)
+    arrivals = sorted((to_ms(m.row["event_at"]) + (delay_ms if m.offset == late.offset else 0), m.offset, m) for m in stream)
+    state, outputs = books.new(), []
+    for ms, _, m in arrivals:
+        outputs += step(state, m, until=ms - T0)
+        if data.draw(st.booleans()):
+            state = restored(state)
+    outputs += step(state, until=arrivals[-1][0] - T0 + 10 * books.GRACE_MS)
+    assert by_instrument(outputs) == by_instrument(one_by_one(stream))
+    assert faults(outputs) == []
+
+
+def renumbered(stream: list[Message]) -> list[Message]:
+    """The stream with each change following the row of its book that is before it."""
+    last: dict[str, int] = {}
+    messages = []
+    for m in stream:
+        name = m.row["instrument"]
+        previous = last.get(name) if m.row["kind"] == "change" else None
+        messages.append(m._replace(row=m.row | {"prev_sequence": previous}))
+        last[name] = m.row["sequence"]
+    return messages
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(with_snapshots=False), st.data())
+def test_a_lost_update_is_one_gap_and_its_book_alone_is_stale_until_the_next_snapshot(
+    stream: list[Message], data: st.DataObject
+) -> None:
+    end = to_ms(stream[-1].row["event_at"]) - T0 + books.GRACE_MS
+    number = stream[-1].offset
+    changes = [m for m in stream if m.row["kind"] == "change" and m.row["instrument"] == "A"]
+    last = changes[-1].row["sequence"] if changes else stream[0].row["sequence"]
+    changes += [change(last + 1, 3.0, end - books.GRACE_MS), change(last + 2, 4.0, end - books.GRACE_MS)]
+    stream += [m._replace(offset=number + n) for n, m in enumerate(changes[-2:], start=1)]
+    lost = data.draw(st.integers(0, len(changes) - 2))
+    shower = changes[lost + 1].row
+
+    clean = by_instrument(one_by_one(stream))
+    state, outputs = books.new(), []
+    for m in stream:
+        if m.row is not changes[lost].row:
+            outputs += step(state, m, until=to_ms(m.row["event_at"]) - T0 + 1)
+            if data.draw(st.booleans()):
+                state = restored(state)
+    outputs += step(state, until=end)
+    assert faults(outputs) == [("A", "gap", shower["sequence"])]
+    assert by_instrument(outputs)["B"] == clean["B"]
+    assert [output.row["is_stale"] for output in by_instrument(outputs)["A"] if output.table == "book_tops"][-1]
+    assert [is_stale for _, is_stale in bid_sizes(by_instrument(outputs)["A"])].count(True) == 1
+
+    whole = books.new()
+    for m in stream:
+        step(whole, m)
+    book = whole.books["v:A"]
+    after = message("snapshot", last + 2, None, book.bids.levels(), book.asks.levels(), end + 1)
+    (healed,) = step(state, after, until=end + 2)
+    assert healed.table == "book_tops"
+    assert not healed.row["is_stale"]
+    assert [healed.row[column] for column in TOP] == [clean["A"][-1].row[column] for column in TOP]
+    assert step(state, change(last + 3, 5.0, end + 3), until=end + 9)[0].row["bid_size"] == 5.0
+
+
+# Streams of any kind: lossy, late, repeated, crossed, of two paths.
+
+
+@st.composite
+def messy(draw: st.DrawFn) -> list[tuple[list[Message], int | None]]:
+    batches, ms = [], 0
+    any_levels = st.lists(st.tuples(st.integers(97, 103).map(float), sizes).map(list), max_size=3)
+    for _ in range(draw(st.integers(1, 8))):
+        ms += draw(st.sampled_from([1, 50, 300, 120_000, 2 * DAY]))
+        part = []
+        for n in range(draw(st.integers(0, 6))):
+            kind = draw(st.sampled_from(["change", "change", "change", "snapshot"]))
+            previous, ahead = draw(st.integers(1, 12)), draw(st.integers(1, 2))
+            bids, asks, name = draw(any_levels), draw(any_levels), draw(st.sampled_from("AB"))
+            at = ms - draw(st.integers(0, 60))
+            row = message(kind, previous + ahead, None if kind == "snapshot" else previous, bids, asks, at, name)
+            part.append(row._replace(offset=n))
+        batches.append((part, None if draw(st.integers(0, 4)) == 0 else ms))
+    return batches
+
+
+@settings(max_examples=300, deadline=None)
+@given(messy())
+def test_rows_are_changes_and_a_crossed_top_is_stale(batches: list[tuple[list[Message], int | None]]) -> None:
+    state = books.new()
+    last: dict[str, Top] = {}
+    for part, until in batches:
+        known = set(state.books)
+        for output in step(state, *part, until=until):
+            row = output.row
+            if output.table == "book_tops":
+                top = tuple(row[column] for column in (*TOP, "is_stale"))
+                assert top != last.get(row["instrument"])
+                last[row["instrument"]] = top
+                assert (
+                    row["is_stale"]
+                    or row["bid_price"] is None
+                    or row["ask_price"] is None
+                    or row["bid_price"] < row["ask_price"]
+                )
+        for name in known - set(state.books):
+            last.pop(name.removeprefix("v:"), None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(messy(), chances)
+def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
+    batches: list[tuple[list[Message], int | None]], chance: random.Random
+) -> None:
+    straight, cut = books.new(), books.new()
+    stored: dict[str, bytes] = {}
+    for part, until in batches:
+        assert step(straight, *part, until=until) == step(cut, *part, until=until)
+        for name in cut.touched:
+            data = cut.encode(name)
+            if data is None:
+                stored.pop(name, None)
+            else:
+                stored[name] = data
+        cut.touched.clear()
+        if chance.random() < 0.5:
+            cut = books.new()
+            for name, data in stored.items():
+                cut.decode(name, data)
+    assert {name: straight.encode(name) for name in straight.books} == stored
+
+
+@given(messy(), chances)
+def test_the_order_within_a_batch_does_not_matter(
+    batches: list[tuple[list[Message], int | None]], chance: random.Random
+) -> None:
+    straight, shuffled = books.new(), books.new()
+    for part, until in batches:
+        assert step(straight, *part, until=until) == step(shuffled, *chance.sample(part, len(part)), until=until)
+
+
+# Case by case.
+
+
+def test_a_book_begins_with_a_snapshot() -> None:
+    state = books.new()
+    assert step(state, change(11, 2.0)) == []
+    (top,) = step(state, snapshot(11, ms=1))
+    assert top == Output(
+        "book_tops",
+        T0 + 1,
+        {
+            "venue": "v",
+            "instrument": "A",
+            "event_at": instant_ms(T0 + 1),
+            "received_at": instant_us((T0 + 1) * 1000 + 7),
+            "sequence": 11,
+            "bid_price": 99,
+            "bid_size": 1.0,
+            "ask_price": 101,
+            "ask_size": 1.0,
+            "is_stale": False,
+        },
+    )
+
+
+def test_a_side_may_be_empty() -> None:
+    state = begun()
+    (top,) = step(state, change(11, 0.0))
+    assert (top.row["bid_price"], top.row["bid_size"]) == (None, None)
+
+
+def test_a_gap_is_a_fault_when_its_grace_has_passed_and_not_before() -> None:
+    state = begun()
+    assert step(state, change(12, 5.0, 20), until=20 + books.GRACE_MS - 1) == []
+    other = restored(state)
+    gap, top = step(state, until=20 + books.GRACE_MS)
+    assert step(other, until=20 + books.GRACE_MS) == [gap, top]
+    assert (gap.table, gap.row["kind"], gap.row["expected"], gap.row["got"]) == (
+        "feed_faults",
+        "gap",
+        "prev_sequence 10",
+        "prev_sequence 11",
+    )
+    assert bid_sizes([top]) == [(1.0, True)]
+    assert gap.event_ms == top.event_ms == T0 + 20
+
+
+def test_a_snapshot_joins_the_updates_that_came_before_it() -> None:
+    state = books.new()
+    updates = [change(n, float(n), n, previous=n - 4) for n in (8, 12, 16)]
+    assert step(state, *updates) == []
+    (top,) = step(restored(state), snapshot(10, ms=9))
+    assert (top.row["sequence"], top.row["bid_size"], top.event_ms) == (16, 16.0, T0 + 16)
+    assert step(state, snapshot(10, ms=9)) == [top]
+
+
+def test_an_outdated_snapshot_is_a_fault_and_a_later_one_heals() -> None:
+    state = books.new()
+    step(state, change(12, 2.0, 1))
+    assert faults(step(state, snapshot(10, ms=2))) == [("A", "snapshot_outdated", 10)]
+    assert bid_sizes(step(state, snapshot(11, ms=3))) == [(2.0, False)]
+
+
+def test_a_stale_book_does_not_go_back_to_an_older_snapshot() -> None:
+    state = begun(snapshot(10), message("change", 11, 10, [[102.0, 1.0]], [], 1))
+    assert faults(step(state, snapshot(9, ms=2))) == [("A", "snapshot_outdated", 9)]
+    assert bid_sizes(step(state, snapshot(11, ms=3))) == [(1.0, False)]
+
+
+def test_an_older_snapshot_of_a_whole_book_is_ignored() -> None:
+    state = begun(snapshot(10), change(11, 2.0))
+    assert step(state, snapshot(10, bid=98)) == []
+    assert bid_sizes(step(state, change(12, 3.0))) == [(3.0, False)]
+
+
+def test_a_snapshot_fills_a_gap_that_updates_wait_behind() -> None:
+    state = begun()
+    assert step(state, change(13, 3.0, 1)) == []
+    assert bid_sizes(step(state, snapshot(12, ms=2))) == [(3.0, False)]
+    assert step(state, until=10_000) == []
+
+
+def test_a_snapshot_does_not_end_the_wait_of_updates_after_it() -> None:
+    state = begun()
+    assert step(state, change(12, 2.0, 1), change(14, 4.0, 2)) == []
+    assert bid_sizes(step(state, snapshot(11, ms=3))) == [(2.0, False)]
+    assert bid_sizes(step(restored(state), change(13, 3.0, 4))) == [(3.0, False), (4.0, False)]
+    assert faults(step(state, until=1000)) == [("A", "gap", 14)]
+
+
+def test_repeats_that_a_stale_book_has_kept_are_no_gap() -> None:
+    state = books.new()
+    step(state, change(11, 2.0), change(11, 2.0), change(12, 3.0), change(12, 3.0))
+    outputs = step(state, snapshot(10))
+    assert faults(outputs) == []
+    assert bid_sizes(outputs) == [(3.0, False)]
+
+
+def test_of_equal_sequences_the_first_in_the_log_counts() -> None:
+    state = begun()
+    first, second = change(11, 2.0)._replace(offset=1), change(11, 3.0)._replace(offset=2)
+    assert bid_sizes(step(state, second, first)) == [(2.0, False)]
+
+
+def test_a_crossed_book_is_a_fault_and_stale_until_a_snapshot() -> None:
+    state = begun()
+    crossed, top = step(state, message("change", 11, 10, [[101.0, 1.0]], [], 1))
+    assert crossed.row["kind"] == "crossed"
+    assert (top.row["bid_price"], top.row["ask_price"], top.row["is_stale"]) == (101.0, 101, True)
+    assert step(state, change(12, 2.0, 2)) == []
+    assert bid_sizes(step(state, snapshot(11, ms=1))) == [(2.0, False)]
+
+
+def test_a_book_that_a_waiting_update_crosses_keeps_those_after_it() -> None:
+    state = begun()
+    waiting = [message("change", 12, 11, [[101.0, 1.0]], [], 2), change(13, 3.0, 3)]
+    assert step(state, *waiting) == []
+    assert faults(step(state, change(11, 2.0, 1))) == [("A", "crossed", 12)]
+    assert bid_sizes(step(state, snapshot(12, ms=4))) == [(3.0, False)]
+
+
+def test_a_venue_that_numbers_anew_is_followed_and_never_silently_stale() -> None:
+    state = begun(snapshot(1000), change(1001, 2.0, 1))
+    later = 1 + books.RENUMBERED_MS
+    outputs = step(state, change(5, 3.0, later), until=later + 1)
+    assert faults(outputs) == [("A", "gap", 5)]
+    assert bid_sizes(outputs) == [(2.0, True)]
+    assert bid_sizes(step(restored(state), snapshot(4, ms=later + 2), until=later + 3)) == [(3.0, False)]
+
+    state = begun(snapshot(1000), change(1001, 2.0, 1))
+    assert bid_sizes(step(state, snapshot(4, ms=later), until=later + 1)) == [(1.0, False)]
+    assert bid_sizes(step(state, change(5, 3.0, later + 1), until=later + 2)) == [(3.0, False)]
+
+
+def test_a_late_update_counts_if_it_is_the_next() -> None:
+    state = begun(snapshot(10), change(12, 3.0, 90))
+    late = step(state, change(11, 2.0, 50), until=None)
+    assert bid_sizes(late) == [(2.0, False), (3.0, False)]
+    assert step(state, change(11, 9.0, 50), until=None) == []
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "KEPT_UPDATES", 3)
+    waiting, stale = begun(), books.new()
+    updates = [change(n, float(n), 1) for n in range(12, 20)]
+    assert faults(step(waiting, *updates)) == [("A", "gap", 12)]
+    assert step(stale, *updates) == []
+    for state in (waiting, stale):
+        assert [row["sequence"] for row in state.books["v:A"].kept] == [17, 18, 19]
+        assert bid_sizes(step(state, snapshot(16)))[-1] == (19.0, False)
+
+
+def test_only_known_columns_are_kept() -> None:
+    state = books.new()
+    step(state, change(11, 2.0, a_newer_writers=[[["x"] * 1000]]))
+    assert len(state.encode("v:A") or b"") < 500
+
+
+def test_idle_books_are_freed_by_an_empty_batch() -> None:
+    state = begun(snapshot(10), snapshot(10, name="B"), change(11, 2.0, 50, name="B"), change(20, 2.0, name="C"))
+    step(state, change(21, 3.0, DAY - 1, name="C"), until=DAY)
+    state.touched.clear()
+    assert step(state, until=DAY + 30) == []
+    assert set(state.books) == {"v:B", "v:C"}
+    assert state.touched == {"v:A"}
+    assert state.encode("v:A") is None
+    step(state, until=2 * DAY + 30)
+    assert state.books == {}
+
+
+def test_bytes_of_another_version_are_refused() -> None:
+    with pytest.raises(ValueError, match="stored by version 9, this kernel reads version 1"):
+        books.new().decode("v:A", b"\x09[]")
+
+
+# Rows that are none.
+
+GOOD = change(11, 2.0, 1).row
+MISSING = [(column, {name: value for name, value in GOOD.items() if name != column}) for column in GOOD]
+CHANGED: list[tuple[str, Any]] = [
+    ("venue", 5),
+    ("instrument", None),
+    ("event_at", "yesterday"),
+    ("event_at", 1_700_000_000_000),
+    ("event_at", "1970-01-01T00:00:00.000Z"),
+    ("event_at", instant_ms(T0 + 10 * DAY)),
+    ("event_at", "2023-11-14T22:13:20.000"),
+    ("event_at", "2023-11-14T22:13:20.000+02:00"),
+    ("event_at", []),
+    ("received_at", "now"),
+    ("received_at", 5),
+    ("kind", "delta"),
+    ("kind", {}),
+    ("sequence", "11"),
+    ("sequence", 11.0),
+    ("sequence", True),
+    ("sequence", 2**63),
+    ("sequence", 10**30),
+    ("prev_sequence", None),
+    ("prev_sequence", "10"),
+    ("prev_sequence", 10.0),
+    ("prev_sequence", 2**63),
+    ("bids", ""),
+    ("bids", {}),
+    ("bids", None),
+    ("bids", 0),
+    ("bids", ["ab"]),
+    ("bids", [[99.0]]),
+    ("bids", [[99.0, -1.0]]),
+    ("bids", [["99.0", 1.0]]),
+    ("bids", [["98.0", 0.0]]),
+    ("bids", [[99.0, "1.0"]]),
+    ("bids", [[99.0, "NaN"]]),
+    ("bids", [[99.0, None]]),
+    ("bids", [[99.0, True]]),
+    ("bids", [[True, 1.0]]),
+    ("bids", [[0.0, 1.0]]),
+    ("bids", [[-5, 0]]),
+    ("asks", [[101.0, 2.0], [102.0, -2.0]]),
+]
+BAD = [
+    *MISSING,
+    *[(column, GOOD | {column: value}) for column, value in CHANGED],
+    ("bids", snapshot(12, bid=105).row),
+    ("prev_sequence", snapshot(12).row | {"prev_sequence": "x"}),
+    ("event_at", snapshot(12).row | {"event_at": "1970-01-01T00:00:00.000Z"}),
+    *[(None, row) for row in ([], [GOOD], None, 5, "row")],
+]
+
+
+@pytest.mark.parametrize(("field", "row"), BAD)
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_bad_row_is_one_dead_letter_and_changes_nothing_else(field: str | None, row: Any, is_late: bool) -> None:
+    good = [change(11, 2.0), change(12, 3.0), change(11, 4.0, name="B")]
+    values = [*[m.row for m in good], row]
+    lines = b",\n".join(b'["order_books.v1",0,%d,%s]' % (n, json.dumps(value).encode()) for n, value in enumerate(values))
+    messages, broken = batch.decode(lines, T0 + 100)
+    assert broken == []
+    state, alone = begun(snapshot(10), snapshot(10, name="B")), begun(snapshot(10), snapshot(10, name="B"))
+    until = None if is_late else 100
+    outputs = step(state, *messages, until=until)
+    (letter,) = letters(outputs)
+    assert [output for output in outputs if output is not letter] == step(alone, *messages[:3], until=until)
+    assert letter.row["field"] == field
+    assert (letter.row["source"], letter.row["offset"]) == ("order_books.v1", 3)
+    assert orjson.loads(b64decode(letter.row["original"])) == messages[3].row
+    assert abs(letter.event_ms - T0) <= 100 or (is_late and letter.event_ms == 0)
+    assert state.touched == alone.touched
+    assert {name: state.encode(name) for name in state.books} == {name: alone.encode(name) for name in alone.books}
+
+
+def test_a_value_that_is_no_json_costs_the_others_nothing() -> None:
+    values = [orjson.dumps(snapshot(10).row), b"{", orjson.dumps(change(11, 2.0).row), b"NaN"]
+    lines = b",\n".join(b'["order_books.v1",0,%d,%s]' % (n, value) for n, value in enumerate(values))
+    messages, broken = batch.decode(lines, T0)
+    assert [b64decode(letter.row["original"]) for letter in broken] == [b"{", b"NaN"]
+    assert bid_sizes(step(books.new(), *messages)) == [(1.0, False), (2.0, False)]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-20, 20) | st.floats() | st.text(max_size=3) | st.just(GOOD["event_at"]),
+    lambda children: st.lists(children, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(list(GOOD)),
+    anything,
+    st.sampled_from([snapshot(12).row, GOOD, GOOD | {"prev_sequence": 5, "sequence": 30}]),
+)
+def test_a_row_that_breaks_its_ddl_is_refused(column: str, value: Any, row: dict[str, Any]) -> None:
+    row = row | {column: value}
+    wrong = fault("order_books", row)
+    outputs = letters(step(begun(), Message("order_books", 0, 0, row)))
+    if wrong is not None:
+        assert [(x.row["field"], x.row["expected"], x.row["got"]) for x in outputs] == [wrong]
+    else:
+        # What else is wrong with it stands in no DDL: levels that no book has, a time or kind that no batch has.
+        assert {x.row["field"] for x in outputs} <= {"bids", "asks", "kind", "prev_sequence", "event_at"}
