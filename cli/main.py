@@ -240,7 +240,7 @@ def replay(
 
         def feed(publisher: Publisher) -> Iterator[Tally]:
             nonlocal tally
-            for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):
+            for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):  # noqa: UP028 - kept
                 yield tally
 
         display = Display(console)
@@ -272,7 +272,7 @@ def demo(
             if live_venue:
                 tally = asyncio.run(listen(live_venue, symbols.split(","), publisher, live_s))
             elif sources:
-                for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):
+                for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):  # noqa: UP028 - kept
                     yield tally
             else:
                 yield from publish_records(market(Scenario()), publisher, pace)

@@ -1,4 +1,4 @@
-"""A bounded run of the whole suite: start, submit, play a feed, let every job finish what it has, and keep the Parquet files."""
+"""A bounded run of the whole suite: start, submit, play a feed, let every job finish, and keep the Parquet files."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -127,12 +127,10 @@ def current(home: Path) -> Runtime:
 def temporary(
     conf: dict[str, Any] | None = None, taskmanagers: int = 1, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Runtime]:
-    """A runtime of one's own in a temporary folder, stopped and removed at the end.  Failed runs keep their logs."""
+    """A runtime of one's own in a temporary folder, stopped and removed at the end."""
     home = Path(tempfile.mkdtemp(prefix="gammaflow-"))
     try:
         yield up(home, conf, taskmanagers, say)
-    except StartError:
-        raise
     finally:
         down(home)
         shutil.rmtree(home, ignore_errors=True)

@@ -41,6 +41,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.name = name
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
         # Bytes as ISO-8859-1 text: thread mode cannot put a Python bytes object into a byte[] state.
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), Types.STRING()))
@@ -53,6 +54,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         gc.set_threshold(50_000, 20, 100)
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
+        """Step one shard through one micro-batch."""
         number, until_ms, messages = value[0], value[1], value[2]
         shard = self.shards.get(number) or self._restored(number)
         yield from self._stepped(shard, until_ms, messages)
@@ -64,6 +66,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(shard.sweep_ms)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
+        """Tell one shard that time has passed, so that it can free what has ended."""
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
         yield from self._stepped(shard, timestamp, "")
         shard.sweep_ms = None

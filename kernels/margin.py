@@ -167,6 +167,7 @@ class State:
         self.balance_columns: Columns[tuple[str, str]] = Columns(account=0, currency=0, amount=0.0)
 
     def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
         kind, _, of = name.partition("/")
         stored: Any = None
         if kind == "clock":
@@ -181,6 +182,7 @@ class State:
         return None if stored is None else bytes([VERSION]) + orjson.dumps(list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
+        """Put one entry back."""
         if data[0] != VERSION:
             raise ValueError(f"margin: {name} is stored as version {data[0]}, this code reads version {VERSION}")
         kind, _, of = name.partition("/")

@@ -57,10 +57,12 @@ class State:
         self.first_expiry_ms = min((terms.expiry_ms for terms in self.options.values()), default=math.inf)
 
     def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
         terms = self.options.get(name)
         return None if terms is None else bytes([VERSION]) + orjson.dumps(list(terms))
 
     def decode(self, name: str, data: bytes) -> None:
+        """Put one entry back."""
         if data[0] != VERSION:
             raise ValueError(f"option_greeks: {name} is stored as version {data[0]}, this code reads version {VERSION}")
         self.put(name, Terms(*orjson.loads(data[1:])))

@@ -127,6 +127,7 @@ class State:
         self.first_expiry_ms = min((ms for name, ms in expiries.items() if name not in gone), default=math.inf)
 
     def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
         kind, _, of = name.partition("/")
         stored: Any = None
         if kind == "instrument":
@@ -144,6 +145,7 @@ class State:
         return None if stored is None else bytes([VERSION]) + orjson.dumps(list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
+        """Put one entry back."""
         if data[0] != VERSION:
             raise ValueError(f"positions: {name} is stored as version {data[0]}, this code reads version {VERSION}")
         kind, _, of = name.partition("/")
