@@ -43,7 +43,7 @@ app = typer.Typer(
         "what they say, `down` stops everything.  `demo` does all of it once."
     ),
 )
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Jobs; all of them where none is named (see `gammaflow jobs`).")]
 Speed = Annotated[str, typer.Option(help="max, or how many times as fast as it was: 1, 10, …")]

@@ -48,9 +48,16 @@ def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
         "expected": fault.expected,
         "got": fault.got,
         # Not orjson: it refuses integers of more than 64 bits and turns NaN into null.
-        "original": b64encode(json.dumps(message.row, separators=(",", ":"), default=repr).encode()).decode(),
+        "original": b64encode(_text(message.row).encode()).decode(),
     }
     return Output("dead_letters", event_ms, row)
+
+
+def _text(row: object) -> str:
+    try:
+        return json.dumps(row, separators=(",", ":"), default=repr)
+    except RecursionError:
+        return shown(row)
 
 
 def _wild_time(row: Mapping[str, Any], event_ms: int | None) -> Fault | None:

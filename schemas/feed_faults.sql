@@ -6,7 +6,7 @@ CREATE TEMPORARY TABLE feed_faults (
   instrument  STRING           NOT NULL,
   event_at    TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Exchange time of the message that showed it',
   received_at TIMESTAMP_LTZ(6) NOT NULL,
-  kind        STRING           NOT NULL COMMENT 'gap, crossed, snapshot_outdated or overflow',
+  kind        STRING           NOT NULL COMMENT 'gap, crossed or snapshot_outdated',
   `sequence`  BIGINT                    COMMENT 'Of the message that showed it',
   expected    STRING                    COMMENT 'What would have been right',
   got         STRING                    COMMENT 'What was there'

@@ -48,7 +48,10 @@ def key(table: str, row: Mapping[str, Any]) -> str:
 
 def shown(value: object, limit: int = 80) -> str:
     """A value for an error message, shortened."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deep to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -73,7 +76,7 @@ def fault(table: str, row: object) -> Fault | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -math.inf < value < math.inf
 
 
 def _is_levels(value: Any) -> bool:
@@ -96,8 +99,12 @@ def _is_decimal(value: Any) -> bool:
         return False
 
 
-def _is_whole(value: Any) -> bool:
-    return type(value) is int
+def _is_int(value: Any) -> bool:
+    return type(value) is int and -(2**31) <= value < 2**31
+
+
+def _is_bigint(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _is_text(value: Any) -> bool:
@@ -112,8 +119,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "STRING": _is_text,
     "BYTES": _is_text,
     "BOOLEAN": _is_truth,
-    "INT": _is_whole,
-    "BIGINT": _is_whole,
+    "INT": _is_int,
+    "BIGINT": _is_bigint,
     "DOUBLE": _is_number,
     "DECIMAL": _is_decimal,
     "TIMESTAMP_LTZ": _is_instant,
