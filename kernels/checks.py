@@ -13,6 +13,9 @@ FUTURE_MS = 60_000
 """How far after the end of its own batch an event time may lie.  One that is wilder would outrank every later row of
 its key, and would carry the watermark of whoever reads the outputs away with it."""
 
+PAST_MS = 24 * 60 * 60 * 1000
+"""How far before its receipt an event time may lie."""
+
 
 def checked(messages: list[Message], event_ms: int | None) -> tuple[list[Message], list[Output]]:
     """The messages that keep their DDL and what its comments say, in the order given; and dead letters of the rest.
@@ -47,13 +50,13 @@ def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
         "field": fault.field,
         "expected": fault.expected,
         "got": fault.got,
-        # Not orjson: it refuses integers of more than 64 bits and turns NaN into null.
         "original": b64encode(_text(message.row).encode()).decode(),
     }
     return Output("dead_letters", event_ms, row)
 
 
 def _text(row: object) -> str:
+    # Not orjson: it refuses integers of more than 64 bits and turns NaN into null.
     try:
         return json.dumps(row, separators=(",", ":"), default=repr)
     except RecursionError:
@@ -61,9 +64,13 @@ def _text(row: object) -> str:
 
 
 def _wild_time(row: Mapping[str, Any], event_ms: int | None) -> Fault | None:
-    if not event_ms or to_ms(row["event_at"]) <= event_ms + FUTURE_MS:
-        return None
-    return Fault("event_at", f"at most a minute after its batch, {instant_ms(event_ms)}", shown(row["event_at"]))
+    at_ms = to_ms(row["event_at"])
+    if event_ms and at_ms > event_ms + FUTURE_MS:
+        return Fault("event_at", f"at most a minute after its batch, {instant_ms(event_ms)}", shown(row["event_at"]))
+    if "received_at" in row and not -PAST_MS <= at_ms - to_ms(row["received_at"]) <= FUTURE_MS:
+        expected = f"from a day before to a minute after received_at, {row['received_at']}"
+        return Fault("event_at", expected, shown(row["event_at"]))
+    return None
 
 
 def _received_ms(row: object) -> int:

@@ -209,9 +209,7 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "field"), [(kind, field) for kind, names in NEEDED.items() for field in names.split()]
-)
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, names in NEEDED.items() for field in names.split()])
 def test_a_missing_field_is_named(kind: str, field: str) -> None:
     message = {name: value for name, value in GOOD[kind].items() if name != field}
     assert rejected_field(message) == ("e" if field == "lastUpdateId" else field)

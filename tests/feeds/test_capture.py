@@ -231,9 +231,7 @@ TIMES = st.lists(st.integers(0, 5), max_size=6)
 
 
 @given(st.lists(TIMES, min_size=1, max_size=3))
-def test_merged_files_come_in_the_order_of_receipt(
-    tmp_path_factory: pytest.TempPathFactory, files: list[list[int]]
-) -> None:
+def test_merged_files_come_in_the_order_of_receipt(tmp_path_factory: pytest.TempPathFactory, files: list[list[int]]) -> None:
     folder = tmp_path_factory.mktemp("merge")
     captures = [
         ("binance", written(folder, *[b"%d000000 {}" % (NOW_MS + t) for t in sorted(times)], name=str(i)))

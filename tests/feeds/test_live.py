@@ -66,9 +66,7 @@ def test_a_session_asks_for_every_channel_of_every_instrument() -> None:
     assert {"deribit_price_index.btc_usd", "deribit_price_index.eth_usdc"} < set(channels)
 
 
-def test_a_dropped_connection_is_resumed_and_nothing_is_lost(
-    deribit_log: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_dropped_connection_is_resumed_and_nothing_is_lost(deribit_log: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = [line for line in read("deribit", deribit_log) if line.kind == "message"]
     age_ms = time.time_ns() // 1_000_000 - lines[0].received_us // 1000
     messages = [

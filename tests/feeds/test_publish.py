@@ -81,9 +81,7 @@ def test_a_speed_must_be_above_0(speed: float) -> None:
 def test_a_replayed_capture_publishes_every_record_of_every_line(deribit_log: Path) -> None:
     timeline = Timeline()
     tally = Tally()
-    for tally in replay(
-        convert(read("deribit", deribit_log)), timeline, 10, clock=timeline.clock, sleep=timeline.sleep
-    ):
+    for tally in replay(convert(read("deribit", deribit_log)), timeline, 10, clock=timeline.clock, sleep=timeline.sleep):
         pass
     records = [record for one in convert(read("deribit", deribit_log)) for record in one.records]
     assert [record for _, record in timeline.published] == records

@@ -314,9 +314,7 @@ def test_total_variance_is_positive_and_grows_with_time(k: float, vol: float, ye
 @given(st.floats(-2, 2), st.floats(0.2, 2), st.floats(1e-3, 3))
 def test_the_surface_has_no_butterfly(k: float, vol: float, years: float) -> None:
     h = 1e-3 * vol * math.sqrt(years)
-    below, w, above = (
-        float(total_variance(slice_at(np.array(years), np.array(vol)), np.array(x))) for x in (k - h, k, k + h)
-    )
+    below, w, above = (float(total_variance(slice_at(np.array(years), np.array(vol)), np.array(x))) for x in (k - h, k, k + h))
     slope, bend = (above - below) / (2 * h), (above - 2 * w + below) / h**2
     durrleman = (1 - k * slope / (2 * w)) ** 2 - slope**2 / 4 * (1 / w + 1 / 4) + bend / 2
     assert durrleman > -1e-4

@@ -254,9 +254,7 @@ def test_a_liquidation_is_ordered_once_until_a_position_changes() -> None:
 )
 def test_an_account_without_a_price_is_unpriced_and_not_liquidated(left_out: tuple[str, str], reason: str) -> None:
     table, name = left_out
-    messages = [
-        m for m in market() if m.table != table or name not in (m.row.get("instrument"), m.row.get("underlying"))
-    ]
+    messages = [m for m in market() if m.table != table or name not in (m.row.get("instrument"), m.row.get("underlying"))]
     if table == "index_prices":
         messages = [m for m in market() if m.table != table]
     state = margin.new()

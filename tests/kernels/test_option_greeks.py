@@ -75,7 +75,7 @@ def test_a_ticker_gives_the_exchanges_greeks_at_its_own_time() -> None:
         ({"mark_iv": 0.0}, "The mark volatility 0.0 is not above zero."),
         ({"forward_usd": None}, "The ticker has no forward price."),
         ({"forward_usd": -1.0}, "The forward price -1.0 is not above zero."),
-        ({"event_at": instant_ms(EXPIRY)}, f"The option expired at {instant_ms(EXPIRY)}."),
+        ({"event_at": instant_ms(EXPIRY), "received_at": instant_ms(EXPIRY)}, f"The option expired at {instant_ms(EXPIRY)}."),
         ({"forward_usd": 1e-320, "mark_iv": 1e-300}, "The formula has no finite answer for these inputs."),
     ],
 )

@@ -176,9 +176,7 @@ def test_amounts_keep_all_38_digits() -> None:
 
 def test_a_repeat_is_applied_once_however_it_is_written() -> None:
     state = begun()
-    first = step(
-        state, fill("buy", "1", "100", id="x"), fill("buy", "1.0", "1e2", id="x"), transfer("BTC", "1", id="x")
-    )
+    first = step(state, fill("buy", "1", "100", id="x"), fill("buy", "1.0", "1e2", id="x"), transfer("BTC", "1", id="x"))
     again = step(
         state, fill("buy", "1", "100", id="x", received_at=instant_us(T0 * 1000 + 99)), transfer("BTC", "1.00", id="x")
     )
@@ -220,9 +218,7 @@ def test_a_known_id_with_other_contents_is_a_dead_letter() -> None:
     ],
 )
 @pytest.mark.parametrize("is_late", [False, True])
-def test_what_cannot_be_booked_is_a_dead_letter_and_changes_nothing(
-    message: Message, field: str | None, is_late: bool
-) -> None:
+def test_what_cannot_be_booked_is_a_dead_letter_and_changes_nothing(message: Message, field: str | None, is_late: bool) -> None:
     state = begun()
     step(state, fill("buy", "1", "100"))
     entries = {name: state.encode(name) for name in state.touched}
@@ -236,9 +232,7 @@ def test_what_cannot_be_booked_is_a_dead_letter_and_changes_nothing(
 
 def test_a_sum_beyond_the_type_is_a_dead_letter() -> None:
     most = "99999999999999999999"
-    outputs = step(
-        begun(), transfer("BTC", most), transfer("BTC", most, T0 + 1, "u"), transfer("BTC", "-1", T0 + 2, "w")
-    )
+    outputs = step(begun(), transfer("BTC", most), transfer("BTC", most, T0 + 1, "u"), transfer("BTC", "-1", T0 + 2, "w"))
     assert cash(outputs) == [("BTC", most), ("BTC", "99999999999999999998")]
     assert letters(outputs) == [None]
 

@@ -42,9 +42,7 @@ def test_a_call_less_a_put_is_forward_less_strike(F: float, k: float, T: float, 
 
 
 @given(forwards, log_moneyness, years, vols, calls)
-def test_price_lies_between_intrinsic_value_and_what_it_delivers(
-    F: float, k: float, T: float, v: float, is_call: bool
-) -> None:
+def test_price_lies_between_intrinsic_value_and_what_it_delivers(F: float, k: float, T: float, v: float, is_call: bool) -> None:
     K = strike(F, k, T, v)
     value = black76.price(F, K, T, v, is_call)
     assert max(F - K if is_call else K - F, 0.0) <= value <= (F if is_call else K) * (1 + 1e-15)
@@ -69,9 +67,7 @@ def test_gamma_is_the_slope_of_delta(F: float, k: float, T: float, v: float, is_
 def test_vega_is_a_hundredth_of_the_slope_in_volatility(F: float, k: float, T: float, v: float, is_call: bool) -> None:
     K, h = strike(F, k, T, v), 1e-4 * v
     up, down = black76.price(F, K, T, [v + h, v - h], is_call)
-    assert black76.greeks(F, K, T, v, is_call).vega == pytest.approx(
-        (up - down) / (2 * h) / 100, abs=1e-6 * F * np.sqrt(T)
-    )
+    assert black76.greeks(F, K, T, v, is_call).vega == pytest.approx((up - down) / (2 * h) / 100, abs=1e-6 * F * np.sqrt(T))
 
 
 @given(forwards, log_moneyness, years, vols, calls)
@@ -170,9 +166,7 @@ def test_published_greeks() -> None:
 def tickers() -> tuple[dict[str, np.ndarray[Any, Any]], black76.DeribitGreeks]:
     with truth("deribit_greeks.csv").open() as file:
         rows = list(csv.DictReader(file))
-    published = {
-        name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name not in ("source", "instrument")
-    }
+    published = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name not in ("source", "instrument")}
     parts = [row["instrument"].split("-") for row in rows]
     expiry = [datetime.strptime(day, "%d%b%y").replace(hour=8, tzinfo=UTC).timestamp() * 1000 for _, day, _, _ in parts]
     published["strike"] = np.array([float(K) for _, _, K, _ in parts])
@@ -207,9 +201,7 @@ def test_deribit_publishes_the_same(tickers: Any, field: str, column: str, media
 
 
 @given(forwards, log_moneyness, st.floats(1e-6, 2.0), vols, calls)
-def test_deribits_theta_takes_no_more_than_the_option_is_worth(
-    F: float, k: float, T: float, v: float, is_call: bool
-) -> None:
+def test_deribits_theta_takes_no_more_than_the_option_is_worth(F: float, k: float, T: float, v: float, is_call: bool) -> None:
     K = strike(F, k, T, v)
     answer = black76.deribit_greeks(F, K, T, v, is_call)
     assert 0 <= -answer.theta <= answer.price_coin * F * (1 + 1e-12)

@@ -64,9 +64,7 @@ def test_a_short_call_at_the_money_by_the_same_rule_elsewhere(examples: Any) -> 
         (False, 100.0, 500.0, 4.0, 4.30, 4.30),  # 0.075 m = 0.3 exceeds 0.15: the maintenance is the initial
     ],
 )
-def test_a_short_option_by_hand(
-    is_call: bool, F: float, K: float, m: float, initial: float, maintenance: float
-) -> None:
+def test_a_short_option_by_hand(is_call: bool, F: float, K: float, m: float, initial: float, maintenance: float) -> None:
     margin = standard_margin.option(-2.0, m, F, K, is_call)
     assert margin.initial == pytest.approx(2 * initial)
     assert margin.maintenance == pytest.approx(2 * maintenance)

@@ -1,0 +1,15 @@
+"""What every test may use: the embedded broker and cluster, one for all."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy import runtime
+from deploy.runtime import Runtime
+
+
+@pytest.fixture(scope="session")
+def suite() -> Iterator[Runtime]:
+    """A broker and a cluster, started for the first test that asks and stopped after the last."""
+    with runtime.temporary() as place:
+        yield place

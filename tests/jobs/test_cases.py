@@ -1,0 +1,179 @@
+"""Every job against its cases, with the production SQL, on the real broker and cluster.
+
+A case is a folder `<job>/<a sentence>` of rows given and rows expected, a file a table.  All cases of all jobs are played in
+one run, so each has venues, accounts and a minute of its own.
+
+given     A row of the table, or {"raw": …, "key": …, "event_at": …} for a value that is none: each character of `raw` is one
+          byte.  The record timestamp is `event_at`.  Rows of all tables are published in the order of `received_at`, so that
+          one can come late; a raw value is received at its `event_at` where it does not say another.
+expect    The columns that matter of every row that the job writes for the case's venues and accounts, up to a second after
+          its last given row; no file, no rows.  A dead letter belongs to the case whose names stand in its original, which
+          is shown as text.
+"""
+
+import json
+import math
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from kafka import KafkaConsumer, TopicPartition
+
+import jobs
+from cli.play import DETERMINISTIC
+from deploy import runtime, topics
+from deploy.runtime import Runtime
+from feeds import Record
+from feeds.publish import Publisher
+from schemas.records import TABLES
+from schemas.rows import to_ms, to_us
+
+FOLDER = Path(__file__).parent
+JOBS = [name for name in jobs.FLOW if name != "archive"]
+AFTER_MS = 1000
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One folder."""
+
+    job: str
+    sentence: str
+
+    def rows(self, side: str) -> Rows:
+        """The rows given or expected, by table."""
+        files = sorted((FOLDER / self.job / self.sentence / side).glob("*.jsonl"))
+        return {file.stem: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+
+    @property
+    def given(self) -> list[tuple[str, Row]]:
+        """The rows given, with their tables, in the order in which they come."""
+        rows = [(table, row) for table, rows in self.rows("given").items() for row in rows]
+        return sorted(rows, key=lambda item: to_us(item[1].get("received_at", item[1]["event_at"])))
+
+    @property
+    def names(self) -> set[str]:
+        """The venues and accounts that are its own."""
+        return {row[column] for _, row in self.given for column in ("venue", "account") if column in row}
+
+    @property
+    def end_ms(self) -> int:
+        """Until when its rows count: later ones answer to the prices of another case."""
+        return max(to_ms(row["event_at"]) for _, row in self.given if row["event_at"] < "2027") + AFTER_MS
+
+    def owns(self, table: str, row: Row) -> bool:
+        """Whether a row that was written is its own."""
+        if table == "dead_letters":
+            original = row["original"]
+            return any(f'"{name}"' in original for name in self.names) or original in self.raws
+        return bool({row.get("venue"), row.get("account")} & self.names) and to_ms(row["event_at"]) <= self.end_ms
+
+    @property
+    def raws(self) -> set[str]:
+        """The values given that are no rows."""
+        return {row["raw"] for _, row in self.given if "raw" in row}
+
+
+CASES = [Case(job, folder.name) for job in JOBS for folder in sorted((FOLDER / job).iterdir()) if folder.is_dir()]
+
+
+@pytest.fixture(scope="session")
+def written(suite: Runtime) -> Rows:
+    """What the jobs wrote, by table, when all cases had been played at parallelism 2."""
+    sinks = sorted({table for job in JOBS for table in jobs.sinks(job)})
+    starts = topics.ends(suite.kafka, sinks)
+    runtime.submit(suite, JOBS, 2, DETERMINISTIC)
+    play(suite)
+    runtime.drain(suite, JOBS)
+    written = {table: list(read(suite.kafka, table, starts)) for table in sinks}
+    for letter in written["dead_letters"]:
+        letter["original"] = b64decode(letter["original"]).decode("latin-1")
+    return written
+
+
+def play(suite: Runtime) -> None:
+    """Publish every case's rows, the cases in the order of their time."""
+    producer = Producer({"bootstrap.servers": suite.kafka, "partitioner": "murmur2_random"})
+    with Publisher(suite.kafka) as publisher:
+        newest_ms = 0
+        for case in sorted(CASES, key=lambda case: case.end_ms):
+            for table, row in case.given:
+                event_ms = to_ms(row["event_at"])
+                if event_ms < newest_ms - 600_000:
+                    # Behind the watermark for certain, whatever the machine is busy with.
+                    publisher.flush()
+                    for job in JOBS:
+                        if table in jobs.sources(job):
+                            runtime.wait_read(suite, job, timeout_s=60)
+                if "raw" in row:
+                    publisher.flush()
+                    producer.produce(TABLES[table].topic, row["raw"].encode("latin-1"), row["key"], timestamp=event_ms)
+                    assert producer.flush(30) == 0
+                else:
+                    publisher.publish(Record(table, event_ms, row))
+                newest_ms = max(newest_ms, event_ms)
+
+
+def read(servers: str, table: str, starts: dict[tuple[str, int], int]) -> Iterator[Row]:
+    """The rows of a topic; heartbeats, which have no value, left out."""
+    topic = TABLES[table].topic
+    consumer = KafkaConsumer(bootstrap_servers=servers, isolation_level="read_committed", enable_auto_commit=False)
+    try:
+        for part in sorted(consumer.partitions_for_topic(topic)):
+            at = TopicPartition(topic, part)
+            consumer.assign([at])
+            consumer.seek(at, starts[topic, part])
+            end = consumer.end_offsets([at])[at]
+            while consumer.position(at) < end:
+                for records in consumer.poll(timeout_ms=1000).values():
+                    yield from (json.loads(record.value) for record in records if record.value is not None)
+    finally:
+        consumer.close()
+
+
+def agrees(actual: object, expected: object) -> bool:
+    """Whether a value is the expected one; numbers to nine digits."""
+    if isinstance(expected, float) and isinstance(actual, int | float):
+        return math.isclose(actual, expected, rel_tol=1e-9, abs_tol=1e-12)
+    return actual == expected
+
+
+def unmatched(actual: list[Row], expected: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows expected that were not written, and those written that were not expected, each row matched once."""
+    left = list(actual)
+    missing: list[Row] = []
+    for wanted in expected:
+        found = next((row for row in left if all(agrees(row.get(column), wanted[column]) for column in wanted)), None)
+        if found is None:
+            missing.append(wanted)
+        else:
+            left.remove(found)
+    return missing, left
+
+
+def test_no_two_cases_share_a_name_or_a_minute() -> None:
+    names = [name for case in CASES for name in case.names]
+    assert len(names) == len(set(names))
+    spans = sorted((min(to_ms(row["event_at"]) for _, row in case.given if row["event_at"] > "2026"), case.end_ms) for case in CASES)
+    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.sentence}")
+def test_case(case: Case, written: Rows) -> None:
+    expected = case.rows("expect")
+    tables = jobs.sinks(case.job)
+    assert set(expected) <= set(tables)
+    wrong: list[str] = []
+    for table in tables:
+        columns = {column for row in expected.get(table, []) for column in row}
+        missing, left = unmatched([row for row in written[table] if case.owns(table, row)], expected.get(table, []))
+        wrong += [f"{table} lacks {json.dumps(row)}" for row in missing]
+        wrong += [f"{table} has  {json.dumps({k: v for k, v in row.items() if not columns or k in columns})}" for row in left]
+    assert not wrong, "\n".join(wrong)
