@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BENCH  ?= books
 
-.PHONY: demo test setup check format records bench clean
+.PHONY: demo test setup check format records bench lock clean
 
 demo: setup  ## Play the simulated market, or CAPTURE=venue:file, or LIVE=venue, through the whole suite
 	@$(BIN)/gammaflow demo $(if $(CAPTURE),--capture $(CAPTURE)) $(if $(LIVE),--live $(LIVE)) $(if $(SPEED),--speed $(SPEED))
@@ -40,6 +40,10 @@ records: setup  ## Write schemas/records.py from the DDL
 
 bench: setup  ## One benchmark: BENCH=books; results in bench/results/
 	@$(BIN)/python -m bench.$(BENCH)
+
+lock: setup  ## Pin requirements.in, with hashes, and the jars
+	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --no-emit-index-url --no-header requirements.in -o requirements.txt
+	@$(BIN)/python -m deploy.jars lock
 
 clean:  ## Stop what is up and remove what was made here (the download cache stays)
 	@if [ -x $(BIN)/gammaflow ]; then $(BIN)/gammaflow down; fi

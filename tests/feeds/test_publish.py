@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import Record
-from feeds.capture import Converted, Line, Tally, convert, read
+from feeds.capture import Converted, Line, convert, read
 from feeds.publish import Publisher, PublishError, replay
 from schemas.rows import Fault
 
@@ -80,9 +80,7 @@ def test_a_speed_must_be_above_0(speed: float) -> None:
 
 def test_a_replayed_capture_publishes_every_record_of_every_line(deribit_log: Path) -> None:
     timeline = Timeline()
-    tally = Tally()
-    for tally in replay(convert(read("deribit", deribit_log)), timeline, 10, clock=timeline.clock, sleep=timeline.sleep):
-        pass
+    *_, tally = replay(convert(read("deribit", deribit_log)), timeline, 10, clock=timeline.clock, sleep=timeline.sleep)
     records = [record for one in convert(read("deribit", deribit_log)) for record in one.records]
     assert [record for _, record in timeline.published] == records
     assert tally.messages == {"tickers": 89, "order_books": 46}
