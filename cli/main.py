@@ -80,7 +80,7 @@ def setup() -> None:
 
 
 @app.command()
-def up(taskmanagers: Annotated[int, typer.Option(min=1, max=8)] = 1) -> None:
+def up(taskmanagers: Annotated[int, typer.Option(min=1, max=8, help="TaskManagers, each a process of its own.")] = 1) -> None:
     """Start the embedded Kafka broker and Flink cluster and create the topics; they run until `down`."""
     with errors():
         display = Display(console)
@@ -211,7 +211,7 @@ def tail(
 def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = Scenario.seed,
     duration_s: Annotated[int, typer.Option(min=5, help="Seconds of event time.")] = int(Scenario.duration_s),
-    accounts: Annotated[int, typer.Option(min=1)] = Scenario.accounts,
+    accounts: Annotated[int, typer.Option(min=1, help="Accounts that trade.")] = Scenario.accounts,
     speed: Speed = "1",
 ) -> None:
     """Publish the simulated market, with its crash, into the running broker."""

@@ -55,7 +55,10 @@ def write_conf(home: Path, layers: list[str], *overrides: dict[str, Any]) -> Non
     """Write `home`/conf/config.yaml from files of flink-conf/, then `overrides`, later ones winning."""
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    merged: dict[str, Any] = {}
+    tmp = home / "tmp"
+    tmp.mkdir(parents=True, exist_ok=True)
+    # Flink unpacks what travels with a job into Java's own temporary folder, and leaves it there.
+    merged: dict[str, Any] = {"env": {"java": {"opts": {"all": f"-Djava.io.tmpdir={tmp}"}}}, "io": {"tmp": {"dirs": str(tmp)}}}
     for layer in [yaml.load(ROOT / "flink-conf" / f"{name}.yaml") for name in layers] + list(overrides):
         _merge(merged, layer)
     conf = home / "conf"
@@ -87,10 +90,8 @@ def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any
             }
         },
         "python": {"executable": python, "client": {"executable": python}},
-        "io": {"tmp": {"dirs": str(home / "tmp")}},
     }
     write_conf(home, ["config", "local"], place, conf or {})
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
     env = environment(home)
     scripts = _pyflink() / "bin"
     logs = home.parent / "logs"

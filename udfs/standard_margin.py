@@ -70,9 +70,7 @@ def inverse_future(
     return linear_future(coins, 1.0, initial, maintenance, per_coin)
 
 
-def option(
-    coins: ArrayLike, mark_coin: ArrayLike, forward_usd: ArrayLike, strike_usd: ArrayLike, is_call: ArrayLike
-) -> Margin:
+def option(coins: ArrayLike, mark_coin: ArrayLike, forward_usd: ArrayLike, strike_usd: ArrayLike, is_call: ArrayLike) -> Margin:
     """Options by Deribit's rule, in coin; a long option requires nothing, for its premium is paid.
 
     A short one requires, for each coin, with m its mark in coin, F the forward and OTM how far it is out of the money,
@@ -106,8 +104,7 @@ def bybit_short_put(
         initial      max(max(0.15 S - OTM, 0.1 S) + max(entry, m), maintenance)
     """
     coins, entry, m, S, K, fee = (
-        np.asarray(x, dtype=np.float64)
-        for x in (coins, entry_price, mark_price, index_price, strike, liquidation_fee_rate)
+        np.asarray(x, dtype=np.float64) for x in (coins, entry_price, mark_price, index_price, strike, liquidation_fee_rate)
     )
     maintenance = np.maximum(0.03 * S, 0.03 * m) + m + fee * S
     initial = np.maximum(0.15 * S - np.maximum(S - K, 0.0), 0.1 * S) + np.maximum(entry, m)

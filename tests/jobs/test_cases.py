@@ -5,7 +5,8 @@ one run, so each has venues, accounts and a minute of its own.
 
 given     A row of the table, or {"raw": …, "key": …, "event_at": …} for a value that is none: each character of `raw` is one
           byte.  The record timestamp is `event_at`.  Rows of all tables are published in the order of `received_at`, so that
-          one can come late; a raw value is received at its `event_at` where it does not say another.
+          one can come late; a raw value is received at its `event_at` where it does not say another.  One that is more than
+          a second behind comes when all before it have been read, and so is late for certain.
 expect    The columns that matter of every row that the job writes for the case's venues and accounts, up to a second after
           its last given row; no file, no rows.  A dead letter belongs to the case whose names stand in its original, which
           is shown as text.
@@ -16,6 +17,7 @@ import math
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ class Case:
     def given(self) -> list[tuple[str, Row]]:
         """The rows given, with their tables, in the order in which they come."""
         rows = [(table, row) for table, rows in self.rows("given").items() for row in rows]
-        return sorted(rows, key=lambda item: to_us(item[1].get("received_at", item[1]["event_at"])))
+        return sorted(rows, key=lambda item: to_us(item[1].get("received_at") or item[1]["event_at"]))
 
     @property
     def names(self) -> set[str]:
@@ -81,6 +83,11 @@ class Case:
         return {row["raw"] for _, row in self.given if "raw" in row}
 
 
+KNOWN = {
+    "a_bad_price_hides_no_good_one_of_the_same_moment": "margin.sql keeps the last ticker of 50 ms before it is checked",
+    "bad_terms_make_one_dead_letter_for_each_job_that_reads_them": "positions and margin make one in each of 8 shards",
+}
+"""Cases that fail, and why."""
 CASES = [Case(job, folder.name) for job in JOBS for folder in sorted((FOLDER / job).iterdir()) if folder.is_dir()]
 
 
@@ -106,8 +113,7 @@ def play(suite: Runtime) -> None:
         for case in sorted(CASES, key=lambda case: case.end_ms):
             for table, row in case.given:
                 event_ms = to_ms(row["event_at"])
-                if event_ms < newest_ms - 600_000:
-                    # Behind the watermark for certain, whatever the machine is busy with.
+                if event_ms < newest_ms - AFTER_MS:
                     publisher.flush()
                     for job in JOBS:
                         if table in jobs.sources(job):
@@ -161,11 +167,25 @@ def unmatched(actual: list[Row], expected: list[Row]) -> tuple[list[Row], list[R
 def test_no_two_cases_share_a_name_or_a_minute() -> None:
     names = [name for case in CASES for name in case.names]
     assert len(names) == len(set(names))
-    spans = sorted((min(to_ms(row["event_at"]) for _, row in case.given if row["event_at"] > "2026"), case.end_ms) for case in CASES)
-    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
+    spans = sorted(
+        (min(to_ms(row["event_at"]) for _, row in case.given if row["event_at"] > "2026"), case.end_ms) for case in CASES
+    )
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.sentence}")
+def test_every_dead_letter_belongs_to_one_case(written: Rows) -> None:
+    for letter in written["dead_letters"]:
+        assert len([case for case in CASES if case.owns("dead_letters", letter)]) == 1, letter
+
+
+def parameter(case: Case) -> Any:
+    """A case as pytest wants it."""
+    reason = KNOWN.get(case.sentence)
+    marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
+    return pytest.param(case, id=f"{case.job}-{case.sentence}", marks=marks)
+
+
+@pytest.mark.parametrize("case", [parameter(case) for case in CASES])
 def test_case(case: Case, written: Rows) -> None:
     expected = case.rows("expect")
     tables = jobs.sinks(case.job)

@@ -1,0 +1,15 @@
+-- The ceiling: how fast does Flink read a topic's bytes, and do nothing with them?
+
+CREATE TEMPORARY TABLE inputs (
+  `value` BYTES
+) WITH (
+  'topic' = 'order_books.v1',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'raw'
+) LIKE kafka;
+
+CREATE TEMPORARY TABLE nothing (
+  `value` BYTES
+) WITH ('connector' = 'blackhole');
+
+INSERT INTO nothing (`value`) SELECT `value` FROM inputs;

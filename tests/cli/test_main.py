@@ -1,0 +1,87 @@
+"""The console command: what it says of itself."""
+
+import re
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import jobs
+from cli.main import app, console, parsed_captures, parsed_speed
+from feeds.capture import CaptureError
+
+COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+RUNNER = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_names_every_option_in_plain_english(name: str) -> None:
+    shown = RUNNER.invoke(app, [name, "--help"])
+    assert shown.exit_code == 0
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown.output).split())
+    said = (COMMANDS[name].help or "").split(".")[0]
+    assert " ".join(said.split()) in text
+    for parameter in COMMANDS[name].params:
+        for option in parameter.opts if parameter.param_type_name == "option" else ():
+            assert option in text
+
+
+def test_help_lists_every_command() -> None:
+    shown = RUNNER.invoke(app, ["--help"])
+    assert shown.exit_code == 0
+    assert all(name in shown.output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    mute = [p.name for p in COMMANDS[name].params if p.name != "help" and not getattr(p, "help", None)]
+    assert mute == []
+
+
+def test_jobs_lists_every_job_with_its_question_and_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 400)
+    shown = RUNNER.invoke(app, ["jobs"])
+    assert shown.exit_code == 0
+    text = " ".join(shown.output.split())
+    for name in jobs.FLOW:
+        assert name in text
+    assert "what are the best bid and ask of every instrument, at every change?" in text
+    assert "instruments, tickers, index_prices, positions, balances" in text
+    assert "every topic" in text
+
+
+@pytest.mark.parametrize(("text", "speed"), [("max", None), ("1", 1.0), ("0.5", 0.5), ("1e3", 1000.0)])
+def test_a_speed_is_max_or_a_number(text: str, speed: float | None) -> None:
+    assert parsed_speed(text) == speed
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "fast", "nan", "inf", "", "MAX"])
+def test_any_other_speed_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"--speed: expected max or a number above 0, got {re.escape(repr(text))}"):
+        parsed_speed(text)
+
+
+@pytest.mark.parametrize("text", ["some.log", "deribit:", "deribit"])
+def test_a_capture_without_venue_or_file_is_refused_with_the_venues_there_are(text: str) -> None:
+    with pytest.raises(CaptureError, match=rf"--capture {text}: expected venue:file, with a venue of binance, deribit"):
+        parsed_captures([text])
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["topics"], ["tail", "fills"], ["submit"], ["simulate"]])
+def test_where_nothing_is_up_the_command_says_how_to_start(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("GAMMAFLOW_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("GAMMAFLOW_KAFKA", raising=False)
+    monkeypatch.delenv("GAMMAFLOW_FLINK", raising=False)
+    shown = RUNNER.invoke(app, arguments)
+    assert shown.exit_code == 1
+    assert "nothing is up: `gammaflow up` starts the embedded runtime" in " ".join(shown.output.split())
+
+
+def test_an_unknown_table_and_an_unknown_option_are_named() -> None:
+    shown = RUNNER.invoke(app, ["tail", "fils"])
+    assert shown.exit_code == 1
+    assert "no table 'fils'" in shown.output
+    assert RUNNER.invoke(app, ["replay", "--sped", "1"]).exit_code == 2
