@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
@@ -70,7 +71,7 @@ def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
     total = samples[-1][1]
 
     def reached_s(share: float) -> float:
-        for (before_s, before), (after_s, after) in zip(samples, samples[1:], strict=False):
+        for (before_s, before), (after_s, after) in pairwise(samples):
             if before < share * total <= after:
                 return before_s + (after_s - before_s) * (share * total - before) / (after - before)
         raise BenchError("the program was done before it could be measured: take more messages")
@@ -103,6 +104,7 @@ class Ends:
         self.parts = [TopicPartition(topic, part) for part in range(topics.existing_topics(servers)[topic])]
 
     def __call__(self) -> int:
+        """The sum now."""
         return sum(self.consumer.get_watermark_offsets(part, timeout=10)[1] for part in self.parts)
 
     def values(self) -> int:

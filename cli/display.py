@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -25,7 +25,6 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.published = 0
         self._started = time.monotonic()
 
     def step(self, what: str) -> None:
@@ -33,10 +32,10 @@ class Display:
         self.console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {what}", highlight=False)
 
     @contextmanager
-    def watching(self, place: Runtime) -> Iterator[None]:
-        """Show the figures of a running suite until the block ends."""
+    def watching(self, place: Runtime, published: Callable[[], int]) -> Iterator[None]:
+        """Show the figures of a running suite until the block ends; `published` tells how many records went in."""
         done = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(place, done), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(place, published, done), daemon=True)
         watcher.start()
         try:
             yield
@@ -44,7 +43,7 @@ class Display:
             done.set()
             watcher.join(timeout=10)
 
-    def _watch(self, place: Runtime, done: threading.Event) -> None:
+    def _watch(self, place: Runtime, published: Callable[[], int], done: threading.Event) -> None:
         last = (time.monotonic(), 0, 0)
         with Live(console=self.console, auto_refresh=False, transient=not self.console.is_terminal) as live:
             while not done.wait(REFRESH_S):
@@ -55,20 +54,20 @@ class Display:
                     time_reached = watermark(place, "margin")
                 except (TopicError, FlinkError, requests.RequestException):
                     continue
-                now, published = time.monotonic(), self.published
+                now, went_in = time.monotonic(), published()
                 seconds = now - last[0]
                 table = Table(box=None, show_header=True, header_style="dim")
                 for heading in ("in/s", "out/s", "records in", "lag", "watermark", "liquidation orders"):
                     table.add_column(heading, justify="right")
                 table.add_row(
-                    f"{(published - last[1]) / seconds:,.0f}",
+                    f"{(went_in - last[1]) / seconds:,.0f}",
                     f"{(written - last[2]) / seconds:,.0f}",
-                    f"{published:,}",
+                    f"{went_in:,}",
                     f"{max(behind.values()):,}",
                     time_reached,
                     f"{orders:,}",
                 )
-                last = (now, published, written)
+                last = (now, went_in, written)
                 live.update(table, refresh=True)
 
 

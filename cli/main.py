@@ -21,7 +21,7 @@ from cli.display import Display, watermark
 from deploy import jars, runtime, topics
 from deploy.jars import JarError
 from deploy.processes import StartError
-from deploy.rest import FlinkError
+from deploy.rest import FlinkError, Job
 from deploy.topics import TopicError
 from feeds import capture as captures
 from feeds import live
@@ -109,7 +109,10 @@ def status() -> None:
         table = Table(box=None, header_style="dim")
         for heading in ("job", "state", "tasks", "checkpoints", "last took", "state size", "lag", "watermark"):
             table.add_column(heading)
-        for job in place.rest.active().values():
+        newest_of: dict[str, Job] = {}
+        for job in place.rest.jobs():
+            newest_of.setdefault(job.name, job)
+        for job in newest_of.values():
             checkpoints = place.rest.checkpoints(job)
             newest = checkpoints["latest"]["completed"]
             done = f"{checkpoints['counts']['completed']} done, {checkpoints['counts']['failed']} failed"
@@ -141,18 +144,37 @@ def submit(
     names: Names = None,
     parallelism: Parallelism = 1,
     archive: Annotated[Path | None, typer.Option(help="Folder of the archive job's Parquet files.")] = None,
+    savepoint: Annotated[
+        str | None, typer.Option("--from", help="Go on from a savepoint or checkpoint of this one job.")
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option("-D", help="A Flink option, key=value, for these jobs.")] = None,
 ) -> None:
     """Submit jobs to the cluster, as `flink run` would, and wait until they run."""
     with errors():
         place = runtime.current(runtime.default_home())
         chosen = names or catalogue.FLOW
+        if savepoint and len(chosen) != 1:
+            raise ValueError("--from: a savepoint is one job's; name that job")
         already = set(place.rest.active()) & set(chosen)
         if already:
-            raise StartError(f"running already: {', '.join(sorted(already))}; cancel them first (http://{place.flink})")
+            raise StartError(f"running already: {', '.join(sorted(already))}; `gammaflow stop` ends a job and keeps its state")
         settings = dict(option.split("=", 1) for option in setting or [])
-        runtime.submit(place, chosen, parallelism, settings, archive)
+        runtime.submit(place, chosen, parallelism, settings, archive, savepoint=savepoint)
         console.print(f"running: {', '.join(chosen)}")
+
+
+@app.command()
+def stop(names: Names = None) -> None:
+    """Stop jobs with a savepoint each, and print where it is: `submit <job> --from` goes on from there."""
+    with errors():
+        place = runtime.current(runtime.default_home())
+        active = place.rest.active()
+        chosen = names or [name for name in catalogue.FLOW if name in active]
+        missing = [name for name in chosen if name not in active]
+        if missing:
+            raise StartError(f"not running: {', '.join(missing)}")
+        for name in chosen:
+            console.print(f"{name}: {place.rest.stop(active[name], (Path(place.home) / 'savepoints').as_uri())}")
 
 
 @app.command(name="topics")
@@ -244,6 +266,7 @@ def replay(
                 yield tally
 
         display = Display(console)
+        # What a long capture leaves open until its end need not fit the memory.
         play.bounded(feed, out, parallelism, display, {"state": {"backend": {"type": "rocksdb"}}})
         display.step("done")
         show_tally(tally)

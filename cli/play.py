@@ -40,9 +40,9 @@ def bounded(
         display.step("jobs")
         runtime.submit(place, jobs.FLOW, parallelism, DETERMINISTIC, out, archive_interval="5 s")
         display.step(f"playing; the cluster's pages are at http://{place.flink}")
-        with display.watching(place), Publisher(place.kafka) as publisher:
+        with Publisher(place.kafka) as publisher, display.watching(place, publisher.counts.total):
             for _ in feed(publisher):
-                display.published = publisher.counts.total()
+                pass
         display.step("finishing")
         runtime.drain(place, jobs.FLOW)
     tidy(out)

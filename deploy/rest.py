@@ -77,9 +77,16 @@ class Flink:
                 raise FlinkError(f"jobs {', '.join(names)} were not running after {timeout_s:.0f} s")
             time.sleep(0.3)
 
-    def drain(self, job: Job, target: str, timeout_s: float = 300.0) -> None:
+    def drain(self, job: Job, target: str) -> None:
         """Let a job process all it has read, fire its last windows and timers, and finish."""
-        body = {"drain": True, "targetDirectory": target}
+        self._stop(job, target, is_drained=True)
+
+    def stop(self, job: Job, target: str) -> str:
+        """Stop a job with a savepoint below `target`; returns the savepoint's path."""
+        return self._stop(job, target, is_drained=False)
+
+    def _stop(self, job: Job, target: str, is_drained: bool, timeout_s: float = 300.0) -> str:
+        body = {"drain": is_drained, "targetDirectory": target}
         trigger = self._call("POST", f"/jobs/{job.id}/stop", body)["request-id"]
         deadline = time.monotonic() + timeout_s
         while True:
@@ -87,10 +94,10 @@ class Flink:
             if answer["status"]["id"] == "COMPLETED":
                 cause = answer["operation"].get("failure-cause")
                 if cause:
-                    raise FlinkError(f"job {job.name} could not be drained: {cause['class']}")
-                return
+                    raise FlinkError(f"job {job.name} could not be stopped: {cause['class']}")
+                return str(answer["operation"]["location"])
             if time.monotonic() > deadline:
-                raise FlinkError(f"job {job.name} was not drained after {timeout_s:.0f} s")
+                raise FlinkError(f"job {job.name} was not stopped after {timeout_s:.0f} s")
             time.sleep(0.2)
 
     def cancel(self, job: Job) -> None:

@@ -143,10 +143,12 @@ def submit(
     settings: dict[str, str] | None = None,
     archive: Path | None = None,
     archive_interval: str = "60 s",
+    savepoint: str | None = None,
 ) -> None:
     """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
 
-    `settings` are Flink options for these jobs; `archive` is where the archive job writes.  Raises `StartError`.
+    `settings` are Flink options for these jobs; `archive` is where the archive job writes; `savepoint` is where a single job
+    goes on from.  Raises `StartError`.
     """
     for name in names:
         jobs.text(name)
@@ -161,6 +163,7 @@ def submit(
     command = [
         f"{env['FLINK_BIN_DIR']}/flink",
         *("run", "-d", "-m", runtime.flink, "-p", str(parallelism), *options),
+        *(("-s", savepoint) if savepoint else ()),
         *("-pyfs", str(bundle(home)), "-pym", "jobs.run", *names),
     ]
     log = runtime.logs / "submit.log"

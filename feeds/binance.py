@@ -49,7 +49,7 @@ def parse(message: bytes, received: Received) -> list[Record]:
     """The records in one raw Binance message; none for an acknowledgement.
 
     A spot best price and a spot depth snapshot have no time: they take the newest exchange time that the connection has
-    shown, else the received time, as a listing of instruments does.  Raises `Rejected`.
+    shown, else the received time; a listing of instruments takes one before all that could refer to it.  Raises `Rejected`.
     """
     data: Any = decoded(message)
     if "stream" in data:

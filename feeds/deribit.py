@@ -53,7 +53,7 @@ _NAME = re.compile(
 def parse(message: bytes, received: Received) -> list[Record]:
     """The records in one raw Deribit message; none for an acknowledgement or heartbeat.
 
-    A listing of instruments has no time of its own and takes the received time.  Raises `Rejected`.
+    A listing of instruments has no time of its own and takes one before all that could refer to it.  Raises `Rejected`.
     """
     envelope = decoded(message)
     method = envelope.get("method")

@@ -1,4 +1,6 @@
--- archive: what was in each topic?  Every topic as Parquet files under <archive>/<table>/, once for each ${TABLE}.
+-- archive: what was in each topic?
+--
+-- Every topic becomes Parquet files under <archive>/<table>/: what stands here is meant once for each ${TABLE}.
 --
 -- Grain   the topic's own
 -- State   the open files and the read positions

@@ -2,7 +2,7 @@
 --
 -- Grain   one row per change of the top, at the change's own event time
 -- State   the levels of each book (kernels/books.py); freed a day after the last update
--- Late    an update behind the watermark is applied if it is the next in its book's sequence, else ignored
+-- Late    an update behind the watermark is applied in its book's sequence; one that the book is past is ignored
 
 CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1') LIKE kafka_records;
 

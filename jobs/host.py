@@ -35,10 +35,14 @@ class _Shard:
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
-    """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, lines) out."""
+    """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, lines) out.
 
-    def __init__(self, name: str) -> None:
+    With `has_heartbeats` also a row every `HEARTBEAT_MS` of event time, however quiet the inputs, that says so.
+    """
+
+    def __init__(self, name: str, has_heartbeats: bool) -> None:
         self.name = name
+        self.has_heartbeats = has_heartbeats
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
@@ -47,7 +51,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), Types.STRING()))
         self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", Types.STRING()))
         self.shards: dict[int, _Shard] = {}
-        self.heartbeat_ms = 0
+        self.next_heartbeat_ms: int | None = None
         # What is loaded now lives as long as the process: leave it out of every collection.
         gc.collect()
         gc.freeze()
@@ -58,25 +62,35 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         number, until_ms, messages = value[0], value[1], value[2]
         shard = self.shards.get(number) or self._restored(number)
         yield from self._stepped(shard, until_ms, messages)
-        if until_ms is not None and until_ms >= self.heartbeat_ms + HEARTBEAT_MS:
-            self.heartbeat_ms = until_ms
-            yield Row("heartbeat", "\n".join([str(until_ms)] * HEARTBEAT_COPIES))
-        if until_ms is not None and shard.sweep_ms is None:
+        if until_ms is None:
+            return
+        if self.has_heartbeats and self.next_heartbeat_ms is None:
+            self.next_heartbeat_ms = until_ms
+            ctx.timer_service().register_event_time_timer(until_ms)
+        if shard.sweep_ms is None:
             shard.sweep_ms = until_ms + SWEEP_MS
             ctx.timer_service().register_event_time_timer(shard.sweep_ms)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """Tell one shard that time has passed, so that it can free what has ended."""
-        shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
-        yield from self._stepped(shard, timestamp, "")
-        shard.sweep_ms = None
+        """Time has passed: let one shard free what has ended, and tell the readers of the outputs what time it is."""
+        timers = ctx.timer_service()
+        watermark_ms = timers.current_watermark()
         # When the stream has ended all timers fire at once; one that sets the next would never end.
-        if ctx.timer_service().current_watermark() < END_OF_TIME - SWEEP_MS and self._has_entries():
-            shard.sweep_ms = timestamp + SWEEP_MS
-            ctx.timer_service().register_event_time_timer(shard.sweep_ms)
-
-    def _has_entries(self) -> bool:
-        return not self.entries.is_empty()
+        has_ended = watermark_ms >= END_OF_TIME - SWEEP_MS
+        shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
+        if shard.sweep_ms is None or timestamp >= shard.sweep_ms:
+            shard.sweep_ms = None
+            yield from self._stepped(shard, timestamp, "")
+            if not has_ended and not self.entries.is_empty():
+                shard.sweep_ms = timestamp + SWEEP_MS
+                timers.register_event_time_timer(shard.sweep_ms)
+        # One shard keeps time for all of this task: those that a restored state brings along fall silent.
+        if self.has_heartbeats and (self.next_heartbeat_ms is None or timestamp == self.next_heartbeat_ms):
+            now_ms = timestamp if has_ended else watermark_ms
+            yield Row("heartbeat", "\n".join([str(now_ms)] * HEARTBEAT_COPIES))
+            if not has_ended:
+                self.next_heartbeat_ms = now_ms + HEARTBEAT_MS
+                timers.register_event_time_timer(self.next_heartbeat_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, messages: str) -> Iterator[Row]:
         outputs = self._step(shard.state, until_ms, messages)

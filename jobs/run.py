@@ -57,7 +57,12 @@ def register_topics(tables: StreamTableEnvironment, job: str) -> None:
 def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     """Turn the view `messages` into the view `records` by `kernels.<name>`."""
     execute_file(tables, "_batches")
-    outputs = keyed_batches(tables).process(Host(name), output_type=OUTPUT_TYPE).uid(f"{name}/kernel").name(f"kernels.{name}")
+    outputs = (
+        keyed_batches(tables)
+        .process(Host(name, has_heartbeats="FROM heartbeats" in jobs.text(name)), output_type=OUTPUT_TYPE)
+        .uid(f"{name}/kernel")
+        .name(f"kernels.{name}")
+    )
     tables.create_temporary_view("outputs", tables.from_data_stream(outputs))
     execute_file(tables, "_records")
 

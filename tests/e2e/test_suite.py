@@ -100,6 +100,11 @@ def table(folder: Path) -> list[Row]:
     return [row for file in sorted(folder.iterdir()) for row in pq.ParquetFile(file).read().to_pylist()]
 
 
+def utc(instant: datetime) -> datetime:
+    """An instant of the files, which do not say that they are in UTC."""
+    return instant.replace(tzinfo=UTC)
+
+
 def contents(rows: list[Row]) -> list[str]:
     """Rows, so that the order in which they were written does not matter."""
     return sorted(map(repr, rows))
@@ -219,7 +224,7 @@ def test_every_ticker_is_the_rebuilt_top_at_its_exchange_time(clean: Replay) -> 
 @needs_captures
 @pytest.mark.skipif(not TRUTH.exists(), reason=f"no {TRUTH}")
 def test_greeks_are_the_exchanges_own(clean: Replay) -> None:
-    own = {(row["instrument"], round(row["event_at"].timestamp() * 1000)): row for row in clean.tables["option_greeks"]}
+    own = {(row["instrument"], round(utc(row["event_at"]).timestamp() * 1000)): row for row in clean.tables["option_greeks"]}
     with TRUTH.open() as file:
         truth = [row for row in csv.DictReader(file) if "2021-07-22" in row["source"]]
     assert len(truth) == len(own) == len(clean.tables["option_greeks"])
@@ -256,7 +261,7 @@ def test_bad_lines_become_dead_letters_that_name_file_line_field_and_expectation
         assert got in row["got"]
         assert text[line - 1].endswith(original(row))
         assert f"{path}, field {field or '(the whole)'}: expected {row['expected']}; e.g. offset" in said
-    received = [row["event_at"] for row in letters]
+    received = [utc(row["event_at"]) for row in letters]
     start = datetime(2021, 7, 22, 22, tzinfo=UTC)
     assert all(start < at < start + timedelta(hours=2) for at in received)
 
