@@ -2,14 +2,16 @@
 
 One run, on a broker and a cluster of its own: the same topic is read by
 
-  raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling.  It
-            runs twice and the second time counts, for it is too short to warm up by itself
-  books     the production job, submitted as `gammaflow submit` does
+  raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling of a
+            first pass like the job's own.  A JVM that has read the topic before reads it several times as fast
+  books     the production job, submitted as `gammaflow submit` does.  It too runs twice and the second time counts: a first
+            pass of two million messages is over before the Java compiler is done with it
   Bytewax   the same work in peers/bytewax_books.py, recovery off
 
 A rate is the messages a second between 15 % and 95 % of the progress, so that start-up and warm-up are left out.  Progress is
 sampled five times a second.  For the two that write tops it is the end offsets of their output topic: a message counts when
-what it leads to is written.  The raw read writes nothing; its progress is the records that its sources have counted.
+what it leads to is written.  The raw read writes nothing; its progress is the records that its sources have counted.  A pass
+that grew in fewer than `MIN_STEPS` samples between the marks is refused, for its rate would be mostly interpolation.
 
 The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
 """
@@ -47,6 +49,7 @@ PEERS = HERE / ".venv-peers"
 REQUIREMENTS = HERE / "peers" / "requirements.txt"
 FROM, TO = 0.15, 0.95
 SAMPLE_S = 0.2
+MIN_STEPS = 8
 QUIET_S = 3.0
 """A topic that has not grown for this long is complete."""
 LIMIT_S = 600.0
@@ -69,6 +72,9 @@ class BenchError(RuntimeError):
 def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
     """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole."""
     total = samples[-1][1]
+    steps = len({count for _, count in samples if FROM * total < count < TO * total})
+    if steps < MIN_STEPS:
+        raise BenchError(f"only {steps} samples between the marks, {MIN_STEPS} are needed: take more messages")
 
     def reached_s(share: float) -> float:
         for (before_s, before), (after_s, after) in pairwise(samples):
@@ -134,8 +140,18 @@ def raw_read(up: Runtime, messages: int, parallelism: int) -> Pass:
     up.rest.wait_running(["raw_read"])
     job = up.rest.active()["raw_read"]
     samples = watch(lambda: records_read(up, job), lambda number, _: number >= messages)
-    up.rest.cancel(job)
+    end(up, job)
     return Pass(messages_per_s(samples, messages), 0, os.getloadavg()[0])
+
+
+def end(up: Runtime, job: Job, timeout_s: float = 60.0) -> None:
+    """Cancel a job and wait until it is gone, so that it takes nothing from the next one."""
+    up.rest.cancel(job)
+    deadline = time.monotonic() + timeout_s
+    while job.name in up.rest.active():
+        if time.monotonic() > deadline:
+            raise BenchError(f"job {job.name} was not cancelled after {timeout_s:.0f} s")
+        time.sleep(SAMPLE_S)
 
 
 def records_read(up: Runtime, job: Job) -> int:
@@ -152,20 +168,21 @@ def records_read(up: Runtime, job: Job) -> int:
 def production(up: Runtime, messages: int, parallelism: int) -> tuple[Pass, int]:
     """The books job as it stands; and how many checkpoints it has completed."""
     ends = Ends(up.kafka, TABLES["book_tops"].topic)
+    written, samples_before = ends.values(), ends()
     runtime.submit(up, ["books"], parallelism)
     job = up.rest.active()["books"]
 
     def is_done(number: int, quiet_s: float) -> bool:
         if "books" not in up.rest.active():
             raise BenchError(f"the job has ended: {up.rest.failure(job)}")
-        return number > 0 and quiet_s > QUIET_S and not topics.lag(up.kafka, "books", ["order_books"])
+        return number > samples_before and quiet_s > QUIET_S and not topics.lag(up.kafka, "books", ["order_books"])
 
     samples = watch(ends, is_done)
     checkpoints = int(up.rest.checkpoints(job)["counts"]["completed"])
     if cause := up.rest.failure(job):
         raise BenchError(f"the job has failed on its way: {cause}")
-    up.rest.cancel(job)
-    return Pass(messages_per_s(samples, messages), ends.values(), os.getloadavg()[0]), checkpoints
+    end(up, job)
+    return Pass(messages_per_s(samples, messages), ends.values() - written, os.getloadavg()[0]), checkpoints
 
 
 def bytewax(kafka: str, messages: int, workers: int) -> Pass:
@@ -248,11 +265,11 @@ def main(
         truth = load.publish(up.kafka, messages, instruments)
         if truth.others:
             raise BenchError(f"the load is wrong: the kernel finds {truth.others} faults in it")
-        raw_read(up, messages, parallelism)
         raw = raw_read(up, messages, parallelism)
-        console.print(f"raw read {raw.messages_per_s:,.0f} messages/s")
+        console.print(f"raw read {raw.messages_per_s:,.0f} messages/s, load average {raw.load_average:.1f}")
+        production(up, messages, parallelism)
         books, checkpoints = production(up, messages, parallelism)
-        console.print(f"books    {books.messages_per_s:,.0f} messages/s")
+        console.print(f"books    {books.messages_per_s:,.0f} messages/s, load average {books.load_average:.1f}")
         checked("books", books, truth.tops)
         peer = checked("Bytewax", bytewax(up.kafka, messages, parallelism), truth.tops) if peers else None
     report(
@@ -270,6 +287,8 @@ def main(
             "checkpoints_completed": checkpoints,
             "backend": backend,
             "load_average": round(books.load_average, 1),
+            "bytewax_load_average": round(peer.load_average, 1) if peer else None,
+            "raw_read_load_average": round(raw.load_average, 1),
             "machine": machine(),
             "commit": commit(),
             "date": f"{datetime.now(UTC):%Y-%m-%d}",

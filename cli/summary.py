@@ -42,6 +42,7 @@ def show_counts(console: Console, out: Path) -> None:
             f"  {count:,} × {cause[0]}, field {cause[1]}: expected {cause[2]}; e.g. {where} has {example['got']}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
 
 

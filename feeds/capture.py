@@ -16,6 +16,7 @@ import gzip
 import heapq
 import logging
 import re
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from schemas.rows import Fault, instant_ms, shown
 ADAPTERS = {"binance": cast(Adapter, binance), "deribit": cast(Adapter, deribit)}
 
 _EARLIEST_US = 946_684_800_000_000  # the year 2000
-_LATEST_US = 4_102_444_800_000_000  # the year 2100
+_AHEAD_US = 60_000_000  # what the clocks of two machines may differ by
 _BLOCK_BYTES = 1 << 20
 _CONTROL = re.compile(rb"wss?://\S+ <->? |configuration: ")
 _TIMED = re.compile(rb"(?:https?://\S+ -> )?(?:(\d{1,12}(?:\.\d{1,20})?):|(\d{1,20})) (.*)", re.DOTALL)
@@ -222,7 +223,7 @@ def _line(venue: str, path: str, number: int, previous_us: int, text: bytes) -> 
     else:
         seconds, nanoseconds, message = timed.groups()
         received_us = int(nanoseconds) // 1000 if nanoseconds else round(float(seconds) * 1e6)
-        if _EARLIEST_US <= received_us <= _LATEST_US:
+        if _EARLIEST_US <= received_us <= time.time() * 1e6 + _AHEAD_US:
             return Line(venue, path, number, received_us, message, "message")
-    fault = Fault("received", "a time of receipt from 2000 to 2099, then a message", shown(text))
+    fault = Fault("received", "a time of receipt after 2000 and not ahead of now, then a message", shown(text))
     return Line(venue, path, number, previous_us, text, "message", fault)

@@ -101,7 +101,8 @@ class Publisher:
         while True:
             self._raise_failure()
             try:
-                self._producer.produce(topic, value, row_key, partition, timestamp=event_ms)
+                # The client takes a timestamp of zero for none, and would write today's.
+                self._producer.produce(topic, value, row_key, partition, timestamp=max(event_ms, 1))
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:

@@ -1,8 +1,9 @@
 """The one keyed operator: it hands each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
 
-State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); after
-`JOURNAL_BATCHES` of them the entries that were touched are stored and the journal is emptied.  Recovery reads the entries
-and steps through the journal again.  So a batch that touches fifty books does not rewrite fifty books.
+State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); once it
+holds `JOURNAL_MESSAGES` for each entry that was touched, those entries are stored and the journal is emptied.  Recovery reads
+the entries and steps through the journal again.  So a batch that touches many books does not rewrite them all, and a
+checkpoint never carries much more journal than state.
 """
 
 import gc
@@ -16,8 +17,9 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor
 
 import kernels
 from kernels import batch
+from schemas.records import TABLES
 
-JOURNAL_BATCHES = 32
+JOURNAL_MESSAGES = 32
 SWEEP_MS = 60 * 60 * 1000
 HEARTBEAT_MS = 200
 HEARTBEAT_COPIES = 16  # one for each partition; more partitions than this hear it in turn
@@ -28,9 +30,10 @@ OUTPUT_TYPE = Types.ROW_NAMED(["table", "lines"], [Types.STRING(), Types.STRING(
 
 
 class _Shard:
-    def __init__(self, state: kernels.State) -> None:
+    def __init__(self, number: int, state: kernels.State) -> None:
+        self.number = number
         self.state = state
-        self.journaled = 0
+        self.journaled = 0  # messages
         self.sweep_ms: int | None = None
 
 
@@ -47,6 +50,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
+        self.shared_topics = {TABLES[table].topic for table in self.kernel.SHARED}
         # Bytes as ISO-8859-1 text: thread mode cannot put a Python bytes object into a byte[] state.
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), Types.STRING()))
         self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", Types.STRING()))
@@ -93,17 +97,21 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
                 timers.register_event_time_timer(self.next_heartbeat_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, messages: str) -> Iterator[Row]:
-        outputs = self._step(shard.state, until_ms, messages)
-        self.journal.add(f"{'' if until_ms is None else until_ms}\t{messages}")
-        shard.journaled += 1
-        if shard.journaled >= JOURNAL_BATCHES or not messages:
+        outputs = self._step(shard, until_ms, messages)
+        if shard.journaled >= JOURNAL_MESSAGES * len(shard.state.touched) or not messages:
             self._store(shard)
+        else:
+            self.journal.add(f"{'' if until_ms is None else until_ms}\t{messages}")
         for table, lines in batch.encode(outputs).items():
             yield Row(table, lines)
 
-    def _step(self, state: kernels.State, until_ms: int | None, messages: str) -> list[kernels.Output]:
+    def _step(self, shard: _Shard, until_ms: int | None, messages: str) -> list[kernels.Output]:
         decoded, letters = batch.decode(messages.encode("latin-1"), until_ms or 0)
-        return letters + self.kernel.step(state, decoded, until_ms)
+        shard.journaled += len(decoded)
+        outputs = letters + self.kernel.step(shard.state, decoded, until_ms)
+        if shard.number and self.shared_topics:
+            return [one for one in outputs if one.table != "dead_letters" or one.row["source"] not in self.shared_topics]
+        return outputs
 
     def _store(self, shard: _Shard) -> None:
         for name in shard.state.touched:
@@ -117,11 +125,10 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard.journaled = 0
 
     def _restored(self, number: int) -> _Shard:
-        shard = self.shards[number] = _Shard(self.kernel.new())
+        shard = self.shards[number] = _Shard(number, self.kernel.new())
         for name, data in self.entries.items():
             shard.state.decode(name, data.encode("latin-1"))
         for line in self.journal.get():
             until, _, messages = line.partition("\t")
-            self._step(shard.state, int(until) if until else None, messages)
-            shard.journaled += 1
+            self._step(shard, int(until) if until else None, messages)
         return shard

@@ -2,6 +2,7 @@
 
 A kernel module has
     VERSION    of its stored bytes; a host refuses bytes of a version that the kernel cannot read
+    SHARED     the tables of which every shard gets every message
     new()      an empty state
     step()     apply one micro-batch: (state, messages, until_ms) -> outputs
 
@@ -47,6 +48,8 @@ class Kernel(Protocol):
     """What a kernel module offers."""
 
     VERSION: int
+    SHARED: frozenset[str]
+    """Tables of which every shard gets every message; one shard alone, the first, then answers for the bad ones."""
 
     @staticmethod
     def new() -> State:

@@ -20,6 +20,7 @@ from schemas.records import TABLES
 from schemas.rows import EPOCH, Fault, fault, instant_ms, shown, to_ms
 
 VERSION = 1
+SHARED: frozenset[str] = frozenset()
 GRACE_MS = 250
 """How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by."""
 KEPT_UPDATES = 2_000

@@ -41,6 +41,7 @@ from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import standard_margin
 
 VERSION = 1
+SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)

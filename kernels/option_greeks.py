@@ -19,6 +19,7 @@ from schemas.rows import Fault, key, shown, to_ms
 from udfs import black76
 
 VERSION = 1
+SHARED: frozenset[str] = frozenset()
 KEPT_MS = 86_400_000
 
 

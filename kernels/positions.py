@@ -33,6 +33,7 @@ from kernels.checks import checked, dead_letter
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 
 VERSION = 1
+SHARED: frozenset[str] = frozenset({"instruments"})
 HOUR_MS = 3_600_000
 KEPT_MS = 7 * 24 * HOUR_MS
 CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])

@@ -83,11 +83,6 @@ class Case:
         return {row["raw"] for _, row in self.given if "raw" in row}
 
 
-KNOWN = {
-    "a_bad_price_hides_no_good_one_of_the_same_moment": "margin.sql keeps the last ticker of 50 ms before it is checked",
-    "bad_terms_make_one_dead_letter_for_each_job_that_reads_them": "positions and margin make one in each of 8 shards",
-}
-"""Cases that fail, and why."""
 CASES = [Case(job, folder.name) for job in JOBS for folder in sorted((FOLDER / job).iterdir()) if folder.is_dir()]
 
 
@@ -178,14 +173,7 @@ def test_every_dead_letter_belongs_to_one_case(written: Rows) -> None:
         assert len([case for case in CASES if case.owns("dead_letters", letter)]) == 1, letter
 
 
-def parameter(case: Case) -> Any:
-    """A case as pytest wants it."""
-    reason = KNOWN.get(case.sentence)
-    marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
-    return pytest.param(case, id=f"{case.job}-{case.sentence}", marks=marks)
-
-
-@pytest.mark.parametrize("case", [parameter(case) for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.sentence}")
 def test_case(case: Case, written: Rows) -> None:
     expected = case.rows("expect")
     tables = jobs.sinks(case.job)
