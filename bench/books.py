@@ -9,7 +9,7 @@ One run, on a broker and a cluster of its own: the same topic is read by
   Bytewax   the same work in peers/bytewax_books.py, recovery off
 
 A rate is the messages a second between 15 % and 95 % of the progress, so that start-up and warm-up are left out.  Progress is
-sampled five times a second.  For the two that write tops it is the end offsets of their output topic: a message counts when
+sampled ten times a second.  For the two that write tops it is the end offsets of their output topic: a message counts when
 what it leads to is written.  The raw read writes nothing; its progress is the records that its sources have counted.  A pass
 that grew in fewer than `MIN_STEPS` samples between the marks is refused, for its rate would be mostly interpolation.
 
@@ -48,8 +48,8 @@ RESULTS = HERE / "results" / "books.json"
 PEERS = HERE / ".venv-peers"
 REQUIREMENTS = HERE / "peers" / "requirements.txt"
 FROM, TO = 0.15, 0.95
-SAMPLE_S = 0.2
-MIN_STEPS = 8
+SAMPLE_S = 0.1
+MIN_STEPS = 5
 QUIET_S = 3.0
 """A topic that has not grown for this long is complete."""
 LIMIT_S = 600.0
@@ -71,6 +71,8 @@ class BenchError(RuntimeError):
 
 def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
     """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole."""
+    start = samples[0][1]
+    samples = [(at_s, count - start) for at_s, count in samples]
     total = samples[-1][1]
     steps = len({count for _, count in samples if FROM * total < count < TO * total})
     if steps < MIN_STEPS:
