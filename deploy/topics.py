@@ -1,11 +1,19 @@
 """The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.records import TABLES
 
 PARTITIONS = 4
+# What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
+_NO_GROUP_YET = (
+    KafkaError.GROUP_ID_NOT_FOUND,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TIMED_OUT,
+)
 
 
 class TopicError(RuntimeError):
@@ -61,17 +69,18 @@ def ends(servers: str, tables: list[str]) -> dict[tuple[str, int], int]:
 
 def lag(servers: str, job: str, tables: list[str]) -> int:
     """How many records of its topics a job has not yet read and checkpointed, by its consumer group."""
-    committed: dict[tuple[str, int], int] = {}
-    request = [ConsumerGroupTopicPartitions(job)]
-    admin = _admin(servers)  # held: with it gone its futures never end
+    latest = ends(servers, tables)
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": job, "enable.auto.commit": False})
     try:
-        for future in admin.list_consumer_group_offsets(request, request_timeout=10).values():
-            for part in future.result(timeout=15).topic_partitions:
-                committed[part.topic, part.partition] = max(part.offset, 0)
+        parts = consumer.committed([TopicPartition(topic, partition) for topic, partition in latest], timeout=10)
     except KafkaException as error:
-        if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+        if error.args[0].code() not in _NO_GROUP_YET:
             raise TopicError(f"consumer group {job}: {error.args[0].str()}") from error
-    return sum(max(0, end - committed.get(part, 0)) for part, end in ends(servers, tables).items())
+        parts = []
+    finally:
+        consumer.close()
+    committed = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
+    return sum(max(0, end - committed.get(part, 0)) for part, end in latest.items())
 
 
 def _admin(servers: str) -> AdminClient:
