@@ -49,7 +49,7 @@ class Display:
             while not done.wait(REFRESH_S):
                 try:
                     written = sum(topics.ends(place.kafka, sorted({t for job in jobs.FLOW for t in jobs.sinks(job)})).values())
-                    orders = sum(records(place, "liquidation_orders").values())
+                    orders = sum(topics.ends(place.kafka, ["liquidation_orders"]).values())
                     behind = {job: topics.lag(place.kafka, job, jobs.sources(job)) for job in jobs.FLOW}
                     time_reached = watermark(place, "margin")
                 except (TopicError, FlinkError, requests.RequestException):
@@ -69,11 +69,6 @@ class Display:
                 )
                 last = (now, went_in, written)
                 live.update(table, refresh=True)
-
-
-def records(place: Runtime, table: str) -> dict[tuple[str, int], int]:
-    """The number of records in each partition of a table's topic."""
-    return topics.ends(place.kafka, [table])
 
 
 def watermark(place: Runtime, name: str) -> str:

@@ -140,6 +140,23 @@ class Publisher:
             raise PublishError(self._failure)
 
 
+class _Pace:
+    """Waits until what happened at an instant is due, counted from the first; never where `speed` is None."""
+
+    def __init__(self, speed: float | None, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self.speed, self.clock, self.sleep = speed, clock, sleep
+        self.start: tuple[float, int] | None = None  # of the clock, and the instant then
+
+    def wait(self, instant_us: int) -> None:
+        if self.speed is None:
+            return
+        if self.start is None:
+            self.start = self.clock(), instant_us
+        wait_s = self.start[0] + (instant_us - self.start[1]) / 1e6 / self.speed - self.clock()
+        if wait_s > 0:
+            self.sleep(wait_s)
+
+
 def replay(
     converted: Iterable[Converted],
     sink: Sink,
@@ -166,16 +183,12 @@ def _replay(
     sleep: Callable[[float], None],
 ) -> Iterator[Tally]:
     tally = Tally()
-    start: tuple[float, int] | None = None  # of the clock, and of the receipt then
+    pace = _Pace(speed, clock, sleep)
     for one in converted:
         line = one.line
         # A line without a time of its own has no time to wait for.
-        if speed is not None and line.kind == "message" and line.fault is None:
-            if start is None:
-                start = clock(), line.received_us
-            wait_s = start[0] + (line.received_us - start[1]) / 1e6 / speed - clock()
-            if wait_s > 0:
-                sleep(wait_s)
+        if line.kind == "message" and line.fault is None:
+            pace.wait(line.received_us)
         for record in one.records:
             sink.publish(record)
         tally.add(one)
@@ -199,13 +212,8 @@ def play(
 
     `speed` is how many seconds of event time pass in a second of `clock`; None is as fast as the sink takes them.
     """
-    start: tuple[float, int] | None = None
+    pace = _Pace(speed, clock, sleep)
     for record in records:
-        if speed is not None:
-            if start is None:
-                start = clock(), record.event_ms
-            wait_s = start[0] + (record.event_ms - start[1]) / 1e3 / speed - clock()
-            if wait_s > 0:
-                sleep(wait_s)
+        pace.wait(record.event_ms * 1000)
         sink.publish(record)
         yield record
