@@ -1,6 +1,7 @@
 """The console command: `gammaflow --help`."""
 
 import asyncio
+import json
 import shutil
 import signal
 import sys
@@ -277,7 +278,7 @@ def replay(
 def demo(
     capture: Annotated[list[str] | None, typer.Option(help="Play venue:file instead of the simulated market.")] = None,
     live_venue: Annotated[
-        str | None, typer.Option("--live", help="Listen to an exchange instead: deribit, binance_spot.")
+        str | None, typer.Option("--live", help="Listen to an exchange instead: deribit, okx, binance_spot, bitget_spot …")
     ] = None,
     symbols: Annotated[str, typer.Option(help="With --live: instruments, parted by commas.")] = "BTC-PERPETUAL,ETH-PERPETUAL",
     live_s: Annotated[int, typer.Option(help="With --live: for how many seconds.")] = 60,
@@ -313,9 +314,33 @@ def demo(
         console.print(f"\nParquet files: {out.resolve()}")
 
 
+@app.command()
+def margin(
+    portfolio: Annotated[Path, typer.Argument(help="JSON file of one portfolio, or of a list of them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Compute the portfolio margin of a file's portfolios, offline: margins, mark to market, the loss of every scenario."""
+    from cli import margin as portfolios  # its compiled code takes a while to load
+
+    with errors():
+        given, is_list = portfolios.read(portfolio)
+        results = [portfolios.result(one) for one in given]
+        if as_json:
+            objects = [one.as_json() for one in results]
+            print(json.dumps(objects if is_list else objects[0], indent=2))
+            return
+        for one in results:
+            portfolios.show(console, one)
+
+
 async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: float) -> Tally:
     """Publish what an exchange says, for so many seconds."""
-    session = live.deribit(symbols) if venue == "deribit" else live.binance(venue, symbols)
+    if venue == "deribit":
+        session = live.deribit(symbols)
+    elif venue == "okx":
+        session = live.okx(symbols)
+    else:
+        session = (live.bitget if venue.startswith("bitget") else live.binance)(venue, symbols)
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
     return await live.run(session, publisher, stop)

@@ -181,7 +181,7 @@ def bundle(home: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for folder in SHIPPED:
             for file in sorted((cluster.ROOT / folder).rglob("*")):
-                if file.suffix in (".py", ".sql"):
+                if file.suffix in (".py", ".sql", ".json"):
                     archive.write(file, file.relative_to(cluster.ROOT))
     return path
 

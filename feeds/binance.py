@@ -140,6 +140,7 @@ def _change(data: Any, received: Received) -> Record:
         "prev_sequence": previous,
         "bids": _side(data["b"]),
         "asks": _side(data["a"]),
+        "checksum": None,
     }
     return Record("order_books", event_ms, row)
 
@@ -179,6 +180,7 @@ def _snapshot(data: Any, received: Received) -> Record:
         "prev_sequence": None,
         "bids": _side(data["bids"]),
         "asks": _side(data["asks"]),
+        "checksum": None,
     }
     uncrossed(row["bids"], row["asks"])
     return Record("order_books", event_ms, row)

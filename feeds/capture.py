@@ -23,11 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
-from feeds import Adapter, Received, Record, Rejected, binance, deribit
+from feeds import Adapter, Received, Record, Rejected, binance, bitget, deribit, okx
 from schemas.records import DeadLettersRow
 from schemas.rows import Fault, instant_ms, shown
 
-ADAPTERS = {"binance": cast(Adapter, binance), "deribit": cast(Adapter, deribit)}
+ADAPTERS = {
+    "binance": cast(Adapter, binance),
+    "bitget": cast(Adapter, bitget),
+    "deribit": cast(Adapter, deribit),
+    "okx": cast(Adapter, okx),
+}
 
 _EARLIEST_US = 946_684_800_000_000  # the year 2000
 _AHEAD_US = 60_000_000  # what the clocks of two machines may differ by

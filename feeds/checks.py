@@ -4,14 +4,17 @@ A `Form` reads a message in straight-line code that lets anything odd raise.  On
 one to name the first that is at fault, so that a good message pays for no explanation.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from math import inf
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import orjson
 
 from feeds import Received, Record, Rejected
+from schemas.records import TickersRow
 from schemas.rows import instant_ms, shown
 
 MAX_AHEAD_MS = 60_000  # of an exchange time, against the receiver's clock
@@ -22,6 +25,9 @@ MAX_SEQUENCE = 2**63 - 1  # BIGINT
 
 MISSING = object()
 ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+_DIGITS = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_WHOLE = re.compile(r"0|[1-9][0-9]*")
 
 Levels: TypeAlias = list[list[float]]
 Check: TypeAlias = Callable[[Any, Received], tuple[str, str] | None]  # what was expected and what stood there, or None
@@ -56,6 +62,129 @@ def text(value: str) -> str:
     if value.__class__ is not str or not value:
         raise TypeError
     return value
+
+
+def exact(value: str) -> Decimal:
+    """The number that a text of digits is, with every digit of the text.
+
+    Raises one of `ODD` for all else: a sign, an exponent, zeros in front, NaN, a number that is no text.
+    """
+    if _DIGITS.fullmatch(value) is None:
+        raise ValueError
+    return Decimal(value)
+
+
+def whole(value: Any) -> int:
+    """The whole number that stands in JSON by itself or as a text of digits, else raises one of `ODD`."""
+    if value.__class__ is not int and _WHOLE.fullmatch(value) is None:
+        raise ValueError
+    return int(value)
+
+
+def numbered(value: Any) -> int:
+    """A venue's sequence number, which stands in JSON by itself or as text, else raises one of `ODD`."""
+    number = whole(value)
+    if not 0 <= number <= MAX_SEQUENCE:
+        raise ValueError
+    return number
+
+
+def price(value: str) -> float:
+    """A price above 0 from a text of digits, else raises one of `ODD`."""
+    number = float(exact(value))
+    if not 0.0 < number <= MAX_PRICE:
+        raise ValueError
+    return number
+
+
+def amount(value: str) -> float:
+    """A size, or another amount from 0 on, from a text of digits, else raises one of `ODD`."""
+    number = float(exact(value))
+    if not number <= MAX_SIZE:
+        raise ValueError
+    return number
+
+
+def optional_amount(value: str | None) -> float | None:
+    """The same; None where an empty text, a null or nothing stands."""
+    return None if value is None or value == "" else amount(value)
+
+
+def best(data: Any, price_field: str, size_field: str) -> tuple[float | None, float | None]:
+    """A best price and its size, from texts; an empty text or 0 is how a venue says that there is none.
+
+    The size may be missing.  Raises `Rejected` for a size at no price, else one of `ODD`.
+    """
+    best_price, size = optional_amount(data[price_field]), optional_amount(data.get(size_field))
+    if best_price:
+        if best_price > MAX_PRICE:
+            raise ValueError
+        return best_price, size
+    if size:
+        raise Rejected(price_field, f"a price above 0 beside a size of {size}", shown(data[price_field]))
+    return None, None
+
+
+def exact_side(raw: Any) -> Levels:
+    """One side of a book whose levels begin with a price and a size as text: pairs of `Decimal`, every digit kept.
+
+    A venue's checksum is over the digits that it sent.  Raises one of `ODD`.
+    """
+    if raw.__class__ is not list:
+        raise TypeError
+    return cast(Levels, [_exact_level(level) for level in raw])
+
+
+def _exact_level(level: Any) -> list[Decimal]:
+    if level.__class__ is not list:
+        raise TypeError
+    level_price, size = exact(level[0]), exact(level[1])
+    if not (0 < level_price <= MAX_PRICE and size <= MAX_SIZE):
+        raise ValueError
+    return [level_price, size]
+
+
+def first_level(raw: Any) -> tuple[float | None, float | None]:
+    """The best price and size of a side of which only the best levels are sent; None twice for an empty one.
+
+    Raises one of `ODD`.
+    """
+    side = exact_side(raw)
+    return (float(side[0][0]), float(side[0][1])) if side else (None, None)
+
+
+def quiet_ticker(venue: str, instrument: str, event_ms: int, received: Received) -> TickersRow:
+    """A ticker that says nothing yet.  Raises one of `ODD` where the exchange time is wild."""
+    event_at, received_at = instants(event_ms, received.received_us)
+    return {
+        "venue": venue,
+        "instrument": instrument,
+        "event_at": event_at,
+        "received_at": received_at,
+        "sequence": None,
+        "bid_price": None,
+        "bid_size": None,
+        "ask_price": None,
+        "ask_size": None,
+        "last_price": None,
+        "mark_price": None,
+        "mark_iv": None,
+        "bid_iv": None,
+        "ask_iv": None,
+        "forward_usd": None,
+        "index_price_usd": None,
+        "interest_rate": None,
+        "open_interest": None,
+        "min_price": None,
+        "max_price": None,
+    }
+
+
+def checksum(value: int | None) -> int | None:
+    """A venue's signed CRC32 of a book, else raises one of `ODD`; None for 0, which is how a venue says that it gives none."""
+    if value is not None and not (value.__class__ is int and -(2**31) <= value < 2**31):
+        raise ValueError
+    return value or None
 
 
 @lru_cache(1024)
@@ -170,11 +299,52 @@ def _event_time(value: Any, received: Received) -> tuple[str, str] | None:
     return None
 
 
+def _event_time_text(value: Any, received: Received) -> tuple[str, str] | None:
+    try:
+        return _event_time(whole(value), received)
+    except ODD:
+        return "milliseconds since 1970", shown(value)
+
+
 EVENT_TIME: Check = _event_time
+EVENT_TIME_TEXT: Check = _event_time_text
 TEXT = expect("a text", is_text)
 SEQUENCE = expect("a whole number from 0 to 2^63 - 1", is_sequence)
 TRUTH = expect("true or false", lambda value: type(value) is bool)
 OBJECT = expect("a JSON object", lambda value: type(value) is dict)
+
+
+NUMBERED = expect("a whole number from 0 to 2^63 - 1", lambda value: [numbered(value)])
+PRICE = expect(f"a price above 0, up to {MAX_PRICE:g}, as text", price)
+SIZE = expect(f"a size above 0, up to {MAX_SIZE:g}, as text", amount)
+BEST_PRICE = expect(
+    f"a price from 0 to {MAX_PRICE:g}, as text, or an empty text", lambda value: (optional_amount(value) or 0.0) <= MAX_PRICE
+)
+AMOUNT = expect(f"a number from 0 to {MAX_SIZE:g}, as text, or an empty text", lambda value: [optional_amount(value)])
+EXACT_LEVELS = levels(lambda level: [exact_side([level])])
+CHECKSUM = expect("a signed number of 32 bits", lambda value: [checksum(value)])
+
+
+class Push(NamedTuple):
+    """A message of the framing that OKX and Bitget share: `{"arg": {"channel": …, …}, "action": …, "data": [ … ]}`."""
+
+    channel: str
+    items: list[Any]  # of `data`
+    about: dict[str, Any]  # what holds for every item: the fields of `arg`, and `action`, None where there is none
+
+
+def push(envelope: dict[str, Any], received: Received) -> Push:
+    """The channel's data in a message.  Raises `Rejected`."""
+    try:
+        arg, items = envelope["arg"], envelope["data"]
+        if items.__class__ is not list:
+            raise TypeError
+        return Push(text(arg["channel"]), items, {**arg, "action": envelope.get("action")})
+    except ODD:
+        fields = {"arg": OBJECT, "data": expect("a list", lambda value: type(value) is list)}
+        if type(envelope.get("arg")) is dict and type(envelope.get("data")) is list:
+            raise diagnosis(envelope["arg"], {"channel": TEXT}, received) from None
+        raise diagnosis(envelope, fields, received) from None
 
 
 def terms_ms(received: Received) -> int:

@@ -168,6 +168,7 @@ def _book(data: Any, received: Received, kind: str, previous: int | None) -> Ord
         "prev_sequence": previous,
         "bids": _side(data["bids"]),
         "asks": _side(data["asks"]),
+        "checksum": None,
     }
 
 

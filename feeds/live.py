@@ -10,7 +10,7 @@ import logging
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +26,11 @@ from feeds.publish import Sink
 Request = Mapping[str, Any]  # to be sent as JSON
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
-# No venue here is silent for so long on a living connection: Deribit sends heartbeats, Binance trades.
+# No venue here is silent for so long on a living connection: Deribit sends heartbeats, Binance trades, the others pongs.
 _SILENCE_S = 60.0
 _DERIBIT_CHANNELS_PER_REQUEST = 500
 _HEARTBEAT_S = 30
+_CHANNELS_PER_REQUEST = 100  # of OKX and Bitget, which take some kilobytes at once
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Session:
     reply: Callable[[bytes], Request | None] = lambda message: None  # what a message wants to hear back
     snapshot_urls: Mapping[str, str] = field(default_factory=dict)  # of each symbol's book, where the stream sends none
     resubscribe: Callable[[str], Sequence[Request]] = lambda symbol: ()  # asks for one book anew, where the stream does
+    ping: str | None = None  # a text that the venue wants to hear every `ping_s`, or it hangs up
+    ping_s: float = 20.0
 
 
 def deribit(instruments: Sequence[str], *, interval: str = "100ms", url: str = "wss://www.deribit.com/ws/api/v2") -> Session:
@@ -93,6 +96,71 @@ _BINANCE = {
     USDM: ("wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1", "aggTrade"),
     COINM: ("wss://dstream.binance.com", "https://dapi.binance.com/dapi/v1", "aggTrade"),
 }
+
+
+def okx(
+    symbols: Sequence[str], *, url: str = "wss://ws.okx.com:8443/ws/v5/public", rest_url: str = "https://www.okx.com/api/v5"
+) -> Session:
+    """Books, tickers and trades of `symbols`, their marks, indices and listings, and the vols of their options.
+
+    Whole books come from `rest_url`: the stream is to send none at its start any more.
+    """
+    parts = {symbol: symbol.split("-") for symbol in symbols}
+    pairs = sorted({"-".join(names[:2]) for names in parts.values()})
+    families = sorted({"-".join(names[:2]) for names in parts.values() if len(names) == 5})
+    kinds = sorted({_okx_kind(names) for names in parts.values()})
+    channels = [{"channel": kind, "instId": symbol} for kind in ("books", "tickers", "trades") for symbol in symbols]
+    channels += [{"channel": "mark-price", "instId": symbol} for symbol in symbols if len(parts[symbol]) > 2]
+    channels += [{"channel": "index-tickers", "instId": pair} for pair in pairs if pair.endswith(("-USD", "-USDT", "-USDC"))]
+    channels += [{"channel": "opt-summary", "instFamily": family} for family in families]
+    channels += [{"channel": "instruments", "instType": kind} for kind in kinds]
+    return Session(
+        "okx",
+        url,
+        requests=_subscriptions(channels),
+        snapshot_urls={symbol: f"{rest_url}/market/books?instId={symbol}&sz=400" for symbol in symbols},
+        ping="ping",
+    )
+
+
+def _okx_kind(names: Sequence[str]) -> str:
+    return {2: "SPOT", 5: "OPTION"}.get(len(names), "SWAP" if names[-1] == "SWAP" else "FUTURES")
+
+
+def bitget(venue: str, symbols: Sequence[str], *, url: str = "wss://ws.bitget.com/v2/ws/public") -> Session:
+    """Books, tickers and trades of `symbols` on one of `bitget_spot` and `bitget_usdt_`, `bitget_usdc_`, `bitget_coin_futures`.
+
+    Raises `ValueError` for another venue.
+    """
+    if venue not in _BITGET:
+        raise ValueError(f"venue: expected one of {', '.join(_BITGET)}, got {venue!r}")
+
+    def channel(name: str, symbol: str) -> Request:
+        return {"instType": _BITGET[venue], "channel": name, "instId": symbol}
+
+    return Session(
+        "bitget",
+        url,
+        requests=_subscriptions([channel(name, symbol) for name in ("books", "ticker", "trade") for symbol in symbols]),
+        resubscribe=lambda symbol: [
+            {"op": "unsubscribe", "args": [channel("books", symbol)]},
+            {"op": "subscribe", "args": [channel("books", symbol)]},
+        ],
+        ping="ping",
+    )
+
+
+_BITGET = {
+    "bitget_spot": "SPOT",
+    "bitget_usdt_futures": "USDT-FUTURES",
+    "bitget_usdc_futures": "USDC-FUTURES",
+    "bitget_coin_futures": "COIN-FUTURES",
+}
+
+
+def _subscriptions(channels: Sequence[Request]) -> list[Request]:
+    size = _CHANNELS_PER_REQUEST
+    return [{"op": "subscribe", "args": channels[i : i + size]} for i in range(0, len(channels), size)]
 
 
 async def listen(session: Session, *, pause_s: float = 1.0) -> AsyncIterator[Converted]:
@@ -161,6 +229,7 @@ class _Connection:
         self._sequences: dict[str, int] = {}  # of each book, after its last row
         self._fetches: set[asyncio.Task[None]] = set()
         self._fetched: list[tuple[int, bytes, str | None]] = []
+        self._pinging = None if session.ping is None else asyncio.create_task(self._ping(session.ping))
 
     async def send(self, requests: Iterable[Request]) -> None:
         for request in requests:
@@ -195,7 +264,8 @@ class _Connection:
             if row["kind"] == "snapshot" and symbol in self._session.snapshot_urls:
                 continue  # taken beside the stream, it does not move the stream's sequence
             self._sequences[symbol] = row["sequence"]
-            if row["kind"] == "change" and known is not None and previous != known:
+            # Where the venue does not number its updates, none can be seen to be missing.
+            if row["kind"] == "change" and None not in (known, previous) and previous != known:
                 _log.warning("%s: %s follows %s, not %d; asking for the book", self._session.url, symbol, previous, known)
                 await self.send(self._session.resubscribe(symbol))
                 if symbol in self._session.snapshot_urls:
@@ -204,7 +274,15 @@ class _Connection:
     async def close(self) -> None:
         for fetch in self._fetches:
             fetch.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
         await self._socket.close()
+
+    async def _ping(self, text: str) -> None:
+        with suppress(ConnectionClosed):  # which the reader finds too
+            while True:
+                await asyncio.sleep(self._session.ping_s)
+                await self._socket.send(text)
 
     def _fetch(self, symbol: str) -> None:
         fetch = asyncio.create_task(self._snapshot(symbol))

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
 from schemas.records import TABLES
-from schemas.rows import key
+from schemas.rows import encoded, key
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ class Publisher:
             self._newest_ms = record.event_ms
             if self._newest_ms >= self._heartbeat_ms + HEARTBEAT_MS:
                 self.heartbeat(self._newest_ms)
-        row_key, value = key(record.table, record.row), orjson.dumps(record.row)
+        row_key, value = key(record.table, record.row), encoded(record.row)
         self._produce(TABLES[record.table].topic, value, row_key, record.event_ms, -1)
         self._producer.poll(0)
         self.counts[record.table] += 1

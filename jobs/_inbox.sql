@@ -1,4 +1,4 @@
--- inbox: what came from a job's `inputs`, undecoded: the value in one JSON array with where it came from?
+-- inbox: what came from a job's `inputs`, undecoded: the value, behind where it came from?
 --
 -- Grain   one row per record
 -- Time    a record without a value is a heartbeat: it moves the watermark and is nothing else.  All of a job's topics are read
@@ -10,6 +10,7 @@ SELECT
   ABS(CAST(HASH_CODE(`key`) AS BIGINT)) AS key_hash,
   event_at,
   COALESCE(event_at <= CURRENT_WATERMARK(event_at), FALSE) AS is_late,
-  CONCAT('["', topic, '",', CAST(`partition` AS STRING), ',', CAST(`offset` AS STRING), ',', `value`, ']') AS message
+  -- Fields are parted by U+001F and records by U+001E, which no JSON text contains.
+  CONCAT(${TOPIC}, U&'\001F', CAST(`partition` AS STRING), U&'\001F', CAST(`offset` AS STRING), U&'\001F', `value`) AS message
 FROM inputs
 WHERE `value` IS NOT NULL;

@@ -25,8 +25,9 @@ HEARTBEAT_MS = 200
 HEARTBEAT_COPIES = 16  # one for each partition; more partitions than this hear it in turn
 END_OF_TIME = 2**63 - 1
 
-BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "messages"], [Types.INT(), Types.LONG(), Types.STRING()])
-OUTPUT_TYPE = Types.ROW_NAMED(["table", "lines"], [Types.STRING(), Types.STRING()])
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "messages"], [Types.INT(), Types.LONG(), BYTES])
+OUTPUT_TYPE = Types.ROW_NAMED(["table", "heads", "values"], [Types.STRING(), Types.STRING(), Types.STRING()])
 
 
 class _Shard:
@@ -38,7 +39,7 @@ class _Shard:
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
-    """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, lines) out.
+    """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, heads, values) out.
 
     With `has_heartbeats` also a row every `HEARTBEAT_MS` of event time, however quiet the inputs, that says so.
     """
@@ -50,10 +51,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
-        self.shared_topics = {TABLES[table].topic for table in self.kernel.SHARED}
-        # Bytes as ISO-8859-1 text: thread mode cannot put a Python bytes object into a byte[] state.
-        self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), Types.STRING()))
-        self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", Types.STRING()))
+        self.shared_topics = frozenset(TABLES[table].topic for table in self.kernel.SHARED)
+        # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
+        stored = Types.PICKLED_BYTE_ARRAY()
+        self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
+        self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", stored))
         self.shards: dict[int, _Shard] = {}
         self.next_heartbeat_ms: int | None = None
         # What is loaded now lives as long as the process: leave it out of every collection.
@@ -84,34 +86,31 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
         if shard.sweep_ms is None or timestamp >= shard.sweep_ms:
             shard.sweep_ms = None
-            yield from self._stepped(shard, timestamp, "")
+            yield from self._stepped(shard, timestamp, b"")
             if not has_ended and not self.entries.is_empty():
                 shard.sweep_ms = timestamp + SWEEP_MS
                 timers.register_event_time_timer(shard.sweep_ms)
         # One shard keeps time for all of this task: those that a restored state brings along fall silent.
         if self.has_heartbeats and (self.next_heartbeat_ms is None or timestamp == self.next_heartbeat_ms):
             now_ms = timestamp if has_ended else watermark_ms
-            yield Row("heartbeat", "\n".join([str(now_ms)] * HEARTBEAT_COPIES))
+            yield Row("heartbeat", "\n".join([str(now_ms)] * HEARTBEAT_COPIES), "")
             if not has_ended:
                 self.next_heartbeat_ms = now_ms + HEARTBEAT_MS
                 timers.register_event_time_timer(self.next_heartbeat_ms)
 
-    def _stepped(self, shard: _Shard, until_ms: int | None, messages: str) -> Iterator[Row]:
-        outputs = self._step(shard, until_ms, messages)
-        if shard.journaled >= JOURNAL_MESSAGES * len(shard.state.touched) or not messages:
+    def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
+        lines = self._step(shard, until_ms, data)
+        if shard.journaled >= JOURNAL_MESSAGES * len(shard.state.touched) or not data:
             self._store(shard)
         else:
-            self.journal.add(f"{'' if until_ms is None else until_ms}\t{messages}")
-        for table, lines in batch.encode(outputs).items():
-            yield Row(table, lines)
+            self.journal.add((until_ms, data))
+        for table, heads, values in lines:
+            yield Row(table, heads.decode(), values.decode())
 
-    def _step(self, shard: _Shard, until_ms: int | None, messages: str) -> list[kernels.Output]:
-        decoded, letters = batch.decode(messages.encode("latin-1"), until_ms or 0)
-        shard.journaled += len(decoded)
-        outputs = letters + self.kernel.step(shard.state, decoded, until_ms)
-        if shard.number and self.shared_topics:
-            return [one for one in outputs if one.table != "dead_letters" or one.row["source"] not in self.shared_topics]
-        return outputs
+    def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> list[batch.Lines]:
+        shard.journaled += batch.count(data)
+        silent = self.shared_topics if shard.number else frozenset()
+        return batch.run(self.kernel, shard.state, data, until_ms, silent)
 
     def _store(self, shard: _Shard) -> None:
         for name in shard.state.touched:
@@ -119,7 +118,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             if data is None:
                 self.entries.remove(name)
             else:
-                self.entries.put(name, data.decode("latin-1"))
+                self.entries.put(name, data)
         shard.state.touched.clear()
         self.journal.clear()
         shard.journaled = 0
@@ -127,8 +126,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def _restored(self, number: int) -> _Shard:
         shard = self.shards[number] = _Shard(number, self.kernel.new())
         for name, data in self.entries.items():
-            shard.state.decode(name, data.encode("latin-1"))
-        for line in self.journal.get():
-            until, _, messages = line.partition("\t")
-            self._step(shard, int(until) if until else None, messages)
+            shard.state.decode(name, data)
+        for until_ms, data in self.journal.get():
+            self._step(shard, until_ms, data)
         return shard

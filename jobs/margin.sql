@@ -15,7 +15,7 @@ SELECT event_at, message FROM inbox WHERE topic IN ('tickers.v1', 'index_prices.
 CREATE TEMPORARY VIEW gathered AS
 SELECT topic, key_hash, event_at, is_late, message FROM inbox WHERE topic NOT IN ('tickers.v1', 'index_prices.v1') OR is_late
 UNION ALL
-SELECT 'prices', CAST(0 AS BIGINT), window_time, FALSE, ARRAY_JOIN(ARRAY_AGG(message), U&',\000A')
+SELECT 'prices', CAST(0 AS BIGINT), window_time, FALSE, ARRAY_JOIN(ARRAY_AGG(message), U&'\001E')
 FROM TABLE(TUMBLE(TABLE on_time_prices, DESCRIPTOR(event_at), INTERVAL '0.05' SECOND))
 GROUP BY window_start, window_end, window_time;
 

@@ -29,14 +29,12 @@ def submit(name: str) -> None:
     inserts = tables.create_statement_set()
     for statement in jobs.statements(name):
         body = schemas.without_comments(statement)
-        if setting := SETTING.match(body):
-            tables.get_config().set(setting[1], setting[2])
-        elif body.upper().startswith("INSERT"):
+        if body.upper().startswith("INSERT"):
             inserts.add_insert_sql(statement)
         else:
-            tables.execute_sql(statement)
+            execute(tables, statement)
             if body.startswith("CREATE TEMPORARY TABLE inputs"):
-                execute_file(tables, "_inbox")
+                execute_file(tables, "_inbox", TOPIC=topic_of(name))
             elif body.startswith("CREATE TEMPORARY VIEW messages"):
                 host_kernel(tables, name)
     inserts.execute()
@@ -67,10 +65,24 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     execute_file(tables, "_records")
 
 
-def execute_file(tables: StreamTableEnvironment, name: str) -> None:
-    """Execute the statements of one of this folder's SQL files."""
-    for statement in schemas.statements((jobs.FOLDER / f"{name}.sql").read_text()):
+def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> None:
+    """Execute the statements of one of this folder's SQL files, with these ${NAME}s."""
+    for statement in schemas.statements(schemas.substituted((jobs.FOLDER / f"{name}.sql").read_text(), **values)):
+        execute(tables, statement)
+
+
+def execute(tables: StreamTableEnvironment, statement: str) -> None:
+    """Execute one statement; SET too, which PyFlink leaves to its callers."""
+    if setting := SETTING.match(schemas.without_comments(statement)):
+        tables.get_config().set(setting[1], setting[2])
+    else:
         tables.execute_sql(statement)
+
+
+def topic_of(job: str) -> str:
+    """The topic that a record came from, in SQL: a job that reads only one need not be told by each record."""
+    topics = [TABLES[table].topic for table in jobs.sources(job)]
+    return f"'{topics[0]}'" if len(topics) == 1 else "topic"
 
 
 def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:

@@ -21,6 +21,7 @@ class Message(NamedTuple):
     partition: int
     offset: int
     row: dict[str, Any]  # as it came: not yet checked against the DDL
+    value: bytes = b""  # what it was decoded from
 
 
 class Output(NamedTuple):

@@ -1,43 +1,79 @@
-"""Micro-batches as they cross from SQL into a kernel and back: JSON text, decoded in one call."""
+"""Micro-batches as they cross from SQL into a kernel and back: bytes, in records and fields that JSON cannot contain."""
 
-import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import orjson
 
-from kernels import Message, Output
+from kernels import Kernel, Message, Output, State
 from schemas import TABLE_OF
 from schemas.rows import instant_ms, key
 
-_HEAD = re.compile(rb'(?:^|,\n)\["(' + "|".join(map(re.escape, sorted(TABLE_OF))).encode() + rb')",(\d+),(\d+),')
+RECORD, FIELD = b"\x1e", b"\x1f"
+"""What parts records, and the fields of a record: control characters, which no JSON text contains."""
 
 
-def decode(lines: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
-    """The messages of a batch, and a dead letter for each value that is no JSON.
+def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
+    """Topic, partition, offset and value of each record of a batch.
 
-    `lines` is `["topic",partition,offset,value]` texts joined by a comma and a newline.
+    A value may be anything, also what is no JSON: what does not begin as a record does is a part of the one before it.
     """
-    try:
-        parsed = orjson.loads(b"[" + lines + b"]")
-        # A value such as `1],["a"` is no JSON by itself, and yet some between its neighbours: then the lines do not count up.
-        if len(parsed) == (lines.count(b"\n") + 1 if lines else 0):
-            return [Message(TABLE_OF[topic], partition, offset, row) for topic, partition, offset, row in parsed], []
-    except (ValueError, KeyError, TypeError):
-        pass
-    return _decode_singly(lines, event_ms)
+    whole: tuple[str, int, int, bytes] | None = None
+    for part in data.split(RECORD) if data else ():
+        fields = part.split(FIELD, 3)
+        if (
+            len(fields) == 4
+            and fields[1].isdigit()
+            and fields[2].isdigit()
+            and (topic := fields[0].decode("latin-1")) in TABLE_OF
+        ):
+            if whole:
+                yield whole
+            whole = topic, int(fields[1]), int(fields[2]), fields[3]
+        elif whole:
+            whole = *whole[:3], whole[3] + RECORD + part
+    if whole:
+        yield whole
 
 
-def _decode_singly(lines: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
-    heads = list(_HEAD.finditer(lines))
-    ends = [head.start() for head in heads[1:]] + [len(lines)]
+class Lines(NamedTuple):
+    """Rows of one table, a line a row."""
+
+    table: str
+    heads: bytes  # the record timestamp in ms, in 13 digits, and the Kafka key
+    values: bytes  # JSON
+
+
+def count(data: bytes) -> int:
+    """How many records a batch has, or a few more where a value is no JSON."""
+    return data.count(RECORD) + 1 if data else 0
+
+
+def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent: frozenset[str] = frozenset()) -> list[Lines]:
+    """Step a kernel through one batch.
+
+    Of the topics that are `silent` no dead letters are given: another shard gives them.
+    """
+    lines: list[Lines] = []
+    if until_ms is not None and data and hasattr(kernel, "take_plain"):
+        lines, data = kernel.take_plain(state, data, until_ms)
+        if not data:
+            return lines
+    messages, letters = decode(data, until_ms or 0)
+    outputs = letters + kernel.step(state, messages, until_ms)
+    if silent:
+        outputs = [one for one in outputs if one.table != "dead_letters" or one.row["source"] not in silent]
+    return lines + encode(outputs)
+
+
+def decode(data: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
+    """The messages of a batch, and a dead letter for each value that is no JSON."""
     messages: list[Message] = []
     letters: list[Output] = []
-    for head, end in zip(heads, ends, strict=True):
-        topic, partition, offset = head[1].decode(), int(head[2]), int(head[3])
-        value = lines[head.end() : end - 1]
+    for topic, partition, offset, value in records(data):
         try:
-            messages.append(Message(TABLE_OF[topic], partition, offset, orjson.loads(value)))
+            messages.append(Message(TABLE_OF[topic], partition, offset, orjson.loads(value), value))
         except orjson.JSONDecodeError as error:
             row = {
                 "source": topic,
@@ -53,18 +89,16 @@ def _decode_singly(lines: bytes, event_ms: int) -> tuple[list[Message], list[Out
     return messages, letters
 
 
-def encode(outputs: Iterable[Output]) -> dict[str, str]:
-    """For each table its rows as lines of key, record timestamp in ms and JSON, parted by tabs.
-
-    The JSON is its bytes as ISO-8859-1 text, as values are written; the key is text.
-    """
-    lines: dict[str, list[str]] = {}
+def encode(outputs: Iterable[Output]) -> list[Lines]:
+    """The rows of each table as lines."""
+    parted: dict[str, tuple[list[bytes], list[bytes]]] = {}
     for table, event_ms, row in outputs:
-        text = f"{_escaped(key(table, row))}\t{event_ms}\t{orjson.dumps(row).decode('latin-1')}"
-        lines.setdefault(table, []).append(text)
-    return {table: "\n".join(texts) for table, texts in lines.items()}
+        heads, values = parted.setdefault(table, ([], []))
+        heads.append(b"%013d%s" % (event_ms, _key(key(table, row))))
+        values.append(orjson.dumps(row))
+    return [Lines(table, b"\n".join(heads), b"\n".join(values)) for table, (heads, values) in parted.items()]
 
 
-def _escaped(key: str) -> str:
-    """A key that parts neither lines nor fields: one with a tab or newline is written as JSON would write it."""
-    return orjson.dumps(key)[1:-1].decode() if "\t" in key or "\n" in key else key
+def _key(key: str) -> bytes:
+    """A key that parts no lines: one with a newline is written as JSON would write it."""
+    return orjson.dumps(key)[1:-1] if "\n" in key else key.encode()

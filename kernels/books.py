@@ -5,21 +5,23 @@ be late; where they do not come within `GRACE_MS` of event time they are lost: t
 what arrives, and is whole again at a snapshot that the kept updates join.
 """
 
-from bisect import bisect_left, insort
+import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from math import inf
-from operator import itemgetter
+from decimal import Decimal
+from math import inf, nan
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import orjson
 
-from kernels import Message, Output
+from kernels import Message, Output, batch
 from kernels.checks import FUTURE_MS, dead_letter
+from kernels.ladders import ASK, BID, LEVEL_BYTES, Ladders
+from kernels.plain_updates import PlainUpdates
 from schemas.records import TABLES
-from schemas.rows import EPOCH, Fault, fault, instant_ms, shown, to_ms
+from schemas.rows import Fault, encoded, fault, instant_ms, shown, to_ms
 
-VERSION = 1
+VERSION = 2
 SHARED: frozenset[str] = frozenset()
 GRACE_MS = 250
 """How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by."""
@@ -35,58 +37,74 @@ Row = dict[str, Any]
 
 _COLUMNS = tuple(TABLES["order_books"].columns)
 _MAX_SEQUENCE = 2**63 - 1  # BIGINT
-_MS = timedelta(milliseconds=1)
-_instant = datetime.fromisoformat
-_offset = itemgetter(2)
+_TOP = ("bid", "bid_size", "ask", "ask_size")
 _number = itemgetter("sequence")
 
 
-class Side:
-    """One side of a book: the size at each price, and the prices in ascending order."""
-
-    __slots__ = ("prices", "sizes")
-
-    def __init__(self, levels: Levels) -> None:
-        self.prices: list[float] = []
-        self.sizes: dict[float, float] = {}
-        self.apply(levels)
-
-    def apply(self, levels: Levels) -> None:
-        """Set the size at each of these prices; size 0 deletes the level."""
-        sizes = self.sizes
-        for price, size in levels:
-            if size:
-                if price not in sizes:
-                    insort(self.prices, price)
-                sizes[price] = size
-            elif sizes.pop(price, None) is not None:
-                del self.prices[bisect_left(self.prices, price)]
-
-    def levels(self) -> Levels:
-        """Every level, in ascending order of price."""
-        return [[price, self.sizes[price]] for price in self.prices]
-
-
 class Book:
-    """One instrument's book."""
+    """One instrument's book: what `kernels.ladders` holds of it under a number, and the updates that wait."""
 
-    __slots__ = ("asks", "bids", "event_ms", "is_fresh", "is_stale", "kept", "sequence", "top")
+    __slots__ = ("kept", "ladders", "number")
 
-    def __init__(self) -> None:
-        self.bids = Side([])
-        self.asks = Side([])
-        self.sequence: int | None = None  # of the last update applied; None before the first snapshot
-        self.is_fresh = False  # nothing was applied since the snapshot: the next update need only straddle it
-        self.is_stale = True
-        self.kept: list[Row] = []  # updates that wait: for the ones before them, or if stale for a snapshot
-        self.top: tuple[Any, ...] | None = None
-        self.event_ms = 0  # of the last update shown
+    def __init__(self, ladders: Ladders, name: str) -> None:
+        self.ladders = ladders
+        self.number = ladders.add(name)
+        self.kept: list[Row] = []  # for the updates before them, or if stale for a snapshot
+        self.fields["is_stale"] = 1
+
+    @property
+    def fields(self) -> Any:
+        """Its `ladders.BOOK`."""
+        return self.ladders.arrays.books[self.number]
+
+    @property
+    def sequence(self) -> int | None:
+        """Of the last update applied; None before the first snapshot."""
+        fields = self.fields
+        return int(fields["sequence"]) if fields["has_sequence"] else None
+
+    @sequence.setter
+    def sequence(self, sequence: int | None) -> None:
+        fields = self.fields
+        fields["has_sequence"], fields["sequence"] = sequence is not None, sequence or 0
+
+    @property
+    def is_stale(self) -> bool:
+        """Updates were lost, or none has come yet."""
+        return bool(self.fields["is_stale"])
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing was applied since the snapshot: the next update need only straddle it."""
+        return bool(self.fields["is_fresh"])
+
+    @property
+    def event_ms(self) -> int:
+        """Of the last update shown."""
+        return int(self.fields["event_ms"])
+
+    def levels(self) -> tuple[Levels, Levels]:
+        """Bids and asks, each in ascending order of price."""
+        return self.ladders.levels(2 * self.number + BID), self.ladders.levels(2 * self.number + ASK)
+
+    def put(self, row: Row) -> None:
+        """Set the levels of a row."""
+        for side, column in ((BID, "bids"), (ASK, "asks")):
+            if row[column]:
+                self.ladders.put(2 * self.number + side, row[column])
+
+    def clear(self) -> None:
+        """Delete every level."""
+        self.ladders.clear(2 * self.number + BID)
+        self.ladders.clear(2 * self.number + ASK)
 
 
 class State:
     """The books of one shard, by venue:instrument."""
 
     def __init__(self) -> None:
+        self.ladders = Ladders()
+        self.plain = PlainUpdates()
         self.books: dict[str, Book] = {}
         self.touched: set[str] = set()
         self.waiting: set[str] = set()  # books that are not stale but keep updates
@@ -96,20 +114,56 @@ class State:
         book = self.books.get(name)
         if book is None:
             return None
-        fields: list[Any] = [book.bids.levels(), book.asks.levels()]
-        fields += [book.sequence, book.is_fresh, book.is_stale, book.kept, book.top, book.event_ms]
-        return bytes([VERSION]) + orjson.dumps(fields)
+        fields = book.fields
+        sides = [2 * book.number + BID, 2 * book.number + ASK]
+        head = {
+            "sequence": book.sequence,
+            "event_ms": book.event_ms,
+            "is_stale": book.is_stale,
+            "is_fresh": book.is_fresh,
+            "top": [_maybe(fields[name]) for name in _TOP] if fields["was_shown"] else None,
+            "was_stale": bool(fields["was_stale"]),
+            "kept": [encoded(row).decode() for row in book.kept],
+            "counts": [int(self.ladders.arrays.sides[side]["count"]) for side in sides],
+        }
+        return bytes([VERSION]) + orjson.dumps(head) + b"\n" + b"".join(map(self.ladders.encode, sides))
 
     def decode(self, name: str, data: bytes) -> None:
         """Put back a book that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
         if data[0] != VERSION:
             raise ValueError(f"book {name}: stored by version {data[0]}, this kernel reads version {VERSION}")
-        book = self.books[name] = Book()
-        bids, asks, book.sequence, book.is_fresh, book.is_stale, book.kept, top, book.event_ms = orjson.loads(data[1:])
-        book.bids, book.asks = Side(bids), Side(asks)
-        book.top = tuple(top) if top is not None else None
+        text, _, levels = data[1:].partition(b"\n")
+        head = orjson.loads(text)
+        book = self._add(name)
+        book.sequence = head["sequence"]
+        fields = book.fields
+        for field in ("event_ms", "is_stale", "is_fresh", "was_stale"):
+            fields[field] = head[field]
+        if head["top"] is not None:
+            fields["was_shown"] = 1
+            for field, value in zip(_TOP, head["top"], strict=True):
+                fields[field] = nan if value is None else value
+        book.kept = [_exact(row.encode()) for row in head["kept"]]
+        fields["keeps"] = bool(book.kept)
+        bids, asks = head["counts"]
+        self.ladders.decode(2 * book.number + BID, bids, levels[: LEVEL_BYTES * bids])
+        self.ladders.decode(2 * book.number + ASK, asks, levels[LEVEL_BYTES * bids :])
         if book.kept and not book.is_stale:
             self.waiting.add(name)
+
+    def book(self, name: str) -> Book:
+        """The book of this name, a new one if there is none."""
+        return self.books.get(name) or self._add(name)
+
+    def free(self, name: str) -> None:
+        """Forget a book."""
+        del self.books[name]
+        self.ladders.remove(name)
+        self.touched.add(name)
+
+    def _add(self, name: str) -> Book:
+        book = self.books[name] = Book(self.ladders, name)
+        return book
 
 
 def new() -> State:
@@ -117,34 +171,47 @@ def new() -> State:
     return State()
 
 
+def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
+    """Take the plain updates of a batch from its bytes; gives their rows, and the records that are left for `step`.
+
+    Where none is left `step` need not be called.
+    """
+    heads, values, rest, touched = state.plain.take(state.ladders, data, until_ms)
+    state.touched.update(map(state.ladders.names_of.__getitem__, touched))
+    lines = [batch.Lines("book_tops", heads, values)] if heads else []
+    if state.waiting and not rest:
+        outputs: list[Output] = []
+        _end_waiting(state, until_ms, outputs)
+        lines += batch.encode(outputs)
+    return lines, rest
+
+
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch of `order_books` rows, in order of sequence within each book."""
     outputs: list[Output] = []
-    books, touched = state.books, state.touched
-    times: dict[str, int] = {}
-    for message in _in_order(messages, until_ms, outputs):
-        row = message[3]
-        try:
-            name = row["venue"] + ":" + row["instrument"]
-            event_ms = _checked(row, until_ms, times)
-        except (TypeError, KeyError, ValueError):
-            outputs.append(dead_letter(message, _reason(row, until_ms), until_ms))
-            continue
-        book = books.get(name)
-        if book is None:
-            book = books[name] = Book()
+    good: list[Message] = []
+    for message in sorted(messages, key=attrgetter("offset")):
+        if (wrong := _wrong(message.row, until_ms)) is None:
+            good.append(message)
+        else:
+            outputs.append(dead_letter(message, wrong, until_ms))
+    for message in _in_order(state, good):
+        row = message.row
+        if row.get("checksum") is not None and message.value:
+            row = _exact(message.value)
+        name = row["venue"] + ":" + row["instrument"]
+        book = state.book(name)
+        event_ms = to_ms(row["event_at"])
         if row["kind"] == "snapshot":
             _snapshot(book, row, event_ms, outputs)
-        elif row["prev_sequence"] == book.sequence and not book.is_stale:
-            _change(book, row)
+        elif _follows(book, row) and not book.is_stale:
+            _change(book, row, outputs)
             _show(book, row, event_ms, outputs)
             if book.kept:
                 _continue(book, outputs)
         else:
             _take(book, row, event_ms, outputs)
-        if book.kept and not book.is_stale:
-            state.waiting.add(name)
-        touched.add(name)
+        _settle(state, name, book)
     if until_ms is not None:
         if state.waiting:
             _end_waiting(state, until_ms, outputs)
@@ -153,67 +220,29 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     return outputs
 
 
-def _in_order(messages: list[Message], until_ms: int | None, outputs: list[Output]) -> list[Message]:
-    """The messages by sequence, those of equal sequence as the log has them; dead letters of those that have none."""
-    messages = sorted(messages, key=_offset)
-    try:
-        messages.sort(key=_sequence)
-    except (TypeError, KeyError):
-        numbered = []
-        for message in messages:
-            wrong = _wrong(message.row, until_ms)
-            if wrong is None:
-                numbered.append(message)
-            else:
-                outputs.append(dead_letter(message, wrong, until_ms))
-        numbered.sort(key=_sequence)
-        return numbered
-    return messages
+def _settle(state: State, name: str, book: Book) -> None:
+    book.fields["keeps"] = bool(book.kept)
+    if book.kept and not book.is_stale:
+        state.waiting.add(name)
+    state.touched.add(name)
 
 
-def _sequence(message: Message) -> int:
-    sequence = message[3]["sequence"]
-    if sequence.__class__ is not int or sequence > _MAX_SEQUENCE:
-        raise TypeError("sequence")
-    return sequence
+def _in_order(state: State, messages: list[Message]) -> list[Message]:
+    """The messages by sequence within each book, those of equal sequence as the log has them.
 
-
-def _checked(row: Row, until_ms: int | None, times: dict[str, int]) -> int:
-    """The event time of a row in which nothing is wrong; raises where something is.
-
-    `times` has those that this batch has shown: there are few, and text is slow to read.
+    What a book has behind it comes last: it is late, or the venue has begun to number anew.
     """
-    event_at, received_at = row["event_at"], _instant(row["received_at"])
-    event_ms = times.get(event_at)
-    if received_at.tzinfo is not UTC:
-        raise ValueError
-    if event_ms is None:
-        instant = _instant(event_at)
-        event_ms = (instant - EPOCH) // _MS
-        behind_ms = ((received_at - EPOCH) // _MS if until_ms is None else until_ms) - event_ms
-        if instant.tzinfo is not UTC or not -FUTURE_MS <= behind_ms <= IDLE_MS:
-            raise ValueError
-        if until_ms is not None:
-            times[event_at] = event_ms
-    if row["kind"] != "change":
-        if _wrong(row, until_ms) is not None:
-            raise ValueError
-        return event_ms
-    previous, bids, asks = row["prev_sequence"], row["bids"], row["asks"]
-    if previous.__class__ is not int or previous > _MAX_SEQUENCE or bids.__class__ is not list or asks.__class__ is not list:
-        raise ValueError
-    # A truth value is a number to Python, but not to those who read the row.
-    for price, size in bids:
-        if not 0 < price < inf or not 0 <= size < inf or size is True or size is False or price is True:
-            raise ValueError
-    for price, size in asks:
-        if not 0 < price < inf or not 0 <= size < inf or size is True or size is False or price is True:
-            raise ValueError
-    return event_ms
+
+    def order(message: Message) -> tuple[bool, int, int]:
+        book = state.books.get(message.row["venue"] + ":" + message.row["instrument"])
+        is_behind = book is not None and book.sequence is not None and message.row["sequence"] <= book.sequence
+        return is_behind, message.row["sequence"], message.offset
+
+    return sorted(messages, key=order)
 
 
 def _wrong(row: Any, until_ms: int | None) -> Fault | None:
-    """What keeps a row from being used, or None: `_checked` at leisure, field by field."""
+    """What keeps a row from being used, or None."""
     if (found := fault("order_books", row)) is not None:
         return found
     batch_ms = to_ms(row["received_at"]) if until_ms is None else until_ms
@@ -230,7 +259,8 @@ def _wrong(row: Any, until_ms: int | None) -> Fault | None:
             if level[1] < 0:
                 return Fault(side, "sizes of zero or above", shown(level))
     if row["kind"] == "change":
-        return None if row.get("prev_sequence") is not None else Fault("prev_sequence", "BIGINT, not NULL in a change", "NULL")
+        is_numbered = row.get("prev_sequence") is not None or row.get("checksum") is not None
+        return None if is_numbered else Fault("prev_sequence", "BIGINT, not NULL in a change without checksum", "NULL")
     if row["kind"] != "snapshot":
         return Fault("kind", "snapshot or change", shown(row["kind"]))
     bid = max((price for price, size in row["bids"] if size), default=0)
@@ -238,17 +268,38 @@ def _wrong(row: Any, until_ms: int | None) -> Fault | None:
     return None if bid < ask else Fault("bids", "a best bid below the best ask", shown([bid, ask]))
 
 
-def _reason(row: Row, until_ms: int | None) -> Fault:
-    return _wrong(row, until_ms) or Fault(None, "a row of order_books", shown(row))
+def _exact(value: bytes) -> Row:
+    """A row with every digit that its levels were sent with, where a checksum asks for them."""
+    row: Row = orjson.loads(value)
+    return row if row.get("checksum") is None else json.loads(value, parse_float=Decimal)
 
 
-def _change(book: Book, row: Row) -> None:
-    if bids := row["bids"]:
-        book.bids.apply(bids)
-    if asks := row["asks"]:
-        book.asks.apply(asks)
+def _follows(book: Book, row: Row) -> bool:
+    """Whether nothing lies between a whole book and this update, as far as the venue tells."""
+    sequence, previous = book.sequence, row["prev_sequence"]
+    if sequence is None:
+        return False
+    return bool(previous == sequence if previous is not None else row["sequence"] >= sequence)
+
+
+def _joins(row: Row, sequence: int) -> bool:
+    """Whether nothing lies between a snapshot of this sequence and a later update, which may begin before it."""
+    return bool(row["prev_sequence"] is None or row["prev_sequence"] <= sequence)
+
+
+def _change(book: Book, row: Row, outputs: list[Output]) -> None:
+    book.put(row)
     book.sequence = row["sequence"]
-    book.is_fresh = False
+    book.fields["is_fresh"] = 0
+    _verify(book, row, outputs)
+
+
+def _verify(book: Book, row: Row, outputs: list[Output]) -> None:
+    """Hold the book against the venue's checksum: where it differs the book is stale, in this very message."""
+    if (checksum := row.get("checksum")) is None or checksum == (found := book.ladders.checksum(book.number)):
+        return
+    outputs.append(_fault(row, "checksum", str(checksum), str(found)))
+    book.fields["is_stale"] = 1
 
 
 def _take(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
@@ -261,19 +312,19 @@ def _take(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
         elif not book.is_stale:
             if row["sequence"] <= book.sequence:
                 return
-            if book.is_fresh and row["prev_sequence"] <= book.sequence:
-                _change(book, row)
+            if book.is_fresh and _joins(row, book.sequence):
+                _change(book, row, outputs)
                 _show(book, row, event_ms, outputs)
                 _continue(book, outputs)
                 return
-    book.kept.append({column: row[column] for column in _COLUMNS})
+    book.kept.append({column: row.get(column) for column in _COLUMNS})
     if len(book.kept) > KEPT_UPDATES:
         if not book.is_stale:
             _lose(book, min(book.kept, key=_number), outputs)
         del book.kept[0]
 
 
-def _followers(book: Book) -> Iterator[Row]:
+def _followers(book: Book, outputs: list[Output]) -> Iterator[Row]:
     """Apply the kept updates that follow now, one by one."""
     book.kept.sort(key=_number)
     while book.kept and not book.is_stale:
@@ -281,16 +332,16 @@ def _followers(book: Book) -> Iterator[Row]:
         assert sequence is not None
         if row["sequence"] <= sequence:
             del book.kept[0]
-        elif row["prev_sequence"] == sequence or (book.is_fresh and row["prev_sequence"] <= sequence):
+        elif _follows(book, row) or (book.is_fresh and _joins(row, sequence)):
             del book.kept[0]
-            _change(book, row)
+            _change(book, row, outputs)
             yield row
         else:
             return
 
 
 def _continue(book: Book, outputs: list[Output]) -> None:
-    for row in _followers(book):
+    for row in _followers(book, outputs):
         _show(book, row, to_ms(row["event_at"]), outputs)
 
 
@@ -311,7 +362,8 @@ def _end_waiting(state: State, until_ms: int, outputs: list[Output]) -> None:
 def _lose(book: Book, row: Row, outputs: list[Output]) -> None:
     """Declare lost what should have come before `row`."""
     outputs.append(_fault(row, "gap", f"prev_sequence {book.sequence}", f"prev_sequence {row['prev_sequence']}"))
-    book.is_stale, book.is_fresh = True, False
+    fields = book.fields
+    fields["is_stale"], fields["is_fresh"] = 1, 0
     _show(book, row, to_ms(row["event_at"]), outputs)
 
 
@@ -328,14 +380,18 @@ def _snapshot(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> Non
         # The updates above the book's own number bear the old ones.
         later = [update for update in later if update["sequence"] <= book.sequence]
     later = sorted((update for update in later if update["sequence"] > sequence), key=_number)
-    if book.is_stale and later and later[0]["prev_sequence"] > sequence:
+    if book.is_stale and later and not _joins(later[0], sequence):
         expected = f"a snapshot at {later[0]['prev_sequence']} or later"
         outputs.append(_fault(row, "snapshot_outdated", expected, f"sequence {sequence}"))
         return
-    book.bids, book.asks = Side(row["bids"]), Side(row["asks"])
-    book.sequence, book.is_fresh, book.is_stale, book.kept = sequence, True, False, later
+    book.clear()
+    book.put(row)
+    book.sequence, book.kept = sequence, later
+    fields = book.fields
+    fields["is_fresh"], fields["is_stale"] = 1, 0
+    _verify(book, row, outputs)
     newest, newest_ms = row, event_ms
-    for update in _followers(book):
+    for update in _followers(book, outputs):
         if (update_ms := to_ms(update["event_at"])) > newest_ms:
             newest, newest_ms = update, update_ms
     # The book is known from now on: the updates that the snapshot waited for make one change of the top, not one each.
@@ -344,35 +400,42 @@ def _snapshot(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> Non
 
 def _show(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
     """Put out the top where it differs from the last one shown, at the time of `row`; a crossed one only as stale."""
-    bids, asks = book.bids, book.asks
-    bid = bids.prices[-1] if bids.prices else None
-    ask = asks.prices[0] if asks.prices else None
-    if bid is not None and ask is not None and bid >= ask and not book.is_stale:
+    bid, bid_size = book.ladders.best(2 * book.number + BID)
+    ask, ask_size = book.ladders.best(2 * book.number + ASK)
+    fields = book.fields
+    if bid is not None and ask is not None and bid >= ask and not fields["is_stale"]:
         outputs.append(_fault(row, "crossed", "a best bid below the best ask", f"bid {bid}, ask {ask}"))
-        book.is_stale = True
-    book.event_ms = event_ms
-    is_stale = book.is_stale
-    top = (bid, bids.sizes.get(bid), ask, asks.sizes.get(ask), is_stale)  # type: ignore[arg-type] # None is in no book
-    if top != book.top:
-        book.top = top
-        outputs.append(
-            Output(
-                "book_tops",
-                event_ms,
-                {
-                    "venue": row["venue"],
-                    "instrument": row["instrument"],
-                    "event_at": row["event_at"],
-                    "received_at": row["received_at"],
-                    "sequence": row["sequence"],
-                    "bid_price": bid,
-                    "bid_size": top[1],
-                    "ask_price": ask,
-                    "ask_size": top[3],
-                    "is_stale": is_stale,
-                },
-            )
+        fields["is_stale"] = 1
+    fields["event_ms"] = event_ms
+    is_stale = bool(fields["is_stale"])
+    top = (bid, bid_size, ask, ask_size)
+    if fields["was_shown"] and fields["was_stale"] == is_stale and top == tuple(_maybe(fields[name]) for name in _TOP):
+        return
+    fields["was_shown"], fields["was_stale"] = 1, is_stale
+    for name, value in zip(_TOP, top, strict=True):
+        fields[name] = nan if value is None else value
+    outputs.append(
+        Output(
+            "book_tops",
+            event_ms,
+            {
+                "venue": row["venue"],
+                "instrument": row["instrument"],
+                "event_at": row["event_at"],
+                "received_at": row["received_at"],
+                "sequence": row["sequence"],
+                "bid_price": bid,
+                "bid_size": bid_size,
+                "ask_price": ask,
+                "ask_size": ask_size,
+                "is_stale": is_stale,
+            },
         )
+    )
+
+
+def _maybe(number: float) -> float | None:
+    return None if number != number else float(number)
 
 
 def _fault(row: Row, kind: str, expected: str, got: str) -> Output:
@@ -396,5 +459,4 @@ def _free_idle(state: State, until_ms: int) -> None:
     oldest = until_ms - IDLE_MS
     for name, book in list(state.books.items()):
         if book.event_ms < oldest and not (book.kept and to_ms(book.kept[-1]["event_at"]) >= oldest):
-            del state.books[name]
-            state.touched.add(name)
+            state.free(name)

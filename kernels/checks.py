@@ -50,7 +50,7 @@ def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
         "field": fault.field,
         "expected": fault.expected,
         "got": fault.got,
-        "original": b64encode(_text(message.row).encode()).decode(),
+        "original": b64encode(message.value or _text(message.row).encode()).decode(),
     }
     return Output("dead_letters", event_ms, row)
 

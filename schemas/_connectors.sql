@@ -24,8 +24,8 @@ CREATE TEMPORARY TABLE kafka_json WITH (
   'json.ignore-parse-errors' = 'true'
 ) LIKE kafka;
 
--- Topics undecoded: what micro-batches are made of, and what a kernel's rows are written through.  ISO-8859-1 gives every byte
--- one character, so even a value that is not UTF-8 reaches its kernel, and the dead letters, unchanged.
+-- Topics undecoded: what micro-batches are made of, and what a kernel's rows are written through.  As UTF-8 a value's bytes are
+-- taken as they are, so even one that is not UTF-8 reaches its kernel, and the dead letters, unchanged.
 CREATE TEMPORARY TABLE kafka_records (
   `key` STRING,
   `value` STRING,
@@ -39,7 +39,7 @@ CREATE TEMPORARY TABLE kafka_records (
   'key.fields' = 'key',
   'value.fields-include' = 'EXCEPT_KEY',
   'value.format' = 'raw',
-  'value.raw.charset' = 'ISO-8859-1'
+  'value.raw.charset' = 'UTF-8'
 ) LIKE kafka;
 
 -- Records without a value, to every partition in turn: where a job says what time it is (jobs/_records.sql).

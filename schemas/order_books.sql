@@ -1,15 +1,16 @@
 -- Topic order_books.v1, keyed by venue:instrument.  Append-only.
 --
 -- Grain   one row per snapshot or update of one book, as the venue numbered it
--- Order   an update follows the one whose sequence equals its prev_sequence
+-- Order   an update follows the one whose sequence equals its prev_sequence; one without follows the one received before it
 CREATE TEMPORARY TABLE order_books (
   venue         STRING           NOT NULL,
   instrument    STRING           NOT NULL,
   event_at      TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Exchange time',
   received_at   TIMESTAMP_LTZ(6) NOT NULL COMMENT 'Receiver''s clock',
   kind          STRING           NOT NULL COMMENT 'snapshot or change',
-  `sequence`    BIGINT           NOT NULL COMMENT 'The venue''s id of the book after this row',
-  prev_sequence BIGINT                    COMMENT 'The id of the book before this change; NULL for a snapshot',
+  `sequence`    BIGINT           NOT NULL COMMENT 'The venue''s id of the book after this row; its time in ms where the venue does not number its updates',
+  prev_sequence BIGINT                    COMMENT 'The id of the book before this change; NULL for a snapshot, and for a change of a venue that does not number its updates: its checksum is the only proof',
   bids          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
-  asks          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level'
+  asks          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
+  checksum      INT                       COMMENT 'CRC32 that the venue gives of the book after this row; NULL where it gives none'
 ) WITH ('topic' = 'order_books.v1') LIKE kafka_json;

@@ -155,6 +155,7 @@ class OrderBooksRow(TypedDict):
     prev_sequence: int | None
     bids: list[list[float]]
     asks: list[list[float]]
+    checksum: int | None
 
 
 class PositionsRow(TypedDict):
@@ -398,6 +399,7 @@ TABLES: dict[str, Table] = {
             "prev_sequence": Column("BIGINT", True),
             "bids": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
+            "checksum": Column("INT", True),
         },
     ),
     "positions": Table(

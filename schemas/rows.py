@@ -1,10 +1,12 @@
-"""Whether a row is what its DDL says, in plain Python; and the one way an instant is written."""
+"""Whether a row is what its DDL says, in plain Python; and the one way that a row and an instant are written."""
 
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
+
+import orjson
 
 from schemas.records import TABLES
 
@@ -46,6 +48,20 @@ def key(table: str, row: Mapping[str, Any]) -> str:
     return ":".join(str(row[column]) for column in TABLES[table].key)
 
 
+def encoded(row: Mapping[str, Any]) -> bytes:
+    """A row as JSON.  A `Decimal` is written as a number with every digit that it has, trailing zeros too.
+
+    Raises `TypeError` for a value that JSON has no form for; a `Decimal` that is not finite is one.
+    """
+    return orjson.dumps(row, default=_digits)
+
+
+def _digits(value: object) -> orjson.Fragment:
+    if type(value) is not Decimal or not value.is_finite():
+        raise TypeError
+    return orjson.Fragment(format(value, "f"))
+
+
 def shown(value: object, limit: int = 80) -> str:
     """A value for an error message, shortened."""
     try:
@@ -58,8 +74,8 @@ def shown(value: object, limit: int = 80) -> str:
 def fault(table: str, row: object) -> Fault | None:
     """The first column that breaks the table's DDL, or None.
 
-    Numbers must be finite, instants ISO-8601 in UTC, decimals text or whole numbers.  Columns that the DDL does not know
-    are let pass: a newer writer may send them.
+    Numbers must be finite, instants ISO-8601 in UTC, decimals text or whole numbers; a level may have `Decimal`s.  Columns
+    that the DDL does not know are let pass: a newer writer may send them.
     """
     if not isinstance(row, Mapping):
         return Fault(None, f"a row of {table}", shown(row))
@@ -81,8 +97,13 @@ def _is_number(value: Any) -> bool:
 
 def _is_levels(value: Any) -> bool:
     return type(value) is list and all(
-        type(level) is list and len(level) == 2 and _is_number(level[0]) and _is_number(level[1]) for level in value
+        type(level) is list and len(level) == 2 and _is_digits(level[0]) and _is_digits(level[1]) for level in value
     )
+
+
+def _is_digits(value: Any) -> bool:
+    # A number that has kept the digits it was sent with is one all the same.
+    return value.is_finite() if type(value) is Decimal else _is_number(value)
 
 
 def _is_instant(value: Any) -> bool:

@@ -64,7 +64,9 @@ def test_any_other_speed_is_refused_by_name(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["some.log", "deribit:", "deribit"])
 def test_a_capture_without_venue_or_file_is_refused_with_the_venues_there_are(text: str) -> None:
-    with pytest.raises(CaptureError, match=rf"--capture {text}: expected venue:file, with a venue of binance, deribit"):
+    with pytest.raises(
+        CaptureError, match=rf"--capture {text}: expected venue:file, with a venue of binance, bitget, deribit, okx"
+    ):
         parsed_captures([text])
 
 

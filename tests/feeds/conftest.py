@@ -21,4 +21,4 @@ def captures() -> list[tuple[str, Path]]:
 @pytest.fixture(scope="session")
 def deribit_log(captures: list[tuple[str, Path]]) -> Path:
     """The captured Deribit websocket traffic."""
-    return next(path for _, path in captures if path.name.endswith(".ws.log"))
+    return next(path for venue, path in captures if venue == "deribit" and path.name.endswith(".ws.log"))

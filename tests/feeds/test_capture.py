@@ -63,7 +63,7 @@ def test_every_line_of_every_capture_is_accounted_for_and_every_row_is_as_its_dd
         for i, one in enumerate(convert(read(venue, path))):
             tally.add(one)
             assert one.line.number == tally.lines
-            assert one.fault is None
+            assert one.fault is None or b'"channel":"candle' in one.line.message  # which no table holds
             for record in one.records:
                 row = record.row
                 # A whole check of each row takes minutes, and rows of one kind are made by one expression.
@@ -75,7 +75,7 @@ def test_every_line_of_every_capture_is_accounted_for_and_every_row_is_as_its_dd
                         assert name not in described
                         described.add(name)
                     assert name in described
-                if record.table == "order_books" and row["kind"] == "change":
+                if record.table == "order_books" and row["kind"] == "change" and row["prev_sequence"] is not None:
                     assert row["prev_sequence"] == sequences.get(name, row["prev_sequence"])
                 if record.table == "order_books" and (row["kind"] == "change" or venue == "deribit"):
                     sequences[name] = row["sequence"]
@@ -84,8 +84,10 @@ def test_every_line_of_every_capture_is_accounted_for_and_every_row_is_as_its_dd
         if venue == "deribit":
             holds_data = (b'"method":"subscription"', b'"result":[{"tick_size"')
             assert sum(tally.messages.values()) == sum(any(part in line for part in holds_data) for line in lines)
-        else:
+        elif venue == "binance":
             assert tally.control == 0
+        else:
+            assert sum(tally.messages.values()) + tally.rejected == sum(b'"data":[' in line for line in lines)
 
 
 def test_the_kinds_of_line_of_a_log(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_gzip_is_told_from_the_bytes_and_not_from_the_name(tmp_path: Path) -> No
 
 
 def test_an_unknown_venue_names_those_that_are_known(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"'kraken'.*binance, deribit"):
+    with pytest.raises(CaptureError, match=r"'kraken'.*binance, bitget, deribit, okx"):
         read("kraken", written(tmp_path))
 
 

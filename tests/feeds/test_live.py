@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from feeds import Record
 from feeds.binance import USDM
 from feeds.capture import Tally, read
-from feeds.live import Session, binance, deribit, run
+from feeds.live import Session, binance, bitget, deribit, okx, run
 
 NAMES = ["BTC-24SEP21-8000-P", "ETH_USDC-PERPETUAL"]
 
@@ -229,9 +230,76 @@ def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_
     assert [(row["instrument"], row["sequence"]) for row in snapshots] == [("BTCUSDT", 5)] * 2
 
 
-def test_an_unknown_binance_venue_names_those_that_are_known() -> None:
+def test_an_unknown_venue_names_those_that_are_known() -> None:
     with pytest.raises(ValueError, match="binance_spot, binance_usdm, binance_coinm"):
         binance("binance", ["BTCUSDT"])
+    with pytest.raises(ValueError, match="bitget_spot, bitget_usdt_futures, bitget_usdc_futures, bitget_coin_futures"):
+        bitget("bitget", ["BTCUSDT"])
+
+
+def channels(session: Session) -> set[tuple[str, ...]]:
+    assert all(request["op"] == "subscribe" for request in session.requests)
+    return {tuple(channel.values()) for request in session.requests for channel in request["args"]}
+
+
+def test_an_okx_session_asks_for_every_channel_of_every_instrument() -> None:
+    session = okx(["BTC-USDT", "ETH-BTC", "BTC-USD-SWAP", "BTC-USD-220527", "BTC-USD-220527-30000-C"], rest_url="http://rest")
+    assert {(kind, name) for kind in ("books", "tickers", "trades") for name in session.snapshot_urls} < channels(session)
+    assert channels(session) > {
+        *[("mark-price", name) for name in ("BTC-USD-SWAP", "BTC-USD-220527", "BTC-USD-220527-30000-C")],
+        *[("index-tickers", pair) for pair in ("BTC-USD", "BTC-USDT")],
+        ("opt-summary", "BTC-USD"),
+        *[("instruments", kind) for kind in ("SPOT", "SWAP", "FUTURES", "OPTION")],
+    }
+    assert ("mark-price", "BTC-USDT") not in channels(session)
+    assert ("index-tickers", "ETH-BTC") not in channels(session)
+    assert session.snapshot_urls["BTC-USDT"] == "http://rest/market/books?instId=BTC-USDT&sz=400"
+
+
+def test_a_bitget_session_asks_for_every_channel_of_every_instrument_in_requests_of_bounded_size() -> None:
+    session = bitget("bitget_usdt_futures", [f"A{i}USDT" for i in range(70)])
+    assert channels(session) == {
+        ("USDT-FUTURES", kind, f"A{i}USDT") for kind in ("books", "ticker", "trade") for i in range(70)
+    }
+    assert [len(request["args"]) for request in session.requests] == [100, 100, 10]
+
+
+def bitget_book(action: str, **fields: Any) -> bytes:
+    """A Bitget book of v2, now."""
+    data = {"bids": [["1.0", "1"]], "asks": [], "ts": str(time.time_ns() // 1_000_000), **fields}
+    arg = {"instType": "SPOT", "channel": "books", "instId": "BTCUSDT"}
+    return orjson.dumps({"action": action, "arg": arg, "data": [data]})
+
+
+def test_a_venue_hears_its_ping_and_a_book_is_asked_for_again_only_where_its_numbers_break() -> None:
+    heard: list[Any] = []
+
+    async def talk(socket: ServerConnection) -> None:
+        heard.append(orjson.loads(await socket.recv())["op"])
+        heard.append(await socket.recv())
+        await socket.send("pong")
+        await socket.send(bitget_book("snapshot", seq=1))
+        await socket.send(bitget_book("update", seq=2))
+        await socket.send(bitget_book("update", seq=4, pseq=2))
+        await socket.send(bitget_book("update", seq=8, pseq=6))
+        while len(heard) < 4:
+            if (text := await socket.recv()) != "ping":
+                heard.append(orjson.loads(text))
+        await socket.send(bitget_book("snapshot", seq=9))
+        await socket.wait_closed()
+
+    async def scenario() -> tuple[list[Record], Tally]:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: records[-1].row.get("sequence") == 9)
+            tally = await collect(replace(bitget("bitget_spot", ["BTCUSDT"], url=url), ping_s=0.01), sink)
+            return sink.records, tally
+
+    records, tally = asyncio.run(scenario())
+    assert heard[:2] == ["subscribe", "ping"]
+    arg = {"instType": "SPOT", "channel": "books", "instId": "BTCUSDT"}
+    assert heard[2:] == [{"op": "unsubscribe", "args": [arg]}, {"op": "subscribe", "args": [arg]}]
+    assert [record.row["sequence"] for record in records if record.table == "order_books"] == [1, 2, 4, 8, 9]
+    assert (tally.control, tally.rejected) == (1, 0)
 
 
 def test_stop_ends_a_silent_connection_and_one_that_cannot_be_opened() -> None:

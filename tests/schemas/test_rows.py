@@ -1,11 +1,13 @@
+from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import TABLES
-from schemas.rows import Fault, fault, instant_ms, instant_us, key, shown, to_ms, to_us
+from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, key, shown, to_ms, to_us
 
 MAX_MS = 253_402_300_799_999  # the last of the year 9999
 BOOK: dict[str, Any] = {
@@ -54,6 +56,8 @@ def test_what_is_no_instant_raises(text: str) -> None:
         {name: value for name, value in BOOK.items() if name != "prev_sequence"},
         {**BOOK, "a_newer_writers": object()},
         {**BOOK, "event_at": "2024-08-08T23:54:12+00:00"},
+        {**BOOK, "bids": [[Decimal("100.50"), Decimal("1.0")]], "checksum": -(2**31)},
+        {**BOOK, "checksum": None},
     ],
 )
 def test_a_row_that_keeps_its_ddl_has_no_fault(row: dict[str, Any]) -> None:
@@ -71,9 +75,23 @@ def test_a_row_that_keeps_its_ddl_has_no_fault(row: dict[str, Any]) -> None:
         ),
         ("sequence", ["2", 2.0, True], "BIGINT"),
         ("prev_sequence", ["1", 1.0, False], "BIGINT"),
+        ("checksum", [2**31, "1", 1.0], "INT"),
         (
             "bids",
-            ["", {}, [1], [[1]], [[1, 2, 3]], [["1", 1]], [[1, None]], [[True, 1]], [[1, float("nan")]], [[float("inf"), 1]]],
+            [
+                [[Decimal("NaN"), 1]],
+                [[1, Decimal("Infinity")]],
+                "",
+                {},
+                [1],
+                [[1]],
+                [[1, 2, 3]],
+                [["1", 1]],
+                [[1, None]],
+                [[True, 1]],
+                [[1, float("nan")]],
+                [[float("inf"), 1]],
+            ],
             "a list of [price, size] pairs of finite numbers",
         ),
     ],
@@ -109,6 +127,19 @@ def test_a_decimal_is_text_or_whole(value: object, is_good: bool) -> None:
 @pytest.mark.parametrize("row", [None, 5, "row", [], [BOOK]])
 def test_what_is_no_row_is_a_fault_of_the_whole(row: object) -> None:
     assert fault("order_books", row) == Fault(None, "a row of order_books", shown(row))
+
+
+@given(st.decimals(0, 10**15, places=12) | st.decimals(allow_nan=False, allow_infinity=False))
+def test_a_decimal_is_written_with_every_digit_that_it_has(number: Decimal) -> None:
+    text = encoded({"price": number})
+    assert text == b'{"price":%s}' % format(number, "f").encode()
+    assert orjson.loads(text)["price"] == float(number)
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("-Infinity"), object(), 1j])
+def test_what_json_has_no_form_for_raises(value: object) -> None:
+    with pytest.raises(TypeError):
+        encoded({"price": value})
 
 
 def test_a_key_is_its_columns_joined_by_a_colon() -> None:

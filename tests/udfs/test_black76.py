@@ -1,8 +1,4 @@
-import csv
-import json
 import math
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.special import erfcx, ndtr
 
-from udfs import black76
-
-TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
+from udfs import black76, normal
 
 forwards = st.floats(1.0, 200_000.0)
 log_moneyness = st.floats(-1.0, 1.0)  # in five standard deviations: from deep in to deep out of the money
@@ -25,13 +20,6 @@ calls = st.booleans()
 def strike(F: float, k: float, T: float, v: float) -> float:
     """A strike that lies k times five standard deviations from the forward, but not beyond e^5 of it."""
     return F * float(np.exp(5.0 * k * min(v * np.sqrt(T), 1.0)))
-
-
-def truth(name: str) -> Path:
-    path = TRUTH / name
-    if not path.exists():
-        pytest.skip(f"the reference values {path} are not here")
-    return path
 
 
 @given(forwards, log_moneyness, years, vols)
@@ -133,54 +121,6 @@ def test_arguments_broadcast() -> None:
     assert {column.shape for column in table} == {(3, 2)}
 
 
-def test_published_option_values() -> None:
-    cases = json.loads(truth("published_vectors.json").read_text())["haug_values"]
-    for case in cases:
-        r, q, T = case["r"], case["q"], case["t"]
-        F = case["S"] * np.exp((r - q) * T)
-        value = np.exp(-r * T) * black76.price(F, case["K"], T, case["vol"], case["type"] == "call")
-        assert value == pytest.approx(case["expected"], abs=1e-4), case  # the book rounds one up
-
-
-def test_published_greeks() -> None:
-    cases = json.loads(truth("published_vectors.json").read_text())["haug_greeks"]
-    seen = set()
-    for case in cases:
-        r, q, T, S = case["r"], case["q"], case["t"], case["S"]
-        F = S * np.exp((r - q) * T)
-        g = black76.greeks(F, case["K"], T, case["vol"], case["type"] == "call")
-        # By the chain rule from the forward and the discount to a spot with carry.
-        answer = {
-            "delta": np.exp(-q * T) * g.delta,
-            "gamma": np.exp((r - 2 * q) * T) * g.gamma,
-            "vega": np.exp(-r * T) * g.vega * 100,
-            "rho": np.exp(-r * T) * g.rho * 100,
-        }.get(case["greek"])
-        if answer is not None:
-            seen.add(case["greek"])
-            assert answer == pytest.approx(case["expected"], abs=5.1e-5), case
-    assert seen == {"delta", "gamma", "vega", "rho"}
-
-
-@pytest.fixture(scope="module")
-def tickers() -> tuple[dict[str, np.ndarray[Any, Any]], black76.DeribitGreeks]:
-    with truth("deribit_greeks.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    published = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name not in ("source", "instrument")}
-    parts = [row["instrument"].split("-") for row in rows]
-    expiry = [datetime.strptime(day, "%d%b%y").replace(hour=8, tzinfo=UTC).timestamp() * 1000 for _, day, _, _ in parts]
-    published["strike"] = np.array([float(K) for _, _, K, _ in parts])
-    published["is_call"] = np.array([kind == "C" for *_, kind in parts])
-    answer = black76.deribit_greeks(
-        published["underlying_price"],
-        published["strike"],
-        (np.array(expiry) - published["ts_ms"]) / black76.MS_PER_YEAR,
-        published["mark_iv"] / 100,
-        published["is_call"],
-    )
-    return published, answer
-
-
 @pytest.mark.parametrize(
     ("field", "column", "median", "worst"),
     [
@@ -193,8 +133,8 @@ def tickers() -> tuple[dict[str, np.ndarray[Any, Any]], black76.DeribitGreeks]:
     ],
 )
 def test_deribit_publishes_the_same(tickers: Any, field: str, column: str, median: float, worst: float) -> None:
-    published, answer = tickers
-    error = np.abs(getattr(answer, field) - published[column])
+    F, K, T, v = tickers["underlying_price"], tickers["strike"], tickers["years"], tickers["mark_iv"] / 100
+    error = np.abs(getattr(black76.deribit_greeks(F, K, T, v, tickers["is_call"]), field) - tickers[column])
     assert len(error) == 89
     assert np.median(error) < median
     assert error.max() <= worst
@@ -205,3 +145,35 @@ def test_deribits_theta_takes_no_more_than_the_option_is_worth(F: float, k: floa
     K = strike(F, k, T, v)
     answer = black76.deribit_greeks(F, K, T, v, is_call)
     assert 0 <= -answer.theta <= answer.price_coin * F * (1 + 1e-12)
+
+
+@given(st.floats(0.0, 1e3))
+def test_mills_ratio_is_the_tail_over_the_density(x: float) -> None:
+    assert normal.mills(x) == pytest.approx(math.sqrt(math.pi / 2) * float(erfcx(x / math.sqrt(2))), rel=1e-15)
+
+
+@given(st.floats(-700.0, 700.0))
+def test_the_exponential_is_the_c_librarys(x: float) -> None:
+    assert normal.exp(x) == pytest.approx(math.exp(x), rel=4e-16, abs=0)
+
+
+@given(st.floats(1e-8, 1e8), st.floats(-30.0, 30.0))
+def test_the_logarithm_of_a_ratio_is_exact_near_one_too(b: float, x: float) -> None:
+    assert normal.log_ratio(b * math.exp(x), b) == pytest.approx(x, rel=1e-15, abs=4e-16)
+    near = b * (1.0 + 1e-9 * x)
+    assert normal.log_ratio(near, b) == pytest.approx(math.log1p((near - b) / b), rel=1e-15, abs=0)
+
+
+@given(forwards, log_moneyness, years, vols, calls)
+def test_greeks_are_those_of_scipys_distribution(F: float, k: float, T: float, v: float, is_call: bool) -> None:
+    K, sign = strike(F, k, T, v), 1 if is_call else -1
+    d1 = math.log(F / K) / (v * math.sqrt(T)) + v * math.sqrt(T) / 2
+    g = black76.greeks(F, K, T, v, is_call)
+    assert g.delta == pytest.approx(sign * ndtr(sign * d1), rel=1e-11, abs=1e-15)
+    assert g.rho == pytest.approx(sign * K * T * ndtr(sign * (d1 - v * math.sqrt(T))) / 100, rel=1e-11, abs=1e-13 * K * T)
+
+
+@given(forwards, log_moneyness, years, vols)
+def test_swapping_forward_and_strike_swaps_call_and_put(F: float, k: float, T: float, v: float) -> None:
+    K = strike(F, k, T, v)
+    assert black76.price(F, K, T, v, True) == pytest.approx(black76.price(K, F, T, v, False), rel=1e-14)

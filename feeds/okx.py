@@ -1,0 +1,353 @@
+"""OKX, API v5: public channels and the REST answers for instruments and books.
+
+Every number comes as text.  The levels of a book keep its digits, for the checksum is over them; OKX has sent checksum 0,
+which is none, since June 2026.  Messages of 2022 have no `seqId`: `sequence` is their time then, and no change names the one
+before it.  Sizes of derivatives are in contracts.  Contracts expire at 08:00 UTC.  What no table holds, such as candles and
+funding rates, is rejected, so that it is kept as a dead letter.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from feeds import Received, Record, Rejected
+from feeds.checks import (
+    AMOUNT,
+    BEST_PRICE,
+    CHECKSUM,
+    EVENT_TIME_TEXT,
+    EXACT_LEVELS,
+    NUMBERED,
+    PRICE,
+    SIZE,
+    TEXT,
+    Form,
+    amount,
+    best,
+    checksum,
+    decoded,
+    exact_side,
+    expect,
+    first_level,
+    instants,
+    nullable,
+    numbered,
+    one_of,
+    optional,
+    optional_amount,
+    price,
+    push,
+    quiet_ticker,
+    terms_ms,
+    text,
+    uncrossed,
+    whole,
+)
+from schemas.records import IndexPricesRow, InstrumentsRow, OrderBooksRow, TickersRow, TradesRow
+from schemas.rows import instant_ms, shown
+
+VENUE = "okx"
+
+_NOT_DATA = ("subscribe", "unsubscribe", "notice", "channel-conn-count")
+_KINDS = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
+_OPTION_TYPES = {"C": "call", "P": "put"}
+_INDEX_QUOTES = ("USD", "USDT", "USDC")
+_NAME = re.compile(
+    r"(?P<base>[A-Z0-9]+)-(?P<quote>[A-Z0-9]+)"
+    r"(?:-(?:(?P<swap>SWAP)|(?P<expiry>\d{6})(?:-(?P<strike>\d+(?:\.\d+)?)-(?P<type>[CP]))?))?"
+)
+
+
+def parse(message: bytes, received: Received) -> list[Record]:
+    """The records in one raw OKX message; none for an acknowledgement, a notice or a pong.
+
+    A REST book names no symbol and takes that of its connection; a listing of instruments has no time of its own and takes
+    one before all that could refer to it.  Raises `Rejected`.
+    """
+    if message == b"pong":
+        return []
+    envelope = decoded(message)
+    if "arg" in envelope and "data" in envelope:
+        channel, items, about = push(envelope, received)
+        form = _CHANNELS.get(channel)
+        if form is None:
+            raise Rejected("channel", f"one of {', '.join(_CHANNELS)}", shown(channel))
+        return [form.record(_merged(about, item), received) for item in items]
+    event = envelope.get("event")
+    if event is not None:
+        if event in _NOT_DATA:
+            return []
+        raise Rejected("event", f"one of {', '.join(_NOT_DATA)}", shown(envelope if event == "error" else event))
+    if "code" not in envelope:
+        raise Rejected("arg", "an arg with data, an event or the code of an answer", "missing")
+    if envelope["code"] != "0":
+        raise Rejected("code", "0", shown(envelope))
+    answers = envelope.get("data")
+    if type(answers) is not list:
+        raise Rejected("data", "a list", shown(answers))
+    return [_answer(answer, received) for answer in answers]
+
+
+def describe(venue: str, symbol: str, received: Received) -> Record | None:
+    """The contract terms in an OKX name: `BTC-USDT`, `BTC-USD-SWAP`, `BTC-USDT-220527`, `BTC-USD-220527-30000-C`.
+
+    The contract size of a linear contract or of an option is not in its name: NULL.  An inverse one is 100 USD on BTC and
+    10 USD on all else.
+    """
+    name = _NAME.fullmatch(symbol)
+    if name is None:
+        return None
+    base, quote, is_option = name["base"], name["quote"], name["strike"] is not None
+    expiry_at = None
+    if name["expiry"]:
+        try:
+            expiry = datetime.strptime(name["expiry"], "%y%m%d").replace(hour=8, tzinfo=UTC)
+        except ValueError:
+            return None
+        expiry_at = instant_ms(int(expiry.timestamp()) * 1000)
+    kind = "option" if is_option else "future" if expiry_at else "perpetual" if name["swap"] else "spot"
+    is_inverse = kind != "spot" and quote == "USD"
+    contract_size = None
+    if kind == "spot":
+        contract_size = 1.0
+    elif is_inverse and not is_option:
+        contract_size = 100.0 if base == "BTC" else 10.0
+    event_ms = terms_ms(received)
+    event_at, received_at = instants(event_ms, received.received_us)
+    row: InstrumentsRow = {
+        "venue": VENUE,
+        "instrument": symbol,
+        "event_at": event_at,
+        "received_at": received_at,
+        "kind": kind,
+        "underlying": base,
+        "quote_currency": base if is_option and is_inverse else quote,
+        "settlement_currency": base if is_inverse else quote,
+        "is_inverse": is_inverse,
+        "option_type": _OPTION_TYPES[name["type"]] if is_option else None,
+        "strike_usd": float(name["strike"]) if is_option else None,
+        "expiry_at": expiry_at,
+        "last_trading_at": expiry_at,
+        "contract_size": contract_size,
+        "tick_size": None,
+    }
+    return Record("instruments", event_ms, row)
+
+
+def _merged(about: dict[str, Any], item: Any) -> dict[str, Any]:
+    if type(item) is not dict:
+        raise Rejected("data", "a list of JSON objects", shown(item))
+    return {**about, **item}
+
+
+def _answer(item: Any, received: Received) -> Record:
+    if type(item) is dict and "instType" in item:
+        return _INSTRUMENT.record(item, received)
+    if received.symbol is None:
+        raise Rejected("instId", "a symbol, as the only one on the connection of a REST book", "missing")
+    return _WHOLE_BOOK.record(_merged({"instId": received.symbol}, item), received)
+
+
+def _book(data: Any, received: Received) -> Record:
+    if data["action"] == "snapshot":
+        return _whole_book(data, received)
+    if data["action"] != "update":
+        raise ValueError
+    previous = numbered(data["prevSeqId"]) if "seqId" in data else None
+    row = _book_row(data, received, "change", previous)
+    return Record("order_books", whole(data["ts"]), row)
+
+
+def _whole_book(data: Any, received: Received) -> Record:
+    row = _book_row(data, received, "snapshot", None)
+    uncrossed(row["bids"], row["asks"])
+    return Record("order_books", whole(data["ts"]), row)
+
+
+def _book_row(data: Any, received: Received, kind: str, previous: int | None) -> OrderBooksRow:
+    event_ms = whole(data["ts"])
+    event_at, received_at = instants(event_ms, received.received_us)
+    return {
+        "venue": VENUE,
+        "instrument": text(data["instId"]),
+        "event_at": event_at,
+        "received_at": received_at,
+        "kind": kind,
+        "sequence": numbered(data["seqId"]) if "seqId" in data else event_ms,
+        "prev_sequence": previous,
+        "bids": exact_side(data["bids"]),
+        "asks": exact_side(data["asks"]),
+        "checksum": checksum(data.get("checksum")),
+    }
+
+
+def _quiet_ticker(data: Any, received: Received) -> tuple[int, TickersRow]:
+    event_ms = whole(data["ts"])
+    return event_ms, quiet_ticker(VENUE, text(data["instId"]), event_ms, received)
+
+
+def _ticker(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    row["bid_price"], row["bid_size"] = best(data, "bidPx", "bidSz")
+    row["ask_price"], row["ask_size"] = best(data, "askPx", "askSz")
+    row["last_price"] = optional_amount(data["last"])
+    return Record("tickers", event_ms, row)
+
+
+def _best_level(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    row["sequence"] = numbered(data["seqId"]) if "seqId" in data else None
+    row["bid_price"], row["bid_size"] = first_level(data["bids"])
+    row["ask_price"], row["ask_size"] = first_level(data["asks"])
+    return Record("tickers", event_ms, row)
+
+
+def _mark(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    row["mark_price"] = optional_amount(data["markPx"])
+    return Record("tickers", event_ms, row)
+
+
+def _summary(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    row["mark_iv"] = optional_amount(data["markVol"])
+    row["bid_iv"] = optional_amount(data["bidVol"]) or None
+    row["ask_iv"] = optional_amount(data["askVol"]) or None
+    row["forward_usd"] = optional_amount(data.get("fwdPx"))
+    return Record("tickers", event_ms, row)
+
+
+def _trade(data: Any, received: Received) -> Record:
+    event_ms = whole(data["ts"])
+    event_at, received_at = instants(event_ms, received.received_us)
+    side, size = data["side"], amount(data["sz"])
+    if side not in ("buy", "sell") or not size:
+        raise ValueError
+    row: TradesRow = {
+        "venue": VENUE,
+        "instrument": text(data["instId"]),
+        "event_at": event_at,
+        "received_at": received_at,
+        "trade_id": text(data["tradeId"]),
+        "side": side,
+        "price": price(data["px"]),
+        "size": size,
+    }
+    return Record("trades", event_ms, row)
+
+
+def _index_price(data: Any, received: Received) -> Record:
+    event_ms = whole(data["ts"])
+    event_at, received_at = instants(event_ms, received.received_us)
+    underlying, _, quote = data["instId"].partition("-")
+    if not underlying or quote not in _INDEX_QUOTES:
+        raise ValueError
+    row: IndexPricesRow = {
+        "venue": VENUE,
+        "underlying": underlying,
+        "event_at": event_at,
+        "received_at": received_at,
+        "price_usd": price(data["idxPx"]),
+        "confidence_usd": None,
+    }
+    return Record("index_prices", event_ms, row)
+
+
+def _instrument(data: Any, received: Received) -> Record:
+    return _TERMS[data["instType"]].record(data, received)
+
+
+def _terms(data: Any, received: Received) -> Record:
+    kind = _KINDS[data["instType"]]
+    option_type, strike_usd, expiry_at, contract_size, is_inverse = None, None, None, None, False
+    if kind == "spot":
+        base, quote = text(data["baseCcy"]), text(data["quoteCcy"])
+        settlement, contract_size = quote, 1.0
+    else:
+        base, quote = map(text, data["uly"].split("-"))
+        settlement = text(data["settleCcy"])
+        counts_usd = data["ctType"] == "inverse"  # options, which are of no such type, count coins
+        is_inverse = counts_usd or (kind == "option" and settlement == base)
+        value, multiplier = optional_amount(data["ctVal"]), optional_amount(data["ctMult"])
+        if value and multiplier and data["ctValCcy"] == ("USD" if counts_usd else base):
+            contract_size = value * multiplier
+    if kind in ("future", "option"):
+        expiry_at = instant_ms(whole(data["expTime"]))
+    if kind == "option":
+        option_type, strike_usd = _OPTION_TYPES[data["optType"]], price(data["stk"])
+        quote = base if is_inverse else quote
+    event_ms = terms_ms(received)
+    event_at, received_at = instants(event_ms, received.received_us)
+    row: InstrumentsRow = {
+        "venue": VENUE,
+        "instrument": text(data["instId"]),
+        "event_at": event_at,
+        "received_at": received_at,
+        "kind": kind,
+        "underlying": base,
+        "quote_currency": quote,
+        "settlement_currency": settlement,
+        "is_inverse": is_inverse,
+        "option_type": option_type,
+        "strike_usd": strike_usd,
+        "expiry_at": expiry_at,
+        "last_trading_at": expiry_at,
+        "contract_size": contract_size,
+        "tick_size": optional_amount(data.get("tickSz")),
+    }
+    return Record("instruments", event_ms, row)
+
+
+def _is_index(value: Any) -> bool:
+    underlying, _, quote = value.partition("-")
+    return underlying != "" and quote in _INDEX_QUOTES
+
+
+_IS_NUMBERED = {"seqId": optional(NUMBERED)}
+_LEVELS = {"bids": EXACT_LEVELS, "asks": EXACT_LEVELS}
+_HEAD = {"ts": EVENT_TIME_TEXT, "instId": TEXT}
+_WHOLE_BOOK = Form(_whole_book, {**_HEAD, **_IS_NUMBERED, **_LEVELS, "checksum": nullable(optional(CHECKSUM))})
+_BOOK = Form(
+    _book,
+    {"action": one_of("snapshot", "update"), **_WHOLE_BOOK.fields, "prevSeqId": NUMBERED},
+)
+_SPOT = {"instId": TEXT, "tickSz": nullable(optional(AMOUNT))}
+_SWAP = {
+    **_SPOT,
+    "uly": expect("an underlying, such as BTC-USD", lambda value: all(value.split("-", 1)) and value.count("-") == 1),
+    "settleCcy": TEXT,
+    "ctType": expect("a text", lambda value: type(value) is str),
+    "ctValCcy": expect("a text", lambda value: type(value) is str),
+    "ctVal": AMOUNT,
+    "ctMult": AMOUNT,
+}
+_FUTURE = {**_SWAP, "expTime": expect("milliseconds since 1970", lambda value: instant_ms(whole(value)))}
+_TERMS = {
+    "SPOT": Form(_terms, {**_SPOT, "baseCcy": TEXT, "quoteCcy": TEXT}),
+    "SWAP": Form(_terms, _SWAP),
+    "FUTURES": Form(_terms, _FUTURE),
+    "OPTION": Form(_terms, {**_FUTURE, "optType": one_of(*_OPTION_TYPES), "stk": PRICE}),
+}
+_INSTRUMENT = Form(_instrument, {"instType": one_of(*_TERMS)})
+_CHANNELS = {
+    "books": _BOOK,
+    "books-l2-tbt": _BOOK,
+    "books50-l2-tbt": _BOOK,
+    "books5": _WHOLE_BOOK,
+    "bbo-tbt": Form(_best_level, {**_HEAD, **_IS_NUMBERED, **_LEVELS}),
+    "tickers": Form(
+        _ticker,
+        {**_HEAD, "bidPx": BEST_PRICE, "bidSz": AMOUNT, "askPx": BEST_PRICE, "askSz": AMOUNT, "last": AMOUNT},
+    ),
+    "mark-price": Form(_mark, {**_HEAD, "markPx": AMOUNT}),
+    "opt-summary": Form(
+        _summary,
+        {**_HEAD, "markVol": AMOUNT, "bidVol": AMOUNT, "askVol": AMOUNT, "fwdPx": nullable(optional(AMOUNT))},
+    ),
+    "trades": Form(_trade, {**_HEAD, "tradeId": TEXT, "side": one_of("buy", "sell"), "px": PRICE, "sz": SIZE}),
+    "index-tickers": Form(
+        _index_price,
+        {"ts": EVENT_TIME_TEXT, "instId": expect(f"an index in {', '.join(_INDEX_QUOTES)}", _is_index), "idxPx": PRICE},
+    ),
+    "instruments": _INSTRUMENT,
+}

@@ -1,0 +1,355 @@
+"""The levels of many books in a few arrays, so that compiled code can walk them.
+
+A side is a run of levels in ascending order of `key`, the best one last, where most changes are: the key of a bid is its price,
+that of an ask its negative.  `scales` keeps how many decimals price and size were sent with, so that a checksum over the
+venue's own text can be made again: decimals of the price, plus 256 times those of the size.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs.compiled import compiled
+
+BID, ASK = 0, 1
+MAX_DIGITS = 15
+"""A decimal of this many digits, and no more, is told from every other one by its double."""
+UNKNOWN_SCALE = 255
+CHECKSUM_DEPTH = 25
+LEVEL_BYTES = 18
+POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
+
+BOOK = np.dtype(
+    [
+        ("sequence", "i8"),  # of the last update applied
+        ("event_ms", "i8"),  # of the last update shown
+        ("bid", "f8"),  # the top as it was last shown; NaN where there is none
+        ("bid_size", "f8"),
+        ("ask", "f8"),
+        ("ask_size", "f8"),
+        ("was_shown", "u1"),
+        ("was_stale", "u1"),  # when it was last shown
+        ("has_sequence", "u1"),  # 0 before the first snapshot
+        ("is_fresh", "u1"),  # nothing was applied since the snapshot: the next update need only straddle it
+        ("is_stale", "u1"),
+        ("keeps", "u1"),  # updates wait
+        ("left_in", "i8"),  # the last batch that had a message of this book which is not plain
+        ("touched_in", "i8"),  # the last batch that changed this book
+        ("name_start", "i8"),
+        ("name_length", "i8"),
+    ]
+)
+SIDE = np.dtype([("start", "i8"), ("count", "i8"), ("room", "i8")])
+
+F8: TypeAlias = NDArray[np.float64]
+U1: TypeAlias = NDArray[np.uint8]
+U2: TypeAlias = NDArray[np.uint16]
+I4: TypeAlias = NDArray[np.int32]
+
+
+class Arrays(NamedTuple):
+    """What compiled code is handed."""
+
+    books: NDArray[Any]  # of BOOK
+    sides: NDArray[Any]  # of SIDE: the bids of book b are side 2 b, its asks 2 b + 1
+    keys: F8
+    sizes: F8
+    scales: U2
+    names: U1
+    places: I4  # open addressing: hash of the name -> book, -1 where free; the length is a power of two
+
+
+class Ladders:
+    """The books of one shard, by name."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}  # of books in the arrays
+        self.names_of: list[str] = []
+        self.unused: list[int] = []
+        self.levels_used = self.names_used = 0
+        keys, sizes, scales = _levels(1024)
+        names, places = np.zeros(512, np.uint8), np.full(32, -1, np.int32)
+        self.arrays = Arrays(np.zeros(8, BOOK), np.zeros(16, SIDE), keys, sizes, scales, names, places)
+
+    def add(self, name: str) -> int:
+        """A new and empty book."""
+        number = self.unused.pop() if self.unused else len(self.names_of)
+        if number == len(self.names_of):
+            self.names_of.append(name)
+            if number == len(self.arrays.books):
+                self.arrays = self.arrays._replace(books=_longer(self.arrays.books), sides=_longer(self.arrays.sides))
+        self.names_of[number] = name
+        self.numbers[name] = number
+        text = np.frombuffer(name.encode(), np.uint8)
+        while self.names_used + len(text) > len(self.arrays.names):
+            self.arrays = self.arrays._replace(names=_longer(self.arrays.names))
+        book = self.arrays.books[number]
+        book["name_start"], book["name_length"] = self.names_used, len(text)
+        self.arrays.names[self.names_used : self.names_used + len(text)] = text
+        self.names_used += len(text)
+        if 2 * len(self.numbers) > len(self.arrays.places):
+            self._index(2 * len(self.arrays.places))
+        else:
+            _enter(self.arrays.books, self.arrays.names, self.arrays.places, number)
+        return number
+
+    def remove(self, name: str) -> None:
+        """Forget a book; its place is used again."""
+        number = self.numbers.pop(name)
+        self.unused.append(number)
+        self.arrays.books[number] = np.zeros((), BOOK)
+        self.arrays.sides[2 * number : 2 * number + 2] = np.zeros((), SIDE)
+        kept = [(self.arrays.books[other], other_name.encode()) for other_name, other in self.numbers.items()]
+        self.names_used = 0
+        for book, text in kept:
+            book["name_start"] = self.names_used
+            self.arrays.names[self.names_used : self.names_used + len(text)] = np.frombuffer(text, np.uint8)
+            self.names_used += len(text)
+        self._index(len(self.arrays.places))
+
+    def reserve(self, side: int, levels: int) -> None:
+        """Make room for this many more levels on one side."""
+        run = self.arrays.sides[side]
+        start, count = int(run["start"]), int(run["count"])
+        room = max(2 * int(run["room"]), count + levels, 8)
+        if self.levels_used + room > len(self.arrays.keys):
+            self._compact(room)
+            start = int(run["start"])
+        for array in self._columns():
+            array[self.levels_used : self.levels_used + count] = array[start : start + count]
+        run["start"], run["room"] = self.levels_used, room
+        self.levels_used += room
+
+    def put(self, side: int, levels: Sequence[Sequence[Any]]) -> None:
+        """Set the size at each price; size 0 deletes the level.  Numbers may be `Decimal`s, which keep the digits sent."""
+        pairs = np.array([[float(price), float(size)] for price, size in levels]).reshape(-1, 2)
+        scales = np.zeros(len(pairs), np.uint16)
+        for place, (price, size) in enumerate(levels):
+            scales[place] = _scale(price) | _scale(size) << 8
+        run = self.arrays.sides[side]
+        if run["count"] + len(pairs) > run["room"]:
+            self.reserve(side, len(pairs))
+        _put_all(*self.arrays[1:5], side, pairs, scales)
+
+    def clear(self, side: int) -> None:
+        """Delete every level of a side."""
+        self.arrays.sides[side]["count"] = 0
+
+    def levels(self, side: int) -> list[list[float]]:
+        """Every [price, size], in ascending order of price."""
+        keys, sizes, _ = self._run(side)
+        pairs = [[abs(key), size] for key, size in zip(keys.tolist(), sizes.tolist(), strict=True)]
+        return pairs[::-1] if side & 1 else pairs
+
+    def best(self, side: int) -> tuple[float | None, float | None]:
+        """Price and size of the best level; None where the side is empty."""
+        keys, sizes, _ = self._run(side)
+        return (abs(float(keys[-1])), float(sizes[-1])) if len(keys) else (None, None)
+
+    def checksum(self, book: int) -> int:
+        """CRC32 of the book's best levels as the venues with checksums make it: signed; see `crc32`."""
+        return int(crc32(self.arrays.sides, self.arrays.keys, self.arrays.sizes, self.arrays.scales, book))
+
+    def encode(self, side: int) -> bytes:
+        """A side as bytes."""
+        return b"".join(part.tobytes() for part in self._run(side))
+
+    def decode(self, side: int, count: int, data: bytes) -> None:
+        """Put back what `encode` gave of a side of `count` levels.  Raises `ValueError` if the length is another."""
+        if len(data) != LEVEL_BYTES * count:
+            raise ValueError(f"{count} levels are {LEVEL_BYTES * count} bytes, here are {len(data)}")
+        self.clear(side)
+        self.reserve(side, count)
+        start = int(self.arrays.sides[side]["start"])
+        self.arrays.keys[start : start + count] = np.frombuffer(data, np.float64, count)
+        self.arrays.sizes[start : start + count] = np.frombuffer(data, np.float64, count, 8 * count)
+        self.arrays.scales[start : start + count] = np.frombuffer(data, np.uint16, count, 16 * count)
+        self.arrays.sides[side]["count"] = count
+
+    def _run(self, side: int) -> tuple[F8, F8, U2]:
+        run = self.arrays.sides[side]
+        part = slice(int(run["start"]), int(run["start"] + run["count"]))
+        return self.arrays.keys[part], self.arrays.sizes[part], self.arrays.scales[part]
+
+    def _columns(self) -> list[NDArray[Any]]:
+        return [self.arrays.keys, self.arrays.sizes, self.arrays.scales]
+
+    def _compact(self, more: int) -> None:
+        sides = self.arrays.sides
+        fresh = _levels(2 * int(sides["room"].sum()) + more)
+        used = 0
+        for run in sides:
+            start, count = int(run["start"]), int(run["count"])
+            for column, old in zip(fresh, self._columns(), strict=True):
+                column[used : used + count] = old[start : start + count]
+            run["start"] = used
+            used += int(run["room"])
+        self.levels_used = used
+        self.arrays = self.arrays._replace(keys=fresh[0], sizes=fresh[1], scales=fresh[2])
+
+    def _index(self, length: int) -> None:
+        self.arrays = self.arrays._replace(places=np.full(length, -1, np.int32))
+        for number in self.numbers.values():
+            _enter(self.arrays.books, self.arrays.names, self.arrays.places, number)
+
+
+def _scale(number: float | Decimal) -> int:
+    """The decimals that a number was sent with, as far as it tells."""
+    if isinstance(number, Decimal):
+        _, digits, exponent = number.as_tuple()
+        is_known = isinstance(exponent, int) and -MAX_DIGITS <= exponent <= 0 and len(digits) <= MAX_DIGITS
+        return -int(exponent) if is_known else UNKNOWN_SCALE
+    # JSON writes a double with one decimal at least.
+    return 0 if isinstance(number, int) else int(max(1, _fewest_decimals(number)))
+
+
+def _levels(room: int) -> list[NDArray[Any]]:
+    return [np.empty(room), np.empty(room), np.empty(room, np.uint16)]
+
+
+def _longer(array: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([array, np.zeros(len(array), array.dtype)])
+
+
+@compiled
+def _fewest_decimals(number: float) -> int:
+    for decimals in range(MAX_DIGITS + 1):
+        digits = np.rint(number * POWERS[decimals])
+        if digits >= POWERS[MAX_DIGITS]:
+            break
+        if digits / POWERS[decimals] == number:
+            return decimals
+    return UNKNOWN_SCALE
+
+
+@compiled
+def hashed(text: U1, start: int, end: int, value: int) -> int:
+    """FNV-1a of some bytes, going on from `value`."""
+    mixed = np.uint64(value)
+    for place in range(start, end):
+        mixed = (mixed ^ np.uint64(text[place])) * np.uint64(1099511628211)
+    return np.int64(mixed)  # type: ignore[return-value] # the same to compiled code
+
+
+HASH_START = 14695981039346656037 - 2**64
+
+
+@compiled
+def _enter(books: NDArray[Any], names: U1, places: I4, number: int) -> None:
+    start = books[number].name_start
+    place = hashed(names, start, start + books[number].name_length, HASH_START) & (len(places) - 1)
+    while places[place] >= 0:
+        place = (place + 1) & (len(places) - 1)
+    places[place] = number
+
+
+@compiled
+def put(
+    sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, key: float, size: float, scale: int
+) -> tuple[float, int]:
+    """Set the size at a key, 0 deletes; returns size and scales before (0 where there was none).  There must be room."""
+    start = sides[side].start
+    end = start + sides[side].count
+    place = end
+    # Most changes are near the best level.
+    while place > start and end - place < 8 and keys[place - 1] >= key:
+        place -= 1
+    if place > start and keys[place - 1] >= key:
+        low = start
+        while low < place:
+            middle = (low + place) >> 1
+            if keys[middle] < key:
+                low = middle + 1
+            else:
+                place = middle
+    if place < end and keys[place] == key:
+        old_size, old_scale = sizes[place], int(scales[place])
+        if size > 0:
+            sizes[place] = size
+            scales[place] = scale
+        else:
+            for spot in range(place, end - 1):
+                keys[spot] = keys[spot + 1]
+                sizes[spot] = sizes[spot + 1]
+                scales[spot] = scales[spot + 1]
+            sides[side].count -= 1
+        return old_size, old_scale
+    if size > 0:
+        for spot in range(end, place, -1):
+            keys[spot] = keys[spot - 1]
+            sizes[spot] = sizes[spot - 1]
+            scales[spot] = scales[spot - 1]
+        keys[place] = key
+        sizes[place] = size
+        scales[place] = scale
+        sides[side].count += 1
+    return 0.0, 0
+
+
+@compiled
+def _put_all(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, levels: F8, level_scales: U2) -> None:
+    for place in range(len(levels)):
+        key = -levels[place, 0] if side & 1 else levels[place, 0]
+        put(sides, keys, sizes, scales, side, key, levels[place, 1], int(level_scales[place]))
+
+
+def _crc_table() -> NDArray[np.uint32]:
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, np.uint32(0xEDB88320) ^ (table >> 1), table >> 1)
+    return table.astype(np.uint32)
+
+
+CRC = _crc_table()
+
+
+@compiled
+def crc32(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int) -> int:
+    """The checksum of OKX and Bitget: CRC32 of `price:size` of the best 25 levels, bid and ask by turns, joined by colons.
+
+    Signed, 32 bits.  Numbers as they were sent, trailing zeros too.  A number of which that is not known counts as 0.
+    """
+    text = np.empty(24, np.uint8)
+    crc = np.uint32(0xFFFFFFFF)
+    is_first = True
+    for depth in range(CHECKSUM_DEPTH):
+        for side in range(2 * book, 2 * book + 2):
+            if depth >= sides[side].count:
+                continue
+            place = sides[side].start + sides[side].count - 1 - depth
+            for part in range(2):
+                if part == 0:
+                    length = written(abs(keys[place]), scales[place] & 255, text)
+                else:
+                    length = written(sizes[place], scales[place] >> 8, text)
+                if not is_first:
+                    crc = CRC[(crc ^ np.uint32(58)) & np.uint32(255)] ^ (crc >> np.uint32(8))
+                is_first = False
+                for spot in range(length):
+                    crc = CRC[(crc ^ np.uint32(text[spot])) & np.uint32(255)] ^ (crc >> np.uint32(8))
+    return int(np.int32(crc ^ np.uint32(0xFFFFFFFF)))
+
+
+@compiled
+def written(number: float, scale: int, text: U1) -> int:
+    """Write a number with this many decimals; returns the length."""
+    if scale == UNKNOWN_SCALE:
+        text[0] = 48
+        return 1
+    digits = int(np.rint(number * POWERS[scale]))
+    length = 1
+    bound = 10
+    while digits >= bound and length < 18:
+        length += 1
+        bound *= 10
+    length = max(length, scale + 1) + (1 if scale else 0)
+    for place in range(length - 1, -1, -1):
+        if scale and place == length - 1 - scale:
+            text[place] = 46
+            continue
+        text[place] = 48 + digits % 10
+        digits //= 10
+    return length

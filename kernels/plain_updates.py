@@ -1,0 +1,512 @@
+"""The plain case of an order book, straight from the bytes of a batch, in compiled code.
+
+Nearly every message is one: written as the feeds write it, of a book that is whole, following the update before it, and
+leaving the book uncrossed and with the checksum that the venue says.  Any other is left, as it stands, to `kernels.books`,
+and with it all that the batch has of its book after it.  So this module decides nothing: it may only be as right as
+`kernels.books`, sooner.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.checks import FUTURE_MS
+from kernels.ladders import ASK, BID, F8, HASH_START, I4, MAX_DIGITS, POWERS, U1, U2, UNKNOWN_SCALE, Arrays, crc32, hashed, put
+from udfs.compiled import compiled
+
+RECORD_END, FIELD_END = 0x1E, 0x1F
+PAST_MS = 24 * 60 * 60 * 1000
+
+DONE, NEEDS_ROOM, NEEDS_SCRATCH = 0, 1, 2
+_PADDING = 64  # what may be looked at past the end
+_UNNUMBERED = -1
+_MAX_NAME = 1000
+
+
+def _text(text: str) -> U1:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+_VENUE, _INSTRUMENT = _text('{"venue":"'), _text('","instrument":"')
+_EVENT_AT, _RECEIVED_AT = _text('","event_at":"'), _text('","received_at":"')
+_CHANGE, _PREVIOUS = _text('","kind":"change","sequence":'), _text(',"prev_sequence":')
+_BIDS, _ASKS, _CHECKSUM = _text(',"bids":['), _text('],"asks":['), _text(',"checksum":')
+_COLON = _text(":")
+_NULL, _SEQUENCE = _text("null"), _text('","sequence":')
+_BID_PRICE, _BID_SIZE = _text(',"bid_price":'), _text(',"bid_size":')
+_ASK_PRICE, _ASK_SIZE = _text(',"ask_price":'), _text(',"ask_size":')
+_NOT_STALE = _text(',"is_stale":false}')
+_BEFORE_MONTH = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365])
+
+
+class Scratch:
+    """Room for the levels of one message, with what stood there before."""
+
+    def __init__(self, levels: int) -> None:
+        self.keys, self.sizes, self.scales = np.empty(levels), np.empty(levels), np.empty(levels, np.uint16)
+        self.old_sizes, self.old_scales = np.empty(levels), np.empty(levels, np.uint16)
+
+
+@compiled
+def run(
+    data: U1,
+    end: int,
+    batch: int,
+    until_ms: int,
+    books: NDArray[Any],
+    sides: NDArray[Any],
+    keys: F8,
+    sizes: F8,
+    scales: U2,
+    names: U1,
+    index: I4,
+    level_keys: F8,
+    level_sizes: F8,
+    level_scales: U2,
+    old_sizes: F8,
+    old_scales: U2,
+    progress: NDArray[np.int64],
+    heads: U1,
+    out: U1,
+    left: NDArray[np.int64],
+    touched: I4,
+) -> int:
+    """Go on with a batch; returns `DONE`, or what is needed to go on.
+
+    `progress` is place in data, lengths of `heads` and `out`, records in `left` (start and end of each), books in `touched`,
+    and for `NEEDS_ROOM` the side and the levels that it needs room for.
+    """
+    place, head, length, lefts, touches = progress[0], progress[1], progress[2], progress[3], progress[4]
+    while place < end:
+        start = place
+        stop = start
+        while stop < end and data[stop] != RECORD_END:
+            stop += 1
+        at = start
+        fields = 0
+        while at < stop and fields < 3:
+            if data[at] == FIELD_END:
+                fields += 1
+            at += 1
+        value = at
+        book = -1
+        is_plain = False
+        while True:  # once: each break leaves the record
+            if fields < 3 or not _is_at(data, at, _VENUE):
+                break
+            venue = at + len(_VENUE)
+            venue_end = _string_end(data, venue)
+            if venue_end <= venue or not _is_at(data, venue_end, _INSTRUMENT):
+                break
+            name = venue_end + len(_INSTRUMENT)
+            name_end = _string_end(data, name)
+            if name_end <= name or name_end - venue > _MAX_NAME:
+                break
+            book = _found(data, venue, venue_end, name, name_end, books, names, index)
+            if book < 0:
+                break
+            whole = books[book]
+            if whole.left_in == batch or whole.is_stale or whole.keeps or not whole.has_sequence:
+                break
+            at = name_end
+            if not _is_at(data, at, _EVENT_AT):
+                break
+            event_ms = _instant_ms(data, at + len(_EVENT_AT), 3)
+            at += len(_EVENT_AT) + 24
+            if event_ms < 0 or not -FUTURE_MS <= until_ms - event_ms <= PAST_MS or not _is_at(data, at, _RECEIVED_AT):
+                break
+            if _instant_ms(data, at + len(_RECEIVED_AT), 6) < 0:
+                break
+            at += len(_RECEIVED_AT) + 27
+            times_end = at
+            if not _is_at(data, at, _CHANGE):
+                break
+            sequence, at = _whole(data, at + len(_CHANGE))
+            if sequence < 0 or not _is_at(data, at, _PREVIOUS):
+                break
+            at += len(_PREVIOUS)
+            if _is_at(data, at, _NULL):
+                previous = _UNNUMBERED
+                at += len(_NULL)
+                if sequence < whole.sequence:
+                    break
+            else:
+                previous, at = _whole(data, at)
+                if previous != whole.sequence or sequence <= previous:
+                    break
+            if not _is_at(data, at, _BIDS):
+                break
+            bids, at = _levels(data, at + len(_BIDS), level_keys, level_sizes, level_scales, 0, 1.0)
+            if bids == -2:
+                progress[0], progress[1], progress[2], progress[3], progress[4] = start, head, length, lefts, touches
+                return NEEDS_SCRATCH
+            if bids < 0 or not _is_at(data, at, _ASKS):
+                break
+            levels, at = _levels(data, at + len(_ASKS), level_keys, level_sizes, level_scales, bids, -1.0)
+            if levels == -2:
+                progress[0], progress[1], progress[2], progress[3], progress[4] = start, head, length, lefts, touches
+                return NEEDS_SCRATCH
+            if levels < 0 or data[at] != 93:
+                break
+            at += 1
+            has_checksum = False
+            checksum = 0
+            if _is_at(data, at, _CHECKSUM):
+                at += len(_CHECKSUM)
+                if _is_at(data, at, _NULL):
+                    at += len(_NULL)
+                else:
+                    has_checksum = True
+                    is_negative = data[at] == 45
+                    checksum, at = _whole(data, at + (1 if is_negative else 0))
+                    if checksum < 0:
+                        break
+                    if is_negative:
+                        checksum = -checksum
+            if data[at] != 125 or at + 1 != stop:
+                break
+            for side in range(2):
+                more = bids if side == BID else levels - bids
+                run_of = sides[2 * book + side]
+                if run_of.count + more > run_of.room:
+                    progress[0], progress[1], progress[2], progress[3], progress[4] = start, head, length, lefts, touches
+                    progress[5], progress[6] = 2 * book + side, more
+                    return NEEDS_ROOM
+            for level in range(levels):
+                side = 2 * book + (BID if level < bids else ASK)
+                old_sizes[level], old_scales[level] = put(
+                    sides, keys, sizes, scales, side, level_keys[level], level_sizes[level], level_scales[level]
+                )
+            bid, bid_size, bid_scales = _best(sides, keys, sizes, scales, 2 * book)
+            ask, ask_size, ask_scales = _best(sides, keys, sizes, scales, 2 * book + 1)
+            ask = -ask
+            is_right = not bid >= ask
+            # A number of unknown decimals can be neither checked nor written here.
+            if bid_scales & 255 == UNKNOWN_SCALE or bid_scales >> 8 == UNKNOWN_SCALE:
+                is_right = False
+            if ask_scales & 255 == UNKNOWN_SCALE or ask_scales >> 8 == UNKNOWN_SCALE:
+                is_right = False
+            if is_right and has_checksum:
+                is_right = crc32(sides, keys, sizes, scales, book) == checksum
+            if not is_right:
+                for level in range(levels - 1, -1, -1):
+                    side = 2 * book + (BID if level < bids else ASK)
+                    put(sides, keys, sizes, scales, side, level_keys[level], old_sizes[level], old_scales[level])
+                break
+            is_plain = True
+            whole.sequence = sequence
+            whole.is_fresh = 0
+            whole.event_ms = event_ms
+            if whole.touched_in != batch:
+                whole.touched_in = batch
+                touched[touches] = book
+                touches += 1
+            if (
+                whole.was_shown
+                and not whole.was_stale
+                and _is_same(bid, whole.bid)
+                and _is_same(bid_size, whole.bid_size)
+                and _is_same(ask, whole.ask)
+                and _is_same(ask_size, whole.ask_size)
+            ):
+                break
+            whole.bid, whole.bid_size, whole.ask, whole.ask_size = bid, bid_size, ask, ask_size
+            whole.was_shown, whole.was_stale = 1, 0
+            if length:
+                heads[head], out[length] = 10, 10
+                head, length = head + 1, length + 1
+            head = _put_padded(event_ms, 13, heads, head)
+            head = _copied(data, venue, venue_end, heads, head)
+            heads[head] = 58
+            head = _copied(data, name, name_end, heads, head + 1)
+            length = _copied(data, value, times_end, out, length)
+            length = _put_whole(sequence, out, _put(_SEQUENCE, out, length))
+            length = _put_number(bid, bid_scales & 255, out, _put(_BID_PRICE, out, length))
+            length = _put_number(bid_size, bid_scales >> 8, out, _put(_BID_SIZE, out, length))
+            length = _put_number(ask, ask_scales & 255, out, _put(_ASK_PRICE, out, length))
+            length = _put_number(ask_size, ask_scales >> 8, out, _put(_ASK_SIZE, out, length))
+            length = _put(_NOT_STALE, out, length)
+            break
+        if not is_plain:
+            if book >= 0:
+                books[book].left_in = batch
+            left[lefts, 0], left[lefts, 1] = start, stop
+            lefts += 1
+        place = stop + 1
+    progress[0], progress[1], progress[2], progress[3], progress[4] = place, head, length, lefts, touches
+    return DONE
+
+
+@compiled
+def _is_at(data: U1, at: int, text: U1) -> bool:
+    # Without a way out in the middle, so that it is compiled into a few wide comparisons.
+    differing = np.uint8(0)
+    for place in range(len(text)):
+        differing |= data[at + place] ^ text[place]
+    return bool(differing == 0)
+
+
+@compiled
+def _string_end(data: U1, at: int) -> int:
+    """Where a text of plain ASCII ends; -1 if it is another."""
+    while 32 <= data[at] < 127 and data[at] != 34 and data[at] != 92:
+        at += 1
+    return at if data[at] == 34 else -1
+
+
+@compiled
+def _found(data: U1, venue: int, venue_end: int, name: int, name_end: int, books: NDArray[Any], names: U1, index: I4) -> int:
+    """The book of venue:instrument, or -1."""
+    mixed = hashed(_COLON, 0, 1, hashed(data, venue, venue_end, HASH_START))
+    place = hashed(data, name, name_end, mixed) & (len(index) - 1)
+    first, second = venue_end - venue, name_end - name
+    while index[place] >= 0:
+        book = index[place]
+        if books[book].name_length == first + 1 + second:
+            start = books[book].name_start
+            is_it = names[start + first] == 58
+            for spot in range(first):
+                is_it = is_it and names[start + spot] == data[venue + spot]
+            for spot in range(second):
+                is_it = is_it and names[start + first + 1 + spot] == data[name + spot]
+            if is_it:
+                return int(book)
+        place = (place + 1) & (len(index) - 1)
+    return -1
+
+
+@compiled
+def _two(data: U1, at: int) -> int:
+    tens, ones = data[at] - 48, data[at + 1] - 48
+    if 0 <= tens <= 9 and 0 <= ones <= 9:
+        return int(10 * tens + ones)
+    return -100_000
+
+
+@compiled
+def _instant_ms(data: U1, at: int, decimals: int) -> int:
+    """Milliseconds since 1970 of YYYY-MM-DDTHH:MM:SS.f…Z with this many decimals; -1 if it is none."""
+    year = 100 * _two(data, at) + _two(data, at + 2)
+    month, day = _two(data, at + 5), _two(data, at + 8)
+    hour, minute, second = _two(data, at + 11), _two(data, at + 14), _two(data, at + 17)
+    if data[at + 4] != 45 or data[at + 7] != 45 or data[at + 10] != 84 or data[at + 13] != 58 or data[at + 16] != 58:
+        return -1
+    if data[at + 19] != 46 or data[at + 20 + decimals] != 90:
+        return -1
+    if not (1970 <= year <= 9999 and 1 <= month <= 12 and 0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):
+        return -1
+    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    days_in_month = _BEFORE_MONTH[month] - _BEFORE_MONTH[month - 1] + (1 if is_leap and month == 2 else 0)
+    if not 1 <= day <= days_in_month:
+        return -1
+    part = 0
+    for place in range(at + 20, at + 20 + decimals):
+        if not 48 <= data[place] <= 57:
+            return -1
+        if place < at + 23:
+            part = 10 * part + data[place] - 48
+    before = year - 1
+    days = 365 * (year - 1970) + (before // 4 - before // 100 + before // 400) - 477
+    days += _BEFORE_MONTH[month - 1] + (1 if is_leap and month > 2 else 0) + day - 1
+    return int(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + part)
+
+
+@compiled
+def _whole(data: U1, at: int) -> tuple[int, int]:
+    """A whole number of up to 18 digits and where it ends; -1 if it is none."""
+    start = at
+    number = 0
+    while 48 <= data[at] <= 57:
+        number = 10 * number + data[at] - 48
+        at += 1
+        if at - start > 18:
+            return -1, at
+    if at == start or (data[start] == 48 and at - start > 1):
+        return -1, at
+    return number, at
+
+
+@compiled
+def _decimal(data: U1, at: int) -> tuple[int, int, int]:
+    """Digits and decimals of a number without an exponent, and where it ends; digits -1 if it is another."""
+    start = at
+    digits, decimals = 0, 0
+    while 48 <= data[at] <= 57:
+        digits = 10 * digits + data[at] - 48
+        at += 1
+        if at - start > MAX_DIGITS:
+            return -1, decimals, at
+    if at == start or (data[start] == 48 and at - start > 1):
+        return -1, decimals, at
+    if data[at] == 46:
+        at += 1
+        first = at
+        while 48 <= data[at] <= 57:
+            digits = 10 * digits + data[at] - 48
+            at += 1
+            if at - start > MAX_DIGITS + 1:
+                return -1, decimals, at
+        decimals = at - first
+        if decimals == 0:
+            return -1, decimals, at
+    return digits, decimals, at
+
+
+@compiled
+def _levels(data: U1, at: int, keys: F8, sizes: F8, scales: U2, count: int, sign: float) -> tuple[int, int]:
+    """Read [price,size] pairs behind `count` others; how many there are then, and where the list ends.  -1: not plain."""
+    if data[at] == 93:
+        return count, at
+    while True:
+        if count == len(keys):
+            return -2, at
+        if data[at] != 91:
+            return -1, at
+        price, price_decimals, at = _decimal(data, at + 1)
+        if price <= 0 or data[at] != 44:
+            return -1, at
+        size, size_decimals, at = _decimal(data, at + 1)
+        if size < 0 or data[at] != 93:
+            return -1, at
+        keys[count] = sign * (price / POWERS[price_decimals])
+        sizes[count] = size / POWERS[size_decimals]
+        scales[count] = price_decimals | (size_decimals << 8)
+        count += 1
+        at += 1
+        if data[at] != 44:
+            return count, at
+        at += 1
+
+
+@compiled
+def _best(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int) -> tuple[float, float, int]:
+    if sides[side].count == 0:
+        return np.nan, np.nan, 0
+    place = sides[side].start + sides[side].count - 1
+    return keys[place], sizes[place], int(scales[place])
+
+
+@compiled
+def _is_same(one: float, other: float) -> bool:
+    return one == other or (one != one and other != other)
+
+
+@compiled
+def _copied(data: U1, start: int, end: int, out: U1, length: int) -> int:
+    for place in range(start, end):
+        out[length + place - start] = data[place]
+    return length + end - start
+
+
+@compiled
+def _put(text: U1, out: U1, length: int) -> int:
+    for place in range(len(text)):
+        out[length + place] = text[place]
+    return length + len(text)
+
+
+@compiled
+def _put_whole(number: int, out: U1, length: int) -> int:
+    bound = 10
+    digits = 1
+    while digits < 19 and number >= bound:
+        digits += 1
+        if digits < 19:
+            bound *= 10
+    for place in range(length + digits - 1, length - 1, -1):
+        out[place] = 48 + number % 10
+        number //= 10
+    return length + digits
+
+
+@compiled
+def _put_padded(number: int, digits: int, out: U1, length: int) -> int:
+    for place in range(length + digits - 1, length - 1, -1):
+        out[place] = 48 + number % 10
+        number //= 10
+    return length + digits
+
+
+@compiled
+def _put_number(number: float, scale: int, out: U1, length: int) -> int:
+    """Write a number as `orjson` writes it: the fewest digits that tell it, with a point; null for NaN."""
+    if number != number:
+        return _put(_NULL, out, length)
+    digits = int(np.rint(number * POWERS[scale]))
+    while scale > 0 and digits % 10 == 0:
+        digits //= 10
+        scale -= 1
+    if scale == 0:
+        length = _put_whole(digits, out, length)
+        out[length], out[length + 1] = 46, 48
+        return length + 2
+    count = 1
+    bound = 10
+    while digits >= bound:
+        count += 1
+        bound *= 10
+    before = count - scale  # digits before the point
+    if before <= -5:
+        first = digits // (bound // 10)
+        out[length] = 48 + first
+        length += 1
+        if count > 1:
+            out[length] = 46
+            length += 1
+            rest = digits - first * (bound // 10)
+            for place in range(length + count - 2, length - 1, -1):
+                out[place] = 48 + rest % 10
+                rest //= 10
+            length += count - 1
+        out[length], out[length + 1] = 101, 45
+        return _put_whole(1 - before, out, length + 2)
+    if before <= 0:
+        out[length], out[length + 1] = 48, 46
+        length += 2
+        for _ in range(-before):
+            out[length] = 48
+            length += 1
+        return _put_whole(digits, out, length)
+    power = int(POWERS[scale])
+    length = _put_whole(digits // power, out, length)
+    out[length] = 46
+    length += 1
+    fraction = digits % power
+    for place in range(length + scale - 1, length - 1, -1):
+        out[place] = 48 + fraction % 10
+        fraction //= 10
+    return length + scale
+
+
+class PlainUpdates:
+    """What one shard needs to take plain updates, and what came of the last batch."""
+
+    def __init__(self) -> None:
+        self.batch = 0
+        self.scratch = Scratch(256)
+
+    def take(self, ladders: Any, data: bytes, until_ms: int) -> tuple[bytes, bytes, bytes, list[int]]:
+        """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed."""
+        self.batch += 1
+        records = data.count(b"\x1e") + 1
+        padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
+        heads, out = np.empty(len(data) + 16 * records, np.uint8), np.empty(len(data) + 512 * records, np.uint8)
+        left, touched = np.empty((records, 2), np.int64), np.empty(records, np.int32)
+        progress = np.zeros(7, np.int64)
+        while True:
+            arrays: Arrays = ladders.arrays
+            scratch = self.scratch
+            code = run(
+                *(padded, len(data), self.batch, until_ms, *arrays),
+                *(scratch.keys, scratch.sizes, scratch.scales, scratch.old_sizes, scratch.old_scales),
+                *(progress, heads, out, left, touched),
+            )
+            if code == DONE:
+                break
+            if code == NEEDS_ROOM:
+                ladders.reserve(int(progress[5]), int(progress[6]))
+            else:
+                self.scratch = Scratch(4 * len(scratch.keys))
+        rest = b"\x1e".join([data[start:end] for start, end in left[: progress[3]].tolist()])
+        return heads[: progress[1]].tobytes(), out[: progress[2]].tobytes(), rest, touched[: progress[4]].tolist()

@@ -1,0 +1,260 @@
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udfs import svi, vol_surface
+from udfs.svi import Slice
+from udfs.vol_surface import TEXTS, Reason, Surface
+
+YEARS = np.array([1, 2, 3, 7, 14, 21, 30, 60, 90, 150, 240, 330, 500]) / 365
+GRID = np.linspace(-4.0, 4.0, 3201)
+
+
+class Chain(NamedTuple):
+    expiry: Any
+    k: Any
+    bid: Any
+    ask: Any
+    true: Any  # volatility
+
+    def fit(self, last: Surface | None = None) -> Surface:
+        return vol_surface.fit(YEARS, self.expiry, self.k, self.bid, self.ask, last.slices if last else None)
+
+
+def truth(rng: np.random.Generator) -> Slice:
+    """A surface of SSVI, which has no arbitrage: Gatheral and Jacquier (2014), with the power law, as raw slices."""
+    rho, eta, gamma, vol = rng.uniform(-0.6, 0.5), rng.uniform(0.5, 1.1), rng.uniform(0.3, 0.5), rng.uniform(0.3, 1.2)
+    theta = YEARS * vol**2 * (1 + 0.03 * np.log(YEARS / 0.1))
+    phi = eta / (theta**gamma * (1 + theta) ** (1 - gamma))
+    root = np.sqrt(1 - rho**2)
+    return Slice(theta * root**2 / 2, theta * phi / 2, np.full(YEARS.shape, rho), -rho / phi, root / phi)
+
+
+def chain(seed: int, noise: float, strikes: int = 58) -> Chain:
+    """Calls and puts within three deviations; the middle is off by at most `noise` half-spreads."""
+    rng = np.random.default_rng(seed)
+    raw = truth(rng)
+    expiry = np.repeat(np.arange(YEARS.size), 2 * strikes)
+    deviation = np.sqrt(svi.total_variance(raw, 0.0))[expiry]
+    z = np.tile(np.repeat(np.linspace(-3.3, 3.0, strikes), 2), YEARS.size)
+    k = z * deviation
+    true = np.sqrt(svi.total_variance(Slice(*(x[expiry] for x in raw)), k) / YEARS[expiry])
+    half = rng.uniform(0.003, 0.015, k.size) * (1 + z * z / 2)
+    middle = true + half * noise * rng.uniform(-1, 1, k.size)
+    return Chain(expiry, k, middle - half, middle + half, true)
+
+
+def inside(surface: Surface, quotes: Chain) -> float:
+    v = vol_surface.vol(surface, quotes.k, YEARS[quotes.expiry])
+    return float(((quotes.bid <= v) & (v <= quotes.ask)).mean())
+
+
+def assert_free(surface: Surface) -> None:
+    fitted = np.flatnonzero(surface.reason == Reason.NONE)
+    rows = [Slice(*(x[i] for x in surface.slices)) for i in fitted]
+    w = np.array([svi.total_variance(one, GRID) for one in rows])
+    assert w.min() > 0
+    assert min(svi.durrleman(one, GRID).min() for one in rows) >= 0
+    assert (np.diff(w, axis=0) >= 0).all()
+    assert (surface.g_min[fitted] >= 0).all()
+    assert (surface.calendar_min[fitted[1:]] >= 0).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(8))
+def test_quotes_about_a_known_surface_are_fitted_inside_their_spreads(seed: int, noise: float) -> None:
+    quotes = chain(seed, noise)
+    surface = quotes.fit()
+    assert (surface.reason == Reason.NONE).all()
+    assert inside(surface, quotes) >= 0.99
+    assert np.average(surface.inside_share, weights=surface.quotes) == pytest.approx(inside(surface, quotes))
+    assert_free(surface)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_noise_the_surface_comes_back(seed: int) -> None:
+    quotes = chain(seed, 0.0)
+    error = vol_surface.vol(quotes.fit(), quotes.k, YEARS[quotes.expiry]) - quotes.true
+    half_spreads = error / (0.5 * (quotes.ask - quotes.bid))
+    assert np.abs(half_spreads).max() < 0.3
+    assert np.sqrt(np.mean(half_spreads**2)) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_warm_start_ends_where_a_cold_one_does(seed: int) -> None:
+    quotes, moved = chain(seed, 0.5), chain(seed, 0.5)
+    last = quotes.fit()
+    moved = moved._replace(bid=moved.bid * 1.01, ask=moved.ask * 1.01)
+    cold, warm = moved.fit(), moved.fit(last)
+    k, T = moved.k, YEARS[moved.expiry]
+    assert np.abs(vol_surface.vol(cold, k, T) - vol_surface.vol(warm, k, T)).max() < 0.01
+    assert inside(warm, moved) >= 0.99
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_all_vols_doubled_within_a_second_are_followed_by_the_next_fit(factor: float) -> None:
+    quotes = chain(3, 0.5)
+    crash = quotes._replace(bid=factor * quotes.bid, ask=factor * quotes.ask)
+    surface = crash.fit(quotes.fit())
+    assert inside(surface, crash) >= 0.99
+    assert_free(surface)
+
+
+def garbage(quotes: Chain, kind: str, share: float) -> Chain:
+    bid, ask = quotes.bid.copy(), quotes.ask.copy()
+    wrong = np.random.default_rng(5).choice(bid.size, int(share * bid.size), replace=False)
+    match kind:
+        case "ask ten times too high":
+            ask[wrong] *= 10
+        case "bid ten times too low":
+            bid[wrong] /= 10
+        case "both ten times too high":
+            bid[wrong] *= 10
+            ask[wrong] *= 10
+        case "both a third":
+            bid[wrong] /= 3
+            ask[wrong] /= 3
+        case "crossed":
+            bid[wrong], ask[wrong] = 1.5 * ask[wrong], bid[wrong]
+        case "no ask":
+            ask[wrong] = 0
+        case "no bid":
+            bid[wrong] = np.nan
+    return quotes._replace(bid=bid, ask=ask)
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ask ten times too high",
+        "bid ten times too low",
+        "both ten times too high",
+        "both a third",
+        "crossed",
+        "no ask",
+        "no bid",
+    ],
+)
+def test_one_bad_quote_in_ten_leaves_the_surface_inside_the_good_ones(kind: str, is_warm: bool) -> None:
+    quotes = chain(3, 0.5)
+    clean = quotes.fit()
+    surface = garbage(quotes, kind, 0.1).fit(clean if is_warm else None)
+    k, T = quotes.k, YEARS[quotes.expiry]
+    moved = np.abs(vol_surface.vol(surface, k, T) - vol_surface.vol(clean, k, T)) / (0.5 * (quotes.ask - quotes.bid))
+    assert moved.max() < 1.0
+    assert inside(surface, quotes) >= 0.99
+    if kind in ("crossed", "no ask", "no bid"):
+        assert surface.excluded.sum() == int(0.1 * k.size)
+    assert_free(surface)
+
+
+def test_quotes_of_vogts_smile_get_the_nearest_without_arbitrage() -> None:
+    vogt = Slice(*(np.asarray(x) for x in (-0.041, 0.1331, 0.306, 0.3586, 0.4153)))
+    k = np.linspace(-1.5, 1.5, 61)
+    v = np.sqrt(svi.total_variance(vogt, k))
+    surface = vol_surface.fit([1.0], np.zeros(k.size), k, v - 0.005, v + 0.005)
+    assert surface.rmse_vol_points[0] < 1.0
+    assert_free(surface)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=150)
+def test_no_quotes_whatever_make_an_arbitrage_or_a_silent_number(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    T = np.sort(np.exp(rng.uniform(-12.0, 1.0, rng.integers(1, 5))))
+    n = rng.integers(0, 60)
+    expiry, k = rng.integers(0, T.size, n), rng.normal(size=n) * 10 ** rng.uniform(-3.0, 1.0)
+    bid = np.exp(2 * rng.normal(size=n))
+    surface = vol_surface.fit(T, expiry, k, bid, bid * np.exp(rng.normal(size=n)))
+    fitted = surface.reason == Reason.NONE
+    assert np.isfinite(np.column_stack(surface.slices)[fitted]).all()
+    assert np.isnan(np.column_stack(surface.slices)[~fitted]).all()
+    assert not (surface.reason == Reason.NOT_FITTED).any()
+    if fitted.any():
+        assert_free(surface)
+
+
+NINE = np.linspace(-0.5, 0.5, 9)
+
+
+@pytest.mark.parametrize(
+    ("T", "k", "bid", "ask", "reason"),
+    [
+        (0.0, NINE, 0.5, 0.6, Reason.EXPIRED),
+        (-0.1, NINE, 0.5, 0.6, Reason.EXPIRED),
+        (np.nan, NINE, 0.5, 0.6, Reason.EXPIRED),
+        (0.1, np.full(9, np.nan), 0.5, 0.6, Reason.NO_FORWARD),
+        (0.1, np.full(9, -np.inf), 0.5, 0.6, Reason.NO_FORWARD),
+        (0.1, NINE, np.nan, 0.6, Reason.NO_QUOTES),
+        (0.1, NINE, 0.6, 0.0, Reason.NO_QUOTES),
+        (0.1, NINE, 0.6, 0.5, Reason.NO_QUOTES),
+        (0.1, np.full(9, 0.2), 0.5, 0.6, Reason.TOO_FEW_STRIKES),
+        (0.1, NINE[:1], 0.5, 0.6, Reason.TOO_FEW_STRIKES),
+        (0.1, NINE[:0], 0.5, 0.6, Reason.NO_QUOTES),
+    ],
+)
+def test_a_chain_that_cannot_be_fitted_has_a_reason(T: float, k: Any, bid: float, ask: float, reason: Reason) -> None:
+    surface = vol_surface.fit([T], np.zeros(k.size), k, np.full(k.size, bid), np.full(k.size, ask))
+    assert surface.reason.tolist() == [reason]
+    assert np.isnan(np.concatenate(surface.slices)).all()
+    assert np.isnan(vol_surface.vol(surface, 0.0, 0.1))
+
+
+def test_an_expiry_without_a_slice_leaves_the_others_theirs() -> None:
+    quotes = chain(2, 0.5)
+    broken = quotes._replace(bid=np.where(quotes.expiry == 5, np.nan, quotes.bid))
+    surface = broken.fit()
+    assert surface.reason.tolist() == [Reason.NO_QUOTES if i == 5 else Reason.NONE for i in range(YEARS.size)]
+    assert_free(surface)
+    assert np.isfinite(vol_surface.vol(surface, quotes.k, YEARS[quotes.expiry])).all()
+
+
+def test_a_chain_twice_over_is_the_same_surface() -> None:
+    quotes = chain(4, 0.5)
+    twice = Chain(*(np.concatenate([x, x]) for x in quotes))
+    k, T = quotes.k, YEARS[quotes.expiry]
+    assert vol_surface.vol(twice.fit(), k, T) == pytest.approx(vol_surface.vol(quotes.fit(), k, T), abs=5e-3)
+
+
+def test_the_order_of_quotes_does_not_matter() -> None:
+    quotes = chain(4, 0.5)
+    order = np.random.default_rng(0).permutation(quotes.k.size)
+    shuffled = Chain(*(x[order] for x in quotes))
+    assert shuffled.fit().inside_share == pytest.approx(quotes.fit().inside_share, abs=0.02)
+
+
+def test_between_expiries_variance_is_linear_in_time_and_beyond_them_vol_is_flat() -> None:
+    surface = chain(6, 0.5).fit()
+    k = np.linspace(-0.3, 0.3, 7)
+    first, second = (vol_surface.total_variance(surface, k, T) for T in YEARS[5:7])
+    assert vol_surface.total_variance(surface, k, YEARS[5:7].mean()) == pytest.approx((first + second) / 2)
+    assert vol_surface.vol(surface, k, YEARS[0] / 3) == pytest.approx(vol_surface.vol(surface, k, YEARS[0]))
+    assert vol_surface.vol(surface, k, YEARS[-1] * 3) == pytest.approx(vol_surface.vol(surface, k, YEARS[-1]))
+    assert np.isnan(vol_surface.vol(surface, k, 0.0)).all()
+
+
+def test_an_expiry_out_of_order_has_a_reason() -> None:
+    quotes = chain(2, 0.5)
+    years = YEARS.copy()
+    years[4] = years[3]
+    surface = vol_surface.fit(years, quotes.expiry, quotes.k, quotes.bid, quotes.ask)
+    assert surface.reason.tolist() == [Reason.NOT_ASCENDING if i == 4 else Reason.NONE for i in range(YEARS.size)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_halfway_between_expiries_there_is_no_butterfly_arbitrage_either(seed: int) -> None:
+    surface = chain(seed, 0.5).fit()
+    k = np.linspace(-2.0, 2.0, 4001)
+    for T in (YEARS[1:] + YEARS[:-1]) / 2:
+        w = vol_surface.total_variance(surface, k, T)
+        w1 = np.gradient(w, k)
+        g = (1 - k * w1 / (2 * w)) ** 2 - w1**2 / 4 * (1 / w + 0.25) + np.gradient(w1, k) / 2
+        assert g[2:-2].min() >= 0
+
+
+def test_every_reason_has_a_text() -> None:
+    assert set(TEXTS) == set(Reason)

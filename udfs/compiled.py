@@ -1,0 +1,70 @@
+"""How loops over numbers are compiled, in one place, and where the machine code is kept.
+
+numba keeps it by the path of the source file.  A job's code moves: it travels in a zip file and is unpacked into a new folder
+each time.  So here it is kept by what the source says, under `GAMMAFLOW_CACHE` or ~/.cache/gammaflow, where the tests and every
+TaskManager of a machine find it again.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Products may be fused into sums, which rounds once instead of twice.  Nothing is reordered: `normal.exp` rounds by adding
+# and taking away.
+_FLAGS: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
+
+
+def compiled(function: F) -> F:
+    """A loop over arrays, compiled when it is first called with arguments of a type; it runs without the interpreter lock."""
+    return cast(F, numba.njit(**_FLAGS)(function))
+
+
+def inlined(function: F) -> F:
+    """A function of numbers that becomes a part of the loops that call it."""
+    return cast(F, numba.njit(**_FLAGS, forceinline=True)(function))
+
+
+class ByContent(caching._CacheLocator):
+    """Where the machine code of a function is kept: a folder named by the text of all modules beside its own and this one."""
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        self._py_file = file
+        self._line = function.__code__.co_firstlineno
+        self._digest = _digest(Path(file).parent)
+
+    def get_cache_path(self) -> str:
+        """The folder."""
+        home = os.environ.get("GAMMAFLOW_CACHE") or Path.home() / ".cache" / "gammaflow"
+        return str(Path(home) / "numba" / self._digest)
+
+    def get_source_stamp(self) -> str:
+        """What must be equal for the machine code to be used."""
+        return self._digest
+
+    def get_disambiguator(self) -> str:
+        """What parts functions of one name."""
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], file: str) -> "ByContent":
+        """The place of any function."""
+        return cls(function, file)
+
+
+@cache
+def _digest(folder: Path) -> str:
+    # Of all modules: machine code contains that of the functions which it calls.
+    files = sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")})
+    text = b"\0".join(file.name.encode() + file.read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+numba.config.CACHE_LOCATOR_CLASSES = f"{ByContent.__module__}.{ByContent.__name__}"  # type: ignore[attr-defined]

@@ -1,0 +1,284 @@
+"""One volatility smile as raw SVI, and its static arbitrage.
+
+    w(k) = a + b (ρ (k - m) + √((k - m)² + σ²)),      k = ln(K/F),   w = v² T
+
+is the total variance of one expiry.  It has no butterfly arbitrage where Durrleman's function is nowhere negative,
+
+    g(k) = (1 - k w'/(2w))² - w'²/4 (1/w + 1/4) + w''/2,
+
+and its wings are no steeper than `MAX_SLOPE`; it has no calendar arbitrage with the next expiry where it is nowhere above it.
+Gatheral (2004); Gatheral and Jacquier (2014), "Arbitrage-free SVI volatility surfaces", Quantitative Finance 14.
+Functions of a `Slice` take arrays and broadcast; the compiled ones below take one slice as a row (a, b, ρ, m, σ).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from udfs.black76 import FloatArray
+from udfs.compiled import compiled, inlined
+
+MAX_SLOPE = 2.0
+"""Of a wing, in total variance per k: Lee (2004), "The moment formula for implied volatility at extreme strikes"."""
+
+
+NO_SLICE = np.full(5, np.nan)
+
+
+class Slice(NamedTuple):
+    """Raw SVI parameters; numbers, or arrays with one element an expiry."""
+
+    a: FloatArray
+    b: FloatArray
+    rho: FloatArray
+    m: FloatArray
+    sigma: FloatArray
+
+
+class JumpWings(NamedTuple):
+    """A slice as what a trader sees of it, for one expiry T."""
+
+    v: FloatArray  # variance per year at the money
+    psi: FloatArray  # skew at the money
+    p: FloatArray  # slope of the put wing
+    c: FloatArray  # slope of the call wing
+    least_v: FloatArray  # least variance per year
+
+
+def total_variance(raw: Slice, k: ArrayLike) -> FloatArray:
+    """w(k); all broadcast."""
+    a, b, rho, m, sigma = (np.asarray(x, dtype=np.float64) for x in raw)
+    u = np.asarray(k, dtype=np.float64) - m
+    w: FloatArray = a + b * (rho * u + np.sqrt(u * u + sigma * sigma))
+    return w
+
+
+def durrleman(raw: Slice, k: ArrayLike) -> FloatArray:
+    """g(k), negative where a butterfly is an arbitrage; all broadcast."""
+    _, b, rho, m, sigma = (np.asarray(x, dtype=np.float64) for x in raw)
+    k = np.asarray(k, dtype=np.float64)
+    root = np.sqrt((k - m) ** 2 + sigma * sigma)
+    with np.errstate(all="ignore"):
+        w, w1, w2 = total_variance(raw, k), b * (rho + (k - m) / root), b * sigma * sigma / root**3
+        g: FloatArray = (1.0 - 0.5 * k * w1 / w) ** 2 - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2
+    return g
+
+
+def jump_wings(raw: Slice, T: ArrayLike) -> JumpWings:
+    """Gatheral and Jacquier (2014), equation 3.5."""
+    a, b, rho, m, sigma = (np.asarray(x, dtype=np.float64) for x in raw)
+    T = np.asarray(T, dtype=np.float64)
+    w = total_variance(raw, 0.0)
+    root_w = np.sqrt(w)
+    return JumpWings(
+        v=w / T,
+        psi=b / (2.0 * root_w) * (rho - m / np.sqrt(m * m + sigma * sigma)),
+        p=b * (1.0 - rho) / root_w,
+        c=b * (1.0 + rho) / root_w,
+        least_v=(a + b * sigma * np.sqrt(1.0 - rho * rho)) / T,
+    )
+
+
+def from_jump_wings(wings: JumpWings, T: ArrayLike) -> Slice:
+    """The slice of which they are the jump wings; Gatheral and Jacquier (2014), lemma 3.2.  NaN where there is none."""
+    v, psi, p, c, least_v = (np.asarray(x, dtype=np.float64) for x in wings)
+    T = np.asarray(T, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        root_w = np.sqrt(v * T)
+        b = 0.5 * root_w * (c + p)
+        rho = 1.0 - p * root_w / b
+        beta = rho - 2.0 * psi * root_w / b
+        # m/σ, so that β = ±1 is no division by zero.  With m = 0 the equation below does not determine σ.
+        ratio = beta / np.sqrt(1.0 - beta * beta)
+        level = -rho * ratio + np.sqrt(1.0 + ratio * ratio) - np.sqrt(1.0 - rho * rho)
+        sigma = (v - least_v) * T / (b * level)
+        m = ratio * sigma
+        a = least_v * T - b * sigma * np.sqrt(1.0 - rho * rho)
+    return Slice(a, b, rho, m, sigma)
+
+
+def without_butterflies(raw: Slice) -> Slice:
+    """The first slice without butterfly arbitrage on the way to Gatheral and Jacquier's repair (section 5.1).
+
+    Theirs keeps the variance and the skew at the money and the put wing, and has c = p + 2ψ and the least variance
+    v 4pc/(p + c)², which makes it a slice of SSVI.  Where even that has an arbitrage the way leads to a flat smile.  One
+    slice; one without arbitrage is returned as it is.
+    """
+    row = np.array([float(x) for x in raw])
+    repair(row, NO_SLICE)
+    return Slice(*(np.asarray(x) for x in row))
+
+
+@inlined
+def variance(row: FloatArray, k: float) -> float:
+    """w(k) of one slice."""
+    u = k - row[3]
+    return float(row[0] + row[1] * (row[2] * u + math.sqrt(u * u + row[4] * row[4])))
+
+
+@inlined
+def least_variance(row: FloatArray) -> float:
+    """The least w of a slice with |ρ| < 1."""
+    return float(row[0] + row[1] * row[4] * math.sqrt(1.0 - row[2] * row[2]))
+
+
+@inlined
+def durrleman_at(row: FloatArray, k: float) -> float:
+    """g(k) of one slice."""
+    u = k - row[3]
+    root = math.sqrt(u * u + row[4] * row[4])
+    w = row[0] + row[1] * (row[2] * u + root)
+    w1 = row[1] * (row[2] + u / root)
+    w2 = row[1] * row[4] * row[4] / (root * root * root)
+    x = 1.0 - 0.5 * k * w1 / w
+    return float(x * x - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2)
+
+
+_GRID = np.sinh(0.12 * np.arange(-60, 61))
+"""Dense in the middle, and reaching 670 to either side."""
+_GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
+
+
+@inlined
+def _window(row: FloatArray, number: int) -> tuple[float, float]:
+    """Centre and scale of the three grids on which a slice is looked at.
+
+    They are those over which w doubles from its least value, over which it bends, and over which its wings outgrow its level.
+    """
+    s = math.sqrt(1.0 - row[2] * row[2])
+    least, slope, sigma = max(least_variance(row), 0.0), max(row[1], 1e-12), row[4]
+    if number == 0:
+        return row[3] - row[2] * sigma / s, min(math.sqrt(2.0 * least * sigma / (slope * s * s * s)), sigma)
+    return row[3], sigma if number == 1 else max(sigma, least / slope, abs(row[3]))
+
+
+@compiled
+def g_min(row: FloatArray) -> float:
+    """The least g of a slice, every local minimum of its grids to the last digits; -inf where w is not positive."""
+    if not (least_variance(row) > 0.0 and row[4] > 0.0):
+        return -np.inf
+    if row[1] == 0.0:
+        return 1.0
+    least = durrleman_at(row, 0.0)
+    for number in range(3):
+        centre, scale = _window(row, number)
+        before, here = np.inf, np.inf
+        for i in range(_GRID.size):
+            after = durrleman_at(row, centre + scale * _GRID[i])
+            if here <= before and here <= after and here < 0.1 and i > 1:
+                low, high = centre + scale * _GRID[i - 2], centre + scale * _GRID[i]
+                for _ in range(30):
+                    span = _GOLDEN * (high - low)
+                    if durrleman_at(row, high - span) < durrleman_at(row, low + span):
+                        high = low + span
+                    else:
+                        low = high - span
+                here = min(here, durrleman_at(row, 0.5 * (low + high)))
+                least = min(least, here)
+            least = min(least, after)
+            before, here = here, after
+    return least
+
+
+@compiled
+def calendar_min(row: FloatArray, after: FloatArray) -> float:
+    """Least total variance of the slice after above this one, over this one's; over all k, the wings' slopes included."""
+    least = np.inf
+    for sign in (-1.0, 1.0):
+        if row[1] * (1.0 + sign * row[2]) > after[1] * (1.0 + sign * after[2]) * (1.0 + 1e-12):
+            least = -1.0
+    for number in range(6):
+        centre, scale = _window(row if number < 3 else after, number % 3)
+        before, here = np.inf, np.inf
+        for i in range(_GRID.size):
+            nearby = _gap(row, after, centre + scale * _GRID[i])
+            if here <= before and here <= nearby and here < 0.1 and i > 1:
+                low, high = centre + scale * _GRID[i - 2], centre + scale * _GRID[i]
+                for _ in range(30):
+                    span = _GOLDEN * (high - low)
+                    if _gap(row, after, high - span) < _gap(row, after, low + span):
+                        high = low + span
+                    else:
+                        low = high - span
+                here = min(here, _gap(row, after, 0.5 * (low + high)))
+                least = min(least, here)
+            least = min(least, nearby)
+            before, here = here, nearby
+    return least
+
+
+@inlined
+def _gap(row: FloatArray, after: FloatArray, k: float) -> float:
+    here = variance(row, k)
+    return (variance(after, k) - here) / here
+
+
+_G_MARGIN, _CALENDAR_MARGIN = 1e-5, 1e-4
+"""What g and `calendar_min` keep above zero, for the points between those of the grid."""
+
+
+@inlined
+def is_free(row: FloatArray, after: FloatArray) -> bool:
+    """Whether a slice has no arbitrage, neither in itself nor with the next expiry's; that is `NO_SLICE` if there is none."""
+    if row[1] * (1.0 + abs(row[2])) > MAX_SLOPE or not g_min(row) >= _G_MARGIN:
+        return False
+    return bool(np.isnan(after[0]) or calendar_min(row, after) >= _CALENDAR_MARGIN)
+
+
+@compiled
+def repair(row: FloatArray, after: FloatArray) -> bool:
+    """Move a slice to the first one found without arbitrage on the way to one that has none; whether it had to.
+
+    Below the next expiry's, `after`, that is this times some θ < 1, whose g is at least θ times that of `after`.  Else it is
+    Gatheral and Jacquier's repair, approached in call wing and least variance, else a flat smile.
+    """
+    if is_free(row, after):
+        return False
+    first = row.copy()
+    for way in range(3):
+        _towards(first, after, way, 1.0, row)
+        if is_free(row, after):
+            break
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        _towards(first, after, way, middle, row)
+        if is_free(row, after):
+            high = middle
+        else:
+            low = middle
+    _towards(first, after, way, high, row)
+    return True
+
+
+@compiled
+def _towards(first: FloatArray, after: FloatArray, way: int, share: float, row: FloatArray) -> None:
+    """The slice at a share of the way."""
+    b, rho, m, sigma = first[1], first[2], first[3], first[4]
+    w = variance(first, 0.0)
+    if way == 1:
+        # The jump wings times √w: T does not matter.
+        skew = 0.5 * b * (rho - m / math.sqrt(m * m + sigma * sigma))
+        put, call, least = b * (1.0 - rho), b * (1.0 + rho), least_variance(first)
+        free_call = put + 2.0 * skew
+        free_least = w * 4.0 * put * free_call / ((put + free_call) * (put + free_call))
+        call += share * (free_call - call)
+        least += share * (free_least - least)
+        b = 0.5 * (put + call)
+        rho = 1.0 - put / b
+        beta = rho - 2.0 * skew / b
+        ratio = beta / math.sqrt(1.0 - beta * beta)
+        sigma = (w - least) / (b * (math.sqrt(1.0 + ratio * ratio) - rho * ratio - math.sqrt(1.0 - rho * rho)))
+        row[0], row[1], row[2], row[3], row[4] = least - b * sigma * math.sqrt(1.0 - rho * rho), b, rho, ratio * sigma, sigma
+        return
+    row[0], row[1], row[2], row[3], row[4] = w, 0.0, 0.0, m, sigma
+    if way == 0:
+        factor = min(w / variance(after, 0.0), 0.999)
+        for i in range(5):
+            row[i] = after[i] * (factor if i < 2 else 1.0)
+    elif not np.isnan(after[0]):
+        row[0] = min(w, 0.999 * least_variance(after))
+    for i in range(5):
+        row[i] = first[i] + share * (row[i] - first[i])
