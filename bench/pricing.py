@@ -8,6 +8,11 @@ The mathematics, in this process and on one core, with compiled code warm:
   surface_*_ms      from the prices of 1,508 options on 13 expiries to a fitted surface: bid and ask volatilities and the fit,
                     from nothing (cold) and from the last surface after every quote has moved (warm)
 
+The job `option_greeks`, Kafka to Kafka, on a broker and a cluster of its own (`bench/repricing.py`):
+
+  job_rows_per_s    rows of `chain_greeks` written while ticks of the forward that lie ready are caught up with
+  reprice_p99_ms    from the forwards of a tick to the last of 2,000 options' rows, read back, at two ticks a second
+
 The peers do the same options in an environment of their own (`peers/pricing.py`), on the same core right after; theirs are in
 the names of the figures.  A rate is the best of a few rounds, which is what the code can do when nothing else runs; a time of a
 surface is the median.  An error is the greatest relative one against the volatility that the price was made from.
@@ -31,6 +36,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench import repricing
 from bench.books import BenchError, commit, machine, peers_python
 from udfs import black76, black_scholes, svi, vol_surface
 from udfs.black76 import FloatArray
@@ -155,10 +161,12 @@ def peers(number: int) -> dict[str, Any]:
 def main(
     number: Annotated[int, typer.Option("--options", min=20_000, help="Options in one call.")] = 100_000,
     with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure the peers too.")] = True,
+    with_job: Annotated[bool, typer.Option("--job/--no-job", help="Measure the job too.")] = True,
 ) -> None:
-    """Measure the mathematics, and the peers, on one core."""
+    """Measure the job, then the mathematics, and the peers, on one core."""
+    result = repricing.measured() if with_job else {}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    result = mathematics(number)
+    result |= mathematics(number)
     if with_peers:
         result |= peers(number)
     report(

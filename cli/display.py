@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -32,10 +32,10 @@ class Display:
         self.console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {what}", highlight=False)
 
     @contextmanager
-    def watching(self, place: Runtime, published: Callable[[], int]) -> Iterator[None]:
-        """Show the figures of a running suite until the block ends; `published` tells how many records went in."""
+    def watching(self, place: Runtime, published: Callable[[], int], names: Sequence[str]) -> Iterator[None]:
+        """Show the figures of the named jobs until the block ends; `published` tells how many records went in."""
         done = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(place, published, done), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(place, published, names, done), daemon=True)
         watcher.start()
         try:
             yield
@@ -43,14 +43,14 @@ class Display:
             done.set()
             watcher.join(timeout=10)
 
-    def _watch(self, place: Runtime, published: Callable[[], int], done: threading.Event) -> None:
+    def _watch(self, place: Runtime, published: Callable[[], int], names: Sequence[str], done: threading.Event) -> None:
         last = (time.monotonic(), 0, 0)
         with Live(console=self.console, auto_refresh=False, transient=not self.console.is_terminal) as live:
             while not done.wait(REFRESH_S):
                 try:
-                    written = sum(topics.ends(place.kafka, sorted({t for job in jobs.FLOW for t in jobs.sinks(job)})).values())
+                    written = sum(topics.ends(place.kafka, sorted({t for job in names for t in jobs.sinks(job)})).values())
                     orders = sum(topics.ends(place.kafka, ["liquidation_orders"]).values())
-                    behind = {job: topics.lag(place.kafka, job, jobs.sources(job)) for job in jobs.FLOW}
+                    behind = {job: topics.lag(place.kafka, job, jobs.sources(job)) for job in names}
                     time_reached = watermark(place, "margin")
                 except (TopicError, FlinkError, requests.RequestException):
                     continue

@@ -17,6 +17,7 @@ from rich.table import Table
 
 import jobs as catalogue
 import schemas
+from cli import book as ladders
 from cli import play, summary
 from cli.display import Display, watermark
 from deploy import jars, runtime, topics
@@ -25,11 +26,12 @@ from deploy.processes import StartError
 from deploy.rest import FlinkError, Job
 from deploy.topics import TopicError
 from feeds import capture as captures
-from feeds import live
+from feeds import live, resync
 from feeds.capture import CaptureError, Tally
 from feeds.publish import Publisher, PublishError
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
+from feeds.resync import ResyncError
 from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from schemas.records import TABLES
@@ -44,6 +46,8 @@ app = typer.Typer(
         "what they say, `down` stops everything.  `demo` does all of it once."
     ),
 )
+pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet files that a replay or demo left behind.")
+app.add_typer(pictures, name="plot")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Jobs; all of them where none is named (see `gammaflow jobs`).")]
@@ -61,7 +65,10 @@ def errors() -> Iterator[None]:
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except (StartError, TopicError, FlinkError, CaptureError, PublishError, JarError, play.PlayError, ValueError) as error:
+    except (
+        *(StartError, TopicError, FlinkError, JarError, CaptureError, PublishError, ResyncError),
+        *(play.PlayError, ladders.BookError, ValueError),
+    ) as error:
         console.print(f"gammaflow: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyError as error:
@@ -231,6 +238,19 @@ def tail(
 
 
 @app.command()
+def book(
+    instrument: Annotated[str, typer.Argument(help="The venue's own symbol, such as BTC-PERPETUAL.")],
+    venue: Annotated[str | None, typer.Option(help="Where it is traded, if on several venues.")] = None,
+    levels: Annotated[int, typer.Option(min=1, max=20, help="Levels of each side.")] = 10,
+    once: Annotated[bool, typer.Option("--once", help="Print one ladder and leave.")] = False,
+) -> None:
+    """Show a live ladder: depth, last trades, staleness, and how far behind it is.  Ctrl-C leaves."""
+    with errors():
+        place = runtime.current(runtime.default_home())
+        ladders.show(console, place.kafka, instrument, venue, levels, once)
+
+
+@app.command()
 def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = Scenario.seed,
     duration_s: Annotated[int, typer.Option(min=5, help="Seconds of event time.")] = int(Scenario.duration_s),
@@ -304,7 +324,7 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display)
+        play.bounded(feed, out, 1, display, names=catalogue.SHOWN)
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
@@ -312,6 +332,42 @@ def demo(
         console.print()
         summary.show_counts(console, out)
         console.print(f"\nParquet files: {out.resolve()}")
+
+
+Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, as `replay --out` writes it.")]
+Instrument = Annotated[
+    str | None, typer.Option(help="Instrument, or venue:instrument; else the one with the most rows (faults: all).")
+]
+Picture = Annotated[Path | None, typer.Option(help="File to write (.png, .svg, .pdf); else one in out/plots/.")]
+
+
+@pictures.command(name="depth")
+def plot_depth(source: Source, instrument: Instrument = None, out: Picture = None) -> None:
+    """Draw the book over time as a heat map, with the best prices over it and stale stretches hatched."""
+    draw("depth", source, instrument, out)
+
+
+@pictures.command(name="spread")
+def plot_spread(source: Source, instrument: Instrument = None, out: Picture = None) -> None:
+    """Draw bid and ask as a band, the spread in basis points, and how long it was how wide."""
+    draw("spread", source, instrument, out)
+
+
+@pictures.command(name="faults")
+def plot_faults(source: Source, instrument: Instrument = None, out: Picture = None) -> None:
+    """Draw when each instrument's feed had faults, and when its book was stale."""
+    draw("faults", source, instrument, out)
+
+
+def draw(what: str, source: Path, instrument: str | None, out: Path | None) -> None:
+    """Draw one picture and say where it is."""
+    with errors():
+        from cli import plots  # matplotlib takes a while to load
+        from cli.plots import books
+
+        drawn = {"depth": books.depth, "spread": books.spread, "faults": books.faults}[what](source, instrument)
+        of = f"-{instrument.replace(':', '-').replace('/', '-')}" if instrument else ""
+        console.print(plots.save(drawn, out or Path("out/plots") / f"{what}{of}.png"), soft_wrap=True)
 
 
 @app.command()
@@ -333,8 +389,29 @@ def margin(
             portfolios.show(console, one)
 
 
+@app.command()
+def explain(
+    account: Annotated[str, typer.Argument(help="An account.")],
+    at: Annotated[str | None, typer.Option(help="Up to this instant, ISO-8601 in UTC; else everything.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--from", help="Folder of a run's Parquet files, instead of the running broker.")
+    ] = None,
+    lines: Annotated[int, typer.Option("-n", min=1, help="The newest so many lines.")] = 60,
+) -> None:
+    """Tell what happened to an account and why: its ledger, its margin, and every decision to liquidate it or not."""
+    from cli import explain as stories
+
+    with errors():
+        until = None if at is None else stories.instant(at)
+        if folder is None:
+            rows = stories.read_topics(runtime.current(runtime.default_home()).kafka, account)
+        else:
+            rows = stories.read_parquet(folder, account)
+        stories.show(console, account, stories.story(rows, until), lines)
+
+
 async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: float) -> Tally:
-    """Publish what an exchange says, for so many seconds."""
+    """Publish what an exchange says, for so many seconds, and answer requests for fresh books."""
     if venue == "deribit":
         session = live.deribit(symbols)
     elif venue == "okx":
@@ -343,7 +420,8 @@ async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: 
         session = (live.bitget if venue.startswith("bitget") else live.binance)(venue, symbols)
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
-    return await live.run(session, publisher, stop)
+    with resync.requests(publisher.servers) as resyncs:
+        return await live.run(session, publisher, stop, resyncs=resyncs)
 
 
 def parsed_speed(speed: str) -> float | None:

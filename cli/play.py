@@ -1,7 +1,7 @@
 """A bounded run of the whole suite: start, submit, play a feed, let every job finish, and keep the Parquet files."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ def bounded(
     parallelism: int,
     display: Display,
     conf: dict[str, Any] | None = None,
+    names: Sequence[str] = tuple(jobs.FLOW),
 ) -> None:
-    """Play `feed` through all jobs and leave every topic as Parquet under `out`/<table>/.
+    """Play `feed` through the named jobs, all where none are named, and leave every topic as Parquet under `out`/<table>/.
 
     Raises `PlayError`, `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
     """
@@ -38,13 +39,13 @@ def bounded(
     with runtime.temporary(conf, say=display.step) as place:
         refuse_used_topics(place)
         display.step("jobs")
-        runtime.submit(place, jobs.FLOW, parallelism, DETERMINISTIC, out, archive_interval="5 s")
+        runtime.submit(place, list(names), parallelism, DETERMINISTIC, out, archive_interval="5 s")
         display.step(f"playing; the cluster's pages are at http://{place.flink}")
-        with Publisher(place.kafka) as publisher, display.watching(place, publisher.counts.total):
+        with Publisher(place.kafka) as publisher, display.watching(place, publisher.counts.total, names):
             for _ in feed(publisher):
                 pass
         display.step("finishing")
-        runtime.drain(place, jobs.FLOW)
+        runtime.drain(place, list(names))
     tidy(out)
 
 

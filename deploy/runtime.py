@@ -204,6 +204,6 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
 
 def drain(runtime: Runtime, names: list[str]) -> None:
     """Let each job read all there is and finish, in the order of their data flow."""
-    for name in sorted(names, key=jobs.FLOW.index):
+    for name in sorted(names, key=(jobs.FLOW + jobs.TRIAL).index):
         wait_read(runtime, name)
         runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())

@@ -2,14 +2,14 @@
 
 A `Session` says what one venue wants to hear; `listen` is the one loop for all of them.  It reconnects by itself, says
 so in the log, and subscribes again.  A break in one book's sequence asks for that one book again, never for the whole
-connection.
+connection; and so does a request from outside, such as the books job writes (`feeds.resync`).
 """
 
 import asyncio
 import logging
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from feeds import Record
 from feeds.binance import COINM, SPOT, USDM
 from feeds.capture import Converted, Converter, Line, Tally
 from feeds.publish import Sink
+from feeds.resync import Resync
 
 Request = Mapping[str, Any]  # to be sent as JSON
 
@@ -31,6 +32,7 @@ _SILENCE_S = 60.0
 _DERIBIT_CHANNELS_PER_REQUEST = 500
 _HEARTBEAT_S = 30
 _CHANNELS_PER_REQUEST = 100  # of OKX and Bitget, which take some kilobytes at once
+_ASK_AGAIN_S = 5.0  # what a venue is given to send a book before it is asked for the same one again
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Session:
 
     venue: str  # as in `feeds.capture.ADAPTERS`
     url: str
+    books: Sequence[tuple[str, str]] = ()  # venue and instrument of each, as in the rows
     requests: Sequence[Request] = ()  # sent at each connection
     reply: Callable[[bytes], Request | None] = lambda message: None  # what a message wants to hear back
     snapshot_urls: Mapping[str, str] = field(default_factory=dict)  # of each symbol's book, where the stream sends none
@@ -61,6 +64,7 @@ def deribit(instruments: Sequence[str], *, interval: str = "100ms", url: str = "
     return Session(
         "deribit",
         url,
+        books=[("deribit", name) for name in instruments],
         requests=[
             _rpc("public/set_heartbeat", interval=_HEARTBEAT_S),
             *[_rpc("public/get_instruments", currency=currency) for currency in sorted({pair[-1] for pair in pairs})],
@@ -87,6 +91,7 @@ def binance(venue: str, symbols: Sequence[str], *, url: str | None = None, rest_
     return Session(
         "binance",
         f"{url or stream_base}/stream?streams={streams}",
+        books=[(venue, symbol) for symbol in symbols],
         snapshot_urls={symbol: f"{rest_url or rest_base}/depth?symbol={symbol}&limit=1000" for symbol in symbols},
     )
 
@@ -117,6 +122,7 @@ def okx(
     return Session(
         "okx",
         url,
+        books=[("okx", symbol) for symbol in symbols],
         requests=_subscriptions(channels),
         snapshot_urls={symbol: f"{rest_url}/market/books?instId={symbol}&sz=400" for symbol in symbols},
         ping="ping",
@@ -141,6 +147,7 @@ def bitget(venue: str, symbols: Sequence[str], *, url: str = "wss://ws.bitget.co
     return Session(
         "bitget",
         url,
+        books=[(venue, symbol) for symbol in symbols],
         requests=_subscriptions([channel(name, symbol) for name in ("books", "ticker", "trade") for symbol in symbols]),
         resubscribe=lambda symbol: [
             {"op": "unsubscribe", "args": [channel("books", symbol)]},
@@ -163,11 +170,18 @@ def _subscriptions(channels: Sequence[Request]) -> list[Request]:
     return [{"op": "subscribe", "args": channels[i : i + size]} for i in range(0, len(channels), size)]
 
 
-async def listen(session: Session, *, pause_s: float = 1.0) -> AsyncIterator[Converted]:
+async def listen(
+    session: Session,
+    *,
+    resyncs: asyncio.Queue[Resync] | None = None,
+    pause_s: float = 1.0,
+    ask_again_s: float = _ASK_AGAIN_S,
+) -> AsyncIterator[Converted]:
     """What becomes of each message, without end, over as many connections as it takes.
 
-    `pause_s` is waited before a lost connection is opened again; refused ones wait longer and longer.  Raises what
-    `websockets` holds to be final, such as an address that is none or a refusal by the venue.
+    Of `resyncs` those for this session's books are answered: the venue is asked for that one book anew, and not again within
+    `ask_again_s`.  `pause_s` is waited before a lost connection is opened again; refused ones wait longer and longer.
+    Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue.
     """
     converter, number = Converter(), 0
     opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2)
@@ -180,14 +194,14 @@ async def listen(session: Session, *, pause_s: float = 1.0) -> AsyncIterator[Con
     opening.process_exception = announced
     async for socket in opening:
         _log.info("%s: connected", session.url)
-        connection = _Connection(session, socket)
+        connection = _Connection(session, socket, resyncs, ask_again_s)
         try:
             await connection.send(session.requests)
             async for received_us, message, symbol in connection.messages():
                 number += 1
                 line = Line(session.venue, session.url, number, received_us, message, "message", symbol=symbol)
                 converted = converter.convert(line)
-                await connection.mend(converted.records)
+                connection.mend(converted.records)
                 yield converted
         except (ConnectionClosed, TimeoutError) as error:
             reason = f"silent for {_SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
@@ -197,12 +211,20 @@ async def listen(session: Session, *, pause_s: float = 1.0) -> AsyncIterator[Con
         await asyncio.sleep(pause_s)
 
 
-async def run(session: Session, sink: Sink, stop: asyncio.Event, *, pause_s: float = 1.0) -> Tally:
-    """Publish what a venue sends until `stop` is set; returns what came.  Raises as `listen` and as the sink."""
+async def run(
+    session: Session,
+    sink: Sink,
+    stop: asyncio.Event,
+    *,
+    resyncs: asyncio.Queue[Resync] | None = None,
+    pause_s: float = 1.0,
+    ask_again_s: float = _ASK_AGAIN_S,
+) -> Tally:
+    """Publish what a venue sends until `stop` is set, as `listen`; returns what came.  Raises as `listen` and as the sink."""
     tally = Tally()
 
     async def publish() -> None:
-        async with aclosing(listen(session, pause_s=pause_s)) as stream:  # type: ignore[type-var]
+        async with aclosing(listen(session, resyncs=resyncs, pause_s=pause_s, ask_again_s=ask_again_s)) as stream:  # type: ignore[type-var]
             async for converted in stream:
                 for record in converted.records:
                     sink.publish(record)
@@ -223,13 +245,27 @@ async def run(session: Session, sink: Sink, stop: asyncio.Event, *, pause_s: flo
 class _Connection:
     """One connection of a session, from its opening to its loss."""
 
-    def __init__(self, session: Session, socket: ClientConnection) -> None:
+    def __init__(
+        self, session: Session, socket: ClientConnection, resyncs: asyncio.Queue[Resync] | None, ask_again_s: float
+    ) -> None:
         self._session = session
         self._socket = socket
+        self._books = set(session.books)
+        self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
-        self._fetches: set[asyncio.Task[None]] = set()
+        self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
+        self._wanted: dict[
+            str, tuple[int, str]
+        ] = {}  # each book still to be asked for: what it must not be older than, and why
+        self._asking: set[str] = set()  # books that were asked for lately
         self._fetched: list[tuple[int, bytes, str | None]] = []
-        self._pinging = None if session.ping is None else asyncio.create_task(self._ping(session.ping))
+        self._tasks: set[asyncio.Task[None]] = set()
+        if session.ping is not None:
+            self._start(self._ping(session.ping))
+        if resyncs is not None:
+            while not resyncs.empty():  # each book begins anew with the connection
+                resyncs.get_nowait()
+            self._start(self._answer(resyncs))
 
     async def send(self, requests: Iterable[Request]) -> None:
         for request in requests:
@@ -253,7 +289,7 @@ class _Connection:
             while self._fetched:
                 yield self._fetched.pop(0)
 
-    async def mend(self, records: Iterable[Record]) -> None:
+    def mend(self, records: Iterable[Record]) -> None:
         """Ask anew for each book whose sequence these records break."""
         for record in records:
             if record.table != "order_books":
@@ -261,22 +297,53 @@ class _Connection:
             row = record.row
             symbol, previous = row["instrument"], row["prev_sequence"]
             known = self._sequences.get(symbol)
-            if row["kind"] == "snapshot" and symbol in self._session.snapshot_urls:
-                continue  # taken beside the stream, it does not move the stream's sequence
+            if row["kind"] == "snapshot":
+                self._snapshots_ms[symbol] = record.event_ms
+                if symbol in self._wanted and self._wanted[symbol][0] < record.event_ms:
+                    del self._wanted[symbol]  # it is here
+                if symbol in self._session.snapshot_urls:
+                    continue  # taken beside the stream, it does not move the stream's sequence
             self._sequences[symbol] = row["sequence"]
             # Where the venue does not number its updates, none can be seen to be missing.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
-                _log.warning("%s: %s follows %s, not %d; asking for the book", self._session.url, symbol, previous, known)
+                self.want(symbol, record.event_ms, f"{previous} follows {known}")
+
+    def want(self, symbol: str, since_ms: int, reason: str) -> None:
+        """Ask for one book anew, unless a snapshot after `since_ms` is here already: now, or once the last asking is
+        `ask_again_s` ago and no such snapshot has come of it."""
+        if since_ms < self._snapshots_ms.get(symbol, since_ms):
+            return
+        self._wanted[symbol] = since_ms, reason
+        if symbol not in self._asking:
+            self._asking.add(symbol)
+            self._start(self._ask(symbol))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._socket.close()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, resyncs: asyncio.Queue[Resync]) -> None:
+        while True:
+            resync = await resyncs.get()
+            if (resync.venue, resync.instrument) in self._books:
+                self.want(resync.instrument, resync.event_ms, f"requested: {resync.reason}")
+
+    async def _ask(self, symbol: str) -> None:
+        with suppress(ConnectionClosed):  # which the reader finds too
+            while symbol in self._wanted:
+                _, reason = self._wanted.pop(symbol)
+                _log.warning("%s: %s: %s; asking for the book", self._session.url, symbol, reason)
                 await self.send(self._session.resubscribe(symbol))
                 if symbol in self._session.snapshot_urls:
                     self._fetch(symbol)
-
-    async def close(self) -> None:
-        for fetch in self._fetches:
-            fetch.cancel()
-        if self._pinging is not None:
-            self._pinging.cancel()
-        await self._socket.close()
+                await asyncio.sleep(self._ask_again_s)
+        self._asking.discard(symbol)
 
     async def _ping(self, text: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too
@@ -285,9 +352,7 @@ class _Connection:
                 await self._socket.send(text)
 
     def _fetch(self, symbol: str) -> None:
-        fetch = asyncio.create_task(self._snapshot(symbol))
-        self._fetches.add(fetch)
-        fetch.add_done_callback(self._fetches.discard)
+        self._start(self._snapshot(symbol))
 
     async def _snapshot(self, symbol: str) -> None:
         url, pause_s = self._session.snapshot_urls[symbol], 1.0

@@ -50,6 +50,7 @@ class Publisher:
 
         `timeout_s` bounds the wait for a broker, here and for each record.  Raises `PublishError` if none answers.
         """
+        self.servers = servers
         self.counts: Counter[str] = Counter()  # records by table: handed over, and delivered once `flush` has returned
         self._timeout_s = timeout_s
         self._failure: str | None = None

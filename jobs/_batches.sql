@@ -1,6 +1,7 @@
 -- batches: what does each shard get at once?
 --
--- Grain   one row per shard and 50 ms of event time in which something happened; and one per late message
+-- Grain   one row per shard and window of event time, of 50 ms unless the job says otherwise, in which something happened; and
+--         one per late message
 -- State   the messages of the open windows
 
 -- A list has nothing to gain from being aggregated twice, only to be copied twice.
@@ -14,7 +15,7 @@ SELECT
   CAST(shard AS INT) AS shard,
   CAST(EXTRACT(EPOCH FROM window_end) * 1000 + EXTRACT(MILLISECOND FROM window_end) AS BIGINT) AS until_ms,
   CAST(ARRAY_JOIN(ARRAY_AGG(message), U&'\001E') AS BYTES) AS messages
-FROM TABLE(TUMBLE(TABLE on_time, DESCRIPTOR(event_at), INTERVAL '0.05' SECOND))
+FROM TABLE(TUMBLE(TABLE on_time, DESCRIPTOR(event_at), INTERVAL '${WINDOW}' SECOND))
 GROUP BY window_start, window_end, shard
 UNION ALL
 SELECT CAST(shard AS INT), CAST(NULL AS BIGINT), CAST(message AS BYTES) FROM messages WHERE is_late;

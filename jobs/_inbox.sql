@@ -7,6 +7,7 @@
 CREATE TEMPORARY VIEW inbox AS
 SELECT
   topic,
+  `key`,
   ABS(CAST(HASH_CODE(`key`) AS BIGINT)) AS key_hash,
   event_at,
   COALESCE(event_at <= CURRENT_WATERMARK(event_at), FALSE) AS is_late,

@@ -12,11 +12,16 @@ SELECT MOD(key_hash, 16) AS shard, event_at, is_late, message FROM inbox;
 
 -- kernels/books.py turns `messages` into `records`.
 
+-- Heartbeats too, in order with the rows: forwards and surfaces wait for them.
 INSERT INTO book_tops_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'book_tops';
+SELECT `key`, event_at, `value` FROM records WHERE `table` IN ('book_tops', 'heartbeat');
 
 INSERT INTO feed_faults_records (`key`, event_at, `value`)
 SELECT `key`, event_at, `value` FROM records WHERE `table` = 'feed_faults';
 
 INSERT INTO dead_letters_records (`key`, event_at, `value`)
 SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';
+
+-- Which books need a fresh snapshot: the live readers answer.
+INSERT INTO resync_requests_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'resync_requests';

@@ -21,8 +21,29 @@ from schemas.records import TABLES
 
 JOURNAL_MESSAGES = 32
 SWEEP_MS = 60 * 60 * 1000
-HEARTBEAT_MS = 200
-HEARTBEAT_COPIES = 16  # one for each partition; more partitions than this hear it in turn
+HEARTBEAT_MS = 50  # as the micro-batches: each ends for a reader as soon as it has ended here
+HEARTBEAT_KEYS = [
+    f"heartbeat-{number:08d}"
+    for number in (
+        2093449,
+        111142,
+        1481275,
+        690858,
+        279370,
+        1399504,
+        663323,
+        539852,
+        527444,
+        34048,
+        632842,
+        413677,
+        506195,
+        447235,
+        344439,
+        613121,
+    )
+]
+"""One for each partition of a topic that has up to 16: Kafka's hash of them is 0 to 15 modulo every number up to 16."""
 END_OF_TIME = 2**63 - 1
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -51,6 +72,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
+        self.sweep_ms: int = getattr(self.kernel, "SWEEP_MS", SWEEP_MS)
         self.shared_topics = frozenset(TABLES[table].topic for table in self.kernel.SHARED)
         # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
         stored = Types.PICKLED_BYTE_ARRAY()
@@ -74,7 +96,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self.next_heartbeat_ms = until_ms
             ctx.timer_service().register_event_time_timer(until_ms)
         if shard.sweep_ms is None:
-            shard.sweep_ms = until_ms + SWEEP_MS
+            shard.sweep_ms = until_ms + self.sweep_ms
             ctx.timer_service().register_event_time_timer(shard.sweep_ms)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
@@ -88,14 +110,15 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             shard.sweep_ms = None
             yield from self._stepped(shard, timestamp, b"")
             if not has_ended and not self.entries.is_empty():
-                shard.sweep_ms = timestamp + SWEEP_MS
+                shard.sweep_ms = timestamp + self.sweep_ms
                 timers.register_event_time_timer(shard.sweep_ms)
         # One shard keeps time for all of this task: those that a restored state brings along fall silent.
         if self.has_heartbeats and (self.next_heartbeat_ms is None or timestamp == self.next_heartbeat_ms):
-            now_ms = timestamp if has_ended else watermark_ms
-            yield Row("heartbeat", "\n".join([str(now_ms)] * HEARTBEAT_COPIES), "")
+            # Of its own instant, though time may have leapt: another task may not have written yet what lies between.
+            heads = "\n".join(f"{timestamp:013d}{key}" for key in HEARTBEAT_KEYS)
+            yield Row("heartbeat", heads, "\n" * (len(HEARTBEAT_KEYS) - 1))
             if not has_ended:
-                self.next_heartbeat_ms = now_ms + HEARTBEAT_MS
+                self.next_heartbeat_ms = ((watermark_ms + 1) // HEARTBEAT_MS + 1) * HEARTBEAT_MS - 1
                 timers.register_event_time_timer(self.next_heartbeat_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:

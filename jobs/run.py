@@ -2,7 +2,8 @@
 
 A job is `<name>.sql`.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view `messages`; the
 kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands in _inbox.sql,
-_batches.sql and _records.sql.  Where a job says ${TABLE}, it is meant for every topic.
+_batches.sql and _records.sql.  One of SQL alone finds the rows of each topic that `inputs` reads under its table's name, and
+INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it is meant for every topic.
 """
 
 import re
@@ -18,6 +19,8 @@ import schemas
 from jobs.host import BATCH_TYPE, OUTPUT_TYPE, Host
 from schemas.records import TABLES
 
+WINDOW_S = "0.05"
+"""A kernel's window of event time where its job does not SET 'gammaflow.window', in seconds."""
 SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
 
@@ -34,30 +37,49 @@ def submit(name: str) -> None:
         else:
             execute(tables, statement)
             if body.startswith("CREATE TEMPORARY TABLE inputs"):
-                execute_file(tables, "_inbox", TOPIC=topic_of(name))
+                register_inputs(tables, name)
             elif body.startswith("CREATE TEMPORARY VIEW messages"):
                 host_kernel(tables, name)
     inserts.execute()
 
 
 def register_topics(tables: StreamTableEnvironment, job: str) -> None:
-    """Register what a job reads and writes: each topic typed by its DDL, and for a kernel's outputs undecoded beside it."""
+    """Register each topic that a job writes, undecoded and typed; for the archive, which writes none, those that it reads."""
     texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job)]
-    for name in jobs.sources(job) + jobs.sinks(job):
+    for name in jobs.sinks(job) or jobs.sources(job):
         texts.append(schemas.ddl(name))
     for name in jobs.sinks(job):
-        for kind in ("records", "heartbeats"):
-            texts.append(f"CREATE TEMPORARY TABLE {name}_{kind} WITH ('topic' = '{TABLES[name].topic}') LIKE kafka_{kind};")
+        texts.append(f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}') LIKE kafka_records;")
+        # A typed row as SQL writes it: beside its columns the record's key and timestamp.
+        texts.append(
+            f"CREATE TEMPORARY TABLE {name}_rows (`key` STRING, recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') "
+            f"WITH ('key.format' = 'raw', 'key.fields' = 'key', 'value.fields-include' = 'EXCEPT_KEY') LIKE {name};"
+        )
     for statement in schemas.statements("\n".join(texts)):
         tables.execute_sql(statement)
 
 
+def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
+    """Register what a job has of its `inputs`: the view `inbox` for a kernel, else each topic's rows under its table's name.
+
+    Those are decoded by SQL, not by the connector's JSON format: that one drops heartbeats, and they move the watermark.
+    """
+    if "FROM inbox" in jobs.text(job):
+        execute_file(tables, "_inbox", TOPIC=topic_of(job))
+        return
+    for name in jobs.sources(job):
+        where = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
+        tables.execute_sql(
+            f"CREATE TEMPORARY VIEW {name} AS SELECT {schemas.decoded(name)}, inputs.* FROM inputs WHERE {where}"
+        )
+
+
 def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     """Turn the view `messages` into the view `records` by `kernels.<name>`."""
-    execute_file(tables, "_batches")
+    execute_file(tables, "_batches", WINDOW=tables.get_config().get("gammaflow.window", WINDOW_S))
     outputs = (
         keyed_batches(tables)
-        .process(Host(name, has_heartbeats="FROM heartbeats" in jobs.text(name)), output_type=OUTPUT_TYPE)
+        .process(Host(name, has_heartbeats=jobs.tells_time(name)), output_type=OUTPUT_TYPE)
         .uid(f"{name}/kernel")
         .name(f"kernels.{name}")
     )

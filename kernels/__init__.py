@@ -3,8 +3,10 @@
 A kernel module has
     VERSION    of its stored bytes; a host refuses bytes of a version that the kernel cannot read
     SHARED     the tables of which every shard gets every message
+    SWEEP_MS   of event time: how often an empty batch comes, an hour where it does not say
     new()      an empty state
     step()     apply one micro-batch: (state, messages, until_ms) -> outputs
+    take_plain() if there is one, sees a batch first, as bytes: (state, data, until_ms) -> (rows, the records left for step)
 
 `step` must be a function of the state and its arguments alone (no clock, no randomness, no reading of anything else): a host
 recovers by stepping again through the batches since the last stored state, and throws those outputs away.

@@ -19,7 +19,7 @@ from kernels.checks import FUTURE_MS, dead_letter
 from kernels.ladders import ASK, BID, LEVEL_BYTES, Ladders
 from kernels.plain_updates import PlainUpdates
 from schemas.records import TABLES
-from schemas.rows import Fault, encoded, fault, instant_ms, shown, to_ms
+from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, to_ms
 
 VERSION = 2
 SHARED: frozenset[str] = frozenset()
@@ -29,6 +29,13 @@ KEPT_UPDATES = 2_000
 """How many updates a book keeps while it waits, for a late one or for a snapshot."""
 RENUMBERED_MS = 60_000
 """How much later than its book a message of a lower sequence is no late one: the venue has begun to number anew."""
+RESYNC_MS = 10_000
+"""How long a stale book waits for the snapshot that it asked for before it asks again."""
+QUIET_MS = {"deribit": 60_000, "okx": 60_000}
+OTHER_QUIET_MS = 120_000
+"""How long a venue may say nothing of all the books of a shard; after that they are stale, until it speaks again."""
+SWEEP_MS = 10_000
+"""How often time passes for a shard without messages: how late it may be noticed that a venue is quiet."""
 IDLE_MS = 24 * 60 * 60 * 1000
 """A book without an update for this long is freed, and an update older than this is none of its batch."""
 
@@ -108,6 +115,7 @@ class State:
         self.books: dict[str, Book] = {}
         self.touched: set[str] = set()
         self.waiting: set[str] = set()  # books that are not stale but keep updates
+        self.stale: set[str] = set()  # books that need a snapshot
 
     def encode(self, name: str) -> bytes | None:
         """One book as bytes, or None where it no longer exists."""
@@ -118,9 +126,12 @@ class State:
         sides = [2 * book.number + BID, 2 * book.number + ASK]
         head = {
             "sequence": book.sequence,
+            "previous": int(fields["previous"]),
             "event_ms": book.event_ms,
             "is_stale": book.is_stale,
             "is_fresh": book.is_fresh,
+            "is_quiet": bool(fields["is_quiet"]),
+            "resync_ms": int(fields["resync_ms"]),
             "top": [_maybe(fields[name]) for name in _TOP] if fields["was_shown"] else None,
             "was_stale": bool(fields["was_stale"]),
             "kept": [encoded(row).decode() for row in book.kept],
@@ -137,7 +148,7 @@ class State:
         book = self._add(name)
         book.sequence = head["sequence"]
         fields = book.fields
-        for field in ("event_ms", "is_stale", "is_fresh", "was_stale"):
+        for field in ("previous", "event_ms", "is_stale", "is_fresh", "is_quiet", "was_stale", "resync_ms"):
             fields[field] = head[field]
         if head["top"] is not None:
             fields["was_shown"] = 1
@@ -148,7 +159,9 @@ class State:
         bids, asks = head["counts"]
         self.ladders.decode(2 * book.number + BID, bids, levels[: LEVEL_BYTES * bids])
         self.ladders.decode(2 * book.number + ASK, asks, levels[LEVEL_BYTES * bids :])
-        if book.kept and not book.is_stale:
+        if book.is_stale:
+            self.stale.add(name)
+        elif book.kept:
             self.waiting.add(name)
 
     def book(self, name: str) -> Book:
@@ -158,6 +171,8 @@ class State:
     def free(self, name: str) -> None:
         """Forget a book."""
         del self.books[name]
+        self.stale.discard(name)
+        self.waiting.discard(name)
         self.ladders.remove(name)
         self.touched.add(name)
 
@@ -179,10 +194,8 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lin
     heads, values, rest, touched = state.plain.take(state.ladders, data, until_ms)
     state.touched.update(map(state.ladders.names_of.__getitem__, touched))
     lines = [batch.Lines("book_tops", heads, values)] if heads else []
-    if state.waiting and not rest:
-        outputs: list[Output] = []
-        _end_waiting(state, until_ms, outputs)
-        lines += batch.encode(outputs)
+    if (state.waiting or state.stale) and not rest:
+        lines += batch.encode(_in_time(state, until_ms))
     return lines, rest
 
 
@@ -195,13 +208,13 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
             good.append(message)
         else:
             outputs.append(dead_letter(message, wrong, until_ms))
-    for message in _in_order(state, good):
-        row = message.row
-        if row.get("checksum") is not None and message.value:
-            row = _exact(message.value)
-        name = row["venue"] + ":" + row["instrument"]
+    for name, row in _in_order(state, good):
         book = state.book(name)
         event_ms = to_ms(row["event_at"])
+        if book.fields["is_quiet"]:
+            _wake(state, row["venue"], row, event_ms, outputs)
+        if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
+            outputs.append(_fault(row, "late", "before its gap was declared", f"after {instant_ms(book.event_ms)}"))
         if row["kind"] == "snapshot":
             _snapshot(book, row, event_ms, outputs)
         elif _follows(book, row) and not book.is_stale:
@@ -212,33 +225,130 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         else:
             _take(book, row, event_ms, outputs)
         _settle(state, name, book)
-    if until_ms is not None:
-        if state.waiting:
-            _end_waiting(state, until_ms, outputs)
-        if not messages:
-            _free_idle(state, until_ms)
+    if until_ms is None:
+        return outputs + [request for name in sorted(state.stale) if (request := _resync(state, name, None))]
+    if not messages:
+        outputs += _quieted(state, until_ms)
+    outputs += _in_time(state, until_ms)
+    if not messages:
+        _free_idle(state, until_ms)
     return outputs
 
 
 def _settle(state: State, name: str, book: Book) -> None:
     book.fields["keeps"] = bool(book.kept)
-    if book.kept and not book.is_stale:
-        state.waiting.add(name)
+    if book.is_stale:
+        state.stale.add(name)
+    else:
+        state.stale.discard(name)
+        book.fields["resync_ms"] = 0
+        if book.kept:
+            state.waiting.add(name)
     state.touched.add(name)
 
 
-def _in_order(state: State, messages: list[Message]) -> list[Message]:
-    """The messages by sequence within each book, those of equal sequence as the log has them.
+def _in_time(state: State, until_ms: int) -> list[Output]:
+    """What the passing of time brings: updates that did not come, and snapshots to be asked for (again)."""
+    outputs: list[Output] = []
+    if state.waiting:
+        _end_waiting(state, until_ms, outputs)
+    for name in sorted(state.stale):
+        if (request := _resync(state, name, until_ms)) is not None:
+            outputs.append(request)
+    return outputs
 
-    What a book has behind it comes last: it is late, or the venue has begun to number anew.
+
+def _resync(state: State, name: str, until_ms: int | None) -> Output | None:
+    """Ask for a fresh snapshot of a stale book, once in `RESYNC_MS`; a late message asks at the instant of its book."""
+    book = state.books[name]
+    asked_ms = int(book.fields["resync_ms"])
+    if asked_ms and (until_ms is None or until_ms < asked_ms + RESYNC_MS):
+        return None
+    at_ms = until_ms or book.event_ms or max((to_ms(row["received_at"]) for row in book.kept), default=1)
+    book.fields["resync_ms"] = at_ms
+    state.touched.add(name)
+    venue, _, instrument = name.partition(":")
+    row = {
+        "venue": venue,
+        "instrument": instrument,
+        "event_at": instant_ms(at_ms),
+        "sequence": book.sequence,
+        "reason": "no_snapshot" if book.sequence is None else "stale",
+    }
+    return Output("resync_requests", at_ms, row)
+
+
+def _quieted(state: State, until_ms: int) -> list[Output]:
+    """Show as stale every book of a venue that has said nothing for longer than it may."""
+    newest_ms: dict[str, int] = {}
+    for name, book in state.books.items():
+        venue = name.partition(":")[0]
+        kept_ms = to_ms(book.kept[-1]["event_at"]) if book.kept else 0
+        newest_ms[venue] = max(newest_ms.get(venue, 0), book.event_ms, kept_ms)
+    outputs: list[Output] = []
+    for name, book in sorted(state.books.items()):
+        venue, _, instrument = name.partition(":")
+        bound_ms = QUIET_MS.get(venue, OTHER_QUIET_MS)
+        if book.fields["is_quiet"] or until_ms - newest_ms[venue] <= bound_ms or not newest_ms[venue]:
+            continue
+        book.fields["is_quiet"] = 1
+        state.touched.add(name)
+        at_ms = newest_ms[venue] + bound_ms
+        row = {
+            "venue": venue,
+            "instrument": instrument,
+            "event_at": instant_ms(at_ms),
+            "received_at": instant_us(at_ms * 1000),
+            "sequence": book.sequence or 0,
+        }
+        outputs.append(_fault(row, "quiet", f"a message of {venue} within {bound_ms / 1000:g} s", "none"))
+        shown_ms = book.event_ms
+        _show(book, row, at_ms, outputs)
+        # Nothing was heard of the book: it is as old as it was.
+        book.fields["event_ms"] = shown_ms
+    return outputs
+
+
+def _wake(state: State, venue: str, row: Row, event_ms: int, outputs: list[Output]) -> None:
+    """The venue speaks again: what it left unsaid of its books has not changed, for their numbers will tell."""
+    for name, book in sorted(state.books.items()):
+        if book.fields["is_quiet"] and name.startswith(venue + ":"):
+            book.fields["is_quiet"] = 0
+            state.touched.add(name)
+            shown_ms = book.event_ms
+            own = {**row, "instrument": name.partition(":")[2], "sequence": book.sequence or 0}
+            _show(book, own, event_ms, outputs)
+            book.fields["event_ms"] = shown_ms
+
+
+def _in_order(state: State, messages: list[Message]) -> Iterator[tuple[str, Row]]:
+    """Name and row of each message, in the order in which they are to be applied.
+
+    As the log has them while each follows its book, as `take_plain` takes them; from the first of a book that does not, by
+    sequence.  What a book has behind it comes last: it is late, or the venue has begun to number anew.
     """
+    left: list[tuple[str, int, Row]] = []
+    broken: set[str] = set()
+    for message in messages:
+        row = message.row
+        if row.get("checksum") is not None and message.value:
+            row = _exact(message.value)
+        name = row["venue"] + ":" + row["instrument"]
+        book = state.books.get(name)
+        if name not in broken and book and row["kind"] == "change" and not (book.is_stale or book.kept) and _follows(book, row):
+            yield name, row
+        else:
+            broken.add(name)
+            left.append((name, message.offset, row))
 
-    def order(message: Message) -> tuple[bool, int, int]:
-        book = state.books.get(message.row["venue"] + ":" + message.row["instrument"])
-        is_behind = book is not None and book.sequence is not None and message.row["sequence"] <= book.sequence
-        return is_behind, message.row["sequence"], message.offset
+    def order(one: tuple[str, int, Row]) -> tuple[bool, int, int]:
+        name, offset, row = one
+        book = state.books.get(name)
+        is_behind = book is not None and book.sequence is not None and row["sequence"] <= book.sequence
+        return is_behind, row["sequence"], offset
 
-    return sorted(messages, key=order)
+    for name, _, row in sorted(left, key=order):
+        yield name, row
 
 
 def _wrong(row: Any, until_ms: int | None) -> Fault | None:
@@ -289,6 +399,7 @@ def _joins(row: Row, sequence: int) -> bool:
 
 def _change(book: Book, row: Row, outputs: list[Output]) -> None:
     book.put(row)
+    book.fields["previous"] = book.sequence or 0
     book.sequence = row["sequence"]
     book.fields["is_fresh"] = 0
     _verify(book, row, outputs)
@@ -310,6 +421,11 @@ def _take(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
                 _lose(book, row, outputs)
             book.sequence, book.kept = None, []
         elif not book.is_stale:
+            if book.fields["previous"] < row["sequence"] < book.sequence and row["prev_sequence"] is not None:
+                # The book went from one number to the other, and here is one between: the last it took was not its own.
+                _lose(book, row, outputs, "conflict")
+                book.sequence, book.kept = None, []
+                return
             if row["sequence"] <= book.sequence:
                 return
             if book.is_fresh and _joins(row, book.sequence):
@@ -356,12 +472,12 @@ def _end_waiting(state: State, until_ms: int, outputs: list[Output]) -> None:
         if to_ms(row["event_at"]) + GRACE_MS <= until_ms:
             _lose(book, row, outputs)
             state.waiting.discard(name)
-            state.touched.add(name)
+            _settle(state, name, book)
 
 
-def _lose(book: Book, row: Row, outputs: list[Output]) -> None:
+def _lose(book: Book, row: Row, outputs: list[Output], kind: str = "gap") -> None:
     """Declare lost what should have come before `row`."""
-    outputs.append(_fault(row, "gap", f"prev_sequence {book.sequence}", f"prev_sequence {row['prev_sequence']}"))
+    outputs.append(_fault(row, kind, f"prev_sequence {book.sequence}", f"prev_sequence {row['prev_sequence']}"))
     fields = book.fields
     fields["is_stale"], fields["is_fresh"] = 1, 0
     _show(book, row, to_ms(row["event_at"]), outputs)
@@ -388,7 +504,7 @@ def _snapshot(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> Non
     book.put(row)
     book.sequence, book.kept = sequence, later
     fields = book.fields
-    fields["is_fresh"], fields["is_stale"] = 1, 0
+    fields["previous"], fields["is_fresh"], fields["is_stale"] = sequence, 1, 0
     _verify(book, row, outputs)
     newest, newest_ms = row, event_ms
     for update in _followers(book, outputs):
@@ -407,7 +523,7 @@ def _show(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
         outputs.append(_fault(row, "crossed", "a best bid below the best ask", f"bid {bid}, ask {ask}"))
         fields["is_stale"] = 1
     fields["event_ms"] = event_ms
-    is_stale = bool(fields["is_stale"])
+    is_stale = bool(fields["is_stale"] or fields["is_quiet"])
     top = (bid, bid_size, ask, ask_size)
     if fields["was_shown"] and fields["was_stale"] == is_stale and top == tuple(_maybe(fields[name]) for name in _TOP):
         return

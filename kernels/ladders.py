@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.compiled import compiled
+from udfs.compiled import compiled, inlined
 
 BID, ASK = 0, 1
 MAX_DIGITS = 15
@@ -25,6 +25,7 @@ POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
 BOOK = np.dtype(
     [
         ("sequence", "i8"),  # of the last update applied
+        ("previous", "i8"),  # of the update or snapshot before that one
         ("event_ms", "i8"),  # of the last update shown
         ("bid", "f8"),  # the top as it was last shown; NaN where there is none
         ("bid_size", "f8"),
@@ -35,7 +36,9 @@ BOOK = np.dtype(
         ("has_sequence", "u1"),  # 0 before the first snapshot
         ("is_fresh", "u1"),  # nothing was applied since the snapshot: the next update need only straddle it
         ("is_stale", "u1"),
+        ("is_quiet", "u1"),  # its venue has said nothing for long
         ("keeps", "u1"),  # updates wait
+        ("resync_ms", "i8"),  # when a fresh snapshot was last asked for
         ("left_in", "i8"),  # the last batch that had a message of this book which is not plain
         ("touched_in", "i8"),  # the last batch that changed this book
         ("name_start", "i8"),
@@ -271,22 +274,32 @@ def put(
             sizes[place] = size
             scales[place] = scale
         else:
-            for spot in range(place, end - 1):
-                keys[spot] = keys[spot + 1]
-                sizes[spot] = sizes[spot + 1]
-                scales[spot] = scales[spot + 1]
+            _down(keys, place, end)
+            _down(sizes, place, end)
+            _down(scales, place, end)
             sides[side].count -= 1
         return old_size, old_scale
     if size > 0:
-        for spot in range(end, place, -1):
-            keys[spot] = keys[spot - 1]
-            sizes[spot] = sizes[spot - 1]
-            scales[spot] = scales[spot - 1]
+        _up(keys, place, end)
+        _up(sizes, place, end)
+        _up(scales, place, end)
         keys[place] = key
         sizes[place] = size
         scales[place] = scale
         sides[side].count += 1
     return 0.0, 0
+
+
+@inlined
+def _down(column: NDArray[Any], place: int, end: int) -> None:
+    for spot in range(place, end - 1):
+        column[spot] = column[spot + 1]
+
+
+@inlined
+def _up(column: NDArray[Any], place: int, end: int) -> None:
+    for spot in range(end, place, -1):
+        column[spot] = column[spot - 1]
 
 
 @compiled

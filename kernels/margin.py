@@ -1,6 +1,6 @@
-"""margin: what does each account have and owe, and which must be liquidated, each time positions or prices move?
+"""margin: what does each account have and owe, and which cannot bear it, each time positions or prices move?
 
-Entries    account/<account>: positions, balances, status
+Entries    account/<account>: positions, balances, margin model, status
            instrument/<venue:instrument>: the terms of one contract; freed a day after expiry, once no account holds it
            price/<venue:instrument>: its newest prices; freed with its terms
            index/<currency>: the newest price of one coin in USD
@@ -8,20 +8,25 @@ Entries    account/<account>: positions, balances, status
 Order      instruments, prices, positions and balances are applied in this order, then every account is valued; of each
            key the newest by event time stands, and of one instant the one with the higher offset
 Late       messages behind the watermark only change the state: the next batch values what they changed
-Not here   settlement at expiry (a contract keeps its last price until its position goes), portfolio margin, the steps
-           and pauses of partial liquidation
 
-An account is valued in USD by standard margin (udfs/standard_margin.py):
+An account is valued in USD:
     equity   cash at the index, unrealised profit of futures and perpetuals, and options at their mark
     mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last
              trade; of each the newest that a ticker gave
     index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices
-A row is written when the status changes, when a position or balance changes, and for accounts with positions at each
-whole second of event time.  It bears the last millisecond of its batch, until_ms - 1.
+What it requires is standard margin (udfs/standard_margin.py), or for an account that has chosen a parameter set, portfolio
+margin (udfs/portfolio_margin.py) of what it holds on each underlying: options at their mark vols and their expiry's forward
+(the middle one of its options'), rate 0; futures at their mark; the coin itself as collateral.  Every account of a set is
+revalued at once, and only on underlyings where something has moved, or when a second has passed: time to expiry is counted
+in whole seconds.
 
-Liquidation orders close whole positions, the largest maintenance margin first, until the account is no longer
-liquidated (what is left is zero or within equity), supposing they fill at the mark.  They are decided once, and again
-only when a position has changed or the account had recovered.
+The probability of liquidation is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the
+account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  The vol is
+that of the option nearest to the money in the nearest expiry.
+
+A row is written when the status changes, when a position or balance changes, and for accounts with positions at each
+whole second of event time.  It bears the last millisecond of its batch, until_ms - 1.  What is done about an account that
+cannot bear its positions is for the job `liquidations`, which values them by the same code.
 
 Each amount is rounded to a micro-dollar before it is summed.  Sums of whole numbers do not depend on their order (up to
 9e9 USD an account), so a state that was put back values accounts to the same bit as one that never stopped.
@@ -38,14 +43,17 @@ from numpy.typing import NDArray
 from kernels import Message, Output
 from kernels.checks import checked, dead_letter
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
-from udfs import standard_margin
+from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin
+from udfs.margin_parameters import Haircut, Parameters
 
-VERSION = 1
+VERSION = 2
 SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
 STATUS = ("healthy", "margin_call", "liquidation", "unpriced")
+STANDARD = "standard"
+SECONDS_PER_YEAR = 365 * 86_400
 
 LIMIT = 1e20
 """Where DECIMAL(38, 18) ends."""
@@ -108,6 +116,7 @@ class Price(NamedTuple):
     mark: float | None  # the venue's own
     traded: float | None  # middle of bid and ask, else the last trade
     forward_usd: float | None
+    vol: float | None  # mark
 
 
 class Index(NamedTuple):
@@ -128,7 +137,8 @@ class Account:
     def __init__(self) -> None:
         self.positions: dict[str, tuple[int, float, float]] = {}  # event time, size, average price
         self.balances: dict[str, tuple[int, float]] = {}  # event time, amount
-        self.is_ordered = False  # its liquidation has been ordered, and no position changed since
+        self.model = STANDARD
+        self.model_ms = -(1 << 62)  # since when
 
 
 class State:
@@ -146,7 +156,12 @@ class State:
         self.second: int | None = None
         self.touched: set[str] = set()
 
-        self.account_columns: Columns[str] = Columns(status=-1)
+        self.sets: dict[str, Parameters] = {}
+        self.held: dict[tuple[str, str], _Held] = {}
+        """By model and underlying, what its accounts hold, with what they require of it: made anew where it was dropped."""
+        self.moved: set[str] = set()  # underlyings whose requirements are to be made again
+
+        self.account_columns: Columns[str] = Columns(status=-1, model=0)
         self.contract_columns: Columns[str] = Columns(
             is_future=0,
             is_option=0,
@@ -162,6 +177,8 @@ class State:
             mark=math.nan,
             traded=math.nan,
             forward_usd=math.nan,
+            vol=math.nan,
+            expiry_s=math.inf,
         )
         self.currency_columns: Columns[str] = Columns(usd=math.nan)
         self.position_columns: Columns[tuple[str, str]] = Columns(account=0, contract=0, size=0.0, average=0.0)
@@ -176,7 +193,8 @@ class State:
         elif kind == "account":
             if account := self.accounts.get(of):
                 status = int(self.account_columns["status"][self.account_columns.row(of)])
-                stored = [account.positions, account.balances, status, of in self.due, account.is_ordered]
+                model = account.model, account.model_ms
+                stored = [account.positions, account.balances, status, of in self.due, *model]
         else:
             entries: dict[str, dict[str, Any]] = {"instrument": self.terms, "price": self.prices, "index": self.indices}
             stored = entries[kind].get(of)
@@ -197,12 +215,12 @@ class State:
         elif kind == "index":
             self.put_index(of, Index(*stored))
         else:
-            positions, balances, status, is_due, is_ordered = stored
+            positions, balances, status, is_due, model, model_ms = stored
             for contract, (ms, size, average) in positions.items():
                 self.put_position(of, contract, ms, size, average)
             for currency, (ms, amount) in balances.items():
                 self.put_balance(of, currency, ms, amount)
-            self.account(of).is_ordered = is_ordered
+            self.put_model(of, model_ms, model)
             self.account_columns["status"][self.account_columns.row(of)] = status
             if is_due:
                 self.due.add(of)
@@ -217,6 +235,7 @@ class State:
     def put_position(self, account: str, contract: str, event_ms: int, size: float, average: float) -> None:
         """Set a position.  A flat one is kept with its time, so that an older row does not bring it back."""
         self.account(account).positions[contract] = (event_ms, size, average)
+        self.drop(account)
         if size == 0:
             self.position_columns.free((account, contract))
             return
@@ -229,20 +248,41 @@ class State:
     def put_balance(self, account: str, currency: str, event_ms: int, amount: float) -> None:
         """Set a balance."""
         self.account(account).balances[currency] = (event_ms, amount)
+        self.drop(account)
         columns, row = self.balance_columns, self.balance_columns.row((account, currency))
         columns["account"][row] = self.account_columns.row(account)
         columns["currency"][row] = self.currency(currency)
         columns["amount"][row] = amount
 
+    def put_model(self, account: str, event_ms: int, model: str) -> None:
+        """Set the margin model."""
+        self.drop(account)
+        held = self.account(account)
+        held.model, held.model_ms = model, event_ms
+        if model != STANDARD and model not in self.sets:
+            self.sets[model] = margin_parameters.parameter_set(model)
+        # By number, in the order in which they were first chosen: it only tells accounts apart.
+        number = 0 if model == STANDARD else 1 + list(self.sets).index(model)
+        self.account_columns["model"][self.account_columns.row(account)] = number
+        self.drop(account)
+
+    def drop(self, account: str) -> None:
+        """What an account holds has changed: what its model's accounts hold is to be arranged again."""
+        model = self.accounts[account].model if account in self.accounts else STANDARD
+        if model != STANDARD:
+            self.held = {of: held for of, held in self.held.items() if of[0] != model}
+
     def put_terms(self, name: str, terms: Terms) -> None:
         """Set the terms of a contract."""
         self.terms[name] = terms
+        self.held.clear()
         schedule = standard_margin.futures_schedule(terms.underlying)
         columns, row = self.contract_columns, self.contract_columns.row(name)
         columns["is_future"][row] = terms.kind in ("perpetual", "future")
         columns["is_option"][row] = terms.kind == "option"
         columns["is_inverse"][row] = terms.is_inverse
         columns["contract_size"][row] = _or_nan(terms.contract_size)
+        columns["expiry_s"][row] = math.inf if terms.expiry_ms is None else terms.expiry_ms / 1000
         columns["settlement"][row] = self.currency(terms.settlement_currency)
         columns["underlying"][row] = self.currency(terms.underlying)
         columns["strike_usd"][row] = _or_nan(terms.strike_usd)
@@ -258,10 +298,14 @@ class State:
         columns["mark"][row] = _or_nan(price.mark)
         columns["traded"][row] = _or_nan(price.traded)
         columns["forward_usd"][row] = _or_nan(price.forward_usd)
+        columns["vol"][row] = _or_nan(price.vol)
+        if terms := self.terms.get(name):
+            self.moved.add(terms.underlying)
 
     def put_index(self, currency: str, index: Index) -> None:
         """Set the prices of a coin."""
         self.indices[currency] = index
+        self.moved.add(currency)
         usd = index.ticker_usd if index.price_usd is None else index.price_usd
         row = self.currency(currency)
         if currency not in DOLLARS:
@@ -280,6 +324,8 @@ class State:
         if not expired:
             return
         gone = expired - {contract for _, contract in self.position_columns.rows}
+        if gone:
+            self.held.clear()
         for name in gone:
             self.contract_columns.free(name)
             del self.terms[name]
@@ -301,6 +347,19 @@ class Valuation(NamedTuple):
     positions: Array  # rows of those that are not flat
     position_maintenance: Array  # of each of these
     mark: Array  # by contract, in the quote currency
+    coins: Array  # of each position: its delta, in units of its underlying
+    worst_loss: Array  # portfolio margin; 0 where none loses
+    worst: Array  # which scenario that is, of `scenarios`; -1 where none
+    scenarios: list[str]  # what they are called, with their underlying
+
+
+class _Held(NamedTuple):
+    """What the accounts of one model hold on one underlying."""
+
+    contracts: list[str]  # the columns: options by expiry, then futures
+    expiries: Array  # seconds since 1970
+    positions: portfolio_margin.Positions
+    required: portfolio_margin.Requirements | None
 
 
 def new() -> State:
@@ -309,16 +368,28 @@ def new() -> State:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: `account_margin` rows by account, `liquidation_orders` and `dead_letters`."""
+    """Apply one micro-batch in place: `account_margin` rows by account, and `dead_letters`."""
     good, outputs = checked(messages, until_ms)
-    good.sort(key=lambda m: (to_ms(m.row["event_at"]), m.partition, m.offset))
-    for table, learn in _LEARN.items():
-        for message in good:
-            if message.table == table and (wrong := learn(state, message.row, to_ms(message.row["event_at"]))):
-                outputs.append(dead_letter(message, wrong, until_ms))
+    good.sort(key=in_time)
+    outputs += learn(state, good, until_ms)
     if until_ms is not None:
         outputs += _judge(state, until_ms)
     return outputs
+
+
+def in_time(message: Message) -> tuple[int, int, int]:
+    """Where a message stands among those of a batch."""
+    return to_ms(message.row["event_at"]), message.partition, message.offset
+
+
+def learn(state: State, good: list[Message], until_ms: int | None) -> list[Output]:
+    """Apply messages that are in order, and give dead letters of those that cannot be."""
+    letters: list[Output] = []
+    for table, learn_row in _LEARN.items():
+        for message in good:
+            if message.table == table and (wrong := learn_row(state, message.row, to_ms(message.row["event_at"]))):
+                letters.append(dead_letter(message, wrong, until_ms))
+    return letters
 
 
 def value(state: State) -> Valuation:
@@ -364,20 +435,224 @@ def value(state: State) -> Valuation:
         initial[some] = sold * (short.initial * to_usd)[which]
         maintenance[some] = sold * (short.maintenance * to_usd)[which]
 
+        coins = np.where(future, size * each[of], 0.0)
+        some = np.flatnonzero(future & is_inverse[of])
+        # An inverse's profit is paid in coin: size/average coins, less what it owes in USD.
+        coins[some] = size[some] * each[of[some]] / average[some]
+        some = np.flatnonzero(is_option[of])
+        years = np.maximum(contracts["expiry_s"] - (state.second or 0), 0.0) / SECONDS_PER_YEAR
+        slope = black76.greeks(
+            forward, contracts["strike_usd"], years, contracts["vol"], contracts["is_call"].astype(bool)
+        ).delta
+        coins[some] = size[some] * (each * slope)[of[some]]
+
         balances = state.balance_columns
         funded = np.flatnonzero(balances["amount"])
         cash = balances["amount"][funded] * _gather(usd, balances["currency"][funded])
 
     count = len(state.account_columns.rows)
     total = _sums(account, position_value, count) + _sums(balances["account"][funded], cash, count)
-    return Valuation(
+    found = Valuation(
         total / 1e6,
         _sums(account, initial, count) / 1e6,
         _sums(account, maintenance, count) / 1e6,
         at,
         np.rint(maintenance * 1e6) / 1e6,
         mark,
+        coins,
+        np.zeros(count),
+        np.full(count, -1),
+        [],
     )
+    for model in state.sets:
+        _value_portfolios(state, model, found)
+    state.moved.clear()
+    return found
+
+
+def _value_portfolios(state: State, model: str, found: Valuation) -> None:
+    """Put what the accounts of one parameter set require in the place of standard margin."""
+    number = 1 + list(state.sets).index(model)
+    parameters, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == number)
+    if not len(rows):
+        return
+    if not any(of == model for of, _ in state.held):
+        state.held |= {(model, underlying): held for underlying, held in _arranged(state, model, rows, found).items()}
+    names = portfolio_margin.scenario_names(parameters)
+    is_known = np.ones(len(found.initial), dtype=np.bool_)
+    known = _priceable(state, rows, found)
+    initial, maintenance = np.zeros(len(is_known)), np.zeros(len(is_known))
+    for (of, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
+        if of != model:
+            continue
+        required = held.required
+        if required is None or underlying in state.moved:
+            market = _market(state, parameters, underlying, held, found)
+            required = portfolio_margin.requirements(parameters, market, held.positions)
+            state.held[of, underlying] = held._replace(required=required)
+        accounts = held.positions.accounts
+        initial[accounts] += _micro(required.initial)
+        maintenance[accounts] += _micro(required.maintenance)
+        loss = np.where(np.isfinite(required.worst_pnl), -required.worst_pnl, 0.0)
+        worse = loss > found.worst_loss[accounts]
+        found.worst_loss[accounts[worse]] = loss[worse]
+        found.worst[accounts[worse]] = len(found.scenarios) + required.worst[worse]
+        found.scenarios.extend(f"{underlying}: {name}" for name in names)
+    found.initial[rows] = np.where(known, initial[rows] / 1e6, np.nan)
+    found.maintenance[rows] = np.where(known, maintenance[rows] / 1e6, np.nan)
+
+
+def _priceable(state: State, rows: Array, found: Valuation) -> Array:
+    """Whether each account's positions all have terms that portfolio margin can use."""
+    kinds = state.contract_columns
+    usable = (kinds["is_future"] + kinds["is_option"] > 0) & ~np.isnan(kinds["contract_size"])
+    at = found.positions
+    wrong = ~usable[state.position_columns["contract"][at]]
+    counts = np.bincount(state.position_columns["account"][at], wrong, minlength=len(found.initial))
+    return np.asarray(counts[rows] == 0)
+
+
+def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[str, _Held]:
+    """What the accounts of one model hold, by underlying.  Columns are in the order of names, whatever came first."""
+    chosen = np.zeros(len(found.initial), dtype=np.bool_)
+    chosen[rows] = True
+    at = found.positions[chosen[state.position_columns["account"][found.positions]]]
+    of, account = state.position_columns["contract"][at], state.position_columns["account"][at]
+    units = state.position_columns["size"][at] * state.contract_columns["contract_size"][of]
+    names = {row: name for name, row in state.contract_columns.rows.items()}
+    by_underlying: dict[str, list[str]] = {}
+    for row in np.unique(of):
+        terms = state.terms.get(names[int(row)])
+        if terms is not None and terms.kind != "spot" and terms.contract_size is not None:
+            by_underlying.setdefault(terms.underlying, []).append(names[int(row)])
+    coins = {name: row for name, row in state.currency_columns.rows.items() if name not in DOLLARS}
+    funded = np.flatnonzero(state.balance_columns["amount"])
+    funded = funded[chosen[state.balance_columns["account"][funded]]]
+    currency = state.balance_columns["currency"][funded]
+    for coin, row in coins.items():
+        if (currency == row).any():
+            by_underlying.setdefault(coin, [])
+
+    arranged: dict[str, _Held] = {}
+    for underlying, contracts in sorted(by_underlying.items()):
+        options = sorted(name for name in contracts if state.terms[name].kind == "option")
+        ordered = options + sorted(set(contracts) - set(options))
+        columns = np.full(len(state.contract_columns.rows) + 1, -1)
+        for column, name in enumerate(ordered):
+            columns[state.contract_columns.row(name)] = column
+        expiry_s = np.array([(state.terms[name].expiry_ms or 0) / 1000 for name in options])
+        expiries, expiry = np.unique(expiry_s, return_inverse=True)
+        instruments = portfolio_margin.Instruments(
+            expiry=expiry,
+            strike=np.array([state.terms[name].strike_usd or math.nan for name in options], dtype=np.float64),
+            is_call=np.array([state.terms[name].option_type == "call" for name in options], dtype=np.bool_),
+            expiries=len(expiries),
+            futures=len(ordered) - len(options),
+            collaterals=1,
+        )
+        mine = np.flatnonzero(columns[of] >= 0)
+        coin = funded[currency == coins.get(underlying, -1)]
+        positions = portfolio_margin.hold(
+            instruments,
+            np.concatenate([account[mine], state.balance_columns["account"][coin]]),
+            np.concatenate([columns[of[mine]], np.full(len(coin), len(ordered))]),
+            np.concatenate([units[mine], state.balance_columns["amount"][coin]]),
+        )
+        arranged[underlying] = _Held(ordered, expiries, positions, None)
+    return arranged
+
+
+def _market(state: State, parameters: Parameters, underlying: str, held: _Held, found: Valuation) -> portfolio_margin.Market:
+    """The prices of one underlying, all in USD."""
+    contracts, instruments = state.contract_columns, held.positions.instruments
+    rows = np.array([contracts.row(name) for name in held.contracts], dtype=np.int64)
+    options, futures = rows[: len(instruments.strike)], rows[len(instruments.strike) :]
+    usd = state.currency_columns["usd"]
+    spot = float(usd[state.currency(underlying)])
+    forwards = np.where(contracts["forward_usd"][options] > 0, contracts["forward_usd"][options], spot)
+    forward = np.array([np.median(forwards[instruments.expiry == one]) for one in range(instruments.expiries)])
+    haircut = parameters.collaterals.get(underlying, Haircut(0.0, 0.0, True))
+    # Of an inverse contract a unit is a USD: worth the same in USD whatever the price, as the coins it is paid in move with it.
+    is_inverse = contracts["is_inverse"][futures] > 0
+    settlement = _gather(usd, contracts["settlement"][futures])
+    sure = np.ones(1)
+    return portfolio_margin.Market(
+        spot=spot,
+        spot_confidence=1.0,
+        stable=1.0,
+        expiry_s=np.asarray(held.expiries - (state.second or 0), dtype=np.float64),
+        forward=forward,
+        rate=np.zeros(instruments.expiries),
+        expiry_confidence=np.ones(instruments.expiries),
+        vol=contracts["vol"][options],
+        future_price=np.where(is_inverse, settlement / found.mark[futures], found.mark[futures] * settlement),
+        future_confidence=np.ones(len(futures)),
+        collateral_usd=spot * sure,
+        collateral_confidence=sure,
+        collateral_threshold=0.0 * sure,
+        mmhaircut=haircut.mmhaircut * sure,
+        imhaircut=haircut.imhaircut * sure,
+        is_risk_cancelling=np.array([haircut.is_risk_cancelling]),
+    )
+
+
+def _micro(amounts: Array) -> Array:
+    return np.where(np.isfinite(amounts), np.rint(amounts * 1e6), np.nan)
+
+
+def probabilities(state: State, found: Valuation, rows: Array) -> Array:
+    """That accounts become liquidatable within each of `HORIZONS_S`; NaN where there is no answer."""
+    usd, count = state.currency_columns["usd"], len(found.equity)
+    drives: dict[int, Array] = {}
+    at = found.positions
+    of = state.contract_columns["underlying"][state.position_columns["contract"][at]]
+    account = state.position_columns["account"][at]
+    funded = np.flatnonzero(state.balance_columns["amount"])
+    currency, holder = state.balance_columns["currency"][funded], state.balance_columns["account"][funded]
+    names = {row: name for name, row in state.currency_columns.rows.items()}
+    for row in np.unique(np.concatenate([of, currency])).astype(int):
+        if names.get(row) not in DOLLARS:
+            mine, coins = of == row, currency == row
+            drives[row] = np.bincount(account[mine], found.coins[mine], minlength=count) + np.bincount(
+                holder[coins], state.balance_columns["amount"][funded[coins]], minlength=count
+            )
+    answer = np.full((len(rows), len(liquidation_probability.HORIZONS_S)), np.nan)
+    moving = sum(((delta[rows] != 0).astype(int) for delta in drives.values()), np.zeros(len(rows), dtype=int))
+    excess = found.equity[rows] - found.maintenance[rows]
+    answer[(moving == 0) & ~np.isnan(excess)] = 0.0
+    years = np.array([*liquidation_probability.HORIZONS_S.values()]) / SECONDS_PER_YEAR
+    for row, delta in drives.items():
+        vol, S = _short_vol(state, names[row]), float(usd[row])
+        some = np.flatnonzero((moving == 1) & (delta[rows] != 0))
+        if math.isnan(vol) or not S > 0 or not len(some):
+            continue
+        with np.errstate(all="ignore"):
+            slope = delta[rows][some] - found.maintenance[rows][some] / S
+            barrier = S - excess[some] / slope
+        P = liquidation_probability.first_passage(S, np.where(barrier > 0, barrier, S)[:, np.newaxis], years, vol)
+        P = np.where((barrier > 0)[:, np.newaxis], P, 0.0)
+        answer[some] = np.where((excess[some] <= 0)[:, np.newaxis], 1.0, P)
+    answer[np.isnan(excess)] = np.nan
+    # A requirement of nothing can never be exceeded.
+    answer[(found.maintenance[rows] == 0) & (excess >= 0) & ~np.isnan(answer[:, 0])] = 0.0
+    return answer
+
+
+def _short_vol(state: State, underlying: str) -> float:
+    """The vol of the option nearest to the money in the nearest expiry; NaN where there is none."""
+    near: tuple[float, float, str] | None = None
+    vol = math.nan
+    for name, terms in state.terms.items():
+        price = state.prices.get(name)
+        if terms.kind != "option" or terms.underlying != underlying or price is None or not price.vol:
+            continue
+        expires_s, F = (terms.expiry_ms or 0) / 1000, price.forward_usd
+        if expires_s <= (state.second or 0) or not F or F <= 0 or not terms.strike_usd:
+            continue
+        rank = expires_s, abs(math.log(terms.strike_usd / F)), name
+        if near is None or rank < near:
+            near, vol = rank, price.vol
+    return vol
 
 
 def _gather(values: Array, rows: Array) -> Array:
@@ -386,12 +661,15 @@ def _gather(values: Array, rows: Array) -> Array:
 
 
 def _sums(account: Array, amounts: Array, count: int) -> Array:
-    micro = np.where(np.isfinite(amounts), np.rint(amounts * 1e6), np.nan)
-    return np.bincount(account, micro, minlength=count)
+    return np.bincount(account, _micro(amounts), minlength=count)
 
 
 def _judge(state: State, until_ms: int) -> list[Output]:
     """Value all accounts, note what became of them, and say so where it is due."""
+    second = until_ms // 1000
+    if is_past(state, second):
+        return []
+    is_new_second = keep_time(state, second)
     found = value(state)
     unknown = np.isnan(found.equity) | np.isnan(found.initial) | np.isnan(found.maintenance)
     with np.errstate(invalid="ignore"):
@@ -402,27 +680,40 @@ def _judge(state: State, until_ms: int) -> list[Output]:
         )
     known = state.account_columns["status"]
     due = changed = status != known
-    second = until_ms // 1000
-    if state.second != second:
-        if state.second is not None:
-            due = changed | (np.bincount(state.position_columns["account"][found.positions], minlength=len(due)) > 0)
-        state.second = second
-        state.touched.add("clock")
+    if is_new_second:
+        due = changed | (np.bincount(state.position_columns["account"][found.positions], minlength=len(due)) > 0)
     names = list(state.account_columns.rows)
     state.touched |= {f"account/{name}" for name in (*state.due, *(names[row] for row in np.flatnonzero(changed)))}
     known[:] = status
 
     outputs: list[Output] = []
-    said = state.due | {names[row] for row in np.flatnonzero(due)}
-    for name in sorted(said):
-        outputs += _report(state, found, name, until_ms - 1)
+    said = sorted(state.due | {names[row] for row in np.flatnonzero(due)})
+    if said:
+        rows = np.array([state.account_columns.row(name) for name in said])
+        for name, chances in zip(said, probabilities(state, found, rows), strict=True):
+            outputs.append(_report(state, found, name, chances, until_ms - 1))
     state.due.clear()
     state.free(until_ms)
     return outputs
 
 
-def _report(state: State, found: Valuation, name: str, event_ms: int) -> list[Output]:
-    """The row of one account, and the orders that close its positions where it is to be liquidated."""
+def is_past(state: State, second: int) -> bool:
+    """Whether accounts were valued later than in this second: the host's sweep may come after batches that it is older than."""
+    return state.second is not None and second < state.second
+
+
+def keep_time(state: State, second: int) -> bool:
+    """Note the whole second of event time; whether it is another than before."""
+    if state.second == second:
+        return False
+    is_first, state.second = state.second is None, second
+    state.moved |= {underlying for _, underlying in state.held}
+    state.touched.add("clock")
+    return not is_first
+
+
+def _report(state: State, found: Valuation, name: str, chances: Array, event_ms: int) -> Output:
+    """The row of one account."""
     account, row = state.accounts[name], state.account_columns.row(name)
     status = int(state.account_columns["status"][row])
     equity, initial, maintenance = (float(x[row]) for x in (found.equity, found.initial, found.maintenance))
@@ -437,59 +728,24 @@ def _report(state: State, found: Valuation, name: str, event_ms: int) -> list[Ou
     margin = {
         "account": name,
         "event_at": instant_ms(event_ms),
-        "model": "standard",
+        "model": account.model,
         "equity_usd": equity if is_priced else None,
         "initial_margin_usd": initial if is_priced else None,
         "maintenance_margin_usd": maintenance if is_priced else None,
         "margin_ratio": maintenance / equity if is_priced and equity > 0 else None,
         "status": STATUS[status],
         "reason": reason,
+        "worst_scenario": found.scenarios[found.worst[row]] if is_priced and found.worst[row] >= 0 else None,
+        "worst_loss_usd": float(found.worst_loss[row]) if is_priced and account.model != STANDARD else None,
     }
-    outputs = [Output("account_margin", event_ms, margin)]
-    if status == LIQUIDATION and not account.is_ordered:
-        outputs += _close(state, found, name, equity, maintenance, event_ms)
-    is_ordered = account.is_ordered if status == UNPRICED else status == LIQUIDATION
-    if account.is_ordered != is_ordered:
-        account.is_ordered = is_ordered
-        state.touched.add(f"account/{name}")
-    return outputs
-
-
-def _close(state: State, found: Valuation, name: str, equity: float, maintenance: float, event_ms: int) -> list[Output]:
-    """Orders that close whole positions, the largest requirement first, until the rest no longer exceeds equity."""
-    held = []
-    for contract, (_, size, _) in state.accounts[name].positions.items():
-        if size != 0:
-            at = np.searchsorted(found.positions, state.position_columns.row((name, contract)))
-            held.append((-float(found.position_maintenance[at]), contract, size))
-    outputs: list[Output] = []
-    left = maintenance
-    for n, (negated, contract, size) in enumerate(sorted(held), start=1):
-        if left <= max(equity, 0.0):
-            break
-        venue, _, instrument = contract.partition(":")
-        rank = "the largest requirement" if n == 1 else "the next largest requirement"
-        order = {
-            "order_id": f"{name}/{instant_ms(event_ms)}/{n}",
-            "account": name,
-            "event_at": instant_ms(event_ms),
-            "venue": venue,
-            "instrument": instrument,
-            "side": "sell" if size > 0 else "buy",
-            "size": abs(size),
-            "mark_price": float(found.mark[state.contract_columns.row(contract)]),
-            "equity_usd": equity,
-            "maintenance_margin_usd": left,
-            "reason": f"maintenance margin {left:.2f} USD exceeds equity {equity:.2f} USD; closes {instrument}, {rank}",
-        }
-        outputs.append(Output("liquidation_orders", event_ms, order))
-        left = round(left + negated, 6)
-    return outputs
+    for horizon, chance in zip(liquidation_probability.HORIZONS_S, chances, strict=True):
+        margin[f"liquidation_probability_{horizon}"] = None if np.isnan(chance) else float(chance)
+    return Output("account_margin", event_ms, margin)
 
 
 def _missing(state: State, found: Valuation, account: Account) -> str:
     """What keeps an account from being valued: the first such thing by name."""
-    usd = state.currency_columns["usd"]
+    usd, row_of = state.currency_columns["usd"], state.contract_columns.row
     for name, (_, size, _) in sorted(account.positions.items()):
         if size == 0:
             continue
@@ -505,6 +761,10 @@ def _missing(state: State, found: Valuation, account: Account) -> str:
         for currency in (terms.settlement_currency, *([terms.underlying] if terms.kind == "option" else [])):
             if np.isnan(usd[state.currency(currency)]):
                 return f"{currency} has no index price"
+        if account.model != STANDARD and terms.kind == "option" and np.isnan(state.contract_columns["vol"][row_of(name)]):
+            return f"{name} has no mark volatility"
+        if account.model != STANDARD and np.isnan(usd[state.currency(terms.underlying)]):
+            return f"{terms.underlying} has no index price"
     for currency, (_, amount) in sorted(account.balances.items()):
         if amount != 0 and np.isnan(usd[state.currency(currency)]):
             return f"{currency} has no index price"
@@ -537,8 +797,8 @@ def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
     if known is None or known.event_ms <= event_ms:
         bid, ask, last = row.get("bid_price"), row.get("ask_price"), row.get("last_price")
         traded = last if bid is None or ask is None else (bid + ask) / 2
-        newest = row.get("mark_price"), traded, row.get("forward_usd")
-        earlier = (None, None, None) if known is None else known[1:]
+        newest = row.get("mark_price"), traded, row.get("forward_usd"), row.get("mark_iv")
+        earlier = (None, None, None, None) if known is None else known[1:]
         state.put_price(name, Price(event_ms, *(e if n is None else n for n, e in zip(newest, earlier, strict=True))))
         state.touched.add(f"price/{name}")
     usd = row.get("index_price_usd")
@@ -568,8 +828,6 @@ def _learn_position(state: State, row: dict[str, Any], event_ms: int) -> Fault |
     account, contract = state.account(row["account"]), key("instruments", row)
     known = account.positions.get(contract)
     if known is None or known[0] <= event_ms:
-        if known is None or known[1:] != (size, average):
-            account.is_ordered = False
         state.put_position(row["account"], contract, event_ms, size, average)
         state.due.add(row["account"])
         state.touched.add(f"account/{row['account']}")
@@ -580,6 +838,11 @@ def _learn_balance(state: State, row: dict[str, Any], event_ms: int) -> Fault | 
     amount = float(row["amount"])
     if not abs(amount) < LIMIT:
         return Fault("amount", "within DECIMAL(38, 18)", shown(row["amount"]))
+    model = row.get("margin_model")
+    if model is not None and model != STANDARD and model not in margin_parameters.names():
+        return Fault("margin_model", f"{STANDARD} or one of {', '.join(margin_parameters.names())}", shown(model))
+    if model is not None and event_ms >= state.account(row["account"]).model_ms:
+        state.put_model(row["account"], event_ms, model)
     known = state.account(row["account"]).balances.get(row["currency"])
     if known is None or known[0] <= event_ms:
         state.put_balance(row["account"], row["currency"], event_ms, amount)

@@ -79,13 +79,9 @@ def run(
     """
     place, head, length, lefts, touches = progress[0], progress[1], progress[2], progress[3], progress[4]
     while place < end:
-        start = place
-        stop = start
-        while stop < end and data[stop] != RECORD_END:
-            stop += 1
-        at = start
+        start = at = place
         fields = 0
-        while at < stop and fields < 3:
+        while at < end and fields < 3 and data[at] != RECORD_END:
             if data[at] == FIELD_END:
                 fields += 1
             at += 1
@@ -107,7 +103,7 @@ def run(
             if book < 0:
                 break
             whole = books[book]
-            if whole.left_in == batch or whole.is_stale or whole.keeps or not whole.has_sequence:
+            if whole.left_in == batch or whole.is_stale or whole.is_quiet or whole.keeps or not whole.has_sequence:
                 break
             at = name_end
             if not _is_at(data, at, _EVENT_AT):
@@ -164,8 +160,11 @@ def run(
                         break
                     if is_negative:
                         checksum = -checksum
-            if data[at] != 125 or at + 1 != stop:
+            if previous == _UNNUMBERED and not has_checksum:
                 break
+            if data[at] != 125 or (at + 1 != end and data[at + 1] != RECORD_END):
+                break
+            at += 1
             for side in range(2):
                 more = bids if side == BID else levels - bids
                 run_of = sides[2 * book + side]
@@ -195,6 +194,7 @@ def run(
                     put(sides, keys, sizes, scales, side, level_keys[level], old_sizes[level], old_scales[level])
                 break
             is_plain = True
+            whole.previous = whole.sequence
             whole.sequence = sequence
             whole.is_fresh = 0
             whole.event_ms = event_ms
@@ -231,9 +231,12 @@ def run(
         if not is_plain:
             if book >= 0:
                 books[book].left_in = batch
-            left[lefts, 0], left[lefts, 1] = start, stop
+            at = start
+            while at < end and data[at] != RECORD_END:
+                at += 1
+            left[lefts, 0], left[lefts, 1] = start, at
             lefts += 1
-        place = stop + 1
+        place = at + 1
     progress[0], progress[1], progress[2], progress[3], progress[4] = place, head, length, lefts, touches
     return DONE
 
@@ -485,13 +488,19 @@ class PlainUpdates:
     def __init__(self) -> None:
         self.batch = 0
         self.scratch = Scratch(256)
+        self.heads, self.out = np.empty(0, np.uint8), np.empty(0, np.uint8)
 
     def take(self, ladders: Any, data: bytes, until_ms: int) -> tuple[bytes, bytes, bytes, list[int]]:
         """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed."""
         self.batch += 1
         records = data.count(b"\x1e") + 1
         padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
-        heads, out = np.empty(len(data) + 16 * records, np.uint8), np.empty(len(data) + 512 * records, np.uint8)
+        # Kept from batch to batch: memory that is new each time costs more to get than to fill.
+        if len(self.heads) < (head_room := len(data) + 16 * records):
+            self.heads = np.empty(2 * head_room, np.uint8)
+        if len(self.out) < (room := len(data) + 512 * records):
+            self.out = np.empty(2 * room, np.uint8)
+        heads, out = self.heads, self.out
         left, touched = np.empty((records, 2), np.int64), np.empty(records, np.int32)
         progress = np.zeros(7, np.int64)
         while True:

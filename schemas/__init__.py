@@ -46,6 +46,27 @@ def columns(name: str) -> str:
     return ", ".join(f"`{column}`" for column in TABLES[name].columns)
 
 
+def decoded(name: str) -> str:
+    """A table's columns, from the JSON text `value`, as a list for SQL.
+
+    Without those that `inputs` has itself.  What is not of its type is NULL; levels stay JSON text.
+    """
+    return ", ".join(
+        f"{_decoded(column, spec.sql_type)} AS `{column}`"
+        for column, spec in TABLES[name].columns.items()
+        if column != "event_at"
+    )
+
+
+def _decoded(column: str, sql_type: str) -> str:
+    if sql_type.startswith("ARRAY"):
+        return f"JSON_QUERY(`value`, '$.{column}')"
+    text = f"JSON_VALUE(`value`, '$.{column}')"
+    if sql_type.startswith("TIMESTAMP_LTZ"):
+        text = f"REPLACE(REPLACE({text}, 'T', ' '), 'Z', '')"  # as CAST reads it
+    return text if sql_type == "STRING" else f"TRY_CAST({text} AS {sql_type})"
+
+
 def without_comments(statement: str) -> str:
     """A statement without its comment lines."""
     return "\n".join(line for line in statement.splitlines() if not line.lstrip().startswith("--")).strip()

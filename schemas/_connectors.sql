@@ -41,12 +41,3 @@ CREATE TEMPORARY TABLE kafka_records (
   'value.format' = 'raw',
   'value.raw.charset' = 'UTF-8'
 ) LIKE kafka;
-
--- Records without a value, to every partition in turn: where a job says what time it is (jobs/_records.sql).
-CREATE TEMPORARY TABLE kafka_heartbeats (
-  `value` STRING,
-  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
-) WITH (
-  'format' = 'raw',
-  'sink.partitioner' = 'round-robin'
-) LIKE kafka;

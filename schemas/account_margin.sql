@@ -4,11 +4,16 @@
 CREATE TEMPORARY TABLE account_margin (
   account                STRING           NOT NULL,
   event_at               TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch that valued the account',
-  model                  STRING           NOT NULL COMMENT 'standard',
+  model                  STRING           NOT NULL COMMENT 'standard, or the parameter set of portfolio margin',
   equity_usd             DOUBLE                    COMMENT 'Cash at the index, plus unrealised profit, plus option value',
   initial_margin_usd     DOUBLE,
   maintenance_margin_usd DOUBLE,
   margin_ratio           DOUBLE                    COMMENT 'Maintenance margin over equity: liquidation at 1; NULL where equity is not positive',
   status                 STRING           NOT NULL COMMENT 'healthy, margin_call, liquidation or unpriced',
-  reason                 STRING                    COMMENT 'What makes the status other than healthy'
+  reason                 STRING                    COMMENT 'What makes the status other than healthy',
+  worst_scenario         STRING                    COMMENT 'Portfolio margin: the underlying and the scenario in which it loses most; NULL where none loses, and of standard margin',
+  worst_loss_usd         DOUBLE                    COMMENT 'Portfolio margin: what it loses in that; NULL otherwise',
+  liquidation_probability_1h  DOUBLE               COMMENT 'That the account becomes liquidatable within an hour; NULL where more than one underlying, or none with a vol, drives it',
+  liquidation_probability_24h DOUBLE               COMMENT 'Within a day',
+  liquidation_probability_7d  DOUBLE               COMMENT 'Within a week'
 ) WITH ('topic' = 'account_margin.v1') LIKE kafka_json;

@@ -1,6 +1,6 @@
 -- Topic fills.v1, keyed by account.  Append-only.
 --
--- Grain   one row per execution of one account
+-- Grain   one row per execution of one account, and per correction or bust of one
 CREATE TEMPORARY TABLE fills (
   account      STRING           NOT NULL,
   venue        STRING           NOT NULL,
@@ -11,5 +11,7 @@ CREATE TEMPORARY TABLE fills (
   side         STRING           NOT NULL COMMENT 'buy or sell',
   price        DECIMAL(38, 18)  NOT NULL COMMENT 'In the quote currency',
   size         DECIMAL(38, 18)  NOT NULL COMMENT 'Contracts, above zero',
-  fee          DECIMAL(38, 18)  NOT NULL COMMENT 'In the settlement currency; paid is positive'
+  fee          DECIMAL(38, 18)  NOT NULL COMMENT 'In the settlement currency; paid is positive',
+  kind         STRING                    COMMENT 'fill, correction or bust; NULL is a fill',
+  corrects_id  STRING                    COMMENT 'Of a correction, whose contents replace those of this fill_id of the same account and instrument, and of a bust, which undoes it; NULL otherwise'
 ) WITH ('topic' = 'fills.v1') LIKE kafka_json;

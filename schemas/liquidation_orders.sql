@@ -12,5 +12,8 @@ CREATE TEMPORARY TABLE liquidation_orders (
   mark_price             DOUBLE           NOT NULL COMMENT 'In the quote currency',
   equity_usd             DOUBLE           NOT NULL COMMENT 'Before the order',
   maintenance_margin_usd DOUBLE           NOT NULL COMMENT 'Before the order',
-  reason                 STRING           NOT NULL
+  reason                 STRING           NOT NULL,
+  limit_price            DOUBLE                    COMMENT 'The worst price at which it may fill, in the quote currency',
+  round                  BIGINT                    COMMENT 'Counts the rounds of this liquidation from 1',
+  visible_size           DOUBLE                    COMMENT 'Contracts that the book showed within the limit; NULL where no book is known'
 ) WITH ('topic' = 'liquidation_orders.v1') LIKE kafka_json;

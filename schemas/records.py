@@ -25,6 +25,11 @@ class AccountMarginRow(TypedDict):
     margin_ratio: float | None
     status: str
     reason: str | None
+    worst_scenario: str | None
+    worst_loss_usd: float | None
+    liquidation_probability_1h: float | None
+    liquidation_probability_24h: float | None
+    liquidation_probability_7d: float | None
 
 
 class BalancesRow(TypedDict):
@@ -34,6 +39,62 @@ class BalancesRow(TypedDict):
     received_at: str
     amount: str
     cause_id: str
+    margin_model: str | None
+
+
+class BarsRow(TypedDict):
+    venue: str
+    instrument: str
+    interval_s: int
+    start_at: str
+    event_at: str
+    open_price: float | None
+    high_price: float | None
+    low_price: float | None
+    close_price: float | None
+    volume: float | None
+    vwap: float | None
+    trade_count: int
+
+
+class BookDepthRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    sequence: int | None
+    bids: list[list[float]]
+    asks: list[list[float]]
+    is_stale: bool
+
+
+class BookMetricsRow(TypedDict):
+    venue: str
+    instrument: str
+    interval_s: int
+    event_at: str
+    is_stale: bool
+    mid_price: float | None
+    spread: float | None
+    spread_bps: float | None
+    micro_price: float | None
+    imbalance: float | None
+    order_flow_imbalance: float | None
+    bid_depth_5bps: float | None
+    bid_depth_10bps: float | None
+    bid_depth_25bps: float | None
+    bid_depth_50bps: float | None
+    ask_depth_5bps: float | None
+    ask_depth_10bps: float | None
+    ask_depth_25bps: float | None
+    ask_depth_50bps: float | None
+    bid_reach_bps: float | None
+    ask_reach_bps: float | None
+    sell_slippage_10k_bps: float | None
+    sell_slippage_100k_bps: float | None
+    sell_slippage_1m_bps: float | None
+    buy_slippage_10k_bps: float | None
+    buy_slippage_100k_bps: float | None
+    buy_slippage_1m_bps: float | None
 
 
 class BookTopsRow(TypedDict):
@@ -47,6 +108,32 @@ class BookTopsRow(TypedDict):
     ask_price: float | None
     ask_size: float | None
     is_stale: bool
+
+
+class ChainGreeksRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    underlying: str
+    option_type: str
+    strike_usd: float
+    expiry_at: str
+    reason: str | None
+    forward_usd: float | None
+    surface_iv: float | None
+    mark_iv: float | None
+    price_usd: float | None
+    price_coin: float | None
+    mark_price_coin: float | None
+    delta: float | None
+    premium_adjusted_delta: float | None
+    mark_delta: float | None
+    gamma_per_usd: float | None
+    vega_usd_per_vol: float | None
+    theta_usd_per_day: float | None
+    vanna_per_vol: float | None
+    volga_usd_per_vol2: float | None
+    charm_per_day: float | None
 
 
 class DeadLettersRow(TypedDict):
@@ -82,6 +169,21 @@ class FillsRow(TypedDict):
     price: str
     size: str
     fee: str
+    kind: str | None
+    corrects_id: str | None
+
+
+class ForwardsRow(TypedDict):
+    venue: str
+    underlying: str
+    expiry_at: str
+    event_at: str
+    forward_usd: float | None
+    source: str
+    half_width_usd: float | None
+    strikes: int
+    index_usd: float | None
+    reason: str | None
 
 
 class IndexPricesRow(TypedDict):
@@ -111,6 +213,42 @@ class InstrumentsRow(TypedDict):
     tick_size: float | None
 
 
+class LedgerEntriesRow(TypedDict):
+    entry_id: str
+    account: str
+    number: int
+    event_at: str
+    caused_at: str
+    counter_account: str
+    kind: str
+    asset: str
+    amount: str
+    price: str | None
+    balance: str
+    average_price: str | None
+    realised_pnl: str | None
+    cause_kind: str
+    cause_id: str
+    corrected_id: str | None
+
+
+class LiquidationEventsRow(TypedDict):
+    event_id: str
+    account: str
+    event_at: str
+    number: int
+    kind: str
+    state: str
+    equity_usd: float | None
+    initial_margin_usd: float | None
+    maintenance_margin_usd: float | None
+    order_id: str | None
+    instrument: str | None
+    amount_usd: float | None
+    counter_account: str | None
+    reason: str
+
+
 class LiquidationOrdersRow(TypedDict):
     order_id: str
     account: str
@@ -123,6 +261,9 @@ class LiquidationOrdersRow(TypedDict):
     equity_usd: float
     maintenance_margin_usd: float
     reason: str
+    limit_price: float | None
+    round: int | None
+    visible_size: float | None
 
 
 class OptionGreeksRow(TypedDict):
@@ -171,6 +312,14 @@ class PositionsRow(TypedDict):
     fill_id: str
 
 
+class ResyncRequestsRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    sequence: int | None
+    reason: str
+
+
 class TickersRow(TypedDict):
     venue: str
     instrument: str
@@ -212,6 +361,48 @@ class TransfersRow(TypedDict):
     transfer_id: str
     currency: str
     amount: str
+    kind: str | None
+    margin_model: str | None
+
+
+class VenueClocksRow(TypedDict):
+    venue: str
+    event_at: str
+    message_count: int
+    median_offset_ms: float | None
+    min_offset_ms: float | None
+    max_offset_ms: float | None
+    jitter_ms: float | None
+    step_back_count: int
+
+
+class VolSurfacesRow(TypedDict):
+    venue: str
+    underlying: str
+    expiry_at: str
+    event_at: str
+    forward_usd: float | None
+    forward_source: str | None
+    years: float
+    svi_a: float | None
+    svi_b: float | None
+    svi_rho: float | None
+    svi_m: float | None
+    svi_sigma: float | None
+    atm_vol: float | None
+    atm_skew: float | None
+    quotes: int
+    stale: int
+    one_sided: int
+    excluded: int
+    inside_share: float | None
+    rmse_vol_points: float | None
+    durrleman_min: float | None
+    calendar_min: float | None
+    is_arbitrage_free: bool | None
+    is_repaired: bool | None
+    quote_age_ms: int | None
+    reason: str | None
 
 
 TABLES: dict[str, Table] = {
@@ -229,6 +420,11 @@ TABLES: dict[str, Table] = {
             "margin_ratio": Column("DOUBLE", True),
             "status": Column("STRING", False),
             "reason": Column("STRING", True),
+            "worst_scenario": Column("STRING", True),
+            "worst_loss_usd": Column("DOUBLE", True),
+            "liquidation_probability_1h": Column("DOUBLE", True),
+            "liquidation_probability_24h": Column("DOUBLE", True),
+            "liquidation_probability_7d": Column("DOUBLE", True),
         },
     ),
     "balances": Table(
@@ -242,6 +438,74 @@ TABLES: dict[str, Table] = {
             "received_at": Column("TIMESTAMP_LTZ(6)", False),
             "amount": Column("DECIMAL(38, 18)", False),
             "cause_id": Column("STRING", False),
+            "margin_model": Column("STRING", True),
+        },
+    ),
+    "bars": Table(
+        "bars.v1",
+        ("venue", "instrument"),
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "interval_s": Column("INT", False),
+            "start_at": Column("TIMESTAMP_LTZ(3)", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "open_price": Column("DOUBLE", True),
+            "high_price": Column("DOUBLE", True),
+            "low_price": Column("DOUBLE", True),
+            "close_price": Column("DOUBLE", True),
+            "volume": Column("DOUBLE", True),
+            "vwap": Column("DOUBLE", True),
+            "trade_count": Column("BIGINT", False),
+        },
+    ),
+    "book_depth": Table(
+        "book_depth.v1",
+        ("venue", "instrument"),
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "sequence": Column("BIGINT", True),
+            "bids": Column("ARRAY<ARRAY<DOUBLE>>", False),
+            "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
+            "is_stale": Column("BOOLEAN", False),
+        },
+    ),
+    "book_metrics": Table(
+        "book_metrics.v1",
+        ("venue", "instrument"),
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "interval_s": Column("INT", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "is_stale": Column("BOOLEAN", False),
+            "mid_price": Column("DOUBLE", True),
+            "spread": Column("DOUBLE", True),
+            "spread_bps": Column("DOUBLE", True),
+            "micro_price": Column("DOUBLE", True),
+            "imbalance": Column("DOUBLE", True),
+            "order_flow_imbalance": Column("DOUBLE", True),
+            "bid_depth_5bps": Column("DOUBLE", True),
+            "bid_depth_10bps": Column("DOUBLE", True),
+            "bid_depth_25bps": Column("DOUBLE", True),
+            "bid_depth_50bps": Column("DOUBLE", True),
+            "ask_depth_5bps": Column("DOUBLE", True),
+            "ask_depth_10bps": Column("DOUBLE", True),
+            "ask_depth_25bps": Column("DOUBLE", True),
+            "ask_depth_50bps": Column("DOUBLE", True),
+            "bid_reach_bps": Column("DOUBLE", True),
+            "ask_reach_bps": Column("DOUBLE", True),
+            "sell_slippage_10k_bps": Column("DOUBLE", True),
+            "sell_slippage_100k_bps": Column("DOUBLE", True),
+            "sell_slippage_1m_bps": Column("DOUBLE", True),
+            "buy_slippage_10k_bps": Column("DOUBLE", True),
+            "buy_slippage_100k_bps": Column("DOUBLE", True),
+            "buy_slippage_1m_bps": Column("DOUBLE", True),
         },
     ),
     "book_tops": Table(
@@ -259,6 +523,36 @@ TABLES: dict[str, Table] = {
             "ask_price": Column("DOUBLE", True),
             "ask_size": Column("DOUBLE", True),
             "is_stale": Column("BOOLEAN", False),
+        },
+    ),
+    "chain_greeks": Table(
+        "chain_greeks.v1",
+        ("venue", "instrument"),
+        True,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "underlying": Column("STRING", False),
+            "option_type": Column("STRING", False),
+            "strike_usd": Column("DOUBLE", False),
+            "expiry_at": Column("TIMESTAMP_LTZ(3)", False),
+            "reason": Column("STRING", True),
+            "forward_usd": Column("DOUBLE", True),
+            "surface_iv": Column("DOUBLE", True),
+            "mark_iv": Column("DOUBLE", True),
+            "price_usd": Column("DOUBLE", True),
+            "price_coin": Column("DOUBLE", True),
+            "mark_price_coin": Column("DOUBLE", True),
+            "delta": Column("DOUBLE", True),
+            "premium_adjusted_delta": Column("DOUBLE", True),
+            "mark_delta": Column("DOUBLE", True),
+            "gamma_per_usd": Column("DOUBLE", True),
+            "vega_usd_per_vol": Column("DOUBLE", True),
+            "theta_usd_per_day": Column("DOUBLE", True),
+            "vanna_per_vol": Column("DOUBLE", True),
+            "volga_usd_per_vol2": Column("DOUBLE", True),
+            "charm_per_day": Column("DOUBLE", True),
         },
     ),
     "dead_letters": Table(
@@ -306,6 +600,25 @@ TABLES: dict[str, Table] = {
             "price": Column("DECIMAL(38, 18)", False),
             "size": Column("DECIMAL(38, 18)", False),
             "fee": Column("DECIMAL(38, 18)", False),
+            "kind": Column("STRING", True),
+            "corrects_id": Column("STRING", True),
+        },
+    ),
+    "forwards": Table(
+        "forwards.v1",
+        ("venue", "underlying", "expiry_at"),
+        True,
+        {
+            "venue": Column("STRING", False),
+            "underlying": Column("STRING", False),
+            "expiry_at": Column("TIMESTAMP_LTZ(3)", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "forward_usd": Column("DOUBLE", True),
+            "source": Column("STRING", False),
+            "half_width_usd": Column("DOUBLE", True),
+            "strikes": Column("INT", False),
+            "index_usd": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
         },
     ),
     "index_prices": Table(
@@ -343,6 +656,50 @@ TABLES: dict[str, Table] = {
             "tick_size": Column("DOUBLE", True),
         },
     ),
+    "ledger_entries": Table(
+        "ledger_entries.v1",
+        ("account",),
+        False,
+        {
+            "entry_id": Column("STRING", False),
+            "account": Column("STRING", False),
+            "number": Column("BIGINT", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "caused_at": Column("TIMESTAMP_LTZ(3)", False),
+            "counter_account": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "asset": Column("STRING", False),
+            "amount": Column("DECIMAL(38, 18)", False),
+            "price": Column("DECIMAL(38, 18)", True),
+            "balance": Column("DECIMAL(38, 18)", False),
+            "average_price": Column("DECIMAL(38, 18)", True),
+            "realised_pnl": Column("DECIMAL(38, 18)", True),
+            "cause_kind": Column("STRING", False),
+            "cause_id": Column("STRING", False),
+            "corrected_id": Column("STRING", True),
+        },
+    ),
+    "liquidation_events": Table(
+        "liquidation_events.v1",
+        ("account",),
+        False,
+        {
+            "event_id": Column("STRING", False),
+            "account": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "number": Column("BIGINT", False),
+            "kind": Column("STRING", False),
+            "state": Column("STRING", False),
+            "equity_usd": Column("DOUBLE", True),
+            "initial_margin_usd": Column("DOUBLE", True),
+            "maintenance_margin_usd": Column("DOUBLE", True),
+            "order_id": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "amount_usd": Column("DOUBLE", True),
+            "counter_account": Column("STRING", True),
+            "reason": Column("STRING", False),
+        },
+    ),
     "liquidation_orders": Table(
         "liquidation_orders.v1",
         ("account",),
@@ -359,6 +716,9 @@ TABLES: dict[str, Table] = {
             "equity_usd": Column("DOUBLE", False),
             "maintenance_margin_usd": Column("DOUBLE", False),
             "reason": Column("STRING", False),
+            "limit_price": Column("DOUBLE", True),
+            "round": Column("BIGINT", True),
+            "visible_size": Column("DOUBLE", True),
         },
     ),
     "option_greeks": Table(
@@ -419,6 +779,18 @@ TABLES: dict[str, Table] = {
             "fill_id": Column("STRING", False),
         },
     ),
+    "resync_requests": Table(
+        "resync_requests.v1",
+        ("venue", "instrument"),
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "sequence": Column("BIGINT", True),
+            "reason": Column("STRING", False),
+        },
+    ),
     "tickers": Table(
         "tickers.v1",
         ("venue", "instrument"),
@@ -472,6 +844,56 @@ TABLES: dict[str, Table] = {
             "transfer_id": Column("STRING", False),
             "currency": Column("STRING", False),
             "amount": Column("DECIMAL(38, 18)", False),
+            "kind": Column("STRING", True),
+            "margin_model": Column("STRING", True),
+        },
+    ),
+    "venue_clocks": Table(
+        "venue_clocks.v1",
+        ("venue",),
+        False,
+        {
+            "venue": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "message_count": Column("BIGINT", False),
+            "median_offset_ms": Column("DOUBLE", True),
+            "min_offset_ms": Column("DOUBLE", True),
+            "max_offset_ms": Column("DOUBLE", True),
+            "jitter_ms": Column("DOUBLE", True),
+            "step_back_count": Column("BIGINT", False),
+        },
+    ),
+    "vol_surfaces": Table(
+        "vol_surfaces.v1",
+        ("venue", "underlying", "expiry_at"),
+        True,
+        {
+            "venue": Column("STRING", False),
+            "underlying": Column("STRING", False),
+            "expiry_at": Column("TIMESTAMP_LTZ(3)", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "forward_usd": Column("DOUBLE", True),
+            "forward_source": Column("STRING", True),
+            "years": Column("DOUBLE", False),
+            "svi_a": Column("DOUBLE", True),
+            "svi_b": Column("DOUBLE", True),
+            "svi_rho": Column("DOUBLE", True),
+            "svi_m": Column("DOUBLE", True),
+            "svi_sigma": Column("DOUBLE", True),
+            "atm_vol": Column("DOUBLE", True),
+            "atm_skew": Column("DOUBLE", True),
+            "quotes": Column("INT", False),
+            "stale": Column("INT", False),
+            "one_sided": Column("INT", False),
+            "excluded": Column("INT", False),
+            "inside_share": Column("DOUBLE", True),
+            "rmse_vol_points": Column("DOUBLE", True),
+            "durrleman_min": Column("DOUBLE", True),
+            "calendar_min": Column("DOUBLE", True),
+            "is_arbitrage_free": Column("BOOLEAN", True),
+            "is_repaired": Column("BOOLEAN", True),
+            "quote_age_ms": Column("BIGINT", True),
+            "reason": Column("STRING", True),
         },
     ),
 }

@@ -20,6 +20,7 @@ from feeds import Record
 from feeds.binance import USDM
 from feeds.capture import Tally, read
 from feeds.live import Session, binance, bitget, deribit, okx, run
+from feeds.resync import Resync
 
 NAMES = ["BTC-24SEP21-8000-P", "ETH_USDC-PERPETUAL"]
 
@@ -44,9 +45,9 @@ async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIte
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def collect(session: Session, sink: Collected) -> Tally:
+async def collect(session: Session, sink: Collected, **options: Any) -> Tally:
     async with asyncio.timeout(10):
-        return await run(session, sink, sink.stop, pause_s=0.01)
+        return await run(session, sink, sink.stop, pause_s=0.01, **options)
 
 
 async def requests(socket: ServerConnection, number: int) -> list[dict[str, Any]]:
@@ -67,13 +68,18 @@ def test_a_session_asks_for_every_channel_of_every_instrument() -> None:
     assert {"deribit_price_index.btc_usd", "deribit_price_index.eth_usdc"} < set(channels)
 
 
-def test_a_dropped_connection_is_resumed_and_nothing_is_lost(deribit_log: Path, caplog: pytest.LogCaptureFixture) -> None:
-    lines = [line for line in read("deribit", deribit_log) if line.kind == "message"]
+def captured_messages(log: Path) -> list[bytes]:
+    """The messages of a capture, as if they came now."""
+    lines = [line for line in read("deribit", log) if line.kind == "message"]
     age_ms = time.time_ns() // 1_000_000 - lines[0].received_us // 1000
-    messages = [
+    return [
         re.sub(rb'"timestamp":(\d+)', lambda found: b'"timestamp":%d' % (int(found[1]) + age_ms), line.message)
         for line in lines
     ]
+
+
+def test_a_dropped_connection_is_resumed_and_nothing_is_lost(deribit_log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    messages = captured_messages(deribit_log)
     half = len(messages) // 2
     halves = [messages[:half], messages[half:]]
     heard: list[list[dict[str, Any]]] = []
@@ -228,6 +234,101 @@ def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_
     assert kinds[0] == "change"
     snapshots = [record.row for record in records if record.row.get("kind") == "snapshot"]
     assert [(row["instrument"], row["sequence"]) for row in snapshots] == [("BTCUSDT", 5)] * 2
+
+
+def test_a_request_asks_for_its_one_book_once_and_every_other_goes_on(deribit_log: Path) -> None:
+    messages = captured_messages(deribit_log)
+    captured = [orjson.loads(message)["params"]["data"] for message in messages if b'"subscription"' in message]
+    names = sorted({data["instrument_name"] for data in captured})
+    now_ms = time.time_ns() // 1_000_000
+    wanted, other = (Resync("deribit", name, now_ms, "gap") for name in names[:2])
+    heard: list[str] = []
+    connections = 0
+
+    def asks(resync: Resync) -> list[str]:
+        return [f"public/{verb} ['book.{resync.instrument}.100ms']" for verb in ("unsubscribe", "subscribe")]
+
+    async def scenario() -> list[Record]:
+        resyncs: asyncio.Queue[Resync] = asyncio.Queue()
+
+        def request(*several: Resync) -> None:
+            for resync in several:
+                resyncs.put_nowait(resync)
+
+        def enough(records: list[Record]) -> bool:
+            if records[-1].row.get("sequence") == 1:  # the snapshot has come, so the next is answered already
+                request(wanted, other)
+            elif sum(record.table != "instruments" for record in records) == len(captured):
+                request(wanted._replace(venue="okx"), wanted._replace(instrument="BTC-1JAN99"), wanted)
+            return False
+
+        async def talk(socket: ServerConnection) -> None:
+            nonlocal connections
+            connections += 1
+            await requests(socket, len(deribit(names).requests))
+            for message in messages:
+                await socket.send(message, text=True)
+            while len(heard) < 6:
+                (said,) = await requests(socket, 1)
+                heard.append(f"{said['method']} {said['params']['channels']}")
+                if heard == asks(wanted):
+                    request(wanted, wanted, wanted)
+                    await socket.send(book(type="snapshot", change_id=1, instrument_name=names[0], timestamp=now_ms + 1))
+                elif heard == [*asks(wanted), *asks(other)]:
+                    request(other, other)
+            sink.stop.set()
+            await socket.wait_closed()
+
+        async with venue(talk) as url:
+            sink = Collected(enough)
+            await collect(deribit(names, url=url), sink, resyncs=resyncs, ask_again_s=0.1)
+            return sink.records
+
+    records = asyncio.run(scenario())
+    # The other is asked for again 0.1 s after the first time; whatever else was to be asked for again would be, by then.
+    assert heard == [*asks(wanted), *asks(other), *asks(other)]
+    assert connections == 1
+    assert [(record.row["instrument"], record.row.get("sequence")) for record in records if record.table != "instruments"] == [
+        *[(data["instrument_name"], data.get("change_id")) for data in captured],
+        (names[0], 1),
+    ]
+
+
+def test_a_request_for_a_binance_book_is_one_more_snapshot_of_it_alone() -> None:
+    now_ms = time.time_ns() // 1_000_000
+    snapshot = orjson.dumps({"lastUpdateId": 5, "E": now_ms, "T": now_ms, "bids": [["1", "1"]], "asks": []})
+    connections = 0
+
+    async def talk(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        sequence = 10
+        while True:
+            await socket.send(depth(sequence, sequence - 1))
+            sequence += 1
+            await asyncio.sleep(0.01)
+
+    async def scenario(rest_url: str) -> None:
+        resyncs: asyncio.Queue[Resync] = asyncio.Queue()
+
+        def enough(records: list[Record]) -> bool:
+            snapshots: int = sum(record.row.get("kind") == "snapshot" for record in records)
+            if snapshots == 2 and resyncs.empty():  # both books began: what is requested now is something else
+                for _ in range(3):
+                    resyncs.put_nowait(Resync(USDM, "ETHUSDT", now_ms + 1, "crossed"))
+            return bool(snapshots == 3)
+
+        async with venue(talk) as url:
+            session = binance(USDM, ["BTCUSDT", "ETHUSDT"], url=url, rest_url=rest_url)
+            await collect(session, Collected(enough), resyncs=resyncs)
+
+    with rest(snapshot) as (rest_url, asked):
+        asyncio.run(scenario(rest_url))
+    # The first request of all fails, and is made again.
+    paths = [f"/depth?symbol={symbol}&limit=1000" for symbol in ("BTCUSDT", "ETHUSDT")]
+    assert sorted(asked) in (sorted([*paths, paths[1], paths[0]]), sorted([*paths, paths[1], paths[1]]))
+    assert asked[-1] == paths[1]
+    assert connections == 1
 
 
 def test_an_unknown_venue_names_those_that_are_known() -> None:

@@ -2,6 +2,7 @@ import random
 from base64 import b64decode
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from kernels import Message, Output, margin
 from schemas.rows import fault, instant_ms, instant_us
+from udfs import liquidation_probability, margin_parameters, portfolio_margin
+from udfs.margin_parameters import Parameters
 from udfs.standard_margin import futures_schedule
 
 T0 = 1_700_000_000_000
@@ -164,22 +167,6 @@ def test_all_accounts_at_once_are_each_account_by_itself(book: Any, chance: rand
         assert row["status"] == status or close
         assert row["margin_ratio"] == (None if got[0] <= 0 else got[2] / got[0])
 
-        # The orders are what the definition says: the fewest of the largest that leave it above maintenance.
-        orders = [order for order in rows(outputs, "liquidation_orders") if order["account"] == name]
-        assert bool(orders) == (row["status"] == "liquidation")
-        needs = {of: naive({of: (size, AVERAGES[of])}, {})[2] for of, size in sizes.items() if size}
-        left = row["maintenance_margin_usd"]
-        for n, order in enumerate(orders, start=1):
-            of, size = order["instrument"], sizes[order["instrument"]]
-            assert left > max(row["equity_usd"], 0) - 1e-4
-            assert order["order_id"] == f"{name}/{row['event_at']}/{n}"
-            assert (order["side"], order["size"]) == ("sell" if size > 0 else "buy", abs(size))
-            assert order["maintenance_margin_usd"] == pytest.approx(left, abs=1e-4)
-            assert needs[of] == pytest.approx(max(needs.values()), abs=1e-4)
-            left -= needs.pop(of)
-        if orders:
-            assert left <= max(row["equity_usd"], 0) + 1e-4
-
 
 def test_a_row_says_what_there_is_and_why_it_is_not_healthy() -> None:
     state = begun()
@@ -195,22 +182,15 @@ def test_a_row_says_what_there_is_and_why_it_is_not_healthy() -> None:
         "margin_ratio": 0.603,
         "status": "margin_call",
         "reason": "initial margin 1203.00 USD exceeds equity 1000.00 USD",
+        "worst_scenario": None,
+        "worst_loss_usd": None,
+        "liquidation_probability_1h": None,  # no option, no vol
+        "liquidation_probability_24h": None,
+        "liquidation_probability_7d": None,
     }
-    fallen, order = step(state, ticker("LINEAR", T0 + 21, mark_price=59_500.0), until_ms=T0 + 40)
+    (fallen,) = step(state, ticker("LINEAR", T0 + 21, mark_price=59_500.0), until_ms=T0 + 40)
     assert fallen.row["status"] == "liquidation"
-    assert order.row == {
-        "order_id": f"a/{instant_ms(T0 + 39)}/1",
-        "account": "a",
-        "event_at": instant_ms(T0 + 39),
-        "venue": "v",
-        "instrument": "LINEAR",
-        "side": "sell",
-        "size": 10.0,
-        "mark_price": 59_500.0,
-        "equity_usd": 500.0,
-        "maintenance_margin_usd": 597.975,
-        "reason": "maintenance margin 597.98 USD exceeds equity 500.00 USD; closes LINEAR, the largest requirement",
-    }
+    assert fallen.row["reason"] == "maintenance margin 597.98 USD exceeds equity 500.00 USD"
 
 
 def test_rows_come_on_a_change_and_once_a_second() -> None:
@@ -225,22 +205,6 @@ def test_rows_come_on_a_change_and_once_a_second() -> None:
     (changed,) = step(state, balance("USDC", "8000", T0 + 1001), until_ms=T0 + 1002)
     assert changed.row["equity_usd"] == 8000.1
     assert len(step(state, until_ms=T0 + 5000)) == 1
-
-
-def test_a_liquidation_is_ordered_once_until_a_position_changes() -> None:
-    state = begun()
-    outputs = step(state, position("LINEAR", "10", "70000"), position("SOL", "1", "200"), balance("USDC", "10500"))
-    assert [order["instrument"] for order in rows(outputs, "liquidation_orders")] == ["LINEAR"]
-    assert rows(step(state, until_ms=T0 + 1000), "liquidation_orders") == []
-    assert rows(step(state, balance("USDC", "10400", T0 + 1000), until_ms=T0 + 1001), "liquidation_orders") == []
-    again = step(state, position("LINEAR", "10.5", "70000", T0 + 1001), until_ms=T0 + 1002)
-    assert [(order["instrument"], order["size"]) for order in rows(again, "liquidation_orders")] == [
-        ("LINEAR", 10.5),
-        ("SOL", 1.0),
-    ]
-    assert rows(step(state, balance("USDC", "90000", T0 + 1002), until_ms=T0 + 1003))[0]["status"] == "healthy"
-    fallen_again = step(state, balance("USDC", "1", T0 + 1003), until_ms=T0 + 1004)
-    assert len(rows(fallen_again, "liquidation_orders")) == 2
 
 
 @pytest.mark.parametrize(
@@ -260,7 +224,6 @@ def test_an_account_without_a_price_is_unpriced_and_not_liquidated(left_out: tup
     state = margin.new()
     broke = [position("LINEAR", "100", "90000"), position("CALL", "-9", "0.01"), balance("USDC", "1", account="sound")]
     outputs = step(state, *messages, *broke)
-    assert rows(outputs, "liquidation_orders") == []
     row, sound = rows(outputs)
     assert (row["status"], row["reason"]) == ("unpriced", reason)
     assert {row[name] for name in row if name.endswith(("usd", "ratio"))} == {None}
@@ -268,7 +231,6 @@ def test_an_account_without_a_price_is_unpriced_and_not_liquidated(left_out: tup
     missing = [m for m in market() if m not in messages]
     outputs = step(state, *missing, until_ms=T0 + 40)
     assert rows(outputs)[0]["status"] == "liquidation"
-    assert rows(outputs, "liquidation_orders")
 
 
 def test_an_index_of_tickers_serves_where_there_is_no_other() -> None:
@@ -344,7 +306,7 @@ def test_a_mark_without_sense_leaves_the_account_unpriced(name: str, price: floa
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
         margin.new().decode("clock", b"\x09[]")
 
 
@@ -409,3 +371,148 @@ def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
             for name, data in chance.sample(sorted(stored.items()), len(stored)):
                 if data is not None:
                     cut.decode(name, data)
+
+
+def chosen(account: str, model: str, ms: int = T0) -> Message:
+    message = balance("USDC", "1000", ms, account)
+    return message._replace(row=message.row | {"margin_model": model})
+
+
+def option_market() -> list[Message]:
+    vols = {"CALL": 0.6, "PUT": 0.7, "USDC-PUT": 0.7}
+    return [
+        *(instrument(name) for name in TERMS),
+        *(ticker(name, **prices, mark_iv=vols.get(name)) for name, prices in PRICES.items()),
+        index("BTC", 60_500.0),
+        index("SOL", 200.0),
+    ]
+
+
+def by_itself(sizes: dict[str, float], coins: float, parameters: Parameters) -> tuple[float, float, float]:
+    """Initial and maintenance margin and worst loss of one account on BTC, straight from the formula's module."""
+    options = [name for name in ("CALL", "PUT", "USDC-PUT") if name in sizes]
+    futures = [name for name in ("LINEAR", "INVERSE") if name in sizes]
+    seconds = np.array([EXPIRY / 1000 - T0 // 1000])
+    made = portfolio_margin.Instruments(
+        expiry=np.zeros(len(options), dtype=np.int64),
+        strike=np.full(len(options), 60_000.0),
+        is_call=np.array([name == "CALL" for name in options], dtype=np.bool_),
+        expiries=1,
+        futures=len(futures),
+        collaterals=1,
+    )
+    one, haircut = np.ones(1), parameters.collaterals["BTC"]
+    market = portfolio_margin.Market(
+        spot=60_500.0,
+        spot_confidence=1.0,
+        stable=1.0,
+        expiry_s=seconds,
+        forward=np.array([61_000.0]),
+        rate=np.zeros(1),
+        expiry_confidence=one,
+        vol=np.array([0.6 if name == "CALL" else 0.7 for name in options]),
+        # An inverse contract is 10 USD, paid in coins at the index.
+        future_price=np.array([60_000.0 if name == "LINEAR" else 60_500.0 / 60_000.0 for name in futures]),
+        future_confidence=np.ones(len(futures)),
+        collateral_usd=60_500.0 * one,
+        collateral_confidence=one,
+        collateral_threshold=0 * one,
+        mmhaircut=haircut.mmhaircut * one,
+        imhaircut=haircut.imhaircut * one,
+        is_risk_cancelling=np.array([haircut.is_risk_cancelling]),
+    )
+    amounts = [sizes[name] * TERMS[name]["contract_size"] for name in (*options, *futures)] + [coins]
+    held = portfolio_margin.hold(made, np.zeros(len(amounts)), np.arange(len(amounts)), amounts)
+    if not len(held.accounts):
+        return 0.0, 0.0, 0.0
+    required = portfolio_margin.requirements(parameters, market, held)
+    return float(required.initial[0]), float(required.maintenance[0]), -float(required.worst_pnl[0])
+
+
+portfolios = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.tuples(
+        st.dictionaries(
+            st.sampled_from(["LINEAR", "INVERSE", "CALL", "PUT", "USDC-PUT"]),
+            st.integers(-40, 40).filter(bool).map(float),
+            max_size=5,
+        ),
+        st.sampled_from([0.0, 1.5, -0.25]),
+    ),
+    min_size=1,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(portfolios, st.sampled_from(["scenario_grid", "deribit_like"]), st.randoms(use_true_random=False))
+def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, chance: random.Random) -> None:
+    state, parameters = margin.new(), margin_parameters.parameter_set(model)
+    step(state, *option_market())
+    messages = []
+    for name, (sizes, coins) in book.items():
+        messages += [position(of, str(size), str(AVERAGES[of]), account=name) for of, size in sizes.items()]
+        messages += [chosen(name, model), balance("BTC", str(coins), account=name)]
+    messages += [position("LINEAR", "3", "60000", account="plain"), balance("USDC", "1000", account="plain")]
+    found = {row["account"]: row for row in rows(step(state, *chance.sample(messages, len(messages))))}
+    assert (found["plain"]["model"], found["plain"]["worst_scenario"]) == ("standard", None)
+    for name, (sizes, coins) in book.items():
+        row, (im, mm, loss) = found[name], by_itself(sizes, coins, parameters)
+        assert row["model"] == model
+        assert row["maintenance_margin_usd"] == pytest.approx(mm, rel=1e-9, abs=1e-5)
+        assert row["initial_margin_usd"] == pytest.approx(im, rel=1e-9, abs=1e-5)
+        assert row["worst_loss_usd"] == pytest.approx(loss, rel=1e-9, abs=1e-5)
+        assert (row["worst_scenario"] is None) == (loss == 0)
+        assert row["worst_scenario"] is None or row["worst_scenario"].startswith("BTC: ")
+
+    # Only what moved is made again, and it comes to the same as if all were.
+    moved = step(state, index("BTC", 55_000.0, T0 + 25), ticker("CALL", T0 + 25, mark_iv=0.9), until_ms=T0 + 30)
+    fresh = margin.new()
+    for entry in state.terms:
+        state.touched.add(f"instrument/{entry}")
+    names = [
+        f"{kind}/{of}"
+        for kind, among in (
+            ("account", state.accounts),
+            ("instrument", state.terms),
+            ("price", state.prices),
+            ("index", state.indices),
+        )
+        for of in among
+    ]
+    for of in chance.sample([*names, "clock"], len(names) + 1):
+        fresh.decode(of, state.encode(of) or b"")
+    del moved
+    more = [balance("USDC", "1001", T0 + 31, account=name) for name in book]
+    assert step(state, *more, until_ms=T0 + 40) == step(fresh, *more, until_ms=T0 + 40)
+
+
+def test_an_account_chooses_its_model_and_an_unknown_one_is_a_dead_letter() -> None:
+    state = margin.new()
+    step(state, *option_market())
+    assert rows(step(state, chosen("a", "deribit_like"), until_ms=T0 + 30))[0]["model"] == "deribit_like"
+    (letter,) = step(state, chosen("a", "no_such", T0 + 31), until_ms=T0 + 40)
+    assert letter.row["field"] == "margin_model"
+    assert rows(step(state, chosen("a", "standard", T0 + 41), until_ms=T0 + 50))[0]["model"] == "standard"
+
+
+def test_a_portfolio_without_a_vol_is_unpriced() -> None:
+    state = margin.new()
+    step(state, *market())
+    (row,) = rows(step(state, chosen("a", "deribit_like"), position("CALL", "-1", "0.1")))
+    assert (row["status"], row["reason"]) == ("unpriced", "v:CALL has no mark volatility")
+
+
+def test_the_probability_of_liquidation_is_the_first_passage_of_the_one_price_that_drives_it() -> None:
+    state = margin.new()
+    step(state, *option_market())
+    held = [position("LINEAR", "10", "60500"), balance("USDC", "6000")]
+    both = [position("LINEAR", "10", "60500", account="b"), position("SOL", "1", "200", account="b")]
+    outputs = step(state, *held, *both, ticker("LINEAR", T0 + 10, mark_price=60_500.0), balance("USDC", "9", account="c"))
+    row, other, idle = rows(outputs)
+    excess = row["equity_usd"] - row["maintenance_margin_usd"]
+    barrier = 60_500 - excess / (1 - row["maintenance_margin_usd"] / 60_500)
+    for name, seconds in (("1h", 3600), ("24h", 86_400), ("7d", 7 * 86_400)):
+        expected = liquidation_probability.first_passage(60_500, barrier, seconds / (365 * 86_400), 0.6)
+        assert row[f"liquidation_probability_{name}"] == pytest.approx(float(expected))
+        assert (other[f"liquidation_probability_{name}"], idle[f"liquidation_probability_{name}"]) == (None, 0.0)
+    assert 0 < row["liquidation_probability_24h"] < row["liquidation_probability_7d"] < 1

@@ -261,7 +261,12 @@ def test_the_row_after_a_late_fill_is_the_newest() -> None:
     step(state, fill("buy", "1", "100", ms=T0 + 9))
     outputs = step(state, fill("buy", "1", "100", ms=T0 + 3, fee="1"), until_ms=None)
     assert held(outputs) == [("2", "100", "0")]
-    assert [output.row["event_at"] for output in outputs] == [instant_ms(T0 + 9), instant_ms(T0 + 3)]
+    assert [(output.table, output.row["event_at"]) for output in outputs] == [
+        ("positions", instant_ms(T0 + 9)),
+        ("balances", instant_ms(T0 + 3)),
+        ("ledger_entries", instant_ms(T0 + 9)),
+        ("ledger_entries", instant_ms(T0 + 9)),
+    ]
 
 
 def test_terms_are_freed_a_week_after_expiry() -> None:
@@ -273,7 +278,7 @@ def test_terms_are_freed_a_week_after_expiry() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
         positions.new().decode("account/a", b"\x09[]")
 
 
@@ -301,7 +306,7 @@ def test_what_one_side_wins_the_other_loses(deals: list[tuple[str, list[str], De
                 row = output.row
                 if output.table == "positions":
                     last[account, name] = row
-                else:
+                elif output.table == "balances":
                     balance[account, row["currency"]] = Decimal(row["amount"])
     mark, each = Decimal("777"), {"LINEAR": Decimal("0.1"), "INVERSE": Decimal(10), "OPTION": Decimal(1)}
     for name in each:

@@ -1,0 +1,205 @@
+"""What happened to one account, and why: its ledger, its margin and what the liquidation engine decided, in order of time."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+from confluent_kafka import Consumer, TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from deploy import topics
+from schemas.records import TABLES
+from schemas.rows import shown
+
+SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders")
+"""What the story is told from, in the order in which things of one instant are told."""
+
+Rows = Mapping[str, list[dict[str, Any]]]
+
+
+class Line(NamedTuple):
+    """One thing that happened."""
+
+    at: datetime
+    what: str
+    why: str
+
+
+class Story(NamedTuple):
+    """One account up to an instant."""
+
+    holdings: dict[str, Decimal]  # by asset, what the ledger's entries add up to
+    margin: dict[str, Any] | None  # the newest row of account_margin
+    lines: list[Line]
+
+
+def read_parquet(folder: Path, account: str) -> Rows:
+    """An account's rows from a run's Parquet files.  Raises `ValueError` where the folder has none of them."""
+    if not any((folder / table).is_dir() for table in SOURCES):
+        raise ValueError(f"{folder}: none of {', '.join(SOURCES)} is here; name the folder that the archive wrote")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for table in SOURCES:
+        has_files = any((folder / table).glob("*.parquet"))
+        found[table] = pq.read_table(folder / table, filters=[("account", "=", account)]).to_pylist() if has_files else []
+    return found
+
+
+def read_topics(servers: str, account: str) -> Rows:
+    """An account's rows from its topics, as they stand now."""
+    found: dict[str, list[dict[str, Any]]] = {table: [] for table in SOURCES}
+    table_of = {TABLES[table].topic: table for table in SOURCES}
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gammaflow-explain", "isolation.level": "read_committed"})
+    try:
+        existing = topics.existing_topics(servers)
+        ends: dict[tuple[str, int], int] = {}
+        for topic in table_of:
+            for part in range(existing.get(topic, 0)):
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=10)
+                if high > low:
+                    ends[topic, part] = high
+        consumer.assign([TopicPartition(topic, part, 0) for topic, part in ends])
+        left = set(ends)
+        while left:
+            message = consumer.poll(1.0)
+            if message is None:
+                # A transaction's end is an offset without a record.
+                done = consumer.position([TopicPartition(*one) for one in left])
+                left -= {(one.topic, one.partition) for one in done if one.offset >= ends[one.topic, one.partition]}
+                continue
+            if message.error():
+                raise ValueError(f"{message.topic()}: {message.error()}")
+            if message.offset() + 1 >= ends[message.topic(), message.partition()]:
+                left.discard((message.topic(), message.partition()))
+            if message.value() is not None and (message.key() or b"").decode() == account:
+                found[table_of[message.topic()]].append(json.loads(message.value()))
+    finally:
+        consumer.close()
+    return found
+
+
+def story(rows: Rows, until: datetime | None = None) -> Story:
+    """What an account's rows up to an instant say."""
+    kept = {
+        table: sorted(
+            (row for row in rows[table] if until is None or instant(row["event_at"]) <= until),
+            key=lambda row: (instant(row["event_at"]), row.get("number") or 0),
+        )
+        for table in SOURCES
+    }
+    holdings: dict[str, Decimal] = {}
+    for row in sorted(kept["ledger_entries"], key=lambda row: int(row["number"])):
+        holdings[row["asset"]] = Decimal(row["balance"])
+    lines = [
+        (line.at, rank, n, line) for rank, table in enumerate(SOURCES) for n, line in enumerate(_LINES[table](kept[table]))
+    ]
+    return Story(
+        {asset: amount for asset, amount in sorted(holdings.items()) if amount},
+        kept["account_margin"][-1] if kept["account_margin"] else None,
+        [line for *_, line in sorted(lines, key=lambda one: one[:3])],
+    )
+
+
+def instant(value: Any) -> datetime:
+    """An instant as it stands in JSON or in Parquet.  Raises `ValueError` where it is none."""
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"expected an instant like 2026-03-02T12:30:00Z, got {shown(value)}") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _ledger(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    causes: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        causes.setdefault((row["cause_kind"], row["cause_id"]), []).append(row)
+    for (kind, of), entries in causes.items():
+        corrected = f", which corrects {entries[0]['corrected_id']}" if entries[0]["corrected_id"] else ""
+        late = "" if entries[0]["caused_at"] == entries[0]["event_at"] else f" of {_clock(entries[0]['caused_at'])}"
+        yield Line(instant(entries[0]["event_at"]), f"{kind} {of}{corrected}{late}", "; ".join(map(_entry, entries)))
+
+
+def _entry(row: dict[str, Any]) -> str:
+    amount, balance = Decimal(row["amount"]), Decimal(row["balance"])
+    price = f" at {_plain(Decimal(row['price']))}" if row["price"] is not None else ""
+    return f"{row['kind']} {_plain(amount, '+')} {row['asset']}{price} makes {_plain(balance)}"
+
+
+def _margin(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    status = None
+    for row in rows:
+        if row["status"] != status:
+            status = row["status"]
+            figures = ", ".join(
+                f"{name} {row[column]:,.2f} USD"
+                for name, column in (
+                    ("equity", "equity_usd"),
+                    ("initial", "initial_margin_usd"),
+                    ("maintenance", "maintenance_margin_usd"),
+                )
+                if row[column] is not None
+            )
+            yield Line(instant(row["event_at"]), f"margin: {status}", row["reason"] or figures)
+
+
+def _events(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    for row in rows:
+        yield Line(instant(row["event_at"]), f"liquidation: {row['kind']}", row["reason"])
+
+
+def _orders(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    for row in rows:
+        limit = "" if row.get("limit_price") is None else f", limit {row['limit_price']:.8g}"
+        text = f"{row['side']} {row['size']:g} {row['instrument']} at {row['mark_price']:.8g}{limit}"
+        yield Line(instant(row["event_at"]), f"order {row['order_id']}", text)
+
+
+_LINES = {"ledger_entries": _ledger, "account_margin": _margin, "liquidation_events": _events, "liquidation_orders": _orders}
+
+
+def show(console: Console, account: str, told: Story, lines: int) -> None:
+    """Print a story, its last so many lines.  Raises `KeyError` where nothing is known of the account."""
+    if not told.lines:
+        raise KeyError(f"nothing is known of account {account!r} up to then")
+    margin = told.margin
+    console.print(f"{account}: {margin['status'] if margin else 'not valued'}", markup=False)
+    for asset, amount in told.holdings.items():
+        console.print(f"  {_plain(amount)} {asset}", markup=False)
+    if margin and margin["equity_usd"] is not None:
+        ratio = "" if margin["margin_ratio"] is None else f", ratio {margin['margin_ratio']:.4f}"
+        worst = f", worst scenario {margin['worst_scenario']}" if margin.get("worst_scenario") else ""
+        chances = [
+            f"{margin[f'liquidation_probability_{of}']:.2%} within {of}"
+            for of in ("1h", "24h", "7d")
+            if margin.get(f"liquidation_probability_{of}") is not None
+        ]
+        console.print(
+            f"  equity {margin['equity_usd']:,.2f} USD, initial margin {margin['initial_margin_usd']:,.2f} USD, maintenance "
+            f"margin {margin['maintenance_margin_usd']:,.2f} USD{ratio}, model {margin['model']}{worst}",
+            markup=False,
+            soft_wrap=True,
+        )
+        if chances:
+            console.print(f"  probability of liquidation {', '.join(chances)}", markup=False)
+    console.print()
+    if len(told.lines) > lines:
+        console.print(f"… {len(told.lines) - lines:,} lines before")
+    table = Table(box=None, header_style="dim")
+    for heading in ("at", "what", "why"):
+        table.add_column(heading, overflow="fold")
+    for line in told.lines[-lines:]:
+        table.add_row(_clock(line.at), line.what, line.why)
+    console.print(table, markup=False)
+
+
+def _clock(at: Any) -> str:
+    return f"{instant(at):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+
+
+def _plain(amount: Decimal, sign: str = "") -> str:
+    digits = f"{amount:{sign}f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits

@@ -1,0 +1,98 @@
+"""Which books are wanted anew: what the books job asks of whoever listens to the venue."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from schemas.records import TABLES
+from schemas.rows import fault, to_ms
+
+_POLL_S = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+class ResyncError(Exception):
+    """The topic of requests cannot be read; the message names the broker and the reason."""
+
+
+class Resync(NamedTuple):
+    """One book that is wanted anew."""
+
+    venue: str
+    instrument: str
+    event_ms: int  # exchange time of what made it so: a snapshot of later has answered it
+    reason: str
+
+
+@contextmanager
+def requests(servers: str, *, timeout_s: float = 10.0) -> Iterator[asyncio.Queue[Resync]]:
+    """A queue that gets every request made from now on, until the block ends; to be used in an event loop.
+
+    Raises `ResyncError` if no broker answers within `timeout_s`.
+    """
+    queue: asyncio.Queue[Resync] = asyncio.Queue()
+    loop, done = asyncio.get_running_loop(), threading.Event()
+    topic = TABLES["resync_requests"].topic
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "gammaflow-resync",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "latest",
+            "isolation.level": "read_uncommitted",  # a request that is withdrawn costs one snapshot, waiting costs a stale book
+            "logger": _log,
+        }
+    )
+
+    def read() -> None:
+        while not done.is_set():
+            message = consumer.poll(_POLL_S)
+            if message is None:
+                continue
+            if message.error():
+                _log.warning("%s: %s", topic, message.error().str())
+                continue
+            resync = parsed(message.value())
+            if resync is not None:
+                loop.call_soon_threadsafe(queue.put_nowait, resync)
+
+    try:
+        try:
+            known = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
+            parts = [TopicPartition(topic, part) for part in known.partitions]
+            for part in parts:
+                part.offset = consumer.get_watermark_offsets(part, timeout=timeout_s)[1]
+        except KafkaException as error:
+            raise ResyncError(f"{topic} on {servers}: {error.args[0].str()}") from error
+        consumer.assign(parts)
+        reader = threading.Thread(target=read, name="resync", daemon=True)
+        reader.start()
+        try:
+            yield queue
+        finally:
+            done.set()
+            reader.join()
+    finally:
+        consumer.close()
+
+
+def parsed(value: bytes | None) -> Resync | None:
+    """The request in a record of the topic; None for a heartbeat, and for what is no request."""
+    if value is None:
+        return None
+    try:
+        row = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        row = None
+    wrong = fault("resync_requests", row)
+    if wrong is not None:
+        _log.warning("%s: %s: expected %s, got %s", TABLES["resync_requests"].topic, *wrong)
+        return None
+    return Resync(row["venue"], row["instrument"], to_ms(row["event_at"]), row["reason"])

@@ -1,0 +1,20 @@
+-- book_depth: what are the best 20 levels of every book, every 100 ms?
+--
+-- Grain   one row per book and 100 ms in which a message of it was taken, at the end of them
+-- State   the levels of each book (kernels/books.py); freed a day after the last update
+-- Late    an update behind the watermark gives its book's row at the end of its own 100 ms, later in the log than that of before
+
+-- A job of its own, beside `books`: windows of 100 ms are right for depth and too slow for tops.
+SET 'gammaflow.window' = '0.1';
+
+CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1') LIKE kafka_records;
+
+-- An instrument belongs to one shard for ever: the number of shards is part of the state.
+CREATE TEMPORARY VIEW messages AS
+SELECT MOD(key_hash, 16) AS shard, event_at, is_late, message FROM inbox;
+
+-- kernels/book_depth.py turns `messages` into `records`.  Tops, faults and dead letters are for `books` to report.
+
+-- Heartbeats too, in order with the rows: book_metrics waits for them.
+INSERT INTO book_depth_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` IN ('book_depth', 'heartbeat');

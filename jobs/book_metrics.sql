@@ -1,0 +1,133 @@
+-- book_metrics: how tight, deep and one-sided is every book, each second and each minute?
+--
+-- Grain   one row per instrument and interval in which a message of its book was taken; none for an interval without one
+-- State   the last top of each book, freed after a day of silence; last depth and flow of each book in the open intervals
+-- Late    a row more than a second behind the slowest partition's newest is in no interval (Flink's numLateRecordsDropped)
+
+-- Only the last tops are freed so, and nothing is lost by it: the flow after a silence of a day would mean nothing.
+SET 'table.exec.state.ttl' = '1 d';
+
+-- A top that had to wait for an update before it comes later than the heartbeats: hence the second.
+CREATE TEMPORARY TABLE inputs (
+  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  topic STRING METADATA VIRTUAL,
+  -- Depth at a boundary is of the 100 ms before it, and so of the second that ends there.
+  within_at AS IF(topic = 'book_depth.v1', event_at - INTERVAL '0.001' SECOND, event_at),
+  arrived_at AS PROCTIME(),
+  WATERMARK FOR within_at AS within_at - INTERVAL '1' SECOND
+) WITH ('topic' = 'book_tops.v1;book_depth.v1') LIKE kafka_records (OVERWRITING METADATA EXCLUDING WATERMARKS);
+
+CREATE TEMPORARY FUNCTION depth_within AS 'udfs.flink.depth_within' LANGUAGE PYTHON;
+
+CREATE TEMPORARY FUNCTION slippage_bps AS 'udfs.flink.slippage_bps' LANGUAGE PYTHON;
+
+-- Grain   one row per change of the top, with the top before it.  The order is that of arrival: a book's tops are in one
+--         partition, in the order of their sequence.
+CREATE TEMPORARY VIEW changes AS
+SELECT
+  venue, instrument, within_at, bid_price, bid_size, ask_price, ask_size, is_stale,
+  LAG(bid_price) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_bid_price,
+  LAG(bid_size) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_bid_size,
+  LAG(ask_price) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_ask_price,
+  LAG(ask_size) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_ask_size,
+  LAG(is_stale) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS was_stale
+FROM book_tops;
+
+-- Grain   one row per change of the top with its e, NULL where there is none; and one per row of depth, whole
+-- e       (Cont, Kukanov, Stoikov 2014): what was added to bids and taken from asks, less what was taken from bids and added
+--         to asks
+CREATE TEMPORARY VIEW events AS
+SELECT
+  venue, instrument, within_at, CAST(NULL AS STRING) AS depth, 1 AS changes,
+  CASE WHEN NOT is_stale AND NOT was_stale AND bid_price + last_bid_price + ask_price + last_ask_price IS NOT NULL THEN
+    IF(bid_price >= last_bid_price, bid_size, 0) - IF(bid_price <= last_bid_price, last_bid_size, 0)
+    - IF(ask_price <= last_ask_price, ask_size, 0) + IF(ask_price >= last_ask_price, last_ask_size, 0)
+  END AS e
+FROM changes
+UNION ALL
+SELECT venue, instrument, within_at, `value`, 0, CAST(NULL AS DOUBLE) FROM book_depth;
+
+-- Grain   one row per instrument and second.  LAST_VALUE takes what came last in the log, and passes over NULL.
+CREATE TEMPORARY VIEW seconds AS
+SELECT
+  window_end, venue, instrument, LAST_VALUE(depth) AS depth,
+  CASE WHEN COUNT(e) = SUM(changes) THEN COALESCE(SUM(e), 0) END AS flow
+FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(within_at), INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, venue, instrument;
+
+-- Grain   one row per instrument and minute
+CREATE TEMPORARY VIEW minutes AS
+SELECT
+  window_end, venue, instrument, LAST_VALUE(depth) AS depth,
+  CASE WHEN COUNT(e) = SUM(changes) THEN COALESCE(SUM(e), 0) END AS flow
+FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(within_at), INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end, venue, instrument;
+
+CREATE TEMPORARY VIEW intervals AS
+SELECT 1 AS interval_s, window_end, venue, instrument, depth, flow FROM seconds WHERE depth IS NOT NULL
+UNION ALL
+SELECT 60, window_end, venue, instrument, depth, flow FROM minutes WHERE depth IS NOT NULL;
+
+-- Grain   the same, with the book at its end; stale, it is one without levels.  JSON is read in function tables: those the
+--         planner does not unfold, and each field is read once
+CREATE TEMPORARY VIEW books AS
+SELECT
+  venue, instrument, interval_s, CAST(window_end AS TIMESTAMP_LTZ(3)) AS event_at, is_stale,
+  bids, asks, bid_price, bid_size, ask_price, ask_size, lowest_bid_price, highest_ask_price,
+  (bid_price + ask_price) / 2 AS mid_price,
+  CASE WHEN NOT is_stale THEN flow END AS flow
+FROM intervals
+CROSS JOIN UNNEST(ARRAY[JSON_VALUE(depth, '$.is_stale') <> 'false']) AS state (is_stale)
+CROSS JOIN UNNEST(ARRAY[ROW(
+  CASE WHEN NOT is_stale THEN JSON_QUERY(depth, '$.bids') END,
+  CASE WHEN NOT is_stale THEN JSON_QUERY(depth, '$.asks') END
+)]) AS book (bids, asks)
+CROSS JOIN UNNEST(ARRAY[ROW(
+  TRY_CAST(JSON_VALUE(bids, '$[0][0]') AS DOUBLE),
+  TRY_CAST(JSON_VALUE(bids, '$[0][1]') AS DOUBLE),
+  TRY_CAST(JSON_VALUE(asks, '$[0][0]') AS DOUBLE),
+  TRY_CAST(JSON_VALUE(asks, '$[0][1]') AS DOUBLE),
+  TRY_CAST(JSON_VALUE(bids, '$[19][0]') AS DOUBLE),
+  TRY_CAST(JSON_VALUE(asks, '$[19][0]') AS DOUBLE)
+)]) AS top (bid_price, bid_size, ask_price, ask_size, lowest_bid_price, highest_ask_price);
+
+INSERT INTO book_metrics_rows (
+  `key`, recorded_at, venue, instrument, interval_s, event_at, is_stale,
+  mid_price, spread, spread_bps, micro_price, imbalance, order_flow_imbalance,
+  bid_depth_5bps, bid_depth_10bps, bid_depth_25bps, bid_depth_50bps,
+  ask_depth_5bps, ask_depth_10bps, ask_depth_25bps, ask_depth_50bps,
+  bid_reach_bps, ask_reach_bps,
+  sell_slippage_10k_bps, sell_slippage_100k_bps, sell_slippage_1m_bps,
+  buy_slippage_10k_bps, buy_slippage_100k_bps, buy_slippage_1m_bps
+)
+SELECT
+  CONCAT(venue, ':', instrument),
+  event_at,
+  venue,
+  instrument,
+  interval_s,
+  event_at,
+  is_stale,
+  mid_price,
+  ask_price - bid_price,
+  1e4 * (ask_price - bid_price) / mid_price,
+  (bid_price * ask_size + ask_price * bid_size) / (bid_size + ask_size),
+  (bid_size - ask_size) / (bid_size + ask_size),
+  flow,
+  depth_within(bids, mid_price, 5e0),
+  depth_within(bids, mid_price, 1e1),
+  depth_within(bids, mid_price, 25e0),
+  depth_within(bids, mid_price, 5e1),
+  depth_within(asks, mid_price, 5e0),
+  depth_within(asks, mid_price, 1e1),
+  depth_within(asks, mid_price, 25e0),
+  depth_within(asks, mid_price, 5e1),
+  1e4 * (mid_price - lowest_bid_price) / mid_price,
+  1e4 * (highest_ask_price - mid_price) / mid_price,
+  slippage_bps(bids, mid_price, 1e4),
+  slippage_bps(bids, mid_price, 1e5),
+  slippage_bps(bids, mid_price, 1e6),
+  slippage_bps(asks, mid_price, 1e4),
+  slippage_bps(asks, mid_price, 1e5),
+  slippage_bps(asks, mid_price, 1e6)
+FROM books;

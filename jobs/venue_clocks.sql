@@ -1,0 +1,82 @@
+-- venue_clocks: how far is each venue's clock from ours, how unsteady is the way, and does its time step back?
+--
+-- Grain   one row per venue and ten seconds of the receiver's clock
+-- State   the last exchange time of each instrument, freed after a day of silence; the offsets of the open ten seconds
+-- Late    nothing is: the receiver's own clock orders the log.  What says nothing of receipt, a heartbeat, counts as a minute
+--         before its exchange time, since an exchange's clock may be that far ahead: so rows come a minute after their time
+
+-- Only the last exchange times are freed so: a step back over a day of silence would not be seen.
+SET 'table.exec.state.ttl' = '1 d';
+
+CREATE TEMPORARY TABLE inputs (
+  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  topic STRING METADATA VIRTUAL,
+  heard_at AS COALESCE(
+    TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.received_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)),
+    event_at - INTERVAL '1' MINUTE
+  ),
+  arrived_at AS PROCTIME(),
+  WATERMARK FOR heard_at AS heard_at - INTERVAL '1' SECOND
+) WITH ('topic' = 'order_books.v1;trades.v1') LIKE kafka_records (OVERWRITING METADATA EXCLUDING WATERMARKS);
+
+-- Grain   one row per update or trade, in microseconds since 1970.  A snapshot is left out: it is asked for, and may bear a
+--         time that is not its own.  So is what no kernel would take: a time that is a day old, or a minute ahead.  JSON is
+--         read in a function table: that the planner does not unfold, and each field is read once
+CREATE TEMPORARY VIEW times AS
+SELECT
+  topic, venue, instrument, heard_at, arrived_at, event_us, received_us - event_us AS offset_us
+FROM (
+  SELECT
+    topic, venue, instrument, kind, heard_at, arrived_at,
+    EXTRACT(EPOCH FROM event_at) * 1000000 + EXTRACT(MILLISECOND FROM event_at) * 1000 AS event_us,
+    EXTRACT(EPOCH FROM received_at) * 1000000 + EXTRACT(MICROSECOND FROM received_at) AS received_us
+  FROM inputs CROSS JOIN UNNEST(ARRAY[ROW(
+    JSON_VALUE(`value`, '$.venue'),
+    JSON_VALUE(`value`, '$.instrument'),
+    JSON_VALUE(`value`, '$.kind'),
+    TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.received_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(6))
+  )]) AS message (venue, instrument, kind, received_at)
+  WHERE `value` IS NOT NULL
+)
+WHERE venue IS NOT NULL AND instrument IS NOT NULL AND (topic = 'trades.v1' OR kind = 'change')
+  AND received_us - event_us BETWEEN -60000000 AND 86400000000;
+
+-- Grain   the same, with whether it steps back from the one before it in the log: a partition holds an instrument's in order
+CREATE TEMPORARY VIEW steps AS
+SELECT
+  venue, heard_at, offset_us,
+  IF(event_us < LAG(event_us) OVER (PARTITION BY topic, venue, instrument ORDER BY arrived_at), 1, 0) AS is_step_back
+FROM times;
+
+-- Grain   one row per venue and ten seconds.  Sums of whole microseconds: the order in which they came does not matter
+CREATE TEMPORARY VIEW clocks AS
+SELECT
+  window_end,
+  venue,
+  COUNT(*) AS message_count,
+  PERCENTILE(offset_us, 0.5) AS median_offset_us,
+  MIN(offset_us) AS min_offset_us,
+  MAX(offset_us) AS max_offset_us,
+  CAST(COUNT(*) AS DOUBLE) AS n,
+  SUM(CAST(offset_us AS DOUBLE)) AS sum_us,
+  SUM(CAST(offset_us AS DOUBLE) * offset_us) AS sum_squares,
+  SUM(is_step_back) AS step_back_count
+FROM TABLE(TUMBLE(TABLE steps, DESCRIPTOR(heard_at), INTERVAL '10' SECOND))
+GROUP BY window_start, window_end, venue;
+
+INSERT INTO venue_clocks_rows (
+  `key`, recorded_at, venue, event_at, message_count,
+  median_offset_ms, min_offset_ms, max_offset_ms, jitter_ms, step_back_count
+)
+SELECT
+  venue,
+  CAST(window_end AS TIMESTAMP_LTZ(3)),
+  venue,
+  CAST(window_end AS TIMESTAMP_LTZ(3)),
+  message_count,
+  median_offset_us / 1e3,
+  min_offset_us / 1e3,
+  max_offset_us / 1e3,
+  SQRT(GREATEST(n * sum_squares - sum_us * sum_us, 0)) / n / 1e3,
+  CAST(step_back_count AS BIGINT)
+FROM clocks;

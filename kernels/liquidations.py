@@ -1,0 +1,568 @@
+"""liquidations: which accounts must be closed, how much of each now, and what keeps it from being done?
+
+Entries    those of kernels/margin.py, which values the accounts here too
+           case/<account>: an account that is not healthy; freed when it is
+           depth/<venue:instrument>: the newest depth of one book
+           guard/<of>: the average of one price, by which the next is judged
+           fund: what this shard's insurance fund has left
+Order      as margin; books and guards are applied before accounts are valued
+Late       as margin
+
+An account goes through these states, each change of which is an event with its numbers:
+
+    healthy      initial margin within equity
+    margin_call  initial margin exceeds equity
+    locked       maintenance margin exceeds equity: it must be liquidated
+    liquidating  rounds have begun: one order each, on the position with the largest maintenance margin that is not ordered
+                 already, of the size that `Rules` say, no more than the book shows within the limit, at the fillable price
+                 (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
+                 margin is within equity again: what of the orders is open then is to be cancelled
+    bankrupt     equity is gone: all that is left is ordered at once.  The insurance fund pays what is missing; where it has not
+                 enough, positions on the other side are closed against it at the bankruptcy price, in the order of their score
+                 (auto-deleveraging), and it pays nothing
+
+Orders reduce risk only: what is ordered and not filled yet never exceeds the position.  A position that has become smaller has
+filled that much of its orders.  Orders and payments are decisions: they become true when fills and transfers say so.
+
+Held: no order goes out for an account while one of these is so, in this order, for anything that it holds; the hold, its
+end and every change of its reason are events:
+    no valuation      a price is missing
+    non-positive      an index or mark price is zero or less (of an option, its forward's)
+    too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
+                      forward); or an option's mark is more than the option can be worth
+    too uncertain     the publisher's confidence interval is more than `uncertain` of the index price
+    stale             an index that has been published, or the mark of what is held, is older than `stale_s`
+    insufficient      fewer than `points` prices of it have been seen
+and for what is to be ordered:
+    stale book        updates were lost
+    no depth          the book shows nothing within the limit
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from kernels import Message, Output, margin
+from kernels.checks import checked
+from kernels.margin import Valuation
+from schemas.rows import instant_ms, key, to_ms
+from udfs import liquidation
+
+VERSION = 1
+SHARED: frozenset[str] = margin.SHARED | {"book_depth"}
+
+
+class Rules(NamedTuple):
+    """What liquidation follows; those of the formulae are in `orders`."""
+
+    orders: liquidation.Rules = liquidation.DEFAULT
+    volatile: float = 5.0
+    uncertain: float = 0.05  # Drift has 0.02, which a crash of 25 % in three seconds exceeds by itself
+    stale_s: float = 30.0
+    points: int = 1
+    average_s: float = 60.0
+    fund_usd: float = 1_000_000.0  # of each shard, at the start
+
+
+RULES = Rules()
+HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
+
+
+class Case:
+    """An account that is not healthy."""
+
+    def __init__(self) -> None:
+        self.state = HEALTHY
+        self.events = 0
+        self.round = 0
+        self.round_ms: int | None = None  # when the last one was
+        self.held: str | None = None  # what holds it
+        self.is_paid = False  # the fund or others have borne its loss
+        self.open: dict[str, float] = {}  # contracts ordered and not filled yet
+        self.sizes: dict[str, float] = {}  # positions when these were last looked at
+
+
+class Guard(NamedTuple):
+    """What one price is judged by."""
+
+    event_ms: int
+    price: float
+    average: float
+    points: int
+    uncertainty: float  # of the price, as a fraction
+
+
+class Depth(NamedTuple):
+    """What a book shows."""
+
+    event_ms: int
+    is_stale: bool
+    bids: list[list[float]]
+    asks: list[list[float]]
+
+
+class State:
+    """The accounts of one shard, the whole market, and what is being done about whom."""
+
+    def __init__(self) -> None:
+        self.market = margin.new()
+        self.touched = self.market.touched
+        self.cases: dict[str, Case] = {}
+        self.depths: dict[str, Depth] = {}
+        self.guards: dict[str, Guard] = {}
+        self.fund_usd = RULES.fund_usd
+
+    def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
+        kind, _, of = name.partition("/")
+        stored: Any = None
+        if kind == "case":
+            stored = vars(self.cases[of]) if of in self.cases else None
+        elif kind == "depth":
+            stored = list(self.depths[of]) if of in self.depths else None
+        elif kind == "guard":
+            stored = list(self.guards[of]) if of in self.guards else None
+        elif kind == "fund":
+            stored = [self.fund_usd]
+        else:
+            return self.market.encode(name)
+        return None if stored is None else bytes([VERSION]) + orjson.dumps(stored)
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Put one entry back."""
+        kind, _, of = name.partition("/")
+        if kind not in ("case", "depth", "guard", "fund"):
+            self.market.decode(name, data)
+            return
+        if data[0] != VERSION:
+            raise ValueError(f"liquidations: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        stored = orjson.loads(data[1:])
+        if kind == "case":
+            self.cases[of] = case = Case()
+            vars(case).update(stored)
+        elif kind == "depth":
+            self.depths[of] = Depth(*stored)
+        elif kind == "guard":
+            self.guards[of] = Guard(*stored)
+        else:
+            (self.fund_usd,) = stored
+
+
+def new() -> State:
+    """An empty state."""
+    return State()
+
+
+def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
+    """Apply one micro-batch in place: `liquidation_orders`, `liquidation_events` and `dead_letters`."""
+    good, outputs = checked(messages, until_ms)
+    good.sort(key=margin.in_time)
+    outputs += margin.learn(state.market, good, until_ms)
+    for message in good:
+        if message.table == "book_depth":
+            _learn_depth(state, message.row)
+        elif message.table == "tickers":
+            row = message.row
+            # An option's mark may rightly jump; what it is the mark of may not.
+            price = row.get("mark_price") if row.get("forward_usd") is None else row["forward_usd"]
+            if price is not None:
+                _watch(state, f"price of {key('tickers', row)}", row, price, 0.0)
+        elif message.table == "index_prices":
+            row = message.row
+            price, width = row["price_usd"], row.get("confidence_usd") or 0.0
+            _watch(state, f"index of {row['underlying']}", row, price, width / price if price > 0 else 0.0)
+    if until_ms is not None:
+        outputs += _decide(state, until_ms)
+    return outputs
+
+
+def _learn_depth(state: State, row: dict[str, Any]) -> None:
+    name, event_ms = key("book_depth", row), to_ms(row["event_at"])
+    known = state.depths.get(name)
+    if known is None or known.event_ms <= event_ms:
+        state.depths[name] = Depth(event_ms, row["is_stale"], row["bids"], row["asks"])
+        state.touched.add(f"depth/{name}")
+
+
+def _watch(state: State, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
+    """Note a price, and let its average follow."""
+    event_ms, known = to_ms(row["event_at"]), state.guards.get(of)
+    if known is None:
+        state.guards[of] = Guard(event_ms, price, price, 1, uncertainty)
+    elif known.event_ms <= event_ms:
+        weight = -math.expm1(-(event_ms - known.event_ms) / 1000 / RULES.average_s)
+        # The price that has stood until now is what the average follows: a new one has not stood at all.
+        stood = min(max(known.price, known.average / RULES.volatile), known.average * RULES.volatile)
+        average = known.average + weight * (stood - known.average)
+        state.guards[of] = Guard(event_ms, price, average, known.points + 1, uncertainty)
+    else:
+        return
+    state.touched.add(f"guard/{of}")
+
+
+def _decide(state: State, until_ms: int) -> list[Output]:
+    """Value all accounts and advance the cases of those that are not healthy."""
+    market = state.market
+    if margin.is_past(market, until_ms // 1000):
+        return []
+    margin.keep_time(market, until_ms // 1000)
+    found = margin.value(market)
+    market.touched |= {f"account/{name}" for name in market.due}
+    market.due.clear()
+    with np.errstate(invalid="ignore"):
+        short = (found.initial > found.equity) | ((found.maintenance > 0) & (found.maintenance > found.equity))
+    names = list(market.account_columns.rows)
+    concerned = {names[row] for row in np.flatnonzero(short)} | state.cases.keys()
+    outputs: list[Output] = []
+    for name in sorted(concerned):
+        outputs += _Account(state, found, name, until_ms).advanced()
+    market.free(until_ms)
+    for name in state.depths.keys() - market.terms.keys():
+        if state.depths[name].event_ms + margin.KEPT_MS <= until_ms:
+            del state.depths[name]
+            state.touched.add(f"depth/{name}")
+    return outputs
+
+
+class _Planned(NamedTuple):
+    """An order to be made."""
+
+    instrument: str
+    size: float  # contracts
+    limit_price: float
+    visible: float | None  # contracts
+
+
+class _Account:
+    """One account in one batch: what is decided about it."""
+
+    def __init__(self, state: State, found: Valuation, name: str, until_ms: int) -> None:
+        self.state, self.found, self.name, self.now_ms = state, found, name, until_ms - 1
+        self.case = state.cases.get(name) or Case()
+        row = state.market.account_columns.row(name)
+        self.equity, self.initial, self.maintenance = (float(x[row]) for x in (found.equity, found.initial, found.maintenance))
+        self.sizes = {of: size for of, (_, size, _) in state.market.accounts[name].positions.items() if size}
+        self.outputs: list[Output] = []
+
+    def advanced(self) -> list[Output]:
+        """The events and orders of this batch."""
+        case, before = self.case, repr(vars(self.case))
+        self._note_fills()
+        is_known = not math.isnan(self.equity + self.initial + self.maintenance)
+        if is_known and not (self.maintenance > 0 and self.maintenance > self.equity):
+            self._recover()
+        elif is_known or case.state not in (HEALTHY, MARGIN_CALL):
+            self._liquidate(is_known)
+        if repr(vars(case)) != before:
+            self.state.touched.add(f"case/{self.name}")
+            self.state.cases[self.name] = case
+        if case.state == HEALTHY and not case.held:
+            self.state.cases.pop(self.name, None)
+        return self.outputs
+
+    def _note_fills(self) -> None:
+        """What has gone from a position has filled that much of its orders."""
+        case = self.case
+        for of, ordered in list(case.open.items()):
+            was, size = case.sizes.get(of, 0.0), self.sizes.get(of, 0.0)
+            gone = abs(was) if was * size < 0 else max(abs(was) - abs(size), 0.0)
+            left = min(ordered - gone, abs(size)) if was * size > 0 else 0.0
+            case.sizes[of] = size
+            case.open[of] = left
+            if left <= 1e-12 * abs(was):
+                del case.open[of], case.sizes[of]
+
+    def _recover(self) -> None:
+        case, now = self.case, MARGIN_CALL if self.initial > self.equity else HEALTHY
+        if case.state == now and not case.held:
+            return
+        was, was_held, ordered = case.state, case.held, case.open
+        case.held, case.open, case.sizes = None, {}, {}
+        case.state, case.round, case.round_ms, case.is_paid = now, 0, None, False
+        if was == now and was_held:
+            self._event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self._numbers()}")
+        elif now == MARGIN_CALL and was == HEALTHY:
+            self._event("margin_call", f"initial margin {self.initial:.2f} USD exceeds equity {self.equity:.2f} USD")
+        else:
+            told = "".join(f"; cancel what is open of {size:g} {of}" for of, size in sorted(ordered.items()))
+            self._event("recovered", f"from {was} to {now}: {self._numbers()}{told}")
+
+    def _liquidate(self, is_known: bool) -> None:
+        case = self.case
+        held = self._held() if is_known else ("no valuation", "the account cannot be valued: a price is missing")
+        if held:
+            self._hold(*held)
+            return
+        if case.state in (HEALTHY, MARGIN_CALL):
+            self._resume()
+            case.state = LOCKED
+            self._event("locked", f"maintenance margin {self.maintenance:.2f} USD exceeds equity {self.equity:.2f} USD")
+        orders, blocked = self._planned()
+        if blocked and not orders:
+            self._hold(*blocked)
+            return
+        self._resume()
+        if self.equity <= 0 and case.state != BANKRUPT:
+            case.state = BANKRUPT
+            self._event("bankrupt", f"equity {self.equity:.2f} USD is gone: all that is left is to be closed")
+            if not case.is_paid:
+                self._bear_loss()
+        for order in orders:
+            self._order(order)
+
+    def _resume(self) -> None:
+        if self.case.held:
+            was, self.case.held = self.case.held, None
+            self._event("resumed", f"no longer held ({was})")
+
+    def _hold(self, kind: str, reason: str) -> None:
+        if self.case.held != kind:
+            self.case.held = kind
+            self._event("held", f"held: {reason}")
+
+    def _held(self) -> tuple[str, str] | None:
+        """The first thing that speaks against liquidating this account now, in the order of the checks."""
+        watched = dict(self._watched())
+        for check in (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient):
+            for of, guard in sorted(watched.items()):
+                if reason := check(guard, self.now_ms):
+                    return f"{check.__name__[1:].replace('_', ' ')}: {of}", f"the {of} {reason}"
+        for of in sorted(self.sizes):
+            if reason := self._impossible(of):
+                return f"too volatile: mark of {of}", f"the mark of {of} {reason}"
+        return None
+
+    def _impossible(self, of: str) -> str | None:
+        """Why no option can be worth its mark."""
+        market, terms = self.state.market, self.state.market.terms[of]
+        row = market.contract_columns.row(of)
+        forward, mark = float(market.contract_columns["forward_usd"][row]), float(self.found.mark[row])
+        if terms.kind != "option" or not forward > 0:
+            return None
+        most = forward if terms.option_type == "call" else terms.strike_usd or 0.0
+        usd = mark * forward if terms.is_inverse else mark
+        return f"is {usd:.6g} USD, more than the {most:.6g} USD that it can be worth" if usd > most else None
+
+    def _watched(self) -> Iterator[tuple[str, Guard]]:
+        market, guards = self.state.market, self.state.guards
+        coins = {coin for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
+        for of in self.sizes:
+            if guard := guards.get(f"price of {of}"):
+                yield f"price of {of}", guard
+            if terms := market.terms.get(of):
+                coins |= {terms.underlying, terms.settlement_currency}
+        for coin in coins:
+            if guard := guards.get(f"index of {coin}"):
+                yield f"index of {coin}", guard
+
+    def _ordered_by_requirement(self) -> list[str]:
+        """What is held, the largest maintenance margin first."""
+        return sorted(self.sizes, key=lambda of: (-self._requirement(of), of))
+
+    def _requirement(self, of: str) -> float:
+        """Maintenance margin of one position by itself, in USD."""
+        at = np.searchsorted(self.found.positions, self.state.market.position_columns.row((self.name, of)))
+        return float(self.found.position_maintenance[at])
+
+    def _unit_usd(self, of: str) -> float:
+        """What one contract is worth in USD."""
+        market = self.state.market
+        row, terms = market.contract_columns.row(of), market.terms[of]
+        mark = float(self.found.mark[row])
+        usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
+        each = terms.contract_size or 0.0
+        return each * usd / mark if terms.is_inverse and terms.kind != "option" else each * mark * usd
+
+    def _planned(self) -> tuple[list["_Planned"], tuple[str, str] | None]:
+        """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
+        case, rules = self.case, RULES.orders
+        since_s = math.inf if case.round_ms is None else (self.now_ms - case.round_ms) / 1000
+        orders: list[_Planned] = []
+        blocked = None
+        for of in self._ordered_by_requirement():
+            size = self.sizes[of]
+            free = abs(size) - case.open.get(of, 0.0)
+            if free <= 1e-12 * abs(size):
+                continue
+            if self.equity <= 0:
+                wanted = free if since_s >= rules.round_s else 0.0
+            else:
+                wanted = min(free, abs(float(liquidation.round_size(size, self._unit_usd(of), since_s, rules))))
+            if wanted == 0:
+                break  # the pause is not over
+            limit, depth, visible = self._limit(of), self.state.depths.get(of), None
+            if depth and depth.is_stale:
+                blocked = (
+                    f"stale book: {of}",
+                    f"updates of the book of {of} were lost; it is as of {instant_ms(depth.event_ms)}",
+                )
+                continue
+            if depth:
+                levels = depth.bids if size > 0 else depth.asks
+                visible = sum(level[1] for level in levels if (level[0] >= limit if size > 0 else level[0] <= limit))
+                if visible <= 0:
+                    blocked = f"no depth: {of}", f"the book of {of} shows nothing within {limit:.6g}, the fillable price"
+                    continue
+            orders.append(_Planned(of, wanted if visible is None else min(wanted, visible), limit, visible))
+            if self.equity > 0:
+                break
+        return orders, blocked
+
+    def _order(self, order: "_Planned") -> None:
+        """Order a part of a position."""
+        case, (of, ordered, limit, visible) = self.case, order
+        size, mark = self.sizes[of], float(self.found.mark[self.state.market.contract_columns.row(of)])
+        case.round += 1
+        case.round_ms = self.now_ms
+        if case.state == LOCKED:
+            case.state = LIQUIDATING
+        case.open[of] = case.open.get(of, 0.0) + ordered
+        case.sizes[of] = size
+        venue, _, instrument = of.partition(":")
+        order_id = f"{self.name}/{instant_ms(self.now_ms)}/{sum(o.table == 'liquidation_orders' for o in self.outputs) + 1}"
+        by_book = "" if visible is None else f", of {visible:g} that the book shows within the limit"
+        reason = (
+            f"maintenance margin {self.maintenance:.2f} USD exceeds equity {self.equity:.2f} USD; round {case.round} closes "
+            f"{ordered:g} of {abs(size):g} {instrument}{by_book}"
+        )
+        row = {
+            "order_id": order_id,
+            "account": self.name,
+            "event_at": instant_ms(self.now_ms),
+            "venue": venue,
+            "instrument": instrument,
+            "side": "sell" if size > 0 else "buy",
+            "size": ordered,
+            "mark_price": mark,
+            "equity_usd": self.equity,
+            "maintenance_margin_usd": self.maintenance,
+            "reason": reason,
+            "limit_price": limit,
+            "round": case.round,
+            "visible_size": visible,
+        }
+        self.outputs.append(Output("liquidation_orders", self.now_ms, row))
+        self._event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * self._unit_usd(of))
+
+    def _limit(self, of: str) -> float:
+        """The worst price at which a position's order may fill."""
+        size, unit = self.sizes[of], self._unit_usd(of)
+        mark = float(self.found.mark[self.state.market.contract_columns.row(of)])
+        per_usd = mark / unit if unit else 0.0  # of price
+        needs = self._requirement(of) * per_usd
+        price = float(liquidation.fillable_price(size, size * mark, needs, self.equity, self.maintenance, RULES.orders))
+        low, high = (float(edge) for edge in liquidation.band(mark, RULES.orders))
+        return max(min(price, high), low) if not math.isnan(price) else low if size > 0 else high
+
+    def _bear_loss(self) -> None:
+        """Let the fund pay what is missing, or else those on the other side."""
+        state, missing = self.state, max(-self.equity, 0.0)
+        self.case.is_paid = True
+        if missing <= state.fund_usd:
+            if missing > 0:
+                left = round(state.fund_usd - missing, 6)
+                self._event(
+                    "insurance",
+                    f"the insurance fund pays {missing:.2f} USD, what equity is below zero; it has {left:.2f} USD left",
+                    amount_usd=missing,
+                )
+                state.fund_usd = left
+                state.touched.add("fund")
+            return
+        for of in self._ordered_by_requirement():
+            self._deleverage(of, missing)
+
+    def _deleverage(self, of: str, missing: float) -> None:
+        """Close a position against those on the other side who gain most on the most leverage."""
+        market, found = self.state.market, self.found
+        contract, columns = market.contract_columns.row(of), market.position_columns
+        size, unit = self.sizes[of], self._unit_usd(of)
+        at = found.positions
+        mine = np.flatnonzero((columns["contract"][at] == contract) & (columns["size"][at] * size < 0))
+        if not len(mine):
+            return
+        held, account = columns["size"][at][mine], columns["account"][at][mine].astype(int)
+        mark, entry = found.mark[contract], columns["average"][at][mine]
+        is_inverse = bool(market.contract_columns["is_inverse"][contract] and market.contract_columns["is_future"][contract])
+        gain = (mark / entry - 1 if is_inverse else 1 - entry / mark) * held * unit
+        value = held * unit
+        score = liquidation.adl_score(gain, value - gain, value, value - found.equity[account])
+        names = {row: name for name, row in market.account_columns.rows.items()}
+        order = sorted(range(len(mine)), key=lambda n: (-float(score[n]), names[int(account[n])]))
+        price = mark * (1 + missing / abs(unit * size) * (1 if size > 0 else -1)) if unit else mark
+        left = abs(size)
+        for rank, n in enumerate(order, start=1):
+            if left <= 0:
+                return
+            part, other = min(left, abs(float(held[n]))), names[int(account[n])]
+            left -= part
+            price_told = f"at {price:.6g}, the bankruptcy price: rank {rank}, score {float(score[n]):.4g}"
+            why = f"the fund has {self.state.fund_usd:.2f} USD for a loss of {missing:.2f} USD"
+            told = f"{why}; closes {part:g} {of} of {self.name} against {other} {price_told}"
+            self._event("deleveraging", told, instrument=of, amount_usd=part * unit, counter_account=other)
+            theirs = self.state.cases.get(other) or Case()
+            row = dict(self.outputs[-1].row) | {
+                "event_id": f"{other}/{instant_ms(self.now_ms)}/{self.name}/{of}",
+                "account": other,
+                "number": theirs.events,
+                "kind": "deleveraged",
+                "state": theirs.state,
+                "equity_usd": float(found.equity[account[n]]),
+                "initial_margin_usd": float(found.initial[account[n]]),
+                "maintenance_margin_usd": float(found.maintenance[account[n]]),
+                "counter_account": self.name,
+            }
+            self.outputs.append(Output("liquidation_events", self.now_ms, row))
+
+    def _numbers(self) -> str:
+        told = f"equity {self.equity:.2f} USD, initial margin {self.initial:.2f} USD"
+        return f"{told}, maintenance margin {self.maintenance:.2f} USD"
+
+    def _event(self, kind: str, reason: str, **more: Any) -> None:
+        case = self.case
+        case.events += 1
+        amounts = {"equity_usd": self.equity, "initial_margin_usd": self.initial, "maintenance_margin_usd": self.maintenance}
+        row = {
+            "event_id": f"{self.name}/{instant_ms(self.now_ms)}/{case.events}",
+            "account": self.name,
+            "event_at": instant_ms(self.now_ms),
+            "number": case.events,
+            "kind": kind,
+            "state": case.state,
+            **{of: None if math.isnan(amount) else amount for of, amount in amounts.items()},
+            "order_id": None,
+            "instrument": None,
+            "amount_usd": None,
+            "counter_account": None,
+            "reason": reason,
+        }
+        self.outputs.append(Output("liquidation_events", self.now_ms, row | more))
+
+
+def _non_positive(guard: Guard, now_ms: int) -> str | None:
+    return None if guard.price > 0 else f"is {guard.price:g}"
+
+
+def _too_volatile(guard: Guard, now_ms: int) -> str | None:
+    low, high = sorted((guard.price, guard.average))
+    if low > 0 and high / low <= RULES.volatile:
+        return None
+    return f"is {guard.price:.6g}, more than {RULES.volatile:g} times away from its average {guard.average:.6g}"
+
+
+def _too_uncertain(guard: Guard, now_ms: int) -> str | None:
+    if guard.uncertainty <= RULES.uncertain:
+        return None
+    return f"has a confidence interval of {guard.uncertainty:.2%}, more than {RULES.uncertain:.2%}"
+
+
+def _stale(guard: Guard, now_ms: int) -> str | None:
+    age_s = (now_ms - guard.event_ms) / 1000
+    return None if age_s <= RULES.stale_s else f"is {age_s:.1f} s old, more than {RULES.stale_s:g} s"
+
+
+def _insufficient(guard: Guard, now_ms: int) -> str | None:
+    return None if guard.points >= RULES.points else f"has been seen {guard.points} times, less than {RULES.points}"

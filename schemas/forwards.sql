@@ -1,0 +1,16 @@
+-- Topic forwards.v1, keyed by venue:underlying:expiry_at.  Compacted: the newest row of a key is the forward as it stands.
+--
+-- Grain   one row per venue, underlying and expiry, each time the forward has moved by a tenth of a basis point or more, or what
+--         it is taken from has changed
+CREATE TEMPORARY TABLE forwards (
+  venue          STRING           NOT NULL,
+  underlying     STRING           NOT NULL COMMENT 'BTC',
+  expiry_at      TIMESTAMP_LTZ(3) NOT NULL,
+  event_at       TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Last instant of the micro-batch that moved it',
+  forward_usd    DOUBLE                    COMMENT 'NULL where there is none',
+  source         STRING           NOT NULL COMMENT 'future, parity, index or none',
+  half_width_usd DOUBLE                    COMMENT 'Half of the distance between bid and ask of the future, or of the bounds that parity sets; NULL for an index',
+  strikes        INT              NOT NULL COMMENT 'With a call and a put that are quoted on both sides, whatever the source',
+  index_usd      DOUBLE                    COMMENT 'The venue''s own index, else the newest of any; NULL where none is known',
+  reason         STRING                    COMMENT 'Why there is no forward; NULL where there is one'
+) WITH ('topic' = 'forwards.v1') LIKE kafka_json;

@@ -1,0 +1,13 @@
+-- Topic venue_clocks.v1, keyed by venue.  Append-only.
+--
+-- Grain   one row per venue and ten seconds of the receiver's clock in which it sent updates of books or trades
+CREATE TEMPORARY TABLE venue_clocks (
+  venue            STRING           NOT NULL,
+  event_at         TIMESTAMP_LTZ(3) NOT NULL COMMENT 'The first instant after the ten seconds, by the receiver''s clock',
+  message_count    BIGINT           NOT NULL COMMENT 'Updates of books and trades',
+  median_offset_ms DOUBLE                    COMMENT 'Receipt less exchange time: the way, and how far the clocks differ',
+  min_offset_ms    DOUBLE                    COMMENT 'The shortest way; below zero the exchange''s clock is ahead for certain',
+  max_offset_ms    DOUBLE,
+  jitter_ms        DOUBLE                    COMMENT 'Standard deviation of the offset within the ten seconds',
+  step_back_count  BIGINT           NOT NULL COMMENT 'Messages with an exchange time before that of the message logged before them, of the same instrument and kind'
+) WITH ('topic' = 'venue_clocks.v1') LIKE kafka_json;

@@ -1,0 +1,191 @@
+"""Pictures of books: drawn from Parquet files such as a replay leaves."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+from cli import plots
+from cli.main import app
+from cli.plots import PlotError, books, stretches
+from schemas.records import TABLES
+
+RUNNER = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+START = datetime(2026, 3, 1, 12)
+TYPES = {"STRING": pa.string(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64(), "BIGINT": pa.int64()}
+PNG = b"\x89PNG\r\n"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def write(folder: Path, table: str, rows: list[dict[str, Any]]) -> None:
+    """Rows as the archive job writes them: instants are microseconds that do not say that they are in UTC."""
+    fields = [
+        (name, TYPES.get(sql, pa.list_(pa.list_(pa.float64())) if sql.startswith("ARRAY") else pa.timestamp("us")))
+        for name, (sql, _) in TABLES[table].columns.items()
+    ]
+    (folder / table).mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), folder / table / f"{table}-0000.parquet")
+
+
+def top(seconds: float, bid: float | None, ask: float | None, is_stale: bool = False, name: str = "BTC-USD") -> dict[str, Any]:
+    row = {"venue": "venue", "instrument": name, "event_at": at(seconds), "received_at": at(seconds), "sequence": 1}
+    return row | {"bid_price": bid, "bid_size": 1.0, "ask_price": ask, "ask_size": 1.0, "is_stale": is_stale}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A minute of two books; one is stale from 20 s to 30 s and has, for a moment, no bid."""
+    tops = [top(i, 100 + i % 7, 100.5 + i % 7 + (i % 10) / 10, 20 <= i < 30) for i in range(60)]
+    tops += [top(12.5, None, 105.0), top(3, 5.0, 6.0, name="ETH-USD"), top(58, 5.0, 6.5, name="ETH-USD")]
+    write(tmp_path / "run", "book_tops", tops[::-1])
+    sides = [[[100 + i % 7 - k / 10, 1.0 + k] for k in range(20)] for i in range(60)]
+    depth = [
+        {"venue": "venue", "instrument": "BTC-USD", "event_at": at(i + 0.1), "sequence": i, "is_stale": False}
+        | {"bids": sides[i], "asks": [[201 - price + 2 * (i % 7), size] for price, size in sides[i]] if i else []}
+        for i in range(60)
+    ]
+    write(tmp_path / "run", "book_depth", depth)
+    fault = {"venue": "venue", "instrument": "BTC-USD", "event_at": at(20), "received_at": at(20), "kind": "gap"}
+    late = fault | {"instrument": "SOL-USD", "event_at": at(40), "kind": "crossed"}
+    write(tmp_path / "run", "feed_faults", [fault, late])
+    return tmp_path / "run"
+
+
+def texts(drawn: Figure) -> str:
+    """All words of a picture."""
+    words = [text.get_text() for text in drawn.texts]
+    for axes in drawn.axes:
+        words += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
+        words += [label.get_text() for label in axes.get_yticklabels()]
+        legend = axes.get_legend()
+        words += [] if legend is None else [text.get_text() for text in legend.get_texts()]
+    return "\n".join(["" if drawn.get_suptitle() is None else drawn.get_suptitle(), *words])
+
+
+@pytest.mark.parametrize("name", ["depth", "spread", "faults"])
+def test_each_picture_is_drawn_into_the_file_that_is_named(name: str, folder: Path) -> None:
+    out = folder / "pictures" / f"{name}.png"
+    shown = RUNNER.invoke(app, ["plot", name, "--from", str(folder), "--instrument", "btc-usd", "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.strip() == str(out)
+    assert out.read_bytes().startswith(PNG)
+
+
+def test_depth_shows_levels_best_prices_and_stale_stretches(folder: Path) -> None:
+    drawn = books.depth(folder, None)
+    words = texts(drawn)
+    assert "Order book of BTC-USD on venue" in words
+    assert "2026-03-01 12:00:00.000 to 12:00:59.100 UTC; stale 1 time, 10.0 s together" in words
+    for said in ("best bid", "best ask", "stale: updates were lost", "price, in the quote currency", "exchange time, UTC"):
+        assert said in words
+    meshes = [axes.collections[0] for axes in drawn.axes[:2]]
+    sizes, sums = (np.asarray(mesh.get_array()).astype(float) for mesh in meshes)
+    # Two of the 20 levels at most fall outside of what is shown of prices; sums grow away from the middle.
+    last = sizes[:, -1]
+    assert 30 <= np.isfinite(last).sum() <= 40
+    column = sums[:, -1]
+    asks, bids = column[len(column) // 2 :], column[: len(column) // 2][::-1]
+    for side in (asks, bids):
+        known = side[np.isfinite(side)]
+        assert (np.diff(known) >= 0).all() and known[0] == 1.0 and known[-1] >= 100
+
+
+def test_depth_without_book_depth_shows_best_prices_and_says_so(folder: Path) -> None:
+    words = texts(books.depth(folder, "ETH-USD"))
+    assert "Best prices of ETH-USD on venue" in words
+    assert "book_depth has nothing of it" in words
+
+
+def test_depth_without_book_tops_takes_the_top_from_the_levels(folder: Path) -> None:
+    (folder / "book_tops" / "book_tops-0000.parquet").unlink()
+    assert "12:00:00.100 to 12:00:59.100 UTC; never stale" in texts(books.depth(folder, None))
+
+
+def test_spread_is_weighted_by_time_and_leaves_stale_stretches_out(tmp_path: Path) -> None:
+    tops = [
+        top(0, 99.0, 101.0),
+        top(90, 98.0, 102.0),
+        top(100, 50.0, 150.0, True),
+        top(1000, 99.5, 100.5),
+        top(1001, 99.0, 101.0),
+    ]
+    write(tmp_path, "book_tops", tops)
+    words = texts(books.spread(tmp_path, None))
+    assert "5 changes of the top; stale 1 time, 900.0 s together" in words
+    # 200 bps for 90 s, 400 for 10 s and 100 for 1 s; the stale 10,000 do not count.
+    for name, value in (("median  (—)", "200"), ("mean", "219"), ("95th percentile  (- -)", "400"), ("widest", "400")):
+        assert f"{name}\n{value}" in words
+
+
+def test_a_spread_that_was_never_there_is_said_to_be_so(tmp_path: Path) -> None:
+    write(tmp_path, "book_tops", [top(0, None, 101.0), top(1, 1.0, 2.0, True), top(2, 1.0, None)])
+    with pytest.raises(PlotError, match="BTC-USD on venue: there was never a bid and an ask at once"):
+        books.spread(tmp_path, None)
+
+
+def test_faults_are_told_by_instrument_and_kind_the_worst_first(folder: Path) -> None:
+    words = texts(books.faults(folder, None))
+    assert "2 faults; 2 of 3 books had one or were stale" in words
+    assert words.index("1 fault, 10.0 s stale") < words.index("1 fault, 0.0 s stale") < words.index("0 faults, 0.0 s stale")
+    assert words.index("venue  BTC-USD") < words.index("venue  SOL-USD") < words.index("venue  ETH-USD")
+    assert "gap: 1" in words and "crossed: 1" in words
+    assert "Feed faults and stale books of ETH-USD on venue" in texts(books.faults(folder, "ETH-USD"))
+
+
+def test_one_row_is_enough_for_every_picture_but_a_spread(tmp_path: Path) -> None:
+    write(tmp_path, "book_tops", [top(0, 1.0, 2.0)])
+    for number, draw in enumerate((books.depth, books.faults)):
+        assert plots.save(draw(tmp_path, None), tmp_path / f"{number}.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--instrument", "BTC-UDS"], "no instrument 'BTC-UDS' among 2; the nearest are venue:BTC-USD"),
+        (["--out", "picture.txt"], "--out picture.txt: Format 'txt' is not supported"),
+        (["--from", "nowhere"], "nowhere: no such folder"),
+        (["--from", "."], ".: no rows in book_depth/ or book_tops/"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(
+    arguments: list[str], message: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = RUNNER.invoke(app, ["plot", "depth", "--from", str(folder), *arguments])
+    assert shown.exit_code == 1
+    assert message in shown.output
+
+
+@pytest.mark.parametrize("name", ["depth", "spread", "faults"])
+def test_help_says_what_each_picture_and_option_is(name: str) -> None:
+    shown = RUNNER.invoke(app, ["plot", name, "--help"])
+    assert shown.exit_code == 0
+    assert all(word in shown.output for word in ("Draw", "--from", "--instrument", "--out", "Folder of Parquet files"))
+
+
+@pytest.mark.parametrize(
+    ("is_so", "expected"),
+    [
+        ([], []),
+        ([False, False, False], []),
+        ([True, True, True], [(0, 9)]),
+        ([False, True, True], [(1, 9)]),
+        ([True, False, True], [(0, 1), (2, 9)]),
+        ([False, True, False], [(1, 2)]),
+    ],
+)
+def test_a_stretch_lasts_from_the_row_that_begins_it_to_the_one_that_ends_it(
+    is_so: list[bool], expected: list[tuple[int, int]]
+) -> None:
+    instants = np.arange(len(is_so)).astype("datetime64[us]")
+    found = stretches(instants, np.array(is_so, dtype=bool), np.datetime64(9, "us"))
+    assert [(int(start.astype(int)), int(end.astype(int))) for start, end in found] == expected

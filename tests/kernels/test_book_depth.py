@@ -1,0 +1,190 @@
+import json
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from kernels import Message, Output, batch, book_depth, books
+from schemas.rows import fault, instant_ms, instant_us, to_ms
+
+T0 = 1_700_000_000_000
+Levels = list[list[float]]
+
+
+def message(kind: str, sequence: int, bids: Levels, asks: Levels, ms: int = 0, name: str = "A", **more: Any) -> Message:
+    row = {
+        "venue": "v",
+        "instrument": name,
+        "event_at": instant_ms(T0 + ms),
+        "received_at": instant_us((T0 + ms) * 1000 + 7),
+        "kind": kind,
+        "sequence": sequence,
+        "prev_sequence": None if kind == "snapshot" else sequence - 1,
+        "bids": bids,
+        "asks": asks,
+    }
+    return Message("order_books", 0, ms, row | more)
+
+
+def snapshot(sequence: int = 10, ms: int = 0, **more: Any) -> Message:
+    return message("snapshot", sequence, [[99.0, 1.0], [98.0, 2.0]], [[101.0, 1.0], [102.0, 3.0]], ms, **more)
+
+
+def change(sequence: int, bids: Levels, asks: Levels | None = None, ms: int = 0, **more: Any) -> Message:
+    return message("change", sequence, bids, asks or [], ms, **more)
+
+
+def step(state: book_depth.State, *messages: Message, until: int | None = 100) -> list[Output]:
+    """One batch; as bytes, part of it taken as plain updates, it must do the same."""
+    until_ms = None if until is None else T0 + until
+    twin = restored(state)
+    outputs = book_depth.step(state, list(messages), until_ms)
+    values = [json.dumps(m.row, separators=(",", ":")).encode() for m in sorted(messages, key=lambda m: m.offset)]
+    data = b"\x1e".join(b"order_books.v1\x1f0\x1f%d\x1f%s" % (at, value) for at, value in enumerate(values))
+    assert batch.run(book_depth, twin, data, until_ms) == batch.encode(outputs)  # type: ignore[arg-type] # a module is a kernel
+    assert stored(twin) == stored(state)
+    assert twin.touched == state.touched
+    for output in outputs:
+        assert output.table == "book_depth"
+        assert fault("book_depth", output.row) is None
+        assert output.event_ms == to_ms(output.row["event_at"])
+    return outputs
+
+
+def stored(state: book_depth.State) -> dict[str, bytes | None]:
+    return {name: state.encode(name) for name in state.books}
+
+
+def restored(state: book_depth.State) -> book_depth.State:
+    other = book_depth.new()
+    for name, data in stored(state).items():
+        assert data is not None
+        other.decode(name, data)
+    other.touched = set(state.touched)
+    return other
+
+
+def begun(*messages: Message) -> book_depth.State:
+    state = book_depth.new()
+    step(state, *(messages or [snapshot()]))
+    return state
+
+
+def shown(outputs: list[Output]) -> list[tuple[str, int, int | None, Levels, Levels, bool]]:
+    return [
+        (row["instrument"], output.event_ms - T0, row["sequence"], row["bids"], row["asks"], row["is_stale"])
+        for output in outputs
+        for row in [output.row]
+    ]
+
+
+BIDS, ASKS = [[99.0, 1.0], [98.0, 2.0]], [[101.0, 1.0], [102.0, 3.0]]
+
+
+def test_a_book_is_shown_once_a_batch_at_its_end_best_first() -> None:
+    state = book_depth.new()
+    rows = step(state, snapshot(), change(11, [[98.5, 4.0]], ms=20), change(12, [], [[101.0, 0.0]], ms=40))
+    assert shown(rows) == [("A", 100, 12, [[99.0, 1.0], [98.5, 4.0], [98.0, 2.0]], [[102.0, 3.0]], False)]
+
+
+def test_only_books_that_were_touched_are_shown() -> None:
+    state = begun(snapshot(name="A"), snapshot(name="B"))
+    rows = step(state, change(11, [[97.0, 1.0]], ms=120, name="B"), until=200)
+    assert [row.row["instrument"] for row in rows] == ["B"]
+    assert step(state, until=300) == []
+
+
+def test_a_change_below_the_levels_shown_is_shown_all_the_same() -> None:
+    assert shown(step(begun(), change(11, [], ms=120), until=200)) == [("A", 200, 11, BIDS, ASKS, False)]
+
+
+def test_at_most_twenty_levels_a_side_are_shown() -> None:
+    bids = [[100.0 - n, 1.0 + n] for n in range(30)]
+    asks = [[101.0 + n, 2.0 + n] for n in range(25)]
+    (row,) = step(book_depth.new(), message("snapshot", 1, bids[::-1], asks))
+    assert book_depth.LEVELS == 20
+    assert (row.row["bids"], row.row["asks"]) == (bids[:20], asks[:20])
+
+
+def test_a_side_that_is_empty_has_no_levels() -> None:
+    assert shown(step(begun(), change(11, [[99.0, 0.0], [98.0, 0.0]], ms=120), until=200))[0][3:] == ([], ASKS, False)
+
+
+def test_a_book_without_a_snapshot_is_not_shown() -> None:
+    assert step(book_depth.new(), change(11, [[99.0, 1.0]])) == []
+
+
+def test_a_gap_shows_the_last_levels_as_stale_until_the_snapshot() -> None:
+    state = begun()
+    assert shown(step(state, change(13, [[99.5, 1.0]], ms=120), until=200)) == [("A", 200, 10, BIDS, ASKS, False)]
+    rows = step(state, change(14, [[99.5, 2.0]], ms=820), until=900)
+    assert shown(rows) == [("A", 900, 10, BIDS, ASKS, True)]
+    rows = step(state, snapshot(20, ms=920), until=1000)
+    assert shown(rows) == [("A", 1000, 20, BIDS, ASKS, False)]
+
+
+def test_a_book_that_crosses_is_shown_as_stale() -> None:
+    (row,) = step(begun(), change(11, [[101.5, 1.0]], ms=120), until=200)
+    assert row.row["is_stale"]
+
+
+def test_a_late_update_shows_its_book_at_the_end_of_its_own_100_ms() -> None:
+    state = begun()
+    rows = step(state, change(11, [[99.0, 5.0]], ms=130), until=None)
+    assert shown(rows) == [("A", 200, 11, [[99.0, 5.0], [98.0, 2.0]], ASKS, False)]
+
+
+def test_a_book_that_is_freed_is_not_shown() -> None:
+    state = begun()
+    assert step(state, until=2 * books.IDLE_MS) == []
+    assert state.touched == {"v:A"}
+    assert state.encode("v:A") is None
+
+
+def test_bad_rows_are_left_to_the_books_job() -> None:
+    state = begun()
+    assert shown(step(state, change(11, [[-1.0, 5.0]], ms=130), change(11, [[99.0, 5.0]], ms=131), until=200))[0][2] == 11
+
+
+def test_the_host_is_told_every_book_that_was_touched_since_it_last_asked() -> None:
+    state = begun(snapshot(name="A"), snapshot(name="B"))
+    assert state.touched == {"v:A", "v:B"}
+    state.touched.clear()
+    step(state, change(11, [[97.0, 1.0]], ms=120, name="B"), until=200)
+    assert state.touched == {"v:B"}
+    step(state, change(11, [[97.0, 1.0]], ms=220, name="A"), until=300)
+    assert state.touched == {"v:A", "v:B"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_order_within_a_batch_and_a_restart_change_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    messages = [snapshot(name="A"), snapshot(name="B")]
+    numbers = {"A": 10, "B": 10}
+    for ms in range(1, 1000, 7):
+        name = chance.choice("AB")
+        numbers[name] += 1
+        size = float(chance.randrange(5))
+        messages.append(change(numbers[name], [[80.0 + chance.randrange(15), size]], [], ms, name=name))
+    straight, shuffled = book_depth.new(), book_depth.new()
+    for until in range(100, 1100, 100):
+        part = [m for m in messages if until - 100 <= to_ms(m.row["event_at"]) - T0 < until]
+        rows = step(straight, *part, until=until)
+        chance.shuffle(part)
+        renumbered = [m._replace(offset=at) for at, m in enumerate(part)]
+        assert step(shuffled, *renumbered, until=until) == rows
+        shuffled = restored(shuffled)
+
+
+def test_bytes_of_another_version_are_refused() -> None:
+    data = begun().encode("v:A")
+    assert data is not None
+    with pytest.raises(ValueError, match="version"):
+        book_depth.new().decode("v:A", bytes([book_depth.VERSION + 1]) + data[1:])
+
+
+def test_rows_are_json() -> None:
+    (lines,) = batch.encode(step(book_depth.new(), snapshot()))
+    assert orjson.loads(lines.values)["bids"] == BIDS
+    assert lines.heads == b"%013dv:A" % (T0 + 100)

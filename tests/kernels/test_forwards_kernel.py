@@ -1,0 +1,215 @@
+"""The forwards kernel as plain Python."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import Message, Output, forwards
+from schemas.rows import fault, instant_ms, instant_us
+
+T0 = 1_700_000_000_000
+DAY = 86_400_000
+EXPIRY = T0 + 7 * DAY
+
+
+def at(ms: int) -> dict[str, str]:
+    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
+
+
+def instrument(name: str, ms: int = T0, offset: int = 0, **changed: Any) -> Message:
+    row = {
+        "venue": "deribit",
+        "instrument": name,
+        **at(ms),
+        "kind": "option",
+        "underlying": "BTC",
+        "quote_currency": "BTC",
+        "settlement_currency": "BTC",
+        "is_inverse": True,
+        "option_type": "call" if name.endswith("C") else "put",
+        "strike_usd": 60_000.0,
+        "expiry_at": instant_ms(EXPIRY),
+        "contract_size": 1.0,
+    }
+    return Message("instruments", 0, offset, row | changed)
+
+
+def future(name: str = "BTC-F", ms: int = T0, **changed: Any) -> Message:
+    terms = {"kind": "future", "option_type": None, "strike_usd": None, "quote_currency": "USD"}
+    return instrument(name, ms, **terms | changed)
+
+
+def top(name: str, bid: float | None, ask: float | None, ms: int = T0, offset: int = 0, stale: bool = False) -> Message:
+    sizes = {"bid_price": bid, "bid_size": 1.0, "ask_price": ask, "ask_size": 1.0}
+    row = {"venue": "deribit", "instrument": name, **at(ms), "sequence": 1, **sizes, "is_stale": stale}
+    return Message("book_tops", 1, offset, row)
+
+
+def ticker(name: str, ms: int = T0, offset: int = 0, **changed: Any) -> Message:
+    return Message("tickers", 2, offset, {"venue": "deribit", "instrument": name, **at(ms)} | changed)
+
+
+def index(price: float, ms: int = T0, offset: int = 0, venue: str = "oracle") -> Message:
+    return Message("index_prices", 3, offset, {"venue": venue, "underlying": "BTC", **at(ms), "price_usd": price})
+
+
+def step(state: forwards.State, *messages: Message, until_ms: int | None = T0 + 1000) -> list[Output]:
+    outputs = forwards.step(state, list(messages), until_ms)
+    assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
+    return outputs
+
+
+def told(outputs: list[Output]) -> list[tuple[float | None, str]]:
+    return [(output.row["forward_usd"], output.row["source"]) for output in outputs]
+
+
+PAIR = instrument("BTC-60-C"), instrument("BTC-60-P")
+# c - p = 1 - K/F: at F = 62,000 it is 0.032258.
+QUOTES = top("BTC-60-C", 0.0612, 0.0632), top("BTC-60-P", 0.0290, 0.0310)
+
+
+def test_a_future_comes_before_parity_and_parity_before_the_index() -> None:
+    state = forwards.new()
+    (output,) = step(state, *PAIR, index(61_000.0))
+    assert told([output]) == [(61_000.0, "index")]
+    assert output.event_ms == T0 + 999 and output.row["event_at"] == instant_ms(T0 + 999)
+    (output,) = step(state, *QUOTES)
+    least, most = 60_000 / (1 - (0.0612 - 0.0310)), 60_000 / (1 - (0.0632 - 0.0290))
+    assert output.row["source"] == "parity" and output.row["strikes"] == 1
+    assert output.row["forward_usd"] == pytest.approx(0.5 * (least + most))
+    assert output.row["half_width_usd"] == pytest.approx(0.5 * (most - least))
+    assert told(step(state, future(), top("BTC-F", 62_000.0, 62_010.0))) == [(62_005.0, "future")]
+    (output,) = step(state, top("BTC-F", 62_000.0, None, ms=T0 + 1))
+    assert output.row["source"] == "parity"
+
+
+def test_a_stale_book_gives_no_forward_and_a_newer_ticker_does() -> None:
+    state = forwards.new()
+    assert told(step(state, future(), top("BTC-F", 62_000.0, 62_010.0))) == [(62_005.0, "future")]
+    (output,) = step(state, top("BTC-F", 62_000.0, 62_010.0, ms=T0 + 1, stale=True))
+    assert told([output]) == [(None, "none")]
+    assert output.row["reason"].startswith("There is neither a future")
+    assert told(step(state, ticker("BTC-F", T0 + 2, bid_price=62_001.0, ask_price=62_003.0))) == [(62_002.0, "future")]
+
+
+def test_the_venues_own_index_comes_before_others_and_of_those_the_newest() -> None:
+    state = forwards.new()
+    assert told(step(state, instrument("BTC-60-C"), index(61_000.0, T0 + 5), index(59_000.0, T0))) == [(61_000.0, "index")]
+    assert told(step(state, ticker("BTC-60-C", index_price_usd=61_500.0))) == [(61_500.0, "index")]
+    assert step(state, index(60_000.0, T0 + 9)) == []
+
+
+def test_a_forward_is_told_again_when_it_has_moved_by_a_tenth_of_a_basis_point() -> None:
+    state = forwards.new()
+    assert len(step(state, future(), top("BTC-F", 60_000.0, 60_000.0))) == 1
+    assert step(state, top("BTC-F", 60_000.5, 60_000.5, ms=T0 + 1)) == []
+    assert told(step(state, top("BTC-F", 60_000.6, 60_000.6, ms=T0 + 2))) == [(60_000.6, "future")]
+
+
+def test_the_tightest_of_several_futures_counts() -> None:
+    messages = [future("A"), future("B"), top("A", 60_000.0, 60_010.0), top("B", 60_004.0, 60_006.0)]
+    assert told(step(forwards.new(), *messages)) == [(60_005.0, "future")]
+
+
+def test_a_late_quote_counts_only_if_it_is_the_newest() -> None:
+    state = forwards.new()
+    step(state, future(), top("BTC-F", 60_000.0, 60_000.0, ms=T0 + 100))
+    assert step(state, top("BTC-F", 50_000.0, 50_000.0, ms=T0), until_ms=None) == []
+    (output,) = step(state, top("BTC-F", 61_000.0, 61_000.0, ms=T0 + 200), until_ms=None)
+    assert told([output]) == [(61_000.0, "future")] and output.event_ms == T0 + 200
+
+
+def test_what_has_expired_is_freed_and_says_nothing() -> None:
+    state = forwards.new()
+    step(state, *PAIR, *QUOTES)
+    state.touched.clear()
+    assert step(state, top("BTC-60-C", 0.07, 0.08, ms=EXPIRY), until_ms=EXPIRY) == []
+    assert state.touched >= {"quote/deribit:BTC-60-C", "quote/deribit:BTC-60-P", "chain/deribit:BTC"}
+    assert [state.encode(name) for name in state.touched] == [None] * len(state.touched)
+    assert not state.published and not state.quotes.chains and not state.quotes.of
+
+
+def test_an_underlying_that_was_quiet_for_a_day_keeps_its_contracts_alone() -> None:
+    state = forwards.new()
+    step(state, *PAIR, *QUOTES, index(60_000.0))
+    assert step(state, until_ms=T0 + DAY) == []
+    assert not state.published and not state.indices
+    assert told(step(state, index(61_000.0, T0 + DAY), until_ms=T0 + DAY + 50)) == [(61_000.0, "index")]
+
+
+@pytest.mark.parametrize("until_ms", [T0 + 1000, None])
+def test_a_bad_row_is_a_dead_letter_and_the_others_count(until_ms: int | None) -> None:
+    bad = instrument("X", strike_usd=0.0), instrument("Y", strike_usd=float("nan")), top("BTC-60-C", float("inf"), 1.0)
+    outputs = step(forwards.new(), *bad, index(-1.0), *PAIR, *QUOTES, until_ms=until_ms)
+    letters = [output.row["field"] for output in outputs if output.table == "dead_letters"]
+    assert sorted(letters) == ["bid_price", "price_usd", "strike_usd", "strike_usd"]
+    assert [output.row["source"] for output in outputs if output.table == "forwards"] == ["parity"]
+
+
+def test_bytes_of_another_version_are_refused() -> None:
+    for name in ("quote/deribit:X", "chain/deribit:BTC", "index/BTC"):
+        with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+            forwards.new().decode(name, b"\x09[]")
+
+
+prices = st.sampled_from([None, 0.0, 0.01, 0.03, 0.06, 0.5, 2.0])
+messages = st.lists(
+    st.one_of(
+        st.builds(
+            instrument,
+            st.sampled_from(["A-C", "A-P", "B-C", "B-P"]),
+            st.integers(T0, T0 + 900),
+            strike_usd=st.sampled_from([5e4, 6e4, 0.0]),
+            expiry_at=st.sampled_from([instant_ms(T0 + 500), instant_ms(EXPIRY)]),
+            underlying=st.sampled_from(["BTC", "ETH"]),
+        ),
+        st.builds(future, st.just("F"), st.integers(T0, T0 + 900)),
+        st.builds(
+            top, st.sampled_from(["A-C", "A-P", "B-C", "F"]), prices, prices, st.integers(T0, T0 + 900), stale=st.booleans()
+        ),
+        st.builds(
+            ticker,
+            st.sampled_from(["A-C", "A-P", "B-C", "Z"]),
+            st.integers(T0, T0 + 900),
+            bid_price=prices,
+            ask_price=prices,
+            index_price_usd=st.sampled_from([None, 6e4, 6.1e4, -1.0]),
+        ),
+        st.builds(index, st.sampled_from([6e4, 6.2e4, 0.0]), st.integers(T0, T0 + 900), venue=st.sampled_from("xy")),
+    ),
+    max_size=12,
+)
+
+
+def numbered(batch: list[Message]) -> list[Message]:
+    return [message._replace(offset=n) for n, message in enumerate(batch)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(messages, st.integers(1, 3 * DAY), st.booleans(), st.booleans()), max_size=5))
+def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple[list[Message], int, bool, bool]]) -> None:
+    straight, cut, until_ms = forwards.new(), forwards.new(), T0 + 1000
+    stored: dict[str, bytes | None] = {}
+    for batch, passed, is_late, is_cut in batches:
+        until_ms += passed
+        until = None if is_late else until_ms
+        assert forwards.step(straight, numbered(batch), until) == forwards.step(cut, numbered(batch), until)
+        stored |= {name: cut.encode(name) for name in cut.touched}
+        cut.touched.clear()
+        if is_cut:
+            cut = forwards.new()
+            for name, data in sorted(stored.items(), key=lambda _: random.random()):
+                if data is not None:
+                    cut.decode(name, data)
+
+
+@settings(max_examples=80, deadline=None)
+@given(messages, st.randoms(use_true_random=False))
+def test_the_order_within_a_batch_does_not_matter(batch: list[Message], chance: random.Random) -> None:
+    batch = numbered(batch)
+    one = step(forwards.new(), *batch)
+    other = step(forwards.new(), *chance.sample(batch, len(batch)))
+    assert sorted(map(str, one)) == sorted(map(str, other))

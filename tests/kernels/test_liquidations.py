@@ -1,0 +1,362 @@
+"""The liquidation engine: a crash against a plain reference that shares no code with it, and what must hold it back."""
+
+import random
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kernels import Message, Output, liquidations, positions
+from schemas.rows import fault, instant_ms, instant_us
+
+T0 = 1_700_000_000_000
+COINS = {"AAA": 100.0, "BBB": 2_000.0}
+IM, MM = 0.10, 0.05  # of an underlying without a schedule of its own
+SECOND = 1000
+
+
+def at(ms: int) -> dict[str, str]:
+    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
+
+
+def instrument(coin: str) -> Message:
+    row = {
+        "venue": "v",
+        "instrument": f"{coin}-PERP",
+        **at(T0),
+        "kind": "perpetual",
+        "underlying": coin,
+        "quote_currency": "USDC",
+        "settlement_currency": "USDC",
+        "is_inverse": False,
+        "contract_size": 1.0,
+    }
+    return Message("instruments", 0, 0, row)
+
+
+def ticker(coin: str, mark: float, ms: int) -> Message:
+    return Message("tickers", 0, ms - T0, {"venue": "v", "instrument": f"{coin}-PERP", **at(ms), "mark_price": mark})
+
+
+def index(coin: str, price: float, ms: int, width: float | None = None) -> Message:
+    row = {"venue": "v", "underlying": coin, **at(ms), "price_usd": price, "confidence_usd": width}
+    return Message("index_prices", 0, ms - T0, row)
+
+
+def depth(coin: str, bids: list[list[float]], asks: list[list[float]], ms: int, is_stale: bool = False) -> Message:
+    row = {"venue": "v", "instrument": f"{coin}-PERP", "event_at": instant_ms(ms), "sequence": 1}
+    return Message("book_depth", 0, ms - T0, row | {"bids": bids, "asks": asks, "is_stale": is_stale})
+
+
+def position(account: str, coin: str, size: float, average: float, ms: int = T0) -> Message:
+    row = {
+        "account": account,
+        "venue": "v",
+        "instrument": f"{coin}-PERP",
+        **at(ms),
+        "size": str(size),
+        "average_price": str(average) if size else None,
+        "realised_pnl": "0",
+        "settlement_currency": "USDC",
+        "fill_id": "f",
+    }
+    return Message("positions", 0, ms - T0, row)
+
+
+def balance(account: str, amount: float, ms: int = T0) -> Message:
+    row = {"account": account, "currency": "USDC", **at(ms), "amount": str(amount), "cause_id": "t"}
+    return Message("balances", 0, ms - T0, row)
+
+
+def step(state: liquidations.State, *messages: Message, until_ms: int) -> list[Output]:
+    outputs = liquidations.step(state, list(messages), until_ms)
+    assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
+    return outputs
+
+
+def rows(outputs: list[Output], table: str = "liquidation_orders") -> list[Any]:
+    return [output.row for output in outputs if output.table == table]
+
+
+def kinds(outputs: list[Output]) -> list[str]:
+    return [row["kind"] for row in rows(outputs, "liquidation_events")]
+
+
+def begun(*messages: Message) -> liquidations.State:
+    """One market at 100, seen for a minute, and what else is given."""
+    state = liquidations.new()
+    step(state, instrument("AAA"), index("AAA", 100.0, T0), until_ms=T0 + 10)
+    step(state, ticker("AAA", 100.0, T0 + 10), *messages, until_ms=T0 + 50)
+    return state
+
+
+def long(account: str = "a", size: float = 100.0, cash: float = 1_500.0) -> tuple[Message, Message]:
+    return position(account, "AAA", size, 100.0), balance(account, cash)
+
+
+def fallen(state: liquidations.State, mark: float = 89.0, ms: int = T0 + SECOND, *more: Message) -> list[Output]:
+    """At 89 a long of 100 with 1,500 USDC has 400 of equity and needs 445."""
+    return step(state, ticker("AAA", mark, ms), index("AAA", mark, ms), *more, until_ms=ms + 50)
+
+
+def test_rounds_go_on_after_each_pause_until_the_rest_is_borne() -> None:
+    state = begun(*long())
+    outputs = fallen(state)
+    assert kinds(outputs) == ["locked", "round"]
+    (order,) = rows(outputs)
+    assert (order["side"], order["size"], order["round"], order["visible_size"]) == ("sell", 25.0, 1, None)
+    # ABR = 1 - 400/445; the spread is a tenth of it, of 445 USD over 100 contracts.
+    assert order["limit_price"] == pytest.approx(89 - (1 - 400 / 445) * 0.1 * 4.45)
+    assert fallen(state, 89.0, T0 + 1500) == []
+    (second,) = rows(fallen(state, 88.9, T0 + 2000))
+    assert (second["size"], second["round"]) == (25.0, 2)
+    assert second["order_id"] == f"a/{instant_ms(T0 + 2049)}/1"
+    filled = position("a", "AAA", 60.0, 100.0, T0 + 2100), balance("a", 1_060.0, T0 + 2100)
+    outputs = step(state, *filled, until_ms=T0 + 2150)
+    assert kinds(outputs) == ["recovered"]
+    (event,) = rows(outputs, "liquidation_events")
+    assert event["state"] == "margin_call" and "cancel what is open of 10 v:AAA-PERP" in event["reason"]
+    assert kinds(fallen(state, 100.0, T0 + 3000)) == ["recovered"]
+    assert state.cases == {}
+
+
+def test_what_is_ordered_never_exceeds_the_position() -> None:
+    state = begun(*long())
+    ordered = sum(row["size"] for n in range(20) for row in rows(fallen(state, 89.0, T0 + SECOND * (n + 1))))
+    assert ordered == pytest.approx(100.0)
+    flipped = step(
+        state, position("a", "AAA", -5.0, 100.0, T0 + 30_000), balance("a", -600.0, T0 + 30_000), until_ms=T0 + 30_050
+    )
+    assert [row["side"] for row in rows(flipped)] in ([], ["buy"])
+
+
+def test_an_order_is_no_larger_than_what_the_book_shows_within_its_limit() -> None:
+    state = begun(*long(), depth("AAA", [[88.97, 3.0], [88.96, 4.0], [80.0, 1e6]], [], T0 + 10))
+    (order,) = rows(fallen(state))
+    assert (order["size"], order["visible_size"]) == (7.0, 7.0)
+    empty = begun(*long(), depth("AAA", [[80.0, 1e6]], [], T0 + 10))
+    assert kinds(fallen(empty)) == ["locked", "held"]
+    assert kinds(fallen(empty, 89.0, T0 + 1100)) == []
+    assert kinds(fallen(empty, 89.0, T0 + 1200, depth("AAA", [[88.97, 3.0]], [], T0 + 1200))) == ["resumed", "round"]
+
+
+def test_a_large_position_goes_by_a_fifth_and_then_waits() -> None:
+    state = begun(*long(size=10_000.0, cash=150_000.0))
+    assert [row["size"] for row in rows(fallen(state))] == [2_000.0]
+    assert rows(fallen(state, 89.0, T0 + 20_000)) == []
+    assert [row["size"] for row in rows(fallen(state, 89.0, T0 + 31_000))] == [2_000.0]
+
+
+HOLDS = {
+    "a spike": ([ticker("AAA", 1.0, T0 + SECOND)], "too volatile: price of v:AAA-PERP"),
+    "a spike of the oracle": ([index("AAA", 10_000.0, T0 + SECOND)], "too volatile: index of AAA"),
+    "no sense": ([ticker("AAA", 0.0, T0 + SECOND)], "non positive: price of v:AAA-PERP"),
+    "doubt": ([index("AAA", 89.0, T0 + SECOND, 5.0)], "too uncertain: index of AAA"),
+    "stale book": ([depth("AAA", [[99.0, 1e6]], [], T0 + SECOND, True)], "stale book: v:AAA-PERP"),
+    "withheld price": ([ticker("AAA", 89.0, T0 + 32_000), index("AAA", 89.0, T0 + SECOND)], "stale: index of AAA"),
+}
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_what_cannot_be_trusted_holds_the_decision_and_says_so_once(name: str) -> None:
+    messages, held = HOLDS[name]
+    state = begun(*long())
+    given = {message.table: message for message in (ticker("AAA", 89.0, T0 + SECOND), index("AAA", 89.0, T0 + SECOND))}
+    given |= {message.table: message for message in messages}
+    until_ms = T0 + (32_050 if name == "withheld price" else 1050)
+    outputs = step(state, *given.values(), until_ms=until_ms)
+    if name == "no sense":  # without a mark there is nothing to liquidate by
+        assert outputs == []
+        return
+    assert rows(outputs) == []
+    assert kinds(outputs)[-1] == "held"
+    assert state.cases["a"].held == held
+    assert step(state, until_ms=until_ms + 50) == []
+    ms = until_ms + 100
+    again = fallen(state, 89.0, ms, depth("AAA", [[88.97, 1e6]], [], ms))
+    assert kinds(again)[0] == "resumed" and kinds(again)[-1] == "round"
+
+
+def test_a_spike_of_one_tick_does_not_shut_out_the_price_after_it() -> None:
+    state = begun(position("s", "AAA", -100.0, 100.0), balance("s", 1_500.0))
+    assert kinds(step(state, ticker("AAA", 10_000.0, T0 + SECOND), until_ms=T0 + 1050)) == ["held"]
+    assert kinds(step(state, ticker("AAA", 101.0, T0 + 2 * SECOND), until_ms=T0 + 2050)) == ["resumed"]
+    assert kinds(
+        step(state, ticker("AAA", 112.0, T0 + 3 * SECOND), index("AAA", 112.0, T0 + 3 * SECOND), until_ms=T0 + 3050)
+    ) == [
+        "locked",
+        "round",
+    ]
+
+
+def test_a_loss_is_paid_by_the_fund_once_or_else_by_the_other_side() -> None:
+    others = [
+        position("rich", "AAA", -30.0, 100.0), balance("rich", 1e6),
+        position("keen", "AAA", -30.0, 100.0), balance("keen", 400.0),
+        position("late", "AAA", -200.0, 81.0), balance("late", 1e6),
+    ]  # fmt: skip
+    state = begun(*long(), *others)
+    outputs = fallen(state, 80.0)
+    assert [row["kind"] for row in rows(outputs, "liquidation_events") if row["account"] == "a"] == [
+        "locked",
+        "bankrupt",
+        "insurance",
+        "round",
+    ]
+    assert [row["size"] for row in rows(outputs)] == [100.0]
+    assert state.fund_usd == liquidations.RULES.fund_usd - 500.0
+    assert fallen(state, 79.0, T0 + 3 * SECOND) == []
+
+    poor = begun(*long(), *others)
+    poor.fund_usd = 499.0
+    events = rows(fallen(poor, 80.0), "liquidation_events")
+    shared = [row for row in events if row["kind"] == "deleveraging"]
+    assert [(row["counter_account"], row["amount_usd"]) for row in shared] == [
+        ("keen", 2_400.0),
+        ("rich", 2_400.0),
+        ("late", 3_200.0),
+    ]
+    assert {row["account"] for row in events if row["kind"] == "deleveraged"} == {"keen", "rich", "late"}
+    assert "at 85, the bankruptcy price: rank 1" in shared[0]["reason"]
+    assert poor.fund_usd == 499.0
+
+
+def test_an_account_without_a_price_is_left_alone_and_a_case_is_held() -> None:
+    state = liquidations.new()
+    assert step(state, instrument("AAA"), *long(cash=-5e6), until_ms=T0 + 50) == []
+
+
+def reference(holdings: dict[str, tuple[float, dict[str, float]]], path: list[dict[str, float]]) -> dict[str, int]:
+    """Who must be liquidated along a path of prices, and at which step first: equity below maintenance."""
+    found: dict[str, int] = {}
+    for n, prices in enumerate(path):
+        for name, (cash, sizes) in holdings.items():
+            equity = cash + sum(size * (prices[coin] - COINS[coin]) for coin, size in sizes.items())
+            needed = sum(abs(size) * prices[coin] * MM for coin, size in sizes.items())
+            if name not in found and needed > equity:
+                found[name] = n
+    return found
+
+
+def crash(accounts: int, seed: int) -> tuple[dict[str, tuple[float, dict[str, float]]], list[dict[str, float]]]:
+    chance = random.Random(seed)
+    holdings = {}
+    for n in range(accounts):
+        sizes = {coin: round(chance.uniform(-3e4, 3e4) / price, 2) for coin, price in COINS.items() if chance.random() < 0.7}
+        gross = sum(abs(size) * COINS[coin] for coin, size in sizes.items())
+        holdings[f"acct-{n:05d}"] = (round(gross * chance.uniform(0.12, 0.6), 2), sizes)
+    path = [
+        {coin: round(price * (1 - 0.03 * min(n, 10) + 0.01 * max(n - 10, 0)), 2) for coin, price in COINS.items()}
+        for n in range(14)
+    ]
+    return holdings, path
+
+
+def play(holdings: Any, path: Any, cuts: frozenset[int] = frozenset()) -> list[Output]:
+    """The crash, without fills; cut and restored after some of its steps."""
+    state, outputs = liquidations.new(), []
+    stored: dict[str, bytes | None] = {}
+    opening = [instrument(coin) for coin in COINS]
+    opening += [message for coin, price in COINS.items() for message in (ticker(coin, price, T0), index(coin, price, T0))]
+    for name, (cash, sizes) in holdings.items():
+        opening.append(balance(name, cash))
+        opening += [position(name, coin, size, COINS[coin]) for coin, size in sizes.items() if size]
+    outputs += step(state, *opening, until_ms=T0 + 50)
+    for n, prices in enumerate(path):
+        ms = T0 + 2000 * (n + 1)
+        messages = [message for coin, price in prices.items() for message in (ticker(coin, price, ms), index(coin, price, ms))]
+        outputs += step(state, *messages, until_ms=ms + 50)
+        if n in cuts:
+            stored |= {name: state.encode(name) for name in state.touched}
+            state.touched.clear()
+            state = liquidations.new()
+            for name, data in random.Random(n).sample(sorted(stored.items()), len(stored)):
+                if data is not None:
+                    state.decode(name, data)
+    return outputs
+
+
+@pytest.mark.parametrize(("accounts", "seed"), [(200, 1), (10_000, 2)])
+def test_in_a_crash_exactly_those_are_liquidated_that_a_plain_reckoning_says(accounts: int, seed: int) -> None:
+    holdings, path = crash(accounts, seed)
+    expected = reference(holdings, path)
+    assert 0.05 * accounts < len(expected) < 0.95 * accounts
+    first: dict[str, int] = {}
+    ordered: dict[tuple[str, str], float] = defaultdict(float)
+    ids = set()
+    for output in play(holdings, path):
+        if output.table == "liquidation_orders":
+            row = output.row
+            first.setdefault(row["account"], (output.event_ms + 1 - 50 - T0) // 2000 - 1)
+            ids.add(row["order_id"])
+            coin = row["instrument"].removesuffix("-PERP")
+            size = holdings[row["account"]][1][coin]
+            assert row["side"] == ("sell" if size > 0 else "buy")
+            ordered[row["account"], coin] += row["size"]
+            assert ordered[row["account"], coin] <= abs(size) * (1 + 1e-9)
+        elif output.table == "liquidation_events":
+            assert output.row["kind"] != "held", output.row
+    assert first == expected
+
+
+def test_a_crash_that_is_cut_anywhere_and_restored_is_the_same_crash() -> None:
+    holdings, path = crash(150, 3)
+    straight = play(holdings, path)
+    assert play(holdings, path) == straight
+    for cuts in (frozenset({4}), frozenset({0, 3, 5, 9}), frozenset(range(len(path)))):
+        assert play(holdings, path, cuts) == straight
+
+
+def test_fills_ten_times_and_a_minute_late_end_in_the_same_ledger_and_margin() -> None:
+    """From fills on: the ledger's rows lead the engine to the same orders whatever order the fills came in."""
+    chance = random.Random(5)
+
+    def fills() -> list[Message]:
+        made = []
+        for n in range(300):
+            account, coin = f"acct-{n % 17}", chance.choice(list(COINS))
+            row = {
+                "account": account,
+                "venue": "v",
+                "instrument": f"{coin}-PERP",
+                **at(T0 + 200 * n),
+                "fill_id": f"f{n}",
+                "side": chance.choice(["buy", "sell"]),
+                "price": str(COINS[coin] + chance.randint(-5, 5)),
+                "size": str(chance.randint(1, 50)),
+                "fee": "0.01",
+            }
+            made.append(Message("fills", 0, n, row))
+        return made
+
+    made = fills()
+
+    def newest(batches: list[list[Message]]) -> dict[Any, Any]:
+        state, found = positions.new(), {}
+        positions.step(state, [instrument(coin) for coin in COINS], T0 + 50)
+        for batch in batches:
+            for output in positions.step(state, batch, T0 + 61_000):
+                assert output.table != "dead_letters", output.row
+                row = {k: v for k, v in output.row.items() if k not in ("received_at", "fill_id", "cause_id")}
+                if output.table != "ledger_entries":
+                    found[output.table, row["account"], row.get("instrument") or row["currency"]] = row
+            assert set(positions.totals(state).values()) <= {Decimal(0)}
+        return found
+
+    straight = newest([made])
+    often = [message for message in made for _ in range(10)]
+    chance.shuffle(often)
+    assert newest([often[n : n + 97] for n in range(0, len(often), 97)]) == straight
+
+
+def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
+    state = begun(*long())
+    fallen(state)
+    assert step(state, until_ms=T0 - 3_600_000) == []
+    assert kinds(fallen(state, 89.0, T0 + 2 * SECOND)) == ["round"]
+
+
+def test_bytes_of_another_version_are_refused() -> None:
+    with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+        liquidations.new().decode("fund", b"\x09[1]")
