@@ -59,9 +59,7 @@ class Flink:
         entries = self.get(f"/jobs/{job.id}/exceptions")["exceptionHistory"]["entries"]
         if not entries:
             return ""
-        lines = entries[0]["stacktrace"].splitlines()
-        causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by")]
-        return str(causes[-1] if causes else lines[0])
+        return _root_cause(entries[0]["stacktrace"])
 
     def wait_running(self, names: list[str], timeout_s: float = 180.0) -> None:
         """Return once every task of the named jobs runs.  Raises `FlinkError` with the cause if one fails."""
@@ -94,7 +92,8 @@ class Flink:
             if answer["status"]["id"] == "COMPLETED":
                 cause = answer["operation"].get("failure-cause")
                 if cause:
-                    raise FlinkError(f"job {job.name} could not be stopped: {cause['class']}")
+                    why = self.failure(job) or _root_cause(cause["stack-trace"])
+                    raise FlinkError(f"job {job.name} could not be stopped: {why}")
                 return str(answer["operation"]["location"])
             if time.monotonic() > deadline:
                 raise FlinkError(f"job {job.name} was not stopped after {timeout_s:.0f} s")
@@ -111,3 +110,9 @@ class Flink:
             return answer.json() if answer.content else {}
         except requests.RequestException as error:
             raise FlinkError(f"no answer from Flink at {self.url}{path}: {error}") from error
+
+
+def _root_cause(stacktrace: str) -> str:
+    lines = stacktrace.splitlines()
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by")]
+    return causes[-1] if causes else lines[0]

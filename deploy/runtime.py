@@ -79,7 +79,7 @@ def up(
             pids.append(broker.start(home / "broker", port))
             kafka = f"127.0.0.1:{port}"
         say("topics")
-        topics.create(kafka)
+        topics.create(kafka, int(os.environ.get("GAMMAFLOW_PARTITIONS", topics.PARTITIONS)))
         if flink is None:
             say("Flink cluster")
             port = processes.free_port(ports[1], os.environ.get("GAMMAFLOW_FLINK_PORT"))
@@ -156,6 +156,7 @@ def submit(
     env = {
         **cluster.environment(home / "flink"),
         "GAMMAFLOW_KAFKA": runtime.kafka,
+        "GAMMAFLOW_PARTITIONS": str(topics.partitions(runtime.kafka)),
         "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
     }
@@ -204,6 +205,6 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
 
 def drain(runtime: Runtime, names: list[str]) -> None:
     """Let each job read all there is and finish, in the order of their data flow."""
-    for name in sorted(names, key=(jobs.FLOW + jobs.TRIAL).index):
+    for name in sorted(names, key=jobs.FLOW.index):
         wait_read(runtime, name)
         runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())

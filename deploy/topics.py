@@ -6,6 +6,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from schemas.records import TABLES
 
 PARTITIONS = 4
+"""Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
 # What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
 _NO_GROUP_YET = (
     KafkaError.GROUP_ID_NOT_FOUND,
@@ -51,6 +52,18 @@ def existing_topics(servers: str) -> dict[str, int]:
     except KafkaException as error:
         raise TopicError(f"no Kafka broker answers at {servers}: {error.args[0].str()}") from error
     return {name: len(topic.partitions) for name, topic in known.items()}
+
+
+def partitions(servers: str) -> int:
+    """How many partitions our topics have, all of them as many.  Raises `TopicError` where they do not."""
+    existing = existing_topics(servers)
+    ours = {table.topic: existing.get(table.topic, 0) for table in TABLES.values()}
+    if missing := [topic for topic, number in ours.items() if not number]:
+        raise TopicError(f"the broker has no topic {', '.join(missing)}; `gammaflow up` makes them")
+    usual = max(ours.values())
+    if odd := [f"{topic} has {number}" for topic, number in ours.items() if number != usual]:
+        raise TopicError(f"all topics must have as many partitions: {', '.join(odd)}, others {usual}")
+    return usual
 
 
 def ends(servers: str, tables: list[str]) -> dict[tuple[str, int], int]:

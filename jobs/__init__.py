@@ -9,22 +9,18 @@ FOLDER = Path(__file__).parent
 FLOW = [
     "books",
     "book_depth",
+    "book_metrics",
     "bars",
     "venue_clocks",
     "option_greeks",
+    "chains",
     "positions",
     "margin",
     "liquidations",
     "archive",
 ]
 """Every job, each after the jobs whose topics it reads."""
-TRIAL = ["book_metrics", "forwards", "vol_surfaces", "chain_greeks"]
-"""Jobs that can be submitted by name and are not part of the suite yet.
-
-They join rows of several of our own topics, and count a row as late that another task's heartbeat has overtaken: in a replay
-as fast as it goes their rows depend on its pace.
-"""
-SHOWN = [name for name in FLOW if name not in ("book_depth", "bars", "venue_clocks")]
+SHOWN = [name for name in FLOW if name not in ("book_depth", "book_metrics", "bars", "venue_clocks", "chains")]
 """What the demonstration plays: the way from books to liquidations.  All at once are too many for two cores in real time."""
 
 
@@ -35,16 +31,16 @@ def question(name: str) -> str:
 
 def text(name: str) -> str:
     """A job's SQL as it stands in its file.  Raises `KeyError` with the known names for an unknown one."""
-    if name not in FLOW + TRIAL:
-        raise KeyError(f"no job {name!r}; there are {', '.join(FLOW + TRIAL)}")
+    if name not in FLOW:
+        raise KeyError(f"no job {name!r}; there are {', '.join(FLOW)}")
     return (FOLDER / f"{name}.sql").read_text()
 
 
-def statements(name: str) -> list[str]:
-    """A job's statements, its ${…} filled in from the environment, repeated for every topic where it says ${TABLE}."""
+def statements(name: str, **values: str) -> list[str]:
+    """A job's statements, its ${…} from `values` or the environment, repeated for every topic where it says ${TABLE}."""
     sql = text(name)
     if "${TABLE}" not in sql:
-        return schemas.statements(schemas.substituted(sql))
+        return schemas.statements(schemas.substituted(sql, **values))
     return [
         statement
         for table in schemas.names()

@@ -1,7 +1,7 @@
 -- batches: what does each shard get at once?
 --
--- Grain   one row per shard and window of event time, of 50 ms unless the job says otherwise, in which something happened; and
---         one per late message
+-- Grain   one row per shard and window of event time, of 50 ms unless the job says otherwise, in which something came, be it a
+--         heartbeat; and one per late message
 -- State   the messages of the open windows
 
 -- A list has nothing to gain from being aggregated twice, only to be copied twice.
@@ -18,4 +18,5 @@ SELECT
 FROM TABLE(TUMBLE(TABLE on_time, DESCRIPTOR(event_at), INTERVAL '${WINDOW}' SECOND))
 GROUP BY window_start, window_end, shard
 UNION ALL
-SELECT CAST(shard AS INT), CAST(NULL AS BIGINT), CAST(message AS BYTES) FROM messages WHERE is_late;
+SELECT CAST(shard AS INT), CAST(NULL AS BIGINT), CAST(message AS BYTES) FROM messages
+WHERE is_late AND message IS NOT NULL;

@@ -9,9 +9,8 @@ SET 'gammaflow.window' = '0.1';
 
 CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1') LIKE kafka_records;
 
--- An instrument belongs to one shard for ever: the number of shards is part of the state.
 CREATE TEMPORARY VIEW messages AS
-SELECT MOD(key_hash, 16) AS shard, event_at, is_late, message FROM inbox;
+SELECT shard, event_at, is_late, message FROM inbox;
 
 -- kernels/book_depth.py turns `messages` into `records`.  Tops, faults and dead letters are for `books` to report.
 

@@ -6,9 +6,8 @@
 
 CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1') LIKE kafka_records;
 
--- An instrument belongs to one shard for ever: the number of shards is part of the state.
 CREATE TEMPORARY VIEW messages AS
-SELECT MOD(key_hash, 16) AS shard, event_at, is_late, message FROM inbox;
+SELECT shard, event_at, is_late, message FROM inbox;
 
 -- kernels/books.py turns `messages` into `records`.
 

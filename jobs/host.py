@@ -7,13 +7,18 @@ checkpoint never carries much more journal than state.
 """
 
 import gc
+import sys
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import count
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from kafka.partitioner.default import murmur2
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 import kernels
 from kernels import batch
@@ -21,29 +26,7 @@ from schemas.records import TABLES
 
 JOURNAL_MESSAGES = 32
 SWEEP_MS = 60 * 60 * 1000
-HEARTBEAT_MS = 50  # as the micro-batches: each ends for a reader as soon as it has ended here
-HEARTBEAT_KEYS = [
-    f"heartbeat-{number:08d}"
-    for number in (
-        2093449,
-        111142,
-        1481275,
-        690858,
-        279370,
-        1399504,
-        663323,
-        539852,
-        527444,
-        34048,
-        632842,
-        413677,
-        506195,
-        447235,
-        344439,
-        613121,
-    )
-]
-"""One for each partition of a topic that has up to 16: Kafka's hash of them is 0 to 15 modulo every number up to 16."""
+OURS = ("jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -56,30 +39,37 @@ class _Shard:
         self.number = number
         self.state = state
         self.journaled = 0  # messages
-        self.sweep_ms: int | None = None
+        self.sweep_ms: int | None = None  # when the next one is due
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
     """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, heads, values) out.
 
-    With `has_heartbeats` also a row every `HEARTBEAT_MS` of event time, however quiet the inputs, that says so.
+    `shards` are the numbers of all shards, each at the place of the partition whose records it takes.  With `has_heartbeats` a
+    shard says after each batch until when it has put out everything, in the partition that bears its rows: it alone writes
+    there, and in this order, so that nobody who reads them is ever told the time too early.
     """
 
-    def __init__(self, name: str, has_heartbeats: bool) -> None:
+    def __init__(self, name: str, shards: list[int], has_heartbeats: bool) -> None:
         self.name = name
+        self.shard_numbers = shards
         self.has_heartbeats = has_heartbeats
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.name, self.shard_numbers, self.has_heartbeats)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
-        self.sweep_ms: int = getattr(self.kernel, "SWEEP_MS", SWEEP_MS)
+        self.every_ms: int = getattr(self.kernel, "SWEEP_MS", SWEEP_MS)
         self.shared_topics = frozenset(TABLES[table].topic for table in self.kernel.SHARED)
         # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
         stored = Types.PICKLED_BYTE_ARRAY()
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
         self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", stored))
+        self.next_sweep = runtime_context.get_state(ValueStateDescriptor("next_sweep_ms", Types.LONG()))
         self.shards: dict[int, _Shard] = {}
-        self.next_heartbeat_ms: int | None = None
+        self.heartbeat_keys = dict(zip(self.shard_numbers, heartbeat_keys(len(self.shard_numbers)), strict=True))
         # What is loaded now lives as long as the process: leave it out of every collection.
         gc.collect()
         gc.freeze()
@@ -89,37 +79,39 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         """Step one shard through one micro-batch."""
         number, until_ms, messages = value[0], value[1], value[2]
         shard = self.shards.get(number) or self._restored(number)
-        yield from self._stepped(shard, until_ms, messages)
+        if until_ms is not None:
+            # Here too, not by the timer alone: where time leaps the batches behind the leap come before the timer.
+            yield from self._swept(shard, until_ms, ctx)
+        if messages:
+            yield from self._stepped(shard, until_ms, messages)
         if until_ms is None:
             return
-        if self.has_heartbeats and self.next_heartbeat_ms is None:
-            self.next_heartbeat_ms = until_ms
-            ctx.timer_service().register_event_time_timer(until_ms)
         if shard.sweep_ms is None:
-            shard.sweep_ms = until_ms + self.sweep_ms
-            ctx.timer_service().register_event_time_timer(shard.sweep_ms)
+            self._set_sweep(shard, (until_ms // self.every_ms + 1) * self.every_ms, ctx)
+        if self.has_heartbeats:
+            yield Row("heartbeat", f"{until_ms - 1:013d}{self.heartbeat_keys[number]}", "heartbeat")
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """Time has passed: let one shard free what has ended, and tell the readers of the outputs what time it is."""
-        timers = ctx.timer_service()
-        watermark_ms = timers.current_watermark()
-        # When the stream has ended all timers fire at once; one that sets the next would never end.
-        has_ended = watermark_ms >= END_OF_TIME - SWEEP_MS
+        """Time has passed: let a shard to which no batch has said so free what has ended."""
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
-        if shard.sweep_ms is None or timestamp >= shard.sweep_ms:
-            shard.sweep_ms = None
-            yield from self._stepped(shard, timestamp, b"")
-            if not has_ended and not self.entries.is_empty():
-                shard.sweep_ms = timestamp + self.sweep_ms
-                timers.register_event_time_timer(shard.sweep_ms)
-        # One shard keeps time for all of this task: those that a restored state brings along fall silent.
-        if self.has_heartbeats and (self.next_heartbeat_ms is None or timestamp == self.next_heartbeat_ms):
-            # Of its own instant, though time may have leapt: another task may not have written yet what lies between.
-            heads = "\n".join(f"{timestamp:013d}{key}" for key in HEARTBEAT_KEYS)
-            yield Row("heartbeat", heads, "\n" * (len(HEARTBEAT_KEYS) - 1))
-            if not has_ended:
-                self.next_heartbeat_ms = ((watermark_ms + 1) // HEARTBEAT_MS + 1) * HEARTBEAT_MS - 1
-                timers.register_event_time_timer(self.next_heartbeat_ms)
+        yield from self._swept(shard, timestamp, ctx)
+
+    def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
+        """Every sweep that is due, each at its own instant: what it puts out depends on nobody's pace."""
+        while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
+            at_ms = shard.sweep_ms
+            yield from self._stepped(shard, at_ms, b"")
+            # When the stream has ended all timers fire at once; one that sets the next would never end.
+            has_ended = ctx.timer_service().current_watermark() >= END_OF_TIME - self.every_ms
+            self._set_sweep(shard, None if has_ended or self.entries.is_empty() else at_ms + self.every_ms, ctx)
+
+    def _set_sweep(self, shard: _Shard, sweep_ms: int | None, ctx: Any) -> None:
+        shard.sweep_ms = sweep_ms
+        if sweep_ms is None:
+            self.next_sweep.clear()
+        else:
+            self.next_sweep.update(sweep_ms)
+            ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
         lines = self._step(shard, until_ms, data)
@@ -132,7 +124,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> list[batch.Lines]:
         shard.journaled += batch.count(data)
-        silent = self.shared_topics if shard.number else frozenset()
+        silent = frozenset() if shard.number == self.shard_numbers[0] else self.shared_topics
         return batch.run(self.kernel, shard.state, data, until_ms, silent)
 
     def _store(self, shard: _Shard) -> None:
@@ -152,4 +144,29 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             shard.state.decode(name, data)
         for until_ms, data in self.journal.get():
             self._step(shard, until_ms, data)
+        shard.sweep_ms = self.next_sweep.value()
         return shard
+
+
+def heartbeat_keys(partitions: int) -> list[str]:
+    """A key for each partition, by the hash with which Kafka's producers part keys."""
+    keys: dict[int, str] = {}
+    for number in count():
+        if len(keys) == partitions:
+            return [keys[partition] for partition in range(partitions)]
+        key = f"heartbeat-{number}"
+        keys.setdefault((murmur2(key.encode()) & 0x7FFFFFFF) % partitions, key)
+    raise AssertionError("unreachable")
+
+
+def _unpickled(name: str, shards: list[int], has_heartbeats: bool) -> Host:
+    """A host in a process where other jobs may have run: modules whose files are gone with those are imported anew."""
+    with _UNPICKLING:
+        if not Path(str(sys.modules["jobs"].__file__)).exists():
+            for module in [module for module in sys.modules if module.partition(".")[0] in OURS]:
+                del sys.modules[module]
+        host: Host = import_module("jobs.host").Host(name, shards, has_heartbeats)
+    return host
+
+
+_UNPICKLING = Lock()

@@ -6,9 +6,9 @@
 
 CREATE TEMPORARY TABLE inputs WITH ('topic' = 'instruments.v1;tickers.v1') LIKE kafka_records;
 
--- Terms and tickers share the key venue:instrument, and so the shard.
+-- Terms and tickers share the key venue:instrument, and so the partition and the shard.
 CREATE TEMPORARY VIEW messages AS
-SELECT MOD(key_hash, 16) AS shard, event_at, is_late, message FROM inbox;
+SELECT shard, event_at, is_late, message FROM inbox;
 
 -- kernels/option_greeks.py turns `messages` into `records`.
 

@@ -9,12 +9,9 @@ CREATE TEMPORARY TABLE inputs WITH ('topic' = 'instruments.v1;fills.v1;transfers
 
 -- A message goes to the shard of its account; contract terms and the index prices that settle them go to all.
 CREATE TEMPORARY VIEW messages AS
-SELECT shard, event_at, is_late, message
+SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(
-  CASE
-    WHEN topic IN ('instruments.v1', 'index_prices.v1') THEN ARRAY[0, 1, 2, 3, 4, 5, 6, 7]
-    ELSE ARRAY[CAST(MOD(key_hash, 8) AS INT)]
-  END
+  CASE WHEN topic IN ('fills.v1', 'transfers.v1') OR message IS NULL THEN ARRAY[inbox.shard] ELSE ARRAY[${SHARDS}] END
 ) AS shards (shard);
 
 -- kernels/positions.py turns `messages` into `records`.

@@ -1,13 +1,16 @@
 """The one runner: `flink run -pym jobs.run … books option_greeks` submits each named job.
 
-A job is `<name>.sql`.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view `messages`; the
-kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands in _inbox.sql,
-_batches.sql and _records.sql.  One of SQL alone finds the rows of each topic that `inputs` reads under its table's name, and
-INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it is meant for every topic.
+A job is `<name>.sql`, its ${…} filled in.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view
+`messages`; the kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands
+in _inbox.sql, _batches.sql and _records.sql.  One of SQL alone finds the rows of each topic that `inputs` reads under its
+table's name, and INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it is meant for every topic.
 """
 
+import os
 import re
 import sys
+from functools import cache
+from itertools import count
 
 from pyflink.common import Types
 from pyflink.datastream import KeyedStream, StreamExecutionEnvironment
@@ -21,6 +24,8 @@ from schemas.records import TABLES
 
 WINDOW_S = "0.05"
 """A kernel's window of event time where its job does not SET 'gammaflow.window', in seconds."""
+MAX_PARALLELISM = 128
+"""The number of key groups: pipeline.max-parallelism."""
 SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
 
@@ -30,7 +35,7 @@ def submit(name: str) -> None:
     tables.get_config().set("pipeline.name", name)
     register_topics(tables, name)
     inserts = tables.create_statement_set()
-    for statement in jobs.statements(name):
+    for statement in jobs.statements(name, SHARDS=listed(shards())):
         body = schemas.without_comments(statement)
         if body.upper().startswith("INSERT"):
             inserts.add_insert_sql(statement)
@@ -64,8 +69,10 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
 
     Those are decoded by SQL, not by the connector's JSON format: that one drops heartbeats, and they move the watermark.
     """
-    if "FROM inbox" in jobs.text(job):
-        execute_file(tables, "_inbox", TOPIC=topic_of(job))
+    if is_kernel(job):
+        numbers = shards()
+        shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
+        execute_file(tables, "_inbox", TOPIC=topic_of(job), SHARD=f"CASE `partition` {shard} END", SHARDS=listed(numbers))
         return
     for name in jobs.sources(job):
         where = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
@@ -79,7 +86,7 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     execute_file(tables, "_batches", WINDOW=tables.get_config().get("gammaflow.window", WINDOW_S))
     outputs = (
         keyed_batches(tables)
-        .process(Host(name, has_heartbeats=jobs.tells_time(name)), output_type=OUTPUT_TYPE)
+        .process(Host(name, shards(), has_heartbeats=jobs.tells_time(name)), output_type=OUTPUT_TYPE)
         .uid(f"{name}/kernel")
         .name(f"kernels.{name}")
     )
@@ -105,6 +112,43 @@ def topic_of(job: str) -> str:
     """The topic that a record came from, in SQL: a job that reads only one need not be told by each record."""
     topics = [TABLES[table].topic for table in jobs.sources(job)]
     return f"'{topics[0]}'" if len(topics) == 1 else "topic"
+
+
+def is_kernel(job: str) -> bool:
+    """Whether a job has a kernel."""
+    return "VIEW messages" in jobs.text(job)
+
+
+@cache
+def shards() -> list[int]:
+    """The number of the shard of each partition of our topics, of which GAMMAFLOW_PARTITIONS says how many there are.
+
+    Numbers so chosen that the shards stand in even ranks over the key groups, both where SQL hashes them and where DataStream
+    does: any parallelism that divides the number of partitions gives each task as many.  They are part of the state.
+    """
+    partitions = int(os.environ["GAMMAFLOW_PARTITIONS"])
+    jvm = get_gateway().jvm
+    assign = jvm.org.apache.flink.runtime.state.KeyGroupRangeAssignment.assignKeyToParallelOperator
+    sql_row = jvm.org.apache.flink.table.data.binary.BinaryRowData(1)
+    writer = jvm.org.apache.flink.table.data.writer.BinaryRowWriter(sql_row)
+    row = jvm.org.apache.flink.types.Row(1)
+    numbers: dict[int, int] = {}
+    for number in count():
+        if len(numbers) == partitions:
+            return [numbers[place] for place in range(partitions)]
+        writer.reset()
+        writer.writeInt(0, number)
+        writer.complete()
+        row.setField(0, number)
+        place = assign(row, MAX_PARALLELISM, partitions)
+        if place not in numbers and assign(sql_row, MAX_PARALLELISM, partitions) == place:
+            numbers[place] = number
+    raise AssertionError("unreachable")
+
+
+def listed(numbers: list[int]) -> str:
+    """Numbers as SQL lists them."""
+    return ", ".join(map(str, numbers))
 
 
 def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:

@@ -537,7 +537,7 @@ def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[s
     for underlying, contracts in sorted(by_underlying.items()):
         options = sorted(name for name in contracts if state.terms[name].kind == "option")
         ordered = options + sorted(set(contracts) - set(options))
-        columns = np.full(len(state.contract_columns.rows) + 1, -1)
+        columns = np.full(len(found.mark), -1)
         for column, name in enumerate(ordered):
             columns[state.contract_columns.row(name)] = column
         expiry_s = np.array([(state.terms[name].expiry_ms or 0) / 1000 for name in options])

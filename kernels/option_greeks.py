@@ -2,8 +2,8 @@
 
 Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
          mark/<venue:instrument>, its newest mark volatility, from `tickers`; freed with it
-         expiry/<venue:underlying:expiry_at>, forward and slice of an expiry, from `forwards` and `vol_surfaces`, which every
-         shard gets; freed a day after it
+         expiry/<venue:underlying:expiry_at>, forward and slice of an expiry, from `forwards` and `vol_surfaces`; freed a
+         day after it
 Order    instruments, forwards and slices of a batch are applied before its tickers; the newest of each stands
 Late     tickers behind the watermark are answered like any other: an answer depends on terms and ticker alone.  What else is
          late counts if it is still the newest
@@ -17,22 +17,22 @@ A ticker whose terms are unknown is a dead letter if it has mark_iv; without, it
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from kernels import Message, Output, batch, chain
+from kernels import Message, Output, chain
 from kernels.batch import Lines
 from kernels.chain import Chain, Expiry, Option
-from kernels.checks import FUTURE_MS, checked, dead_letter
-from schemas import TABLE_OF
-from schemas.rows import Fault, fault, instant_ms, key, shown, to_ms
+from kernels.checks import checked, dead_letter
+from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import black76
 
 VERSION = 1
-SHARED: frozenset[str] = frozenset({"forwards", "vol_surfaces"})
+SHARED: frozenset[str] = frozenset()
+EXPIRIES = ("forwards", "vol_surfaces")
+"""The tables that tell of a whole expiry."""
 KEPT_MS = 86_400_000
 
 
@@ -141,41 +141,23 @@ def new() -> State:
     return State()
 
 
-def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
-    """Take a whole batch from its bytes if all of it can be used; gives the rows, and what is left for `step`: nothing, or all.
-
-    What every shard gets is decoded once for all shards of this process.
-    """
-    messages: list[Message] = []
-    slices: list[Quoted] = []
-    for topic, partition, offset, value in batch.records(data):
-        table = TABLE_OF[topic]
-        try:
-            if table in SHARED:
-                quoted = _decoded(table, value)
-                if quoted is None or quoted.event_ms > until_ms + FUTURE_MS:
-                    return [], data
-                slices.append(quoted)
-            else:
-                messages.append(Message(table, partition, offset, orjson.loads(value), value))
-        except orjson.JSONDecodeError:
-            return [], data
-    good, letters = checked(messages, until_ms)
-    if letters:
-        return [], data
-    outputs, lines = _apply(state, good, slices, until_ms)
-    return batch.encode(outputs) + lines, b""
-
-
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: an `option_greeks` row per option ticker, by event time, and `chain_greeks` rows."""
-    good, outputs = checked(messages, until_ms)
-    slices = [_quoted(message.table, message.row) for message in good if message.table in SHARED]
-    answers, lines = _apply(state, good, slices, until_ms)
-    outputs += answers
-    for one in lines:
-        outputs += [Output(one.table, to_ms(row["event_at"]), row) for row in chain.parsed(one)]
-    return outputs
+    rows, lines = take(state, messages, until_ms)
+    return rows + outputs(lines)
+
+
+def take(state: State, messages: list[Message], until_ms: int | None) -> tuple[list[Output], list[Lines]]:
+    """Apply one micro-batch in place, as `step` does, with the `chain_greeks` rows as lines."""
+    good, letters = checked(messages, until_ms)
+    slices = [_quoted(message.table, message.row) for message in good if message.table in EXPIRIES]
+    rows, lines = _apply(state, [message for message in good if message.table not in EXPIRIES], slices, until_ms)
+    return letters + rows, lines
+
+
+def outputs(lines: list[Lines]) -> list[Output]:
+    """Lines as single rows."""
+    return [Output(one.table, to_ms(row["event_at"]), row) for one in lines for row in chain.parsed(one)]
 
 
 class Quoted(NamedTuple):
@@ -196,12 +178,6 @@ def _quoted(table: str, row: dict[str, Any]) -> Quoted:
     group = f"{row['venue']}:{row['underlying']}:{instant_ms(expiry_ms)}"
     names = ("forward_usd",) if table == "forwards" else _SLICE
     return Quoted(table, to_ms(row["event_at"]), group, expiry_ms, tuple(row.get(name) for name in names))
-
-
-@lru_cache(maxsize=4096)
-def _decoded(table: str, value: bytes) -> Quoted | None:
-    row = orjson.loads(value)
-    return None if fault(table, row) else _quoted(table, row)
 
 
 def _apply(state: State, good: list[Message], slices: list[Quoted], until_ms: int | None) -> tuple[list[Output], list[Lines]]:

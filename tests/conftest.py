@@ -1,4 +1,4 @@
-"""What every test may use: the embedded broker and cluster, one for all."""
+"""What every test may use: an embedded broker and cluster."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def suite() -> Iterator[Runtime]:
-    """A broker and a cluster, started for the first test that asks and stopped after the last."""
+    """A broker and a cluster for one module's tests: what others publish would move its time."""
     with runtime.temporary() as place:
         yield place

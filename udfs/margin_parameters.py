@@ -12,7 +12,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-SETS = files("udfs") / "parameter_sets"
+SETS = {
+    file.name.removesuffix(".json"): file.read_text(encoding="utf-8")
+    for file in sorted((files("udfs") / "parameter_sets").iterdir(), key=lambda file: file.name)
+    if file.name.endswith(".json")
+}
+"""Every set's text by its name.  Read at once: what a job brought along is gone when it ends, and its modules live on."""
 VOL_DIRECTIONS = ("None", "Up", "Down")
 SKEWS = ("LINEAR", "ABS")
 
@@ -139,11 +144,19 @@ class Entry:
     def of_file(cls, path: Any) -> "Entry":
         """The whole of a file.  Raises `ValueError` naming it."""
         try:
-            return cls(json.loads(path.read_text(encoding="utf-8")), f"{path.name}:")
+            return cls.of_text(path.read_text(encoding="utf-8"), path.name)
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from None
-        except (ValueError, RecursionError) as error:
+        except UnicodeDecodeError as error:
             raise ValueError(f"{path.name}: not JSON: {error}") from None
+
+    @classmethod
+    def of_text(cls, text: str, name: str) -> "Entry":
+        """The whole of a file that has been read.  Raises `ValueError` naming it."""
+        try:
+            return cls(json.loads(text), f"{name}:")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name}: not JSON: {error}") from None
 
     def wrong(self, expected: str) -> ValueError:
         """The error that this is not what was expected."""
@@ -203,14 +216,14 @@ class Entry:
 
 def names() -> list[str]:
     """The parameter sets there are."""
-    return sorted(file.name.removesuffix(".json") for file in SETS.iterdir() if file.name.endswith(".json"))
+    return list(SETS)
 
 
 def parameter_set(name: str) -> Parameters:
     """The set of that name.  Raises `KeyError` where there is none, `ValueError` naming file and field where it is wrong."""
-    if name not in names():
+    if name not in SETS:
         raise KeyError(f"no parameter set {name!r}; there are {', '.join(names())}")
-    return parameters(Entry.of_file(SETS / f"{name}.json"))
+    return parameters(Entry.of_text(SETS[name], f"{name}.json"))
 
 
 def parameter_file(path: Path) -> Parameters:

@@ -88,7 +88,7 @@ class Case:
 CASES = [Case(job, folder.name) for job in JOBS for folder in sorted((FOLDER / job).iterdir()) if folder.is_dir()]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def written(suite: Runtime) -> Rows:
     """What the jobs wrote, by table, when all cases had been played at parallelism 2."""
     sinks = sorted({table for job in JOBS for table in jobs.sinks(job)})

@@ -277,6 +277,23 @@ def test_a_contract_is_freed_a_day_after_expiry_once_nobody_holds_it() -> None:
     assert orjson.loads(state.encode("account/a")[1:])[0] == {}  # type: ignore[index]
 
 
+def test_a_portfolio_is_valued_when_contracts_before_it_have_been_freed() -> None:
+    state = begun()
+    call = instrument("CALL").row
+
+    def option(name: str, expiry_ms: int) -> Message:
+        return Message("instruments", 0, 0, call | {"instrument": name, "expiry_at": instant_ms(expiry_ms)})
+
+    step(state, *(option(f"EARLY-{number}", T0 + DAY) for number in range(40)))
+    step(state, option("LATE", EXPIRY + DAY), until_ms=T0 + 2 * DAY)
+    assert state.encode("instrument/v:EARLY-0") is None
+    now = T0 + 2 * DAY + 10
+    held = [position("LATE", "-1", "0.05", now), balance("BTC", "1", now), chosen("a", "deribit_like", now)]
+    quote = ticker("LATE", now, mark_price=0.05, mark_iv=0.6, forward_usd=61_000.0)
+    (row,) = rows(step(state, quote, index("BTC", 60_500.0, now), *held, until_ms=now + 20))
+    assert row["maintenance_margin_usd"] > 0
+
+
 @pytest.mark.parametrize(
     ("message", "field"),
     [

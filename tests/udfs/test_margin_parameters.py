@@ -7,7 +7,7 @@ import pytest
 from udfs import margin_parameters
 from udfs.margin_parameters import Scenario
 
-DRAFT: dict[str, Any] = json.loads((margin_parameters.SETS / "scenario_grid.json").read_text())
+DRAFT: dict[str, Any] = json.loads(margin_parameters.SETS["scenario_grid"])
 
 
 def written(folder: Path, *path: str | int, value: Any = None) -> Path:
@@ -30,7 +30,7 @@ def test_every_set_reads_says_what_it_is_and_names_its_scenarios_apart(name: str
     parameters = margin_parameters.parameter_set(name)
     names = [scenario.name for scenario in parameters.scenarios]
     assert len(set(names)) == len(names)
-    assert json.loads((margin_parameters.SETS / f"{name}.json").read_text())["about"].endswith(".")
+    assert json.loads(margin_parameters.SETS[name])["about"].endswith(".")
 
 
 def test_an_unknown_set_is_refused_with_the_sets_there_are() -> None:

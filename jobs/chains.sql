@@ -1,0 +1,39 @@
+-- chains: what is each underlying's chain worth: forwards, volatility surface, and every option's price and Greeks?
+--
+-- Grain   one row per expiry whose forward moved; per expiry, each time its surface is fitted anew; and per option whose
+--         forward, slice of the surface or mark moved
+-- State   contracts with their newest quote, indices, forwards, slices (kernels/chains.py and its stages); freed at expiry
+-- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
+
+CREATE TEMPORARY TABLE inputs WITH (
+  'topic' = 'instruments.v1;tickers.v1;book_tops.v1;index_prices.v1'
+) LIKE kafka_records;
+
+-- What begins alike up to the underlying shares a shard: deribit:BTC-27JUN25-60000-C and deribit:BTC_USDC-27JUN25-60000-C are
+-- both of deribit:BTC.  An index goes to all of them, for any venue may have need of it.
+CREATE TEMPORARY VIEW messages AS
+SELECT shards.shard, event_at, is_late, message
+FROM inbox CROSS JOIN UNNEST(
+  CASE
+    WHEN message IS NULL THEN ARRAY[inbox.shard]
+    WHEN topic = 'index_prices.v1' THEN ARRAY[${SHARDS}]
+    ELSE ARRAY[
+      ARRAY[${SHARDS}][1 + MOD(ABS(CAST(HASH_CODE(COALESCE(REGEXP_EXTRACT(`key`, '^([^:]*:[^:_-]*)', 1), '')) AS BIGINT)),
+        CARDINALITY(ARRAY[${SHARDS}]))]
+    ]
+  END
+) AS shards (shard);
+
+-- kernels/chains.py turns `messages` into `records`.
+
+INSERT INTO forwards_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'forwards';
+
+INSERT INTO vol_surfaces_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'vol_surfaces';
+
+INSERT INTO chain_greeks_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'chain_greeks';
+
+INSERT INTO dead_letters_records (`key`, event_at, `value`)
+SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';

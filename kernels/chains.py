@@ -1,0 +1,80 @@
+"""chains: forwards, then surfaces, then every option's Greeks of an underlying, each from the rows of the one before.
+
+One kernel, for the three must agree on what time it is: were they jobs, each would have to wait until it could know that the
+rows of the one before are complete.  Each is a kernel by itself; this one only hands rows on.
+
+Entries  <stage>|<name of the stage's entry>
+Late     as each stage says
+"""
+
+from kernels import Message, Output, batch, forwards, option_greeks, vol_surfaces
+from kernels import State as Stage
+from kernels.batch import Lines
+
+VERSION = 1
+SHARED: frozenset[str] = frozenset({"index_prices"})
+QUOTES = {"instruments", "tickers", "book_tops"}
+TERMS = {"instruments", "tickers"}
+
+
+class State:
+    """The underlyings of one shard."""
+
+    def __init__(self) -> None:
+        self.touched: set[str] = set()
+        self.forwards = forwards.new()
+        self.surfaces = vol_surfaces.new()
+        self.greeks = option_greeks.new()
+        self.stages: dict[str, Stage] = {"forwards": self.forwards, "surfaces": self.surfaces, "greeks": self.greeks}
+
+    def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
+        stage, _, of = name.partition("|")
+        return self.stages[stage].encode(of)
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Put one entry back.  Raises `ValueError` if the bytes are not of the version that its stage reads."""
+        stage, _, of = name.partition("|")
+        self.stages[stage].decode(of, data)
+
+
+def new() -> State:
+    """No underlyings."""
+    return State()
+
+
+def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
+    """Take a whole batch, the Greeks written as lines at once; nothing is left for `step`."""
+    messages, letters = batch.decode(data, until_ms)
+    outputs, lines = _apply(state, messages, until_ms)
+    return batch.encode(letters + outputs) + lines, b""
+
+
+def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
+    """Apply one micro-batch in place: rows of `forwards`, `vol_surfaces` and `chain_greeks`."""
+    outputs, lines = _apply(state, messages, until_ms)
+    return outputs + option_greeks.outputs(lines)
+
+
+def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple[list[Output], list[Lines]]:
+    is_sweep = not messages
+    outputs = forwards.step(state.forwards, messages, until_ms)
+    moved = [message for message in _handed_on(outputs) if message.table == "forwards"]
+    own = moved + [message for message in messages if message.table in QUOTES]
+    if own or is_sweep:
+        # What breaks its DDL has had its dead letter.
+        outputs += [row for row in vol_surfaces.step(state.surfaces, own, until_ms) if row.table == "vol_surfaces"]
+    lines: list[Lines] = []
+    own = _handed_on(outputs) + [message for message in messages if message.table in TERMS]
+    if own or is_sweep:
+        lines = option_greeks.take(state.greeks, own, until_ms)[1]
+    for name, stage in state.stages.items():
+        state.touched.update(f"{name}|{of}" for of in stage.touched)
+        stage.touched.clear()
+    return outputs, lines
+
+
+def _handed_on(outputs: list[Output]) -> list[Message]:
+    """Rows as the next stage reads them."""
+    rows = (output for output in outputs if output.table != "dead_letters")
+    return [Message(row.table, 0, place, dict(row.row)) for place, row in enumerate(rows)]
