@@ -302,6 +302,9 @@ def demo(
     ] = None,
     symbols: Annotated[str, typer.Option(help="With --live: instruments, parted by commas.")] = "BTC-PERPETUAL,ETH-PERPETUAL",
     live_s: Annotated[int, typer.Option(help="With --live: for how many seconds.")] = 60,
+    names: Annotated[
+        str, typer.Option("--jobs", help="Jobs to play it through, parted by commas (see `gammaflow jobs`).")
+    ] = ",".join(catalogue.SHOWN),
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files; replaced.")] = Path("out/demo"),
     speed: Speed = "1",
 ) -> None:
@@ -310,6 +313,9 @@ def demo(
         tally = Tally()
         pace = parsed_speed(speed)
         sources = parsed_captures(capture or [])
+        chosen = [*dict.fromkeys([*names.split(","), "archive"])]  # without the archive nothing would be left to see
+        for name in chosen:
+            catalogue.text(name)
 
         def feed(publisher: Publisher) -> Iterator[Any]:
             nonlocal tally
@@ -324,7 +330,7 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=catalogue.SHOWN)
+        play.bounded(feed, out, 1, display, names=chosen)
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
@@ -338,6 +344,7 @@ Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, a
 Instrument = Annotated[
     str | None, typer.Option(help="Instrument, or venue:instrument; else the one with the most rows (faults: all).")
 ]
+Underlying = Annotated[str | None, typer.Option(help="Underlying, or venue:underlying; else the one with the most rows.")]
 Picture = Annotated[Path | None, typer.Option(help="File to write (.png, .svg, .pdf); else one in out/plots/.")]
 
 
@@ -359,15 +366,33 @@ def plot_faults(source: Source, instrument: Instrument = None, out: Picture = No
     draw("faults", source, instrument, out)
 
 
-def draw(what: str, source: Path, instrument: str | None, out: Path | None) -> None:
+@pictures.command(name="surface")
+def plot_surface(source: Source, underlying: Underlying = None, out: Picture = None) -> None:
+    """Draw the last volatility surface that the job chains fitted, over strike and expiry, and its term structure."""
+    draw("surface", source, underlying, out)
+
+
+@pictures.command(name="smile")
+def plot_smile(source: Source, underlying: Underlying = None, out: Picture = None) -> None:
+    """Draw each expiry of that surface: the options' bid and ask volatilities as bars, and the fit through them."""
+    draw("smile", source, underlying, out)
+
+
+@pictures.command(name="greeks")
+def plot_greeks(source: Source, underlying: Underlying = None, out: Picture = None) -> None:
+    """Draw delta, gamma, vega, theta, vanna and volga along the strikes of each expiry, from each option's last row."""
+    draw("greeks", source, underlying, out)
+
+
+def draw(what: str, source: Path, of: str | None, out: Path | None) -> None:
     """Draw one picture and say where it is."""
     with errors():
         from cli import plots  # matplotlib takes a while to load
-        from cli.plots import books
+        from cli.plots import books, vols
 
-        drawn = {"depth": books.depth, "spread": books.spread, "faults": books.faults}[what](source, instrument)
-        of = f"-{instrument.replace(':', '-').replace('/', '-')}" if instrument else ""
-        console.print(plots.save(drawn, out or Path("out/plots") / f"{what}{of}.png"), soft_wrap=True)
+        drawn = getattr(vols if what in ("surface", "smile", "greeks") else books, what)(source, of)
+        suffix = f"-{of.replace(':', '-').replace('/', '-')}" if of else ""
+        console.print(plots.save(drawn, out or Path("out/plots") / f"{what}{suffix}.png"), soft_wrap=True)
 
 
 @app.command()

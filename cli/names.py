@@ -7,14 +7,15 @@ Book = tuple[str, str]
 """Venue and instrument."""
 
 
-def choose(known: Iterable[Book], wanted: str, venue: str | None = None) -> Book:
+def choose(known: Iterable[Book], wanted: str, venue: str | None = None, what: str = "instrument") -> Book:
     """The known book that `wanted` names, in any case of letters; it may say the venue too: deribit:BTC-PERPETUAL.
 
-    Raises `ValueError` with the nearest names where there is none, and with the venues where there are several.
+    Raises `ValueError` with the nearest names where there is none, and with the venues where there are several; `what` is
+    what the error calls it.
     """
     books = sorted(set(known))
     if not books:
-        raise ValueError(f"no instrument {wanted!r}: none has come yet")
+        raise ValueError(f"no {what} {wanted!r}: none has come yet")
     venues = sorted({book[0] for book in books})
     first, colon, rest = wanted.partition(":")
     if venue is None and colon and first.lower() in venues:
@@ -34,4 +35,4 @@ def choose(known: Iterable[Book], wanted: str, venue: str | None = None) -> Book
     nearest = difflib.get_close_matches(wanted.lower(), names, n=5, cutoff=0.4)
     where = f" on {venue}" if venue else ""
     hint = f"the nearest are {', '.join(':'.join(names[name]) for name in nearest)}" if nearest else "none is like it"
-    raise ValueError(f"no instrument {wanted!r}{where} among {len(names):,}; {hint}")
+    raise ValueError(f"no {what} {wanted!r}{where} among {len(names):,}; {hint}")

@@ -30,18 +30,20 @@ class PlotError(ValueError):
     """There is nothing to draw; the message says what is missing."""
 
 
-def read(folder: Path, table: str, columns: Sequence[str], book: names.Book | None = None) -> pa.Table:
-    """A table's rows in the order of event time, of one book or of all; none where it has no files.
+def read(
+    folder: Path, table: str, columns: Sequence[str], book: names.Book | None = None, column: str = "instrument"
+) -> pa.Table:
+    """A table's rows in the order of event time; none where it has no files.
 
-    Instants are microseconds since 1970.
+    All of them, or those of one `book`, a venue and what stands in `column` there.  Instants are microseconds since 1970.
     """
     if not any((folder / table).glob("*.parquet")):
         return pa.table({column: [] for column in columns})
-    wanted = None if book is None else [("venue", "=", book[0]), ("instrument", "=", book[1])]
+    wanted = None if book is None else [("venue", "=", book[0]), (column, "=", book[1])]
     rows = pq.read_table(folder / table, columns=list(columns), filters=wanted)
-    for at, column in enumerate(columns):
-        if pa.types.is_timestamp(rows.schema.field(column).type):
-            rows = rows.set_column(at, column, pc.cast(rows[column], pa.timestamp("us")).cast(pa.int64()))
+    for at, name in enumerate(columns):
+        if pa.types.is_timestamp(rows.schema.field(name).type):
+            rows = rows.set_column(at, name, pc.cast(rows[name], pa.timestamp("us")).cast(pa.int64()))
     return rows.take(pa.array(np.argsort(rows["event_at"].to_numpy(), kind="stable")))
 
 
@@ -50,27 +52,28 @@ def instants(rows: pa.Table, column: str = "event_at") -> Instants:
     return np.asarray(rows[column].to_numpy()).astype("datetime64[us]")
 
 
-def choose(folder: Path, tables: Sequence[str], wanted: str | None) -> names.Book:
-    """The book that `wanted` names, or else the one with the most rows in the first of the tables that has any.
+def choose(folder: Path, tables: Sequence[str], wanted: str | None, column: str = "instrument") -> names.Book:
+    """The venue and instrument (or whatever `column` has) that `wanted` names, or else that with the most rows.
 
-    Raises `PlotError` where there are no rows, and `ValueError` for an instrument that has none.
+    Those are counted in the first of the tables that has any.  Raises `PlotError` where there are no rows, and `ValueError`
+    for a name that has none.
     """
     if not folder.is_dir():
         raise PlotError(f"{folder}: no such folder; `gammaflow replay --out {folder}` would make it")
-    counts = [Counter[names.Book](zip(*_names(folder, table), strict=True)) for table in tables]
+    counts = [Counter[names.Book](zip(*_names(folder, table, column), strict=True)) for table in tables]
     if not any(counts):
         raise PlotError(f"{folder}: no rows in {' or '.join(f'{table}/' for table in tables)}")
     if wanted is not None:
-        return names.choose({book for count in counts for book in count}, wanted)
+        return names.choose({book for count in counts for book in count}, wanted, what=column)
     busiest = next(count for count in counts if count)
     return max(sorted(busiest), key=busiest.__getitem__)
 
 
-def _names(folder: Path, table: str) -> tuple[list[str], list[str]]:
+def _names(folder: Path, table: str, column: str) -> tuple[list[str], list[str]]:
     if not any((folder / table).glob("*.parquet")):
         return [], []
-    rows = pq.read_table(folder / table, columns=["venue", "instrument"])
-    return rows["venue"].to_pylist(), rows["instrument"].to_pylist()
+    rows = pq.read_table(folder / table, columns=["venue", column])
+    return rows["venue"].to_pylist(), rows[column].to_pylist()
 
 
 def stretches(at: Instants, is_so: NDArray[np.bool_], end: np.datetime64) -> Stretches:

@@ -1,4 +1,4 @@
-"""Pictures of books: drawn from Parquet files such as a replay leaves."""
+"""Pictures of books and of volatility: drawn from Parquet files such as a replay leaves."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,12 +13,20 @@ from typer.testing import CliRunner
 
 from cli import plots
 from cli.main import app
-from cli.plots import PlotError, books, stretches
+from cli.plots import PlotError, books, stretches, vols
+from kernels import chain
 from schemas.records import TABLES
+from udfs import black76
 
 RUNNER = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
 START = datetime(2026, 3, 1, 12)
-TYPES = {"STRING": pa.string(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64(), "BIGINT": pa.int64()}
+TYPES = {
+    "STRING": pa.string(),
+    "BOOLEAN": pa.bool_(),
+    "DOUBLE": pa.float64(),
+    "BIGINT": pa.int64(),
+    "INT": pa.int32(),
+}
 PNG = b"\x89PNG\r\n"
 
 
@@ -189,3 +197,134 @@ def test_a_stretch_lasts_from_the_row_that_begins_it_to_the_one_that_ends_it(
     instants = np.arange(len(is_so)).astype("datetime64[us]")
     found = stretches(instants, np.array(is_so, dtype=bool), np.datetime64(9, "us"))
     assert [(int(start.astype(int)), int(end.astype(int))) for start, end in found] == expected
+
+
+FORWARD, VOL, HALF = 60_000.0, 0.6, 0.01
+EXPIRIES = [START + timedelta(days=7), START + timedelta(days=30)]
+STRIKES = [float(strike) for strike in range(50_000, 70_001, 2_500)]
+
+
+def fitted(seconds: float, expiry: datetime, level: float = VOL, **changed: Any) -> dict[str, Any]:
+    """A flat slice."""
+    years = (expiry - at(seconds)) / timedelta(days=365)
+    row = {"venue": "venue", "underlying": "BTC", "expiry_at": expiry, "event_at": at(seconds), "forward_usd": FORWARD}
+    raw = {"svi_a": level**2 * years, "svi_b": 0.0, "svi_rho": 0.0, "svi_m": 0.0, "svi_sigma": 0.1}
+    quality = {"atm_vol": level, "inside_share": 1.0, "rmse_vol_points": 0.1, "reason": None}
+    return row | {"years": years, "forward_source": "future"} | raw | quality | changed
+
+
+@pytest.fixture
+def chains(tmp_path: Path) -> Path:
+    """A chain of two expiries that was fitted twice, and another underlying that could not be."""
+    bad = fitted(20, EXPIRIES[0], underlying="ETH", reason="There is no forward.")
+    surfaces = [fitted(seconds, expiry, level) for seconds, level in ((0, 0.4), (10, VOL)) for expiry in EXPIRIES]
+    write(tmp_path / "run", "vol_surfaces", [*surfaces, bad])
+    terms, tops, greeks = [], [], []
+    for expiry in EXPIRIES:
+        years = (expiry - at(10)) / timedelta(days=365)
+        for strike in STRIKES:
+            for kind in ("call", "put"):
+                name = f"BTC-{expiry.day}-{strike:.0f}-{kind}"
+                of: dict[str, Any] = {"venue": "venue", "instrument": name, "underlying": "BTC", "expiry_at": expiry}
+                of |= {"option_type": kind, "strike_usd": strike}
+                terms.append(of | {"event_at": START, "kind": "option", "quote_currency": "BTC"})
+                sides = VOL - HALF, VOL + HALF
+                bid, ask = (float(black76.price(FORWARD, strike, years, v, kind == "call")) / FORWARD for v in sides)
+                tops += [top(5, bid, ask, name=name), top(11, 2 * bid, 2 * ask, name=name)]
+                numbers = dict.fromkeys(chain.COLUMNS, 0.5 if kind == "call" else -0.5)
+                greeks += [of | numbers | {"event_at": at(i), "reason": None if i else "There is no forward."} for i in (0, 9)]
+    tops.append(top(6, None, 0.5, name=f"BTC-8-{STRIKES[-1]:.0f}-call"))
+    tops.append(top(6, 0.1, 0.2, True, name=f"BTC-8-{STRIKES[0]:.0f}-put"))
+    write(tmp_path / "run", "instruments", terms)
+    write(tmp_path / "run", "book_tops", tops[::-1])
+    write(tmp_path / "run", "chain_greeks", greeks[::-1])
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["surface", "smile", "greeks"])
+def test_each_picture_of_volatility_is_drawn_into_the_file_that_is_named(name: str, chains: Path) -> None:
+    out = chains / "pictures" / f"{name}.png"
+    shown = RUNNER.invoke(app, ["plot", name, "--from", str(chains), "--underlying", "venue:btc", "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.strip() == str(out)
+    assert out.read_bytes().startswith(PNG)
+
+
+def test_the_surface_is_the_last_that_was_fitted(chains: Path) -> None:
+    drawn = vols.surface(chains, None)
+    assert drawn.get_suptitle() == "Volatility surface of BTC on venue"
+    assert "2026-03-01 12:00:10.000 UTC, when it was last fitted; 2 expiries" in texts(drawn)
+    at_forward, below, above = drawn.axes[1].get_lines()
+    assert np.asarray(at_forward.get_xdata(), float) == pytest.approx([7, 30], abs=0.001)
+    for line in (at_forward, below, above):
+        assert np.asarray(line.get_ydata(), float) == pytest.approx([60, 60])
+    assert [label.get_text() for label in drawn.axes[1].get_xticklabels()] == ["8 Mar 26\n7.0 d", "31 Mar 26\n30 d"]
+
+
+def test_a_surface_of_one_expiry_is_a_line(tmp_path: Path) -> None:
+    write(tmp_path, "vol_surfaces", [fitted(0, EXPIRIES[0])])
+    assert plots.save(vols.surface(tmp_path, None), tmp_path / "one.png").read_bytes().startswith(PNG)
+
+
+def test_a_smile_shows_the_quotes_that_it_was_fitted_to_and_those_left_out(chains: Path) -> None:
+    drawn = vols.smile(chains, "BTC")
+    first, second = drawn.axes[:2]
+    (bars,) = first.collections
+    # Seven of nine, for one is of a stale book and one has a side only; and not what came after the fit.
+    segments = np.array(bars.get_segments())  # type: ignore[attr-defined]
+    assert segments[:, 0, 0] * 1000 == pytest.approx(STRIKES[1:-1])
+    assert segments[:, :, 1] == pytest.approx(np.tile([59.0, 61.0], (7, 1)), abs=0.01)
+    assert len(second.collections[0].get_segments()) == len(STRIKES)  # type: ignore[attr-defined]
+    assert first.get_title(loc="left") == "8 Mar 26, 7.0 days; 100% inside, RMSE 0.10 points"
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert set(labels) == {"bid to ask", "one side only", "of a stale book", "SVI", "forward"}
+
+
+def test_greeks_are_of_calls_from_the_last_row_of_each_option(chains: Path) -> None:
+    drawn = vols.greeks(chains, None)
+    assert "12:00:09.000 UTC; 36 options, by our surface" in texts(drawn)
+    deltas = drawn.axes[0].get_lines()
+    assert [line.get_label() for line in deltas] == ["8 Mar 26", "31 Mar 26"]
+    assert np.asarray(deltas[0].get_xdata(), float) == pytest.approx([strike / 1000 for strike in STRIKES])
+    assert np.asarray(deltas[0].get_ydata(), float) == pytest.approx([0.5] * len(STRIKES))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("surface", ["--from", "."], ".: no rows in vol_surfaces/"),
+        ("smile", ["--from", "nowhere"], "nowhere: no such folder"),
+        ("greeks", ["--from", "."], ".: no rows in chain_greeks/"),
+        ("smile", ["--underlying", "SOL"], "no underlying 'SOL' among 2; none is like it"),
+        ("surface", ["--underlying", "ETH"], "no expiry of ETH on venue was ever fitted; mostly: There is no forward."),
+    ],
+)
+def test_what_volatility_cannot_be_drawn_is_said(
+    name: str, arguments: list[str], message: str, chains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = RUNNER.invoke(app, ["plot", name, "--from", str(chains), *arguments])
+    assert shown.exit_code == 1
+    assert message in shown.output and len(shown.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("table", ["instruments", "book_tops"])
+def test_a_smile_without_terms_or_quotes_says_what_is_missing(table: str, chains: Path) -> None:
+    (chains / table / f"{table}-0000.parquet").unlink()
+    missing = "tickers/ or book_tops/" if table == "book_tops" else "instruments/"
+    with pytest.raises(PlotError, match=f"no rows of BTC on venue in {missing}"):
+        vols.smile(chains, None)
+
+
+def test_greeks_of_which_none_has_a_price_are_said_to_be_so(tmp_path: Path) -> None:
+    row = {"venue": "venue", "instrument": "A", "underlying": "BTC", "event_at": START, "expiry_at": EXPIRIES[0]}
+    write(tmp_path, "chain_greeks", [row | {"strike_usd": 1.0, "option_type": "call", "reason": "There is no forward."}])
+    with pytest.raises(PlotError, match=r"no option of BTC on venue has a price; mostly: There is no forward\."):
+        vols.greeks(tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["surface", "smile", "greeks"])
+def test_help_says_what_each_picture_of_volatility_and_its_options_are(name: str) -> None:
+    shown = RUNNER.invoke(app, ["plot", name, "--help"])
+    assert shown.exit_code == 0
+    assert all(word in shown.output for word in ("Draw", "--from", "--underlying", "--out", "Folder of Parquet files"))
