@@ -1,30 +1,25 @@
-"""How fast is the books job, beside the bytes it reads and beside Bytewax?  `make bench BENCH=books`.
+"""How fast is the books job, and how late are its tops?  `make bench BENCH=books`.
 
-One run, on a broker and a cluster of its own: the same topic is read by
+One run, each load on a broker and a cluster of its own, checkpoints every 5 s, exactly once.  The same topic is read by
 
-  raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling of a
-            first pass like the job's own.  A JVM that has read the topic before reads it several times as fast
-  books     the production job, submitted as `gammaflow submit` does.  It too runs twice and the second time counts: a first
-            pass of two million messages is over before the Java compiler is done with it
+  raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling
+  books     the production job, submitted as `gammaflow submit` does; state on the heap, then in RocksDB
   Bytewax   the same work in peers/bytewax_books.py, recovery off
+  Quix      the same work in peers/quix_books.py, books in memory
+  consumer  the same work in peers/consumer_books.py, which keeps no state but in memory
 
-A rate is the messages a second between 15 % and 95 % of the progress, so that start-up and warm-up are left out.  Progress is
-sampled ten times a second.  For the two that write tops it is the end offsets of their output topic: a message counts when
-what it leads to is written.  The raw read writes nothing; its progress is the records that its sources have counted.  A pass
-that grew in fewer than `MIN_STEPS` samples between the marks is refused, for its rate would be mostly interpolation.
+each of the peers with as many processes as the job has parallel tasks.  Flink's two run twice: a JVM compiles while it runs,
+for some 30 s.  The rates are of the second pass; the raw read's first pass is told too.  `bench.passes` says how a rate is
+measured.
 
 The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
+
+Then the load over `MANY` instruments; the latency (`bench.latency`) at `RATES` messages a second; and two TaskManagers against
+one, each bound to one core.
 """
 
-import json
 import os
-import platform
 import subprocess
-import sys
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
@@ -32,102 +27,24 @@ from urllib.parse import quote
 
 import psutil
 import typer
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from rich.console import Console
-from rich.table import Table
 
-from bench import load
+from bench import latency, load
+from bench.passes import HERE, QUIET_S, BenchError, Ends, Pass, end, messages_per_s, peers_python, watch
+from bench.report import console, write
 from deploy import cluster, processes, runtime, topics
 from deploy.rest import Job
 from deploy.runtime import Runtime
 from schemas.records import TABLES
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "books.json"
-PEERS = HERE / ".venv-peers"
-REQUIREMENTS = HERE / "peers" / "requirements.txt"
-FROM, TO = 0.15, 0.95
-SAMPLE_S = 0.1
-MIN_STEPS = 5
-QUIET_S = 3.0
-"""A topic that has not grown for this long is complete."""
-LIMIT_S = 600.0
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-
-
-class Pass(NamedTuple):
-    """One program's way through the topic."""
-
-    messages_per_s: float
-    tops: int  # rows written; 0 for the raw read
-    load_average: float  # of the machine, over the last minute, at the end
-
-
-class BenchError(RuntimeError):
-    """The run says nothing: a program failed, or its answer is wrong."""
-
-
-def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
-    """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole."""
-    start = samples[0][1]
-    samples = [(at_s, count - start) for at_s, count in samples]
-    total = samples[-1][1]
-    steps = len({count for _, count in samples if FROM * total < count < TO * total})
-    if steps < MIN_STEPS:
-        raise BenchError(f"only {steps} samples between the marks, {MIN_STEPS} are needed: take more messages")
-
-    def reached_s(share: float) -> float:
-        for (before_s, before), (after_s, after) in pairwise(samples):
-            if before < share * total <= after:
-                return before_s + (after_s - before_s) * (share * total - before) / (after - before)
-        raise BenchError("the program was done before it could be measured: take more messages")
-
-    return (TO - FROM) * messages / (reached_s(TO) - reached_s(FROM))
-
-
-def watch(count: Callable[[], int], is_done: Callable[[int, float], bool]) -> list[tuple[float, int]]:
-    """Sample `count` until `is_done(count, seconds without growth)`; every sample, (time in s, count)."""
-    start_s = grown_s = time.monotonic()
-    samples = [(start_s, count())]
-    while True:
-        time.sleep(SAMPLE_S)
-        number = count()
-        now_s = time.monotonic()
-        if number > samples[-1][1]:
-            grown_s = now_s
-        samples.append((now_s, number))
-        if is_done(number, now_s - grown_s):
-            return samples
-        if now_s - start_s > LIMIT_S:
-            raise BenchError(f"not done after {LIMIT_S:.0f} s; {number} counted")
-
-
-class Ends:
-    """The end offsets of a topic, summed, by one connection that stays."""
-
-    def __init__(self, servers: str, topic: str) -> None:
-        self.consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False})
-        self.parts = [TopicPartition(topic, part) for part in range(topics.existing_topics(servers)[topic])]
-
-    def __call__(self) -> int:
-        """The sum now."""
-        return sum(self.consumer.get_watermark_offsets(part, timeout=10)[1] for part in self.parts)
-
-    def values(self) -> int:
-        """How many records of the topic have a value: all but the heartbeats."""
-        left = self()
-        number = 0
-        self.consumer.assign([TopicPartition(part.topic, part.partition, 0) for part in self.parts])
-        while left > 0:
-            found = self.consumer.consume(10_000, timeout=10)
-            if not found:
-                raise BenchError(f"{left} records of {self.parts[0].topic} could not be read back")
-            left -= len(found)
-            number += sum(message.value() is not None for message in found)
-        self.consumer.unassign()
-        return number
+MANY = 5_000
+RATES = (5_000, 50_000)
+WARM_S, MEASURED_S = 30.0, 20.0
+PEERS = {"bytewax": "bytewax_books.py", "quix": "quix_books.py", "consumer": "consumer_books.py"}
+CONF: dict[str, Any] = {
+    "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
+    "metrics": {"fetcher": {"update-interval": 100}},
+}
 
 
 def raw_read(up: Runtime, messages: int, parallelism: int) -> Pass:
@@ -146,16 +63,6 @@ def raw_read(up: Runtime, messages: int, parallelism: int) -> Pass:
     return Pass(messages_per_s(samples, messages), 0, os.getloadavg()[0])
 
 
-def end(up: Runtime, job: Job, timeout_s: float = 60.0) -> None:
-    """Cancel a job and wait until it is gone, so that it takes nothing from the next one."""
-    up.rest.cancel(job)
-    deadline = time.monotonic() + timeout_s
-    while job.name in up.rest.active():
-        if time.monotonic() > deadline:
-            raise BenchError(f"job {job.name} was not cancelled after {timeout_s:.0f} s")
-        time.sleep(SAMPLE_S)
-
-
 def records_read(up: Runtime, job: Job) -> int:
     """What the sources of a job have counted so far: all records, heartbeats too."""
     total = 0
@@ -167,63 +74,83 @@ def records_read(up: Runtime, job: Job) -> int:
     return total
 
 
-def production(up: Runtime, messages: int, parallelism: int, tops: int) -> tuple[Pass, int]:
-    """The books job as it stands, until it has written `tops` rows; and how many checkpoints it has completed."""
+class Checkpoints(NamedTuple):
+    """What checkpoints of a pass were like."""
+
+    completed: int
+    bytes: int  # the largest
+    ms: int  # the longest, end to end
+
+
+def production(up: Runtime, given: "Load", parallelism: int, backend: str = "hashmap") -> tuple[Pass, Checkpoints]:
+    """The books job as it stands, until it has written all tops."""
     ends = Ends(up.kafka, TABLES["book_tops"].topic)
     written, before = ends.values(), ends()
-    runtime.submit(up, ["books"], parallelism)
+    runtime.submit(up, ["books"], parallelism, {"state.backend.type": backend})
     job = up.rest.active()["books"]
 
     def is_done(number: int, quiet_s: float) -> bool:
         if "books" not in up.rest.active():
             raise BenchError(f"the job has ended: {up.rest.failure(job)}")
-        return number - before >= tops and quiet_s > QUIET_S
+        return number - before >= given.truth.tops and quiet_s > QUIET_S
 
     samples = watch(ends, is_done)
-    checkpoints = int(up.rest.checkpoints(job)["counts"]["completed"])
+    told = up.rest.checkpoints(job)
     if cause := up.rest.failure(job):
         raise BenchError(f"the job has failed on its way: {cause}")
     end(up, job)
-    return Pass(messages_per_s(samples, messages), ends.values() - written, os.getloadavg()[0]), checkpoints
+    one = Pass(messages_per_s(samples, given.messages), ends.values() - written, os.getloadavg()[0])
+    summary = told["summary"]
+    checkpoints = Checkpoints(
+        int(told["counts"]["completed"]), int(summary["state_size"]["max"]), int(summary["end_to_end_duration"]["max"])
+    )
+    return checked("books", one, given.truth.tops), checkpoints
 
 
-def bytewax(kafka: str, messages: int, workers: int) -> Pass:
-    """The same work in Bytewax: `workers` processes that share the partitions and exchange by key."""
-    python = peers_python()
-    topic = f"bytewax_{workers}"
-    admin = AdminClient({"bootstrap.servers": kafka})
+class Load(NamedTuple):
+    """What lies in the topic."""
+
+    messages: int
+    instruments: int
+    truth: load.Truth
+
+
+def published(up: Runtime, messages: int, instruments: int) -> Load:
+    """Make a load and write it."""
+    console.print(f"making and publishing {messages:,} messages of {instruments:,} instruments; logs in {up.logs}")
+    truth = load.publish(up.kafka, messages, instruments)
+    if truth.others:
+        raise BenchError(f"the load is wrong: the kernel finds {truth.others} faults in it")
+    return Load(messages, instruments, truth)
+
+
+def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
+    """The same work in one of `PEERS`: `workers` processes that share the partitions."""
+    python, script = peers_python(), str(HERE / "peers" / PEERS[name])
+    topic = f"{name}_books"
+    admin = AdminClient({"bootstrap.servers": up.kafka})
     admin.create_topics([NewTopic(topic, num_partitions=topics.PARTITIONS)])[topic].result(timeout=30)
-    ends = Ends(kafka, topic)
-    env = {**os.environ, "KAFKA": kafka, "INPUT": TABLES["order_books"].topic, "OUTPUT": topic}
+    ends = Ends(up.kafka, topic)
+    env = {**os.environ, "KAFKA": up.kafka, "INPUT": load.TOPIC, "OUTPUT": topic, "PYTHONPATH": str(HERE / "peers")}
     addresses = ";".join(f"127.0.0.1:{processes.free_port(0)}" for _ in range(workers))
     with TemporaryDirectory() as folder:
-        log = Path(folder) / "bytewax.log"
+        log = Path(folder) / f"{name}.log"
         pids: list[int] = []
         try:
             for number in range(workers):
-                place = ["-i", str(number), "-a", addresses] if workers > 1 else []
-                pids.append(
-                    processes.start([python, "-m", "bytewax.run", *place, str(HERE / "peers/bytewax_books.py")], log, env)
-                )
+                own = ",".join(str(part) for part in range(topics.PARTITIONS) if part % workers == number)
+                command = [python, script]
+                if name == "bytewax":
+                    place = ["-i", str(number), "-a", addresses] if workers > 1 else []
+                    command = [python, "-m", "bytewax.run", *place, script]
+                pids.append(processes.start(command, log, {**env, "PARTITIONS": own, "Quix__State__Dir": folder}))
             samples = watch(ends, lambda _, quiet_s: quiet_s > QUIET_S and not any(map(processes.is_alive, pids)))
         finally:
             processes.stop(pids)
         if not samples[-1][1]:
-            raise BenchError(f"Bytewax wrote nothing; the end of its log:\n{processes.tail(log)}")
-    return Pass(messages_per_s(samples, messages), ends.values(), os.getloadavg()[0])
-
-
-def peers_python() -> str:
-    """The interpreter of the peers' own environment, made on first use and again when its requirements change."""
-    python, done = PEERS / "bin" / "python", PEERS / ".done"
-    if not done.exists() or done.read_text() != REQUIREMENTS.read_text():
-        console.print(f"installing the peers into {PEERS}")
-        uv = str(Path(sys.executable).parent / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(REQUIREMENTS)]
-        subprocess.run(install, check=True)
-        done.write_text(REQUIREMENTS.read_text())
-    return str(python)
+            raise BenchError(f"{name} wrote nothing; the end of its log:\n{processes.tail(log)}")
+    one = checked(name, Pass(messages_per_s(samples, given.messages), ends.values(), os.getloadavg()[0]), given.truth.tops)
+    return said(name, one)
 
 
 def checked(name: str, one: Pass, tops: int) -> Pass:
@@ -233,80 +160,116 @@ def checked(name: str, one: Pass, tops: int) -> Pass:
     return one
 
 
-def machine() -> str:
-    """Processor, cores and memory."""
-    models = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB"
+def said(name: str, one: Pass) -> Pass:
+    """The pass, told."""
+    console.print(f"{name:<24} {one.messages_per_s:>10,.0f} messages/s, load average {one.load_average:.1f}")
+    return one
 
 
-def commit() -> str:
-    """The commit of the tree, short, or `unknown`."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> dict[str, Any]:
+    """The load over few instruments: the ceiling, the job on both backends, the peers."""
+    with runtime.temporary(CONF) as up:
+        given = published(up, messages, instruments)
+        first_raw = said("raw read, first pass", raw_read(up, messages, parallelism))
+        raw = said("raw read", raw_read(up, messages, parallelism))
+        said("books, first pass", production(up, given, parallelism)[0])
+        books, checkpoints = production(up, given, parallelism)
+        said("books", books)
+        rocksdb, rocksdb_checkpoints = production(up, given, parallelism, "rocksdb")
+        said("books, RocksDB", rocksdb)
+        rates = {name: peer(name, up, given, parallelism).messages_per_s for name in names}
+    best = max(rates.values(), default=None)
+    return {
+        "messages_per_s": round(books.messages_per_s),
+        "ratio_to_best_peer": best and round(books.messages_per_s / best, 2),
+        "ratio_to_bytewax": round(books.messages_per_s / rates["bytewax"], 2) if "bytewax" in rates else None,
+        "ratio_to_raw_read": round(books.messages_per_s / raw.messages_per_s, 3),
+        "ratio_to_first_raw_read": round(books.messages_per_s / first_raw.messages_per_s, 3),
+        "raw_read_messages_per_s": round(raw.messages_per_s),
+        "first_raw_read_messages_per_s": round(first_raw.messages_per_s),
+        "rocksdb_messages_per_s": round(rocksdb.messages_per_s),
+        **{f"{name}_messages_per_s": round(rate) for name, rate in rates.items()},
+        "messages": messages,
+        "instruments": instruments,
+        "parallelism": parallelism,
+        "level_changes_per_message": round(given.truth.level_changes / messages, 2),
+        "top_change_share": round(given.truth.tops / messages, 3),
+        "checkpoints_completed": checkpoints.completed,
+        "checkpoint_max_bytes": checkpoints.bytes,
+        "checkpoint_max_ms": checkpoints.ms,
+        "rocksdb_checkpoint_max_bytes": rocksdb_checkpoints.bytes,
+        "rocksdb_checkpoint_max_ms": rocksdb_checkpoints.ms,
+        "load_average": round(books.load_average, 1),
+    }
+
+
+def many(messages: int, parallelism: int, of_few: float) -> dict[str, Any]:
+    """The load over `MANY` instruments."""
+    with runtime.temporary(CONF) as up:
+        given = published(up, messages, MANY)
+        said("books, first pass", production(up, given, parallelism)[0])
+        books, checkpoints = production(up, given, parallelism)
+        said(f"books, {MANY:,} instruments", books)
+        rocksdb, _ = production(up, given, parallelism, "rocksdb")
+        said(f"RocksDB, {MANY:,} instruments", rocksdb)
+    kept = sum(array.nbytes for array in given.truth.state.ladders.arrays)
+    return {
+        "cost_growth_50_to_5000": round(of_few / books.messages_per_s - 1, 3),
+        f"messages_per_s_at_{MANY}": round(books.messages_per_s),
+        f"rocksdb_messages_per_s_at_{MANY}": round(rocksdb.messages_per_s),
+        f"checkpoint_max_bytes_at_{MANY}": checkpoints.bytes,
+        f"checkpoint_max_ms_at_{MANY}": checkpoints.ms,
+        "kernel_bytes_per_instrument": round(kept / MANY),
+        "checkpoint_bytes_per_instrument": round(checkpoints.bytes / MANY),
+    }
+
+
+def late(instruments: int, parallelism: int) -> dict[str, Any]:
+    """The latency at each of `RATES`."""
+    figures: dict[str, Any] = {}
+    for per_s in RATES:
+        with runtime.temporary(CONF) as up:
+            found = latency.measured(up, per_s, instruments, parallelism, WARM_S, MEASURED_S)
+        console.print(f"at {per_s:,} messages/s: {found}")
+        figures |= {f"p50_ms_at_{per_s}": found.p50, f"p99_ms_at_{per_s}": found.p99}
+    return figures
+
+
+def two(messages: int, instruments: int) -> dict[str, Any]:
+    """Two TaskManagers of one slot against one, each bound to a core of its own."""
+    with runtime.temporary(CONF | {"taskmanager": {"numberOfTaskSlots": 1}}, taskmanagers=2) as up:
+        for core, pid in enumerate(up.pids[-2:]):
+            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+                process.cpu_affinity([core % (os.cpu_count() or 1)])
+        given = published(up, messages, instruments)
+        rates = {}
+        for parallelism in (2, 1):
+            production(up, given, parallelism)
+            rates[parallelism] = said(f"{parallelism} TaskManager", production(up, given, parallelism)[0]).messages_per_s
+    return {"speedup_2_taskmanagers": round(rates[2] / rates[1], 2)}
 
 
 def main(
-    messages: Annotated[int, typer.Option(min=1000, help="Book messages in the load.")] = 2_000_000,
+    messages: Annotated[int, typer.Option(min=1000, help="Book messages in the load.")] = 4_000_000,
     instruments: Annotated[int, typer.Option(min=1, help="Instruments that they are of.")] = 50,
-    parallelism: Annotated[int, typer.Option(min=1, help="Parallel tasks of the jobs, and processes of Bytewax.")] = 2,
-    backend: Annotated[str, typer.Option(help="State backend: hashmap or rocksdb.")] = "hashmap",
-    peers: Annotated[bool, typer.Option(help="Measure Bytewax too.")] = True,
+    parallelism: Annotated[int, typer.Option(min=1, help="Parallel tasks of the jobs, and processes of each peer.")] = 2,
+    peers: Annotated[str, typer.Option(help=f"Which peers: of {','.join(PEERS)}.")] = ",".join(PEERS),
+    parts: Annotated[str, typer.Option(help="Which parts: of few,many,late,two.")] = "few,many,late,two",
 ) -> None:
-    """Measure the books job, the raw read and Bytewax on one topic."""
-    if backend not in ("hashmap", "rocksdb"):
-        raise typer.BadParameter("hashmap or rocksdb", param_hint="--backend")
-    conf: dict[str, Any] = {
-        "state": {"backend": {"type": backend}},
-        "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
-        "metrics": {"fetcher": {"update-interval": int(SAMPLE_S * 1000)}},
-    }
-    with runtime.temporary(conf, say=lambda what: console.print(f"starting: {what}")) as up:
-        console.print(f"logs in {up.logs}; making and publishing {messages:,} messages")
-        truth = load.publish(up.kafka, messages, instruments)
-        if truth.others:
-            raise BenchError(f"the load is wrong: the kernel finds {truth.others} faults in it")
-        raw = raw_read(up, messages, parallelism)
-        console.print(f"raw read {raw.messages_per_s:,.0f} messages/s, load average {raw.load_average:.1f}")
-        production(up, messages, parallelism, truth.tops)
-        books, checkpoints = production(up, messages, parallelism, truth.tops)
-        console.print(f"books    {books.messages_per_s:,.0f} messages/s, load average {books.load_average:.1f}")
-        checked("books", books, truth.tops)
-        peer = checked("Bytewax", bytewax(up.kafka, messages, parallelism), truth.tops) if peers else None
-    report(
-        {
-            "messages_per_s": round(books.messages_per_s),
-            "ratio_to_bytewax": round(books.messages_per_s / peer.messages_per_s, 2) if peer else None,
-            "ratio_to_raw_read": round(books.messages_per_s / raw.messages_per_s, 3),
-            "bytewax_messages_per_s": round(peer.messages_per_s) if peer else None,
-            "raw_read_messages_per_s": round(raw.messages_per_s),
-            "messages": messages,
-            "instruments": instruments,
-            "parallelism": parallelism,
-            "level_changes_per_message": round(truth.level_changes / messages, 2),
-            "top_change_share": round(truth.tops / messages, 3),
-            "checkpoints_completed": checkpoints,
-            "backend": backend,
-            "load_average": round(books.load_average, 1),
-            "bytewax_load_average": round(peer.load_average, 1) if peer else None,
-            "raw_read_load_average": round(raw.load_average, 1),
-            "machine": machine(),
-            "commit": commit(),
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        }
-    )
-
-
-def report(result: dict[str, Any]) -> None:
-    """Write the result, and show it."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    table = Table(title="books", show_header=False)
-    for name, value in result.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-    console.print(table)
-    console.print(f"written to {RESULTS}")
+    """Measure the books job; parts that are left out keep their figures of an earlier run."""
+    chosen = parts.split(",")
+    names = [name for name in peers.split(",") if name]
+    if unknown := (set(names) - PEERS.keys()) | (set(chosen) - {"few", "many", "late", "two"}):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
+    if "few" in chosen:
+        figures = few(messages, instruments, parallelism, names)
+        write("books", figures, keep=True)
+        if "many" in chosen:
+            write("books", many(messages, parallelism, figures["messages_per_s"]), keep=True)
+    if "late" in chosen:
+        write("books", late(instruments, parallelism), keep=True)
+    if "two" in chosen:
+        write("books", two(messages // 2, instruments), keep=True)
 
 
 if __name__ == "__main__":

@@ -13,29 +13,23 @@ requirements, else the run fails.  Times are medians.  What a moved price does i
 """
 
 import gc
-import json
 import os
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from bench.books import BenchError, commit, machine
+from bench.passes import BenchError
+from bench.report import write
 from udfs import margin_parameters, portfolio_margin
 from udfs.margin_parameters import Parameters
 from udfs.portfolio_margin import Instruments, Market, Positions, Requirements
 
-RESULTS = Path(__file__).parent / "results" / "margin.json"
 SHARES = (0.4, 0.3, 0.2, 0.1)
 """Of the positions, on each underlying."""
 EXPIRIES = 10
@@ -45,7 +39,6 @@ REPEATS = 7
 LOOP_ACCOUNTS = 2_000
 
 FloatArray = NDArray[np.float64]
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class Book(NamedTuple):
@@ -233,26 +226,7 @@ def main(
 ) -> None:
     """Measure portfolio margin."""
     measured = kernel(accounts, positions, instruments)
-    report(
-        {
-            **measured,
-            "load_average": round(os.getloadavg()[0], 1),
-            "machine": machine(),
-            "commit": commit(),
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        }
-    )
-
-
-def report(result: dict[str, Any]) -> None:
-    """Write the result, and show it."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    table = Table(title="margin", show_header=False)
-    for name, value in result.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-    console.print(table)
-    console.print(f"written to {RESULTS}")
+    write("margin", measured)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,8 @@ surface is the median.  An error is the greatest relative one against the volati
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -33,24 +31,20 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from bench import repricing
-from bench.books import BenchError, commit, machine, peers_python
+from bench.passes import BenchError, peers_python
+from bench.report import write
 from udfs import black76, black_scholes, svi, vol_surface
 from udfs.black76 import FloatArray
 from udfs.implied_vol import implied_vol
 from udfs.vol_surface import Surface
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "pricing.json"
 ROUNDS = 15
 FORWARD, YEARS = 60_000.0, 30 / 365
 EXPIRIES = np.array([1, 2, 3, 7, 14, 21, 30, 60, 90, 150, 240, 330, 500]) / 365
 STRIKES = 58
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class Options(NamedTuple):
@@ -169,27 +163,7 @@ def main(
     result |= mathematics(number)
     if with_peers:
         result |= peers(number)
-    report(
-        result
-        | {
-            "load_average": round(os.getloadavg()[0], 1),
-            "machine": machine(),
-            "commit": commit(),
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        }
-    )
-
-
-def report(result: dict[str, Any]) -> None:
-    """Write the result, and show it.  Figures of an earlier run that this one did not take stay."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(before | result, indent=2) + "\n")
-    table = Table(title="pricing", show_header=False)
-    for name, value in result.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-    console.print(table)
-    console.print(f"written to {RESULTS}")
+    write("pricing", result, keep=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,17 @@
 -- State   the levels of each book (kernels/books.py); freed a day after the last update
 -- Late    an update behind the watermark is applied in its book's sequence; one that the book is past is ignored
 
-CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1') LIKE kafka_records;
+-- Tops must come at once.  A book is followed by its own numbers, so it need not wait long for what others say of the time.
+SET 'gammaflow.window' = '0.01';
+
+SET 'execution.buffer-timeout.interval' = '1 ms';
+
+SET 'pipeline.auto-watermark-interval' = '3 ms';
+
+CREATE TEMPORARY TABLE inputs (
+  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  WATERMARK FOR event_at AS event_at - INTERVAL '0.005' SECOND
+) WITH ('topic' = 'order_books.v1') LIKE kafka_records (OVERWRITING METADATA OVERWRITING WATERMARKS);
 
 CREATE TEMPORARY VIEW messages AS
 SELECT shard, event_at, is_late, message FROM inbox;

@@ -113,14 +113,14 @@ def play(suite: Runtime) -> None:
                 # It comes by two jobs.  Between cases lies a minute, which takes no time here: let them be done with what was.
                 publisher.flush()
                 for job in upstream:
-                    runtime.wait_read(suite, job, timeout_s=60)
+                    runtime.wait_read(suite, job)
             for table, row in case.given:
                 event_ms = to_ms(row["event_at"])
                 if event_ms < newest_ms - AFTER_MS:
                     publisher.flush()
                     # All of them, in the order of their flow: what one has read moves the time of those after it.
                     for job in JOBS:
-                        runtime.wait_read(suite, job, timeout_s=60)
+                        runtime.wait_read(suite, job)
                 if "raw" in row:
                     publisher.flush()
                     producer.produce(TABLES[table].topic, row["raw"].encode("latin-1"), row["key"], timestamp=event_ms)

@@ -1,0 +1,126 @@
+"""From Kafka to Kafka: how long after its message does a changed top of a book reach those who read it?
+
+A process of its own writes the load of `bench.load` by the clock on the wall: event time and time of receipt of a row are the
+instant at which it is handed to the producer.  The consumer takes that time from the top that the row has led to, and
+subtracts it from its own: so the producer's and the consumer's part is in the figure.
+"""
+
+import math
+import multiprocessing
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from bench import load
+from bench.passes import BenchError, end
+from deploy import runtime, topics
+from deploy.runtime import Runtime
+from feeds.publish import FEED_TABLES, HEARTBEAT_MS
+from schemas.records import TABLES
+from schemas.rows import instant_ms, instant_us, key
+
+STEP_S = 0.002
+"""The writer hands over what is due this often."""
+RECEIVED = b'"received_at":"'
+
+
+class Latency(NamedTuple):
+    """Of the tops that were written after the warm-up, in ms."""
+
+    p50: float
+    p99: float
+    tops: int
+    behind_s: float  # how far the writer was behind its own pace at the end
+
+
+def measured(up: Runtime, per_s: int, instruments: int, parallelism: int, warm_s: float, for_s: float) -> Latency:
+    """Run the books job on a fresh topic at `per_s` messages a second."""
+    runtime.submit(up, ["books"], parallelism)
+    topic = TABLES["book_tops"].topic
+    consumer = Consumer(
+        {"bootstrap.servers": up.kafka, "group.id": "bench", "fetch.wait.max.ms": 5, "enable.auto.commit": False}
+    )
+    ends = topics.ends(up.kafka, ["book_tops"])
+    consumer.assign([TopicPartition(topic, part, offset) for (_, part), offset in ends.items()])
+    context = multiprocessing.get_context("spawn")
+    behind, is_ready = context.Value("d", 0.0), context.Event()
+    arguments = (up.kafka, per_s, instruments, warm_s + for_s, behind, is_ready)
+    writer = context.Process(target=write, args=arguments, daemon=True)
+    writer.start()
+    found: list[float] = []
+    try:
+        while not is_ready.wait(1):
+            if not writer.is_alive():
+                raise BenchError("the writer has failed")
+        start_s = time.monotonic()
+        while time.monotonic() < start_s + warm_s + for_s:
+            messages = consumer.consume(1_000, timeout=0.005)
+            now_us = time.time_ns() // 1000
+            if time.monotonic() < start_s + warm_s:
+                continue
+            for message in messages:
+                if (value := message.value()) is not None:
+                    found.append((now_us - _received_us(value)) / 1e3)
+        writer.join(60)
+    finally:
+        writer.kill()
+        consumer.close()
+        end(up, up.rest.active()["books"])
+    if not found:
+        raise BenchError("no top was written")
+    p50, p99 = (float(x) for x in np.percentile(found, [50, 99]))
+    return Latency(round(p50, 1), round(p99, 1), len(found), round(behind.value, 3))
+
+
+def _received_us(value: bytes) -> int:
+    at = value.index(RECEIVED) + len(RECEIVED)
+    day, clock = value[at : at + 10], value[at + 11 : at + 26]
+    days = (np.datetime64(day.decode()) - np.datetime64("1970-01-01")).astype(int)
+    hours, minutes, seconds = int(clock[:2]), int(clock[3:5]), int(clock[6:8])
+    return int(((int(days) * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000_000 + int(clock[9:])
+
+
+def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any, is_ready: Any) -> None:
+    """The writer: `per_s` rows a second for `for_s` seconds."""
+    rows = prepared(math.ceil(per_s * for_s) + instruments, instruments)
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "compression.type": "zstd",
+            "partitioner": "murmur2_random",
+            "linger.ms": 1,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    existing = topics.existing_topics(servers)
+    beats = [(TABLES[table].topic, part) for table in FEED_TABLES for part in range(existing[TABLES[table].topic])]
+    is_ready.set()
+    start_s, beat_ms, done = time.monotonic(), 0, 0
+    while done < len(rows):
+        due = min(len(rows), instruments + int((time.monotonic() - start_s) * per_s))
+        now_us = time.time_ns() // 1000
+        event_ms = now_us // 1000
+        event_at, received_at = instant_ms(event_ms).encode(), instant_us(now_us).encode()
+        if event_ms >= beat_ms + HEARTBEAT_MS:
+            beat_ms = event_ms
+            for topic, part in beats:
+                producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
+        for row_key, head, middle, tail in rows[done:due]:
+            producer.produce(load.TOPIC, head + event_at + middle + received_at + tail, row_key, timestamp=event_ms)
+        done = due
+        producer.poll(0)
+        behind.value = time.monotonic() - start_s - (done - instruments) / per_s
+        time.sleep(STEP_S)
+    producer.flush(30)
+
+
+def prepared(messages: int, instruments: int) -> list[tuple[str, bytes, bytes, bytes]]:
+    """Key and value of each row of the load, the value parted where its two times stand."""
+    parted = []
+    for _, row in load.stream(messages, instruments):
+        head, middle, tail = orjson.dumps(row | {"event_at": "\\", "received_at": "\\"}).split(b"\\\\")
+        parted.append((key("order_books", row), head, middle, tail))
+    return parted

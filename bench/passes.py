@@ -1,0 +1,127 @@
+"""How a pass through a topic is measured, and the environment in which the peers run.
+
+A rate is the messages a second between 15 % and 95 % of the progress, so that start-up and warm-up are left out.  Progress is
+sampled ten times a second.  For those who write it is the end offsets of their output topic: a message counts when what it
+leads to is written.  A pass that grew in fewer than `MIN_STEPS` samples between the marks is refused, for its rate would be
+mostly interpolation.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, TopicPartition
+
+from deploy import topics
+from deploy.rest import Job
+from deploy.runtime import Runtime
+
+HERE = Path(__file__).parent
+PEERS = HERE / ".venv-peers"
+REQUIREMENTS = HERE / "peers" / "requirements.txt"
+FROM, TO = 0.15, 0.95
+SAMPLE_S = 0.1
+MIN_STEPS = 5
+QUIET_S = 3.0
+"""A topic that has not grown for this long is complete."""
+LIMIT_S = 600.0
+
+
+class Pass(NamedTuple):
+    """One program's way through the topic."""
+
+    messages_per_s: float
+    tops: int  # rows written; 0 for the raw read
+    load_average: float  # of the machine, over the last minute, at the end
+
+
+class BenchError(RuntimeError):
+    """The run says nothing: a program failed, or its answer is wrong."""
+
+
+def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
+    """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole."""
+    start = samples[0][1]
+    samples = [(at_s, count - start) for at_s, count in samples]
+    total = samples[-1][1]
+    steps = len({count for _, count in samples if FROM * total < count < TO * total})
+    if steps < MIN_STEPS:
+        raise BenchError(f"only {steps} samples between the marks, {MIN_STEPS} are needed: take more messages")
+
+    def reached_s(share: float) -> float:
+        for (before_s, before), (after_s, after) in pairwise(samples):
+            if before < share * total <= after:
+                return before_s + (after_s - before_s) * (share * total - before) / (after - before)
+        raise BenchError("the program was done before it could be measured: take more messages")
+
+    return (TO - FROM) * messages / (reached_s(TO) - reached_s(FROM))
+
+
+def watch(count: Callable[[], int], is_done: Callable[[int, float], bool]) -> list[tuple[float, int]]:
+    """Sample `count` until `is_done(count, seconds without growth)`; every sample, (time in s, count)."""
+    start_s = grown_s = time.monotonic()
+    samples = [(start_s, count())]
+    while True:
+        time.sleep(SAMPLE_S)
+        number = count()
+        now_s = time.monotonic()
+        if number > samples[-1][1]:
+            grown_s = now_s
+        samples.append((now_s, number))
+        if is_done(number, now_s - grown_s):
+            return samples
+        if now_s - start_s > LIMIT_S:
+            raise BenchError(f"not done after {LIMIT_S:.0f} s; {number} counted")
+
+
+class Ends:
+    """The end offsets of a topic, summed, by one connection that stays."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self.consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False})
+        self.parts = [TopicPartition(topic, part) for part in range(topics.existing_topics(servers)[topic])]
+
+    def __call__(self) -> int:
+        """The sum now."""
+        return sum(self.consumer.get_watermark_offsets(part, timeout=10)[1] for part in self.parts)
+
+    def values(self) -> int:
+        """How many records of the topic have a value: all but the heartbeats."""
+        left = self()
+        number = 0
+        self.consumer.assign([TopicPartition(part.topic, part.partition, 0) for part in self.parts])
+        while left > 0:
+            found = self.consumer.consume(10_000, timeout=10)
+            if not found:
+                raise BenchError(f"{left} records of {self.parts[0].topic} could not be read back")
+            left -= len(found)
+            number += sum(message.value() is not None for message in found)
+        self.consumer.unassign()
+        return number
+
+
+def end(up: Runtime, job: Job, timeout_s: float = 60.0) -> None:
+    """Cancel a job and wait until it is gone, so that it takes nothing from the next one."""
+    up.rest.cancel(job)
+    deadline = time.monotonic() + timeout_s
+    while job.name in up.rest.active():
+        if time.monotonic() > deadline:
+            raise BenchError(f"job {job.name} was not cancelled after {timeout_s:.0f} s")
+        time.sleep(SAMPLE_S)
+
+
+def peers_python() -> str:
+    """The interpreter of the peers' own environment, made on first use and again when its requirements change."""
+    python, done = PEERS / "bin" / "python", PEERS / ".done"
+    if not done.exists() or done.read_text() != REQUIREMENTS.read_text():
+        print(f"installing the peers into {PEERS}")
+        uv = str(Path(sys.executable).parent / "uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(REQUIREMENTS)]
+        subprocess.run(install, check=True)
+        done.write_text(REQUIREMENTS.read_text())
+    return str(python)
