@@ -10,6 +10,7 @@ Late     as each stage says
 from kernels import Message, Output, batch, forwards, option_greeks, vol_surfaces
 from kernels import State as Stage
 from kernels.batch import Lines
+from kernels.checks import checked
 
 VERSION = 1
 SHARED: frozenset[str] = frozenset({"index_prices"})
@@ -58,16 +59,15 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
 
 def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple[list[Output], list[Lines]]:
     is_sweep = not messages
-    outputs = forwards.step(state.forwards, messages, until_ms)
-    moved = [message for message in _handed_on(outputs) if message.table == "forwards"]
-    own = moved + [message for message in messages if message.table in QUOTES]
+    good, outputs = checked(messages, until_ms)
+    outputs += forwards.apply(state.forwards, good, until_ms, is_sweep=is_sweep)
+    own = _handed_on(outputs) + [message for message in good if message.table in QUOTES]
     if own or is_sweep:
-        # What breaks its DDL has had its dead letter.
-        outputs += [row for row in vol_surfaces.step(state.surfaces, own, until_ms) if row.table == "vol_surfaces"]
+        outputs += vol_surfaces.apply(state.surfaces, own, until_ms, is_sweep=is_sweep)
     lines: list[Lines] = []
-    own = _handed_on(outputs) + [message for message in messages if message.table in TERMS]
+    own = _handed_on(outputs) + [message for message in good if message.table in TERMS]
     if own or is_sweep:
-        lines = option_greeks.take(state.greeks, own, until_ms)[1]
+        lines = option_greeks.apply(state.greeks, own, until_ms)[1]
     for name, stage in state.stages.items():
         state.touched.update(f"{name}|{of}" for of in stage.touched)
         stage.touched.clear()

@@ -80,7 +80,13 @@ def new() -> State:
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: a row for each expiry whose forward moved."""
-    good, outputs = checked(messages, until_ms)
+    good, letters = checked(messages, until_ms)
+    return letters + apply(state, good, until_ms, is_sweep=not messages)
+
+
+def apply(state: State, good: list[Message], until_ms: int | None, *, is_sweep: bool) -> list[Output]:
+    """As `step`, of messages that are checked."""
+    outputs: list[Output] = []
     changed = state.quotes.take(good, until_ms)
     changed |= {of for one in good if one.table == "tickers" and (of := _take_own_index(state, one.row))}
     moved = {one.row["underlying"] for one in good if one.table == "index_prices" and _take_index(state, one.row)}
@@ -88,7 +94,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     if until_ms is not None:
         state.quotes.free(until_ms)
         now_ms = until_ms - 1
-        if not messages:
+        if is_sweep:
             _forget_quiet(state, until_ms)
     elif good:
         now_ms = max(to_ms(message.row["event_at"]) for message in good)

@@ -143,16 +143,15 @@ def new() -> State:
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: an `option_greeks` row per option ticker, by event time, and `chain_greeks` rows."""
-    rows, lines = take(state, messages, until_ms)
-    return rows + outputs(lines)
-
-
-def take(state: State, messages: list[Message], until_ms: int | None) -> tuple[list[Output], list[Lines]]:
-    """Apply one micro-batch in place, as `step` does, with the `chain_greeks` rows as lines."""
     good, letters = checked(messages, until_ms)
+    rows, lines = apply(state, good, until_ms)
+    return letters + rows + outputs(lines)
+
+
+def apply(state: State, good: list[Message], until_ms: int | None) -> tuple[list[Output], list[Lines]]:
+    """As `step`, of messages that are checked, with the `chain_greeks` rows as lines."""
     slices = [_quoted(message.table, message.row) for message in good if message.table in EXPIRIES]
-    rows, lines = _apply(state, [message for message in good if message.table not in EXPIRIES], slices, until_ms)
-    return letters + rows, lines
+    return _apply(state, [message for message in good if message.table not in EXPIRIES], slices, until_ms)
 
 
 def outputs(lines: list[Lines]) -> list[Output]:

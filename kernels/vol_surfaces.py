@@ -90,14 +90,20 @@ def new() -> State:
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: a row for each expiry of the surfaces that were fitted anew."""
-    good, outputs = checked(messages, until_ms)
+    good, letters = checked(messages, until_ms)
+    return letters + apply(state, good, until_ms, is_sweep=not messages)
+
+
+def apply(state: State, good: list[Message], until_ms: int | None, *, is_sweep: bool) -> list[Output]:
+    """As `step`, of messages that are checked."""
+    outputs: list[Output] = []
     changed = state.quotes.take(good, until_ms)
     for message in sorted((one for one in good if one.table == "forwards"), key=_when):
         _take_forward(state, message.row, changed)
     if until_ms is None:
         return outputs
     state.quotes.free(until_ms)
-    if not messages:
+    if is_sweep:
         for of in state.quotes.quiet(until_ms):
             if state.last.pop(of, None):
                 state.touched.add(of.entry)
