@@ -8,10 +8,11 @@ The mathematics, in this process and on one core, with compiled code warm:
   surface_*_ms      from the prices of 1,508 options on 13 expiries to a fitted surface: bid and ask volatilities and the fit,
                     from nothing (cold) and from the last surface after every quote has moved (warm)
 
-The job `option_greeks`, Kafka to Kafka, on a broker and a cluster of its own (`bench/repricing.py`):
+The job `chains`, Kafka to Kafka, on a broker and a cluster of its own (`bench/repricing.py`):
 
-  job_rows_per_s    rows of `chain_greeks` written while ticks of the forward that lie ready are caught up with
-  reprice_p99_ms    from the forwards of a tick to the last of 2,000 options' rows, read back, at two ticks a second
+  job_rows_per_s              rows of `chain_greeks` written while ticks of all futures that lie ready are caught up with
+  reprice_p99_ms              from a tick of all futures to the last of 2,002 options' rows, read back, at two ticks a second
+  reprice_without_wait_*_ms   the same from the instant at which the window of the tick is over: what the job itself takes
 
 The peers do the same options in an environment of their own (`peers/pricing.py`), on the same core right after; theirs are in
 the names of the figures.  A rate is the best of a few rounds, which is what the code can do when nothing else runs; a time of a
