@@ -9,9 +9,9 @@ One run, each load on a broker and a cluster of its own, checkpoints every 5 s, 
             their books, which are in memory.  Twice its rate is the most that two could do
   consumer  the same work in peers/consumer_books.py, which keeps no state but in memory
 
-each of the other peers with as many processes as the job has parallel tasks.  Flink's two run twice: a JVM compiles while it runs,
-for some 30 s.  The rates are of the second pass; the raw read's first pass is told too.  `bench.passes` says how a rate is
-measured.
+each of the other peers with as many processes as the job has parallel tasks.  Flink's two run twice: a JVM compiles while it
+runs, for some 30 s.  The rates are of the second pass; the raw read's first pass is told too.  `bench.passes` says how a rate
+is measured.
 
 The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
 
