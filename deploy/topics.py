@@ -76,6 +76,8 @@ def ends(servers: str, tables: list[str]) -> dict[tuple[str, int], int]:
             for topic in (TABLES[table].topic for table in tables)
             for partition in range(existing.get(topic, 0))
         }
+    except KafkaException as error:
+        raise TopicError(f"the ends of topics could not be asked of {servers}: {error.args[0].str()}") from error
     finally:
         consumer.close()
 

@@ -7,9 +7,9 @@
 -- Tops must come at once.  A book is followed by its own numbers, so it need not wait long for what others say of the time.
 SET 'gammaflow.window' = '0.01';
 
-SET 'execution.buffer-timeout.interval' = '1 ms';
+SET 'execution.buffer-timeout.interval' = '2 ms';
 
-SET 'pipeline.auto-watermark-interval' = '3 ms';
+SET 'pipeline.auto-watermark-interval' = '5 ms';
 
 CREATE TEMPORARY TABLE inputs (
   event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
