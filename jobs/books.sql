@@ -4,13 +4,7 @@
 -- State   the levels of each book (kernels/books.py); freed a day after the last update
 -- Late    an update behind the watermark is applied in its book's sequence; one that the book is past is ignored
 
--- Tops must come at once.  A book is followed by its own numbers, so it need not wait long for what others say of the time.
-SET 'gammaflow.window' = '0.01';
-
-SET 'execution.buffer-timeout.interval' = '2 ms';
-
-SET 'pipeline.auto-watermark-interval' = '5 ms';
-
+-- A book is followed by its own numbers, so it need not wait long for what others say of the time.
 CREATE TEMPORARY TABLE inputs (
   event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   WATERMARK FOR event_at AS event_at - INTERVAL '0.005' SECOND

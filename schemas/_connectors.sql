@@ -11,7 +11,7 @@ CREATE TEMPORARY TABLE kafka WITH (
   'properties.compression.type' = 'zstd',
   -- A fast level: at the default one a job that writes as fast as it can is some 6 % slower.
   'properties.compression.zstd.level' = '-3',
-  'properties.linger.ms' = '3',
+  'properties.linger.ms' = '5',
   'properties.max.partition.fetch.bytes' = '2097152',
   -- A job without its state must read its topics again from the start: going on at the group's offsets would lose what the
   -- state knew, without a word.
