@@ -107,13 +107,16 @@ def play(suite: Runtime) -> None:
     producer = Producer({"bootstrap.servers": suite.kafka, "partitioner": "murmur2_random"})
     with Publisher(suite.kafka) as publisher:
         newest_ms = 0
+        before: list[str] = []
         for case in sorted(CASES, key=lambda case: case.end_ms):
             given = {table for table, _ in case.given}
-            if upstream := [job for job in JOBS if set(jobs.sinks(job)) & set(jobs.sources(case.job)) - given - OWN_TOPICS]:
-                # It comes by two jobs.  Between cases lies a minute, which takes no time here: let them be done with what was.
+            upstream = [job for job in JOBS if set(jobs.sinks(job)) & set(jobs.sources(case.job)) - given - OWN_TOPICS]
+            # What comes by two jobs must be there before the next case's rows are.  Between cases lies a minute, which takes no
+            # time here: let the first of the two be done with what was, and then with this.
+            for job in {*before, *upstream}:
                 publisher.flush()
-                for job in upstream:
-                    runtime.wait_read(suite, job)
+                runtime.wait_read(suite, job)
+            before = upstream
             for table, row in case.given:
                 event_ms = to_ms(row["event_at"])
                 if event_ms < newest_ms - AFTER_MS:
