@@ -131,7 +131,7 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
     workers = 1 if name == "quix" else workers
     topic = f"{name}_books"
     admin = AdminClient({"bootstrap.servers": up.kafka})
-    admin.create_topics([NewTopic(topic, num_partitions=topics.PARTITIONS)])[topic].result(timeout=30)
+    admin.create_topics([NewTopic(topic, num_partitions=topics.partitions(up.kafka))])[topic].result(timeout=30)
     ends = Ends(up.kafka, topic)
     env = {**os.environ, "KAFKA": up.kafka, "INPUT": load.TOPIC, "OUTPUT": topic, "PYTHONPATH": str(HERE / "peers")}
     addresses = ";".join(f"127.0.0.1:{processes.free_port(0)}" for _ in range(workers))

@@ -2,7 +2,7 @@
 
 A job is `<name>.sql`, its ${…} filled in.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view
 `messages`; the kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands
-in _inbox.sql, _batches.sql and _records.sql.  One of SQL alone finds the rows of each topic that `inputs` reads under its
+in _inbox.sql, _batches.sql and _records.sql, and in _account_messages.sql for a job that says so.  One of SQL alone finds the rows of each topic that `inputs` reads under its
 table's name, and INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it is meant for every topic.
 """
 
@@ -72,7 +72,9 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
     if is_kernel(job):
         numbers = shards()
         shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
-        execute_file(tables, "_inbox", TOPIC=topic_of(job), SHARD=f"CASE `partition` {shard} END", SHARDS=listed(numbers))
+        execute_file(tables, "_inbox", TOPIC=topic_of(job), SHARD=f"CASE `partition` {shard} END")
+        if "account_messages" in jobs.text(job):
+            execute_file(tables, "_account_messages", SHARDS=listed(numbers))
         return
     for name in jobs.sources(job):
         where = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
@@ -126,7 +128,10 @@ def shards() -> list[int]:
     Numbers so chosen that the shards stand in even ranks over the key groups, both where SQL hashes them and where DataStream
     does: any parallelism that divides the number of partitions gives each task as many.  They are part of the state.
     """
-    partitions = int(os.environ["GAMMAFLOW_PARTITIONS"])
+    told = os.environ.get("GAMMAFLOW_PARTITIONS", "")
+    if not told.isdecimal() or not int(told):
+        raise SystemExit(f"GAMMAFLOW_PARTITIONS: expected how many partitions each topic has, got {told!r}")
+    partitions = int(told)
     jvm = get_gateway().jvm
     assign = jvm.org.apache.flink.runtime.state.KeyGroupRangeAssignment.assignKeyToParallelOperator
     sql_row = jvm.org.apache.flink.table.data.binary.BinaryRowData(1)

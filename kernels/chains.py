@@ -7,7 +7,7 @@ Entries  <stage>|<name of the stage's entry>
 Late     as each stage says
 """
 
-from kernels import Message, Output, batch, forwards, option_greeks, vol_surfaces
+from kernels import Message, Output, batch, chain_greeks, forwards, vol_surfaces
 from kernels import State as Stage
 from kernels.batch import Lines
 from kernels.checks import checked
@@ -25,7 +25,7 @@ class State:
         self.touched: set[str] = set()
         self.forwards = forwards.new()
         self.surfaces = vol_surfaces.new()
-        self.greeks = option_greeks.new()
+        self.greeks = chain_greeks.new()
         self.stages: dict[str, Stage] = {"forwards": self.forwards, "surfaces": self.surfaces, "greeks": self.greeks}
 
     def encode(self, name: str) -> bytes | None:
@@ -54,7 +54,7 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: rows of `forwards`, `vol_surfaces` and `chain_greeks`."""
     outputs, lines = _apply(state, messages, until_ms)
-    return outputs + option_greeks.outputs(lines)
+    return outputs + chain_greeks.outputs(lines)
 
 
 def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple[list[Output], list[Lines]]:
@@ -67,7 +67,7 @@ def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple
     lines: list[Lines] = []
     own = _handed_on(outputs) + [message for message in good if message.table in TERMS]
     if own or is_sweep:
-        lines = option_greeks.apply(state.greeks, own, until_ms)[1]
+        lines = chain_greeks.apply(state.greeks, own, until_ms)
     for name, stage in state.stages.items():
         state.touched.update(f"{name}|{of}" for of in stage.touched)
         stage.touched.clear()

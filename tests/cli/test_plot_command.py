@@ -79,13 +79,17 @@ def texts(drawn: Figure) -> str:
     return "\n".join(["" if drawn.get_suptitle() is None else drawn.get_suptitle(), *words])
 
 
-@pytest.mark.parametrize("name", ["depth", "spread", "faults"])
-def test_each_picture_is_drawn_into_the_file_that_is_named(name: str, folder: Path) -> None:
+def assert_drawn(name: str, folder: Path, *which: str) -> None:
     out = folder / "pictures" / f"{name}.png"
-    shown = RUNNER.invoke(app, ["plot", name, "--from", str(folder), "--instrument", "btc-usd", "--out", str(out)])
+    shown = RUNNER.invoke(app, ["plot", name, "--from", str(folder), *which, "--out", str(out)])
     assert shown.exit_code == 0, shown.output
     assert shown.output.strip() == str(out)
     assert out.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("name", ["depth", "spread", "faults"])
+def test_each_picture_is_drawn_into_the_file_that_is_named(name: str, folder: Path) -> None:
+    assert_drawn(name, folder, "--instrument", "btc-usd")
 
 
 def test_depth_shows_levels_best_prices_and_stale_stretches(folder: Path) -> None:
@@ -243,11 +247,7 @@ def chains(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["surface", "smile", "greeks"])
 def test_each_picture_of_volatility_is_drawn_into_the_file_that_is_named(name: str, chains: Path) -> None:
-    out = chains / "pictures" / f"{name}.png"
-    shown = RUNNER.invoke(app, ["plot", name, "--from", str(chains), "--underlying", "venue:btc", "--out", str(out)])
-    assert shown.exit_code == 0, shown.output
-    assert shown.output.strip() == str(out)
-    assert out.read_bytes().startswith(PNG)
+    assert_drawn(name, chains, "--underlying", "venue:btc")
 
 
 def test_the_surface_is_the_last_that_was_fitted(chains: Path) -> None:

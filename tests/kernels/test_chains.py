@@ -6,13 +6,12 @@ import numpy as np
 import orjson
 import pytest
 
-from kernels import Message, Output, batch, chains, forwards, option_greeks, vol_surfaces
+from kernels import Message, Output, batch, chain_greeks, chains, forwards, vol_surfaces
 from schemas.records import TABLES
-from schemas.rows import encoded, fault, instant_ms, instant_us
+from schemas.rows import encoded, fault, instant_ms
+from tests.kernels.market import DAY, T0, at, index, ticker, top
 from udfs import black76
 
-T0 = 1_700_000_000_000
-DAY = 86_400_000
 EXPIRIES = [T0 + 7 * DAY, T0 + 30 * DAY]
 FORWARD, VOL, HALF = 60_000.0, 0.6, 0.01
 STRIKES = [48_000.0, 52_000.0, 56_000.0, 60_000.0, 64_000.0, 68_000.0, 72_000.0]
@@ -20,29 +19,10 @@ STRIKES = [48_000.0, 52_000.0, 56_000.0, 60_000.0, 64_000.0, 68_000.0, 72_000.0]
 Batch = tuple[list[Message], int | None]
 
 
-def at(ms: int) -> dict[str, str]:
-    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
-
-
 def contract(name: str, expiry: int, quote: str = "BTC", **terms: Any) -> Message:
     row = {"venue": "deribit", "instrument": name, **at(T0), "underlying": "BTC", "expiry_at": instant_ms(expiry)}
     rest = {"quote_currency": quote, "settlement_currency": quote, "is_inverse": quote == "BTC", "contract_size": 1.0}
     return Message("instruments", 0, 0, row | rest | terms)
-
-
-def top(name: str, bid: float | None, ask: float | None, ms: int = T0, is_stale: bool = False) -> Message:
-    sizes = {"bid_price": bid, "bid_size": 1.0, "ask_price": ask, "ask_size": 1.0}
-    return Message(
-        "book_tops", 0, 0, {"venue": "deribit", "instrument": name, **at(ms), "sequence": 1} | sizes | {"is_stale": is_stale}
-    )
-
-
-def ticker(name: str, ms: int, **values: float) -> Message:
-    return Message("tickers", 0, 0, {"venue": "deribit", "instrument": name, **at(ms), **values})
-
-
-def index(usd: float, ms: int) -> Message:
-    return Message("index_prices", 0, 0, {"venue": "oracle", "underlying": "BTC", **at(ms), "price_usd": usd})
 
 
 def option(expiry: int, strike: float, kind: str) -> str:
@@ -134,14 +114,14 @@ def by_hand(states: tuple[Any, Any, Any], messages: list[Message], until_ms: int
     elif not messages:
         fitted = vol_surfaces.step(states[1], [], until_ms)
     if own := handed(moved) + handed(fitted) + of("instruments", "tickers"):
-        priced = [one for one in option_greeks.step(states[2], own, until_ms) if one.table == "chain_greeks"]
+        priced = [one for one in chain_greeks.step(states[2], own, until_ms) if one.table == "chain_greeks"]
     elif not messages:
-        priced = option_greeks.step(states[2], [], until_ms)
+        priced = chain_greeks.step(states[2], [], until_ms)
     return moved + fitted + priced
 
 
 def test_the_rows_are_those_of_the_three_stages_called_by_hand() -> None:
-    state, step_state, states = chains.new(), chains.new(), (forwards.new(), vol_surfaces.new(), option_greeks.new())
+    state, step_state, states = chains.new(), chains.new(), (forwards.new(), vol_surfaces.new(), chain_greeks.new())
     tables = set()
     for messages, until_ms in days():
         expected = by_hand(states, messages, until_ms)

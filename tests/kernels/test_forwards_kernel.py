@@ -1,59 +1,14 @@
 """The forwards kernel as plain Python."""
 
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import Message, Output, forwards
-from schemas.rows import fault, instant_ms, instant_us
-
-T0 = 1_700_000_000_000
-DAY = 86_400_000
-EXPIRY = T0 + 7 * DAY
-
-
-def at(ms: int) -> dict[str, str]:
-    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
-
-
-def instrument(name: str, ms: int = T0, offset: int = 0, **changed: Any) -> Message:
-    row = {
-        "venue": "deribit",
-        "instrument": name,
-        **at(ms),
-        "kind": "option",
-        "underlying": "BTC",
-        "quote_currency": "BTC",
-        "settlement_currency": "BTC",
-        "is_inverse": True,
-        "option_type": "call" if name.endswith("C") else "put",
-        "strike_usd": 60_000.0,
-        "expiry_at": instant_ms(EXPIRY),
-        "contract_size": 1.0,
-    }
-    return Message("instruments", 0, offset, row | changed)
-
-
-def future(name: str = "BTC-F", ms: int = T0, **changed: Any) -> Message:
-    terms = {"kind": "future", "option_type": None, "strike_usd": None, "quote_currency": "USD"}
-    return instrument(name, ms, **terms | changed)
-
-
-def top(name: str, bid: float | None, ask: float | None, ms: int = T0, offset: int = 0, stale: bool = False) -> Message:
-    sizes = {"bid_price": bid, "bid_size": 1.0, "ask_price": ask, "ask_size": 1.0}
-    row = {"venue": "deribit", "instrument": name, **at(ms), "sequence": 1, **sizes, "is_stale": stale}
-    return Message("book_tops", 1, offset, row)
-
-
-def ticker(name: str, ms: int = T0, offset: int = 0, **changed: Any) -> Message:
-    return Message("tickers", 2, offset, {"venue": "deribit", "instrument": name, **at(ms)} | changed)
-
-
-def index(price: float, ms: int = T0, offset: int = 0, venue: str = "oracle") -> Message:
-    return Message("index_prices", 3, offset, {"venue": venue, "underlying": "BTC", **at(ms), "price_usd": price})
+from schemas.rows import fault, instant_ms
+from tests.kernels.market import DAY, EXPIRY, T0, future, index, instrument, ticker, top
 
 
 def step(state: forwards.State, *messages: Message, until_ms: int | None = T0 + 1000) -> list[Output]:
@@ -89,7 +44,7 @@ def test_a_future_comes_before_parity_and_parity_before_the_index() -> None:
 def test_a_stale_book_gives_no_forward_and_a_newer_ticker_does() -> None:
     state = forwards.new()
     assert told(step(state, future(), top("BTC-F", 62_000.0, 62_010.0))) == [(62_005.0, "future")]
-    (output,) = step(state, top("BTC-F", 62_000.0, 62_010.0, ms=T0 + 1, stale=True))
+    (output,) = step(state, top("BTC-F", 62_000.0, 62_010.0, ms=T0 + 1, is_stale=True))
     assert told([output]) == [(None, "none")]
     assert output.row["reason"].startswith("There is neither a future")
     assert told(step(state, ticker("BTC-F", T0 + 2, bid_price=62_001.0, ask_price=62_003.0))) == [(62_002.0, "future")]
@@ -168,7 +123,7 @@ messages = st.lists(
         ),
         st.builds(future, st.just("F"), st.integers(T0, T0 + 900)),
         st.builds(
-            top, st.sampled_from(["A-C", "A-P", "B-C", "F"]), prices, prices, st.integers(T0, T0 + 900), stale=st.booleans()
+            top, st.sampled_from(["A-C", "A-P", "B-C", "F"]), prices, prices, st.integers(T0, T0 + 900), is_stale=st.booleans()
         ),
         st.builds(
             ticker,

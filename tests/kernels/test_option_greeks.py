@@ -1,46 +1,26 @@
+import csv
 import random
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import Message, Output, option_greeks
-from schemas.rows import fault, instant_ms, instant_us
+from schemas.rows import fault, instant_ms
+from tests.kernels import market
+from tests.kernels.market import DAY, EXPIRY, T0, at, instrument
 from udfs import black76
 
-T0 = 1_700_000_000_000
-DAY = 86_400_000
-EXPIRY = T0 + 7 * DAY
-
-
-def at(ms: int) -> dict[str, str]:
-    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
-
-
-def instrument(name: str = "BTC-60000-C", ms: int = T0, offset: int = 0, **changed: Any) -> Message:
-    row = {
-        "venue": "deribit",
-        "instrument": name,
-        **at(ms),
-        "kind": "option",
-        "underlying": "BTC",
-        "quote_currency": "BTC",
-        "settlement_currency": "BTC",
-        "is_inverse": True,
-        "option_type": "call",
-        "strike_usd": 60_000.0,
-        "expiry_at": instant_ms(EXPIRY),
-        "contract_size": 1.0,
-    }
-    return Message("instruments", 0, offset, row | changed)
+TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth" / "deribit_greeks.csv"
 
 
 def ticker(name: str = "BTC-60000-C", ms: int = T0, offset: int = 0, **changed: Any) -> Message:
-    row = {"venue": "deribit", "instrument": name, **at(ms), "mark_iv": 0.5, "forward_usd": 61_000.0}
-    return Message("tickers", 0, offset, row | changed)
+    return market.ticker(name, ms, offset, **{"mark_iv": 0.5, "forward_usd": 61_000.0} | changed)
 
 
 def step(state: option_greeks.State, *messages: Message, until_ms: int | None = T0 + 1000) -> list[Output]:
@@ -202,3 +182,35 @@ def test_the_order_within_a_batch_does_not_matter(batch: list[Message], chance: 
     other = step(option_greeks.new(), *shuffled)
     assert [o for o in one if o.table == "option_greeks"] == [o for o in other if o.table == "option_greeks"]
     assert sorted(map(str, one)) == sorted(map(str, other))
+
+
+@pytest.mark.skipif(not TRUTH.exists(), reason=f"no {TRUTH}")
+def test_the_exchanges_convention_gives_the_exchanges_greeks() -> None:
+    with TRUTH.open() as file:
+        truth = [row for row in csv.DictReader(file) if float(row["mark_iv"]) > 0]
+    prices, errors = [], {"delta": [], "gamma": [], "vega": []}  # type: ignore[var-annotated]
+    for number, row in enumerate(truth):
+        underlying, expiry, strike, kind = row["instrument"].split("-")
+        ms = int(row["ts_ms"])
+        terms: dict[str, Any] = {
+            "strike_usd": float(strike),
+            "option_type": "call" if kind == "C" else "put",
+            "expiry_at": expiry_at(expiry),
+        }
+        state = option_greeks.new()
+        given_ = [instrument(f"X{number}", ms, underlying=underlying, **terms)]
+        given_.append(ticker(f"X{number}", ms, mark_iv=float(row["mark_iv"]) / 100, forward_usd=float(row["underlying_price"])))
+        outputs: list[Output] = option_greeks.step(state, given_, ms + 50)
+        (found,) = [output.row for output in outputs if output.table == "option_greeks"]
+        assert found["reason"] is None
+        prices.append(abs(found["price_coin"] - float(row["mark_price"])))
+        for column, error in errors.items():
+            error.append(abs(found[column] - float(row[column])))
+    assert np.median(prices) <= 1e-5 and max(prices) <= 1.1e-3
+    assert max(errors["delta"]) <= 1e-4 and max(errors["gamma"]) <= 5e-6 and max(errors["vega"]) <= 0.02
+
+
+def expiry_at(text: str) -> str:
+    """08:00 UTC of a day like 30JUL21."""
+    month = "JANFEBMARAPRMAYJUNJULAUGSEPOCTNOVDEC".index(text[-5:-2]) // 3 + 1
+    return f"20{text[-2:]}-{month:02d}-{int(text[:-5]):02d}T08:00:00.000Z"

@@ -2,7 +2,6 @@
 
 import math
 import random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,49 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import Message, Output, vol_surfaces
-from schemas.rows import fault, instant_ms, instant_us
+from schemas.rows import fault, instant_ms
+from tests.kernels import market
+from tests.kernels.market import DAY, T0, top
 from udfs import black76, svi
 from udfs.svi import Slice
 
-T0 = 1_700_000_000_000
-DAY = 86_400_000
 EXPIRIES = [T0 + days * DAY for days in (7, 30, 90)]
 FORWARD = 60_000.0
 STRIKES = np.arange(40_000.0, 90_001.0, 2_500.0)
 HALF = 0.01
 
 
-def at(ms: int) -> dict[str, str]:
-    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
+def instrument(name: str, expiry: int, kind: str, strike: float) -> Message:
+    return market.instrument(name, expiry_at=instant_ms(expiry), option_type=kind, strike_usd=strike)
 
 
-def instrument(name: str, expiry: int, kind: str, strike: float, ms: int = T0, **changed: Any) -> Message:
-    row = {
-        "venue": "deribit",
-        "instrument": name,
-        **at(ms),
-        "kind": "option",
-        "underlying": "BTC",
-        "quote_currency": "BTC",
-        "settlement_currency": "BTC",
-        "is_inverse": True,
-        "option_type": kind,
-        "strike_usd": strike,
-        "expiry_at": instant_ms(expiry),
-        "contract_size": 1.0,
-    }
-    return Message("instruments", 0, 0, row | changed)
-
-
-def top(name: str, bid: float | None, ask: float | None, ms: int = T0, stale: bool = False) -> Message:
-    sizes = {"bid_price": bid, "bid_size": 1.0, "ask_price": ask, "ask_size": 1.0}
-    row = {"venue": "deribit", "instrument": name, **at(ms), "sequence": 1, **sizes, "is_stale": stale}
-    return Message("book_tops", 0, 0, row)
-
-
-def forward(expiry: int, usd: float | None = FORWARD, ms: int = T0) -> Message:
-    row = {"venue": "deribit", "underlying": "BTC", "expiry_at": instant_ms(expiry), "event_at": instant_ms(ms)}
-    return Message("forwards", 0, 0, row | {"forward_usd": usd, "source": "none" if usd is None else "parity", "strikes": 1})
+def forward(expiry: int, usd: float | None = FORWARD) -> Message:
+    return market.forward(usd, expiry_ms=expiry, source="none" if usd is None else "parity", strikes=1)
 
 
 def raw(expiry: int, level: float = 1.0) -> Slice:

@@ -1,6 +1,5 @@
-"""The chain as the option_greeks kernel prices it: forward, slice and mark in, `chain_greeks` rows out."""
+"""The chain as the chain_greeks kernel prices it: forward, slice and mark in, `chain_greeks` rows out."""
 
-import csv
 import math
 import random
 from pathlib import Path
@@ -12,48 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, batch, chain, option_greeks
+from kernels import Message, batch, chain, chain_greeks
 from schemas.records import TABLES
-from schemas.rows import fault, instant_ms, instant_us
+from schemas.rows import fault, instant_ms
+from tests.kernels import market
+from tests.kernels.market import DAY, EXPIRY, T0, forward, instrument
 from udfs import black76, black_scholes
 
-T0 = 1_700_000_000_000
-DAY = 86_400_000
-EXPIRY = T0 + 7 * DAY
 SVI = {"svi_a": 0.004, "svi_b": 0.02, "svi_rho": -0.3, "svi_m": 0.01, "svi_sigma": 0.1}
-TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth" / "deribit_greeks.csv"
 
 
-def at(ms: int) -> dict[str, str]:
-    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000 + 7)}
-
-
-def instrument(name: str = "BTC-C", ms: int = T0, **changed: Any) -> Message:
-    row = {
-        "venue": "deribit",
-        "instrument": name,
-        **at(ms),
-        "kind": "option",
-        "underlying": "BTC",
-        "quote_currency": "BTC",
-        "settlement_currency": "BTC",
-        "is_inverse": True,
-        "option_type": "call",
-        "strike_usd": 60_000.0,
-        "expiry_at": instant_ms(EXPIRY),
-        "contract_size": 1.0,
-    }
-    return Message("instruments", 0, 0, row | changed)
-
-
-def ticker(name: str = "BTC-C", ms: int = T0, mark_iv: float | None = 0.5, forward_usd: float = 61_000.0) -> Message:
-    row = {"venue": "deribit", "instrument": name, **at(ms), "mark_iv": mark_iv, "forward_usd": forward_usd}
-    return Message("tickers", 0, 0, row)
-
-
-def forward(usd: float | None = 61_000.0, ms: int = T0, expiry_ms: int = EXPIRY, **changed: Any) -> Message:
-    row = {"venue": "deribit", "underlying": "BTC", "expiry_at": instant_ms(expiry_ms), "event_at": instant_ms(ms)}
-    return Message("forwards", 1, 0, row | {"forward_usd": usd, "source": "future", "strikes": 0} | changed)
+def ticker(name: str = "BTC-60000-C", ms: int = T0, mark_iv: float | None = 0.5) -> Message:
+    return market.ticker(name, ms, mark_iv=mark_iv)
 
 
 def surface(ms: int = T0, expiry_ms: int = EXPIRY, **changed: Any) -> Message:
@@ -63,8 +32,8 @@ def surface(ms: int = T0, expiry_ms: int = EXPIRY, **changed: Any) -> Message:
     return Message("vol_surfaces", 2, 0, row | {"years": years, **counts, **SVI} | changed)
 
 
-def step(state: option_greeks.State, *messages: Message, until_ms: int | None = T0 + 50) -> list[dict[str, Any]]:
-    outputs = option_greeks.step(state, list(messages), until_ms)
+def step(state: chain_greeks.State, *messages: Message, until_ms: int | None = T0 + 50) -> list[dict[str, Any]]:
+    outputs = chain_greeks.step(state, list(messages), until_ms)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
     return [dict(output.row) for output in outputs if output.table == "chain_greeks"]
 
@@ -75,14 +44,14 @@ def svi_vol(strike: float, usd: float, years: float) -> float:
 
 
 def test_a_row_has_the_columns_of_its_ddl() -> None:
-    (row,) = step(option_greeks.new(), instrument(), forward(), surface())
+    (row,) = step(chain_greeks.new(), instrument(), forward(), surface())
     assert set(row) == set(TABLES["chain_greeks"].columns)
     assert row["event_at"] == instant_ms(T0 + 49) and row["reason"] is None
     assert set(chain.COLUMNS) <= chain.NUMBERS
 
 
 def test_the_numbers_are_those_of_the_slice_at_the_forward_of_now() -> None:
-    state = option_greeks.new()
+    state = chain_greeks.new()
     step(state, instrument(), ticker(), surface(), forward(60_000.0))
     (row,) = step(state, forward(61_000.0, T0 + 60), until_ms=T0 + 100)
     T, T_fit = (EXPIRY - T0 - 99) / black76.MS_PER_YEAR, (EXPIRY - T0) / black76.MS_PER_YEAR
@@ -103,7 +72,7 @@ def test_the_numbers_are_those_of_the_slice_at_the_forward_of_now() -> None:
 def test_theta_is_what_the_price_loses_with_time() -> None:
     for left_ms in (DAY, 3_600_000, 1_200_000):
         expiry = T0 + left_ms + 50
-        state = option_greeks.new()
+        state = chain_greeks.new()
         rows = step(
             state, instrument(expiry_at=instant_ms(expiry)), forward(60_000.0, expiry_ms=expiry), surface(expiry_ms=expiry)
         )
@@ -115,7 +84,7 @@ def test_theta_is_what_the_price_loses_with_time() -> None:
 def test_in_the_last_half_hour_only_what_is_not_averaged_yet_moves() -> None:
     left_ms = 600_000
     expiry = T0 + left_ms + 50
-    state = option_greeks.new()
+    state = chain_greeks.new()
     terms, fit = instrument(expiry_at=instant_ms(expiry)), surface(T0, expiry, years=0.01)
     (row,) = step(state, terms, forward(60_000.0, expiry_ms=expiry), fit, until_ms=T0 + 51)
     T, window = left_ms / black76.MS_PER_YEAR, 1800_000 / black76.MS_PER_YEAR
@@ -157,7 +126,7 @@ def test_settlement_variance_is_that_of_the_mean_of_a_walk() -> None:
     ],
 )
 def test_where_there_is_no_answer_the_row_says_why(messages: list[Message], reason: str) -> None:
-    (row,) = step(option_greeks.new(), instrument(), ticker(), *messages)
+    (row,) = step(chain_greeks.new(), instrument(), ticker(), *messages)
     assert row["reason"] == reason
     numbers = [name for name in chain.COLUMNS if name != "forward_usd" and not name.startswith("mark_")]
     assert {row[name] for name in numbers} == {None}
@@ -165,14 +134,14 @@ def test_where_there_is_no_answer_the_row_says_why(messages: list[Message], reas
 
 
 def test_an_expired_option_has_no_price() -> None:
-    state = option_greeks.new()
+    state = chain_greeks.new()
     step(state, instrument(), forward(), surface())
     (row,) = step(state, ticker(ms=EXPIRY), until_ms=EXPIRY + 1)
     assert row["reason"] == "The option has expired." and row["price_usd"] is None and row["delta"] is None
 
 
 def test_the_whole_expiry_moves_with_its_forward_or_slice_and_one_option_with_its_mark() -> None:
-    state = option_greeks.new()
+    state = chain_greeks.new()
     assert step(state, instrument("A"), instrument("B", option_type="put"), ticker("A")) == []
     other = instrument("C", expiry_at=instant_ms(EXPIRY + DAY))
     assert [row["instrument"] for row in step(state, forward(), other)] == ["A", "B"]
@@ -183,10 +152,10 @@ def test_the_whole_expiry_moves_with_its_forward_or_slice_and_one_option_with_it
 
 
 def test_everything_of_an_expiry_is_freed_a_day_after_it() -> None:
-    state = option_greeks.new()
+    state = chain_greeks.new()
     step(state, instrument(), ticker(), forward(), surface())
     entries = set(state.touched)
-    assert entries == {"deribit:BTC-C", "mark/deribit:BTC-C", f"expiry/deribit:BTC:{instant_ms(EXPIRY)}"}
+    assert entries == {"deribit:BTC-60000-C", "mark/deribit:BTC-60000-C", f"expiry/deribit:BTC:{instant_ms(EXPIRY)}"}
     step(state, until_ms=EXPIRY + DAY - 1)
     assert all(state.encode(entry) for entry in entries)
     step(state, until_ms=EXPIRY + DAY)
@@ -232,27 +201,27 @@ messages = st.lists(
 @settings(max_examples=80, deadline=None)
 @given(messages, messages)
 def test_taken_from_bytes_the_rows_are_those_of_the_slow_way(first: list[Message], second: list[Message]) -> None:
-    fast, slow = option_greeks.new(), option_greeks.new()
+    fast, slow = chain_greeks.new(), chain_greeks.new()
     for batch_of, until_ms in ((first, T0 + 50), (second, T0 + 100)):
         batch_of = [message._replace(offset=n) for n, message in enumerate(batch_of)]
-        lines = batch.run(option_greeks, fast, recorded(batch_of), until_ms)  # type: ignore[arg-type]
+        lines = batch.run(chain_greeks, fast, recorded(batch_of), until_ms)  # type: ignore[arg-type]
         decoded, letters = batch.decode(recorded(batch_of), until_ms)
-        assert rows_of(lines) == rows_of(batch.encode(letters + option_greeks.step(slow, decoded, until_ms)))
+        assert rows_of(lines) == rows_of(batch.encode(letters + chain_greeks.step(slow, decoded, until_ms)))
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(messages, st.integers(1, 10 * DAY), st.booleans(), st.booleans()), max_size=5))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple[list[Message], int, bool, bool]]) -> None:
-    straight, cut, until_ms = option_greeks.new(), option_greeks.new(), T0 + 50
+    straight, cut, until_ms = chain_greeks.new(), chain_greeks.new(), T0 + 50
     stored: dict[str, bytes | None] = {}
     for given_, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
-        assert option_greeks.step(straight, given_, until) == option_greeks.step(cut, given_, until)
+        assert chain_greeks.step(straight, given_, until) == chain_greeks.step(cut, given_, until)
         stored |= {name: cut.encode(name) for name in cut.touched}
         cut.touched.clear()
         if is_cut:
-            cut = option_greeks.new()
+            cut = chain_greeks.new()
             for name, data in sorted(stored.items(), reverse=True):
                 if data is not None:
                     cut.decode(name, data)
@@ -262,37 +231,9 @@ def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple
 @given(messages, st.randoms(use_true_random=False))
 def test_the_order_within_a_batch_does_not_matter(given_: list[Message], chance: random.Random) -> None:
     given_ = [message._replace(offset=n) for n, message in enumerate(given_)]
-    one = option_greeks.step(option_greeks.new(), list(given_), T0 + 50)
-    other = option_greeks.step(option_greeks.new(), chance.sample(given_, len(given_)), T0 + 50)
+    one = chain_greeks.step(chain_greeks.new(), list(given_), T0 + 50)
+    other = chain_greeks.step(chain_greeks.new(), chance.sample(given_, len(given_)), T0 + 50)
     assert sorted(map(str, one)) == sorted(map(str, other))
-
-
-@pytest.mark.skipif(not TRUTH.exists(), reason=f"no {TRUTH}")
-def test_through_the_kernel_the_exchanges_convention_gives_the_exchanges_greeks() -> None:
-    with TRUTH.open() as file:
-        truth = [row for row in csv.DictReader(file) if float(row["mark_iv"]) > 0]
-    prices, errors = [], {"delta": [], "gamma": [], "vega": []}  # type: ignore[var-annotated]
-    for number, row in enumerate(truth):
-        underlying, expiry, strike, kind = row["instrument"].split("-")
-        ms = int(row["ts_ms"])
-        terms = {"strike_usd": float(strike), "option_type": "call" if kind == "C" else "put", "expiry_at": expiry_at(expiry)}
-        state = option_greeks.new()
-        given_ = [instrument(f"X{number}", ms, underlying=underlying, **terms)]
-        given_.append(ticker(f"X{number}", ms, float(row["mark_iv"]) / 100, float(row["underlying_price"])))
-        outputs: list[Output] = option_greeks.step(state, given_, ms + 50)
-        (found,) = [output.row for output in outputs if output.table == "option_greeks"]
-        assert found["reason"] is None
-        prices.append(abs(found["price_coin"] - float(row["mark_price"])))
-        for column, error in errors.items():
-            error.append(abs(found[column] - float(row[column])))
-    assert np.median(prices) <= 1e-5 and max(prices) <= 1.1e-3
-    assert max(errors["delta"]) <= 1e-4 and max(errors["gamma"]) <= 5e-6 and max(errors["vega"]) <= 0.02
-
-
-def expiry_at(text: str) -> str:
-    """08:00 UTC of a day like 30JUL21."""
-    month = "JANFEBMARAPRMAYJUNJULAUGSEPOCTNOVDEC".index(text[-5:-2]) // 3 + 1
-    return f"20{text[-2:]}-{month:02d}-{int(text[:-5]):02d}T08:00:00.000Z"
 
 
 def test_the_page_on_choosing_names_every_number() -> None:

@@ -1,0 +1,226 @@
+"""chain_greeks: what is every option worth, and what are its Greeks, each time its forward, its slice or its mark moves?
+
+Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
+         mark/<venue:instrument>, its newest mark volatility, from `tickers`; freed with it
+         expiry/<venue:underlying:expiry_at>, forward and slice of an expiry, from `forwards` and `vol_surfaces`; freed a
+         day after it
+Order    the newest of each stands, whatever their order within a batch
+Late     what is behind the watermark counts if it is still the newest; its rows bear the newest time of what is late
+
+All options that moved are priced together (`kernels.chain`); an option has rows once its expiry has had a forward or a slice,
+or the lack of one was told.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from kernels import Message, Output, chain
+from kernels.batch import Lines
+from kernels.chain import Chain, Expiry, Option
+from kernels.checks import checked
+from kernels.option_greeks import KEPT_MS, Terms, floats, terms_of
+from schemas.rows import instant_ms, key, to_ms
+
+VERSION = 1
+SHARED: frozenset[str] = frozenset()
+EXPIRIES = ("forwards", "vol_surfaces")
+"""The tables that tell of a whole expiry."""
+
+
+class State:
+    """The options of one shard."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Terms] = {}
+        self.marks: dict[str, tuple[int, float | None]] = {}  # event time in ms, volatility
+        self.expiries: dict[str, Expiry] = {}  # by venue:underlying:expiry_at
+        self.expiry_ms: dict[str, int] = {}  # of those
+        self.first_expiry_ms: float = math.inf
+        self.touched: set[str] = set()
+        self._chain: Chain | None = None
+
+    def put(self, name: str, terms: Terms) -> None:
+        """Set the terms of an option."""
+        self.options[name] = terms
+        self.first_expiry_ms = min(self.first_expiry_ms, terms.expiry_ms)
+        self._chain = None
+
+    def put_mark(self, name: str, event_ms: int, vol: float | None) -> None:
+        """Set the mark of an option whose terms are known."""
+        self.marks[name] = event_ms, vol
+        if self._chain:
+            self._chain.marks[self._chain.slots[name]] = math.nan if vol is None else vol
+
+    def put_expiry(self, name: str, expiry_ms: int, expiry: Expiry) -> None:
+        """Set forward and slice of an expiry."""
+        self.expiries[name], self.expiry_ms[name] = expiry, expiry_ms
+        self.first_expiry_ms = min(self.first_expiry_ms, expiry_ms)
+        if self._chain and name in self._chain.groups:
+            self._chain.put(name, expiry)
+
+    @property
+    def chain(self) -> Chain:
+        """All options in arrays."""
+        if self._chain is None:
+            names = sorted(self.options)
+            groups: dict[str, int] = {}
+            group = [groups.setdefault(_group(name, self.options[name]), len(groups)) for name in names]
+            marks = [self.marks[name][1] if name in self.marks else None for name in names]
+            options = [_option(name, self.options[name]) for name in names]
+            self._chain = Chain(options, floats(marks), groups, group)
+            for name in groups.keys() & self.expiries.keys():
+                self._chain.put(name, self.expiries[name])
+        return self._chain
+
+    def free(self, until_ms: int) -> None:
+        """Forget what expired a day and more before `until_ms`."""
+        if self.first_expiry_ms + KEPT_MS > until_ms:
+            return
+        gone = {name for name, terms in self.options.items() if terms.expiry_ms + KEPT_MS <= until_ms}
+        for name in gone:
+            del self.options[name]
+        marks = gone & self.marks.keys()
+        for name in marks:
+            del self.marks[name]
+        expiries = {name for name, expiry_ms in self.expiry_ms.items() if expiry_ms + KEPT_MS <= until_ms}
+        for name in expiries:
+            del self.expiries[name], self.expiry_ms[name]
+        self.touched |= gone | {"mark/" + name for name in marks} | {"expiry/" + name for name in expiries}
+        left = [terms.expiry_ms for terms in self.options.values()] + list(self.expiry_ms.values())
+        self.first_expiry_ms = min(left, default=math.inf)
+        self._chain = None
+
+    def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
+        kind, _, of = name.partition("/")
+        stored: Any
+        if kind == "mark":
+            stored = self.marks.get(of)
+        elif kind == "expiry":
+            stored = None if of not in self.expiries else (self.expiry_ms[of], *self.expiries[of])
+        else:
+            stored = self.options.get(name)
+        return None if stored is None else bytes([VERSION]) + orjson.dumps(list(stored))
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
+        if data[0] != VERSION:
+            raise ValueError(f"chain_greeks: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        kind, _, of = name.partition("/")
+        stored = orjson.loads(data[1:])
+        if kind == "mark":
+            self.marks[of] = stored[0], stored[1]
+        elif kind == "expiry":
+            self.put_expiry(of, stored[0], Expiry(*stored[1:]))
+        else:
+            self.put(name, Terms(*stored))
+
+
+def new() -> State:
+    """An empty state."""
+    return State()
+
+
+def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
+    """Apply one micro-batch in place: a row for each option whose price may have moved."""
+    good, letters = checked(messages, until_ms)
+    return letters + outputs(apply(state, good, until_ms))
+
+
+def outputs(lines: list[Lines]) -> list[Output]:
+    """Lines as single rows."""
+    return [Output(one.table, to_ms(row["event_at"]), row) for one in lines for row in chain.parsed(one)]
+
+
+def apply(state: State, good: list[Message], until_ms: int | None) -> list[Lines]:
+    """As `step`, of messages that are checked; the rows as lines."""
+    good = sorted(good, key=_when)
+    moved = {name for one in good if one.table == "instruments" and (name := _learn(state, one.row))}
+    groups = {group for one in good if one.table in EXPIRIES and (group := _take(state, one))}
+    moved |= {name for one in good if one.table == "tickers" and (name := _mark(state, one.row))}
+    lines: list[Lines] = []
+    if moved or groups:
+        now_ms = until_ms - 1 if until_ms is not None else to_ms(good[-1].row["event_at"])
+        if (slots := _moved_slots(state, moved, groups)).size:
+            lines.append(state.chain.lines(slots, now_ms))
+    if until_ms is not None:
+        state.free(until_ms)
+    return lines
+
+
+def _when(message: Message) -> tuple[int, str, bytes]:
+    # What is of one instant is put in order by what it says: where it was read does not matter.
+    return to_ms(message.row["event_at"]), message.table, orjson.dumps(message.row, option=orjson.OPT_SORT_KEYS)
+
+
+_SLICE = ("years", "svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma")
+
+
+def _take(state: State, message: Message) -> str | None:
+    """Keep the newest forward or slice; its expiry where it moved."""
+    row = message.row
+    event_ms, expiry_ms = to_ms(row["event_at"]), to_ms(row["expiry_at"])
+    group = f"{row['venue']}:{row['underlying']}:{instant_ms(expiry_ms)}"
+    known = state.expiries.get(group, Expiry())
+    is_forward = message.table == "forwards"
+    if event_ms < (known.forward_ms if is_forward else known.surface_ms):
+        return None
+    if is_forward:
+        expiry = known._replace(forward_ms=event_ms, forward_usd=row.get("forward_usd"))
+    else:
+        expiry = Expiry(known.forward_ms, known.forward_usd, event_ms, *(row.get(name) for name in _SLICE))
+    if expiry == known:
+        return None
+    state.put_expiry(group, expiry_ms, expiry)
+    state.touched.add("expiry/" + group)
+    return group
+
+
+def _mark(state: State, row: dict[str, Any]) -> str | None:
+    """Keep the newest mark of an option; its name where it moved."""
+    name, event_ms, vol = key("tickers", row), to_ms(row["event_at"]), row.get("mark_iv")
+    if vol is not None and vol <= 0:
+        vol = None
+    known = state.marks.get(name, (-1, None))
+    if name not in state.options or event_ms < known[0]:
+        return None
+    state.put_mark(name, event_ms, vol)
+    state.touched.add("mark/" + name)
+    return name if vol != known[1] else None
+
+
+def _moved_slots(state: State, moved: Iterable[str], groups: Iterable[str]) -> NDArray[np.int64]:
+    """The places of the options whose mark or expiry moved, where their expiry is known."""
+    options = state.chain
+    is_moved = np.zeros(options.group.size, dtype=np.bool_)
+    is_moved[[options.slots[name] for name in moved]] = True
+    is_known, is_moved_group = np.zeros((2, len(options.groups)), dtype=np.bool_)
+    is_known[[options.groups[group] for group in state.expiries.keys() & options.groups.keys()]] = True
+    is_moved_group[[options.groups[group] for group in groups if group in options.groups]] = True
+    return np.flatnonzero((is_moved & is_known[options.group]) | is_moved_group[options.group])
+
+
+def _group(name: str, terms: Terms) -> str:
+    return f"{name.partition(':')[0]}:{terms.underlying}:{instant_ms(terms.expiry_ms)}"
+
+
+def _option(name: str, terms: Terms) -> Option:
+    venue, _, instrument = name.partition(":")
+    return Option(venue, instrument, terms.underlying, terms.option_type, terms.strike_usd, terms.expiry_at, terms.expiry_ms)
+
+
+def _learn(state: State, row: dict[str, Any]) -> str | None:
+    """Keep the newest terms of an option; its name where they changed."""
+    name, terms = key("instruments", row), terms_of(row)
+    known = state.options.get(name)
+    # Of two rows of one instant the greater stands, so that the order within a batch does not matter.
+    if terms is None or (known is not None and known >= terms):
+        return None
+    state.put(name, terms)
+    state.touched.add(name)
+    return name
