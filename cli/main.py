@@ -166,7 +166,7 @@ def submit(
         already = set(place.rest.active()) & set(chosen)
         if already:
             raise StartError(f"running already: {', '.join(sorted(already))}; `gammaflow stop` ends a job and keeps its state")
-        settings = dict(option.split("=", 1) for option in setting or [])
+        settings = parsed_settings(setting or [])
         runtime.submit(place, chosen, parallelism, settings, archive, savepoint=savepoint)
         console.print(f"running: {', '.join(chosen)}")
 
@@ -445,8 +445,12 @@ async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: 
         session = (live.bitget if venue.startswith("bitget") else live.binance)(venue, symbols)
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
-    with resync.requests(publisher.servers) as resyncs:
-        return await live.run(session, publisher, stop, resyncs=resyncs)
+    clock = asyncio.create_task(live.keep_time(publisher.tell_time))
+    try:
+        with resync.requests(publisher.servers) as resyncs:
+            return await live.run(session, publisher, stop, resyncs=resyncs)
+    finally:
+        clock.cancel()
 
 
 def parsed_speed(speed: str) -> float | None:
@@ -460,6 +464,14 @@ def parsed_speed(speed: str) -> float | None:
     if not 0 < value < float("inf"):
         raise ValueError(f"--speed: expected max or a number above 0, got {speed!r}")
     return value
+
+
+def parsed_settings(texts: list[str]) -> dict[str, str]:
+    """Options of the form key=value.  Raises `ValueError`."""
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise ValueError(f"-D: expected key=value, got {text!r}")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def parsed_captures(texts: list[str]) -> list[tuple[str, str]]:

@@ -79,7 +79,7 @@ def up(
             pids.append(broker.start(home / "broker", port))
             kafka = f"127.0.0.1:{port}"
         say("topics")
-        topics.create(kafka, int(os.environ.get("GAMMAFLOW_PARTITIONS", topics.PARTITIONS)))
+        topics.create(kafka, partitions_wanted())
         if flink is None:
             say("Flink cluster")
             port = processes.free_port(ports[1], os.environ.get("GAMMAFLOW_FLINK_PORT"))
@@ -93,6 +93,14 @@ def up(
         processes.stop(pids)
         raise
     return runtime
+
+
+def partitions_wanted() -> int:
+    """How many partitions new topics are to have.  Raises `StartError` where GAMMAFLOW_PARTITIONS is no such number."""
+    told = os.environ.get("GAMMAFLOW_PARTITIONS", str(topics.PARTITIONS))
+    if not told.isdecimal() or not 0 < int(told) <= topics.MAX_PARTITIONS:
+        raise StartError(f"GAMMAFLOW_PARTITIONS: expected a number from 1 to {topics.MAX_PARTITIONS}, got {told!r}")
+    return int(told)
 
 
 def down(home: Path) -> bool:

@@ -7,6 +7,8 @@ from schemas.records import TABLES
 
 PARTITIONS = 4
 """Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
+MAX_PARTITIONS = 128
+"""As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
 # What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
 _NO_GROUP_YET = (
     KafkaError.GROUP_ID_NOT_FOUND,

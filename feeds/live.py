@@ -32,6 +32,7 @@ _SILENCE_S = 60.0
 _DERIBIT_CHANNELS_PER_REQUEST = 500
 _HEARTBEAT_S = 30
 _CHANNELS_PER_REQUEST = 100  # of OKX and Bitget, which take some kilobytes at once
+_BEHIND_S = 5.0
 _ASK_AGAIN_S = 5.0  # what a venue is given to send a book before it is asked for the same one again
 
 _log = logging.getLogger(__name__)
@@ -242,6 +243,17 @@ async def run(
     return tally
 
 
+async def keep_time(tell_time: Callable[[int], None], *, behind_s: float = _BEHIND_S, every_s: float = 1.0) -> None:
+    """Go on telling the time where no venue does, without end: `behind_s` behind the clock on the wall.
+
+    Else a venue that goes quiet would stop the clock by which that is noticed.  So a venue's clock may be `behind_s` behind
+    ours, and what it sends after a silence is not late.
+    """
+    while True:
+        await asyncio.sleep(every_s)
+        tell_time(time.time_ns() // 1_000_000 - int(behind_s * 1000))
+
+
 class _Connection:
     """One connection of a session, from its opening to its loss."""
 
@@ -254,9 +266,8 @@ class _Connection:
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
         self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
-        self._wanted: dict[
-            str, tuple[int, str]
-        ] = {}  # each book still to be asked for: what it must not be older than, and why
+        # Each book still to be asked for: what it must not be older than, and why.
+        self._wanted: dict[str, tuple[int, str]] = {}
         self._asking: set[str] = set()  # books that were asked for lately
         self._fetched: list[tuple[int, bytes, str | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()

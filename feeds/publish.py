@@ -86,6 +86,12 @@ class Publisher:
         for topic, partition in self._partitions:
             self._produce(topic, None, "heartbeat", event_ms, partition)
 
+    def tell_time(self, event_ms: int) -> None:
+        """Say that it is `event_ms`, unless a record has said that it is later."""
+        if event_ms > self._newest_ms:
+            self._newest_ms = event_ms
+            self.heartbeat(event_ms)
+
     def publish(self, record: Record) -> None:
         """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
         if record.table in FEED_TABLES and record.event_ms > self._newest_ms:

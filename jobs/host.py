@@ -47,16 +47,18 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     `shards` are the numbers of all shards, each at the place of the partition whose records it takes.  With `has_heartbeats` a
     shard says after each batch until when it has put out everything, in the partition that bears its rows: it alone writes
-    there, and in this order, so that nobody who reads them is ever told the time too early.
+    there, and in this order, so that nobody who reads them is ever told the time too early.  Of the tables that are
+    `conflated` a batch puts out only the newest row of each key.
     """
 
-    def __init__(self, name: str, shards: list[int], has_heartbeats: bool) -> None:
+    def __init__(self, name: str, shards: list[int], has_heartbeats: bool, conflated: tuple[str, ...] = ()) -> None:
         self.name = name
         self.shard_numbers = shards
         self.has_heartbeats = has_heartbeats
+        self.conflated = conflated
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.name, self.shard_numbers, self.has_heartbeats)
+        return _unpickled, (self.name, self.shard_numbers, self.has_heartbeats, self.conflated)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
@@ -119,7 +121,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self._store(shard)
         else:
             self.journal.add((until_ms, data))
-        for table, heads, values in lines:
+        for table, heads, values in batch.conflated(lines, self.conflated):
             yield Row(table, heads.decode(), values.decode())
 
     def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> list[batch.Lines]:
@@ -159,13 +161,13 @@ def heartbeat_keys(partitions: int) -> list[str]:
     raise AssertionError("unreachable")
 
 
-def _unpickled(name: str, shards: list[int], has_heartbeats: bool) -> Host:
+def _unpickled(*arguments: Any) -> Host:
     """A host in a process where other jobs may have run: modules whose files are gone with those are imported anew."""
     with _UNPICKLING:
         if not Path(str(sys.modules["jobs"].__file__)).exists():
             for module in [module for module in sys.modules if module.partition(".")[0] in OURS]:
                 del sys.modules[module]
-        host: Host = import_module("jobs.host").Host(name, shards, has_heartbeats)
+        host: Host = import_module("jobs.host").Host(*arguments)
     return host
 
 

@@ -2,8 +2,9 @@
 
 A job is `<name>.sql`, its ${…} filled in.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view
 `messages`; the kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands
-in _inbox.sql, _batches.sql and _records.sql, and in _account_messages.sql for a job that says so.  One of SQL alone finds the rows of each topic that `inputs` reads under its
-table's name, and INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it is meant for every topic.
+in _inbox.sql, _batches.sql and _records.sql, and in _account_messages.sql for a job that names it.  One of SQL alone finds the
+rows of each topic that `inputs` reads under its table's name, and INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it
+is meant for every topic.
 """
 
 import os
@@ -23,7 +24,7 @@ from jobs.host import BATCH_TYPE, OUTPUT_TYPE, Host
 from schemas.records import TABLES
 
 WINDOW_S = "0.05"
-"""A kernel's window of event time where its job does not SET 'gammaflow.window', in seconds."""
+"""A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
 SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
@@ -85,15 +86,24 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
 
 def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     """Turn the view `messages` into the view `records` by `kernels.<name>`."""
-    execute_file(tables, "_batches", WINDOW=tables.get_config().get("gammaflow.window", WINDOW_S))
+    execute_file(tables, "_batches", WINDOW=setting(tables, "gammaflow.window", WINDOW_S))
+    conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table)
+    if unknown := set(conflated) - set(jobs.sinks(name)):
+        raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(jobs.sinks(name))}, not {', '.join(sorted(unknown))}")
     outputs = (
         keyed_batches(tables)
-        .process(Host(name, shards(), has_heartbeats=jobs.tells_time(name)), output_type=OUTPUT_TYPE)
+        .process(Host(name, shards(), jobs.tells_time(name), conflated), output_type=OUTPUT_TYPE)
         .uid(f"{name}/kernel")
         .name(f"kernels.{name}")
     )
     tables.create_temporary_view("outputs", tables.from_data_stream(outputs))
     execute_file(tables, "_records")
+
+
+def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:
+    """What a job has SET, else what it was submitted with by -D; the Python side of the tables knows the first alone."""
+    option = get_gateway().jvm.org.apache.flink.configuration.ConfigOptions.key(key).stringType().defaultValue(default)
+    return str(tables._j_tenv.getConfig().get(option))
 
 
 def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> None:
@@ -104,8 +114,8 @@ def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> No
 
 def execute(tables: StreamTableEnvironment, statement: str) -> None:
     """Execute one statement; SET too, which PyFlink leaves to its callers."""
-    if setting := SETTING.match(schemas.without_comments(statement)):
-        tables.get_config().set(setting[1], setting[2])
+    if found := SETTING.match(schemas.without_comments(statement)):
+        tables.get_config().set(found[1], found[2])
     else:
         tables.execute_sql(statement)
 

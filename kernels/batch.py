@@ -99,6 +99,19 @@ def encode(outputs: Iterable[Output]) -> list[Lines]:
     return [Lines(table, b"\n".join(heads), b"\n".join(values)) for table, (heads, values) in parted.items()]
 
 
+def conflated(lines: list[Lines], tables: Iterable[str]) -> list[Lines]:
+    """Of each key's rows of these tables only the newest, by record timestamp, and of those of one timestamp the last."""
+    for table in tables:
+        own = [one for one in lines if one.table == table]
+        rows = [row for one in own for row in zip(one.heads.split(b"\n"), one.values.split(b"\n"), strict=True)]
+        last = {head[13:]: (head, value) for head, value in sorted(rows, key=lambda row: row[0][:13])}
+        if len(last) < len(rows):
+            heads, values = zip(*last.values(), strict=True)
+            whole = Lines(table, b"\n".join(heads), b"\n".join(values))
+            lines = [one for one in lines if one.table != table] + [whole]
+    return lines
+
+
 def _key(key: str) -> bytes:
     """A key that parts no lines: one with a newline is written as JSON would write it."""
     return orjson.dumps(key)[1:-1] if "\n" in key else key.encode()

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 import jobs
-from cli.main import app, console, parsed_captures, parsed_speed
+from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
 from feeds.capture import CaptureError
 
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -60,6 +60,16 @@ def test_a_speed_is_max_or_a_number(text: str, speed: float | None) -> None:
 def test_any_other_speed_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=rf"--speed: expected max or a number above 0, got {re.escape(repr(text))}"):
         parsed_speed(text)
+
+
+def test_a_setting_is_parted_at_its_first_sign_of_equality() -> None:
+    assert parsed_settings(["a.b=1", "c=d=e"]) == {"a.b": "1", "c": "d=e"}
+
+
+@pytest.mark.parametrize("text", ["a", "=1", "a.b", ""])
+def test_a_setting_without_key_or_value_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"-D: expected key=value, got {re.escape(repr(text))}"):
+        parsed_settings([text])
 
 
 @pytest.mark.parametrize("text", ["some.log", "deribit:", "deribit"])

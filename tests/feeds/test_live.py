@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from feeds import Record
 from feeds.binance import USDM
 from feeds.capture import Tally, read
-from feeds.live import Session, binance, bitget, deribit, okx, run
+from feeds.live import Session, binance, bitget, deribit, keep_time, okx, run
 from feeds.resync import Resync
 
 NAMES = ["BTC-24SEP21-8000-P", "ETH_USDC-PERPETUAL"]
@@ -431,3 +431,22 @@ def test_a_sink_that_fails_ends_the_feed_with_its_error() -> None:
 
     with pytest.raises(BufferError, match="full"):
         asyncio.run(scenario())
+
+
+def test_the_time_is_told_behind_the_clock_where_no_venue_tells_it() -> None:
+    told: list[tuple[int, int]] = []
+    enough = asyncio.Event()
+
+    def tell(event_ms: int) -> None:
+        told.append((event_ms, time.time_ns() // 1_000_000))
+        if len(told) == 3:
+            enough.set()
+
+    async def scenario() -> None:
+        clock = asyncio.create_task(keep_time(tell, behind_s=7, every_s=0.01))
+        await asyncio.wait_for(enough.wait(), 10)
+        clock.cancel()
+
+    asyncio.run(scenario())
+    assert all(6_900 < now_ms - event_ms < 8_000 for event_ms, now_ms in told)
+    assert told == sorted(told)

@@ -2,14 +2,18 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import Record
+from feeds import publish as publishing
 from feeds.capture import Converted, Line, convert, read
-from feeds.publish import Publisher, PublishError, replay
+from feeds.publish import END_MS, FEED_TABLES, Publisher, PublishError, replay
+from schemas.records import TABLES
 from schemas.rows import Fault
 
 START_US = 1_700_000_000_000_000
@@ -92,3 +96,38 @@ def test_a_broker_that_is_not_there_is_an_error_and_not_a_hang() -> None:
     with pytest.raises(PublishError, match=r"no Kafka broker answers at 127\.0\.0\.1:1 within 0\.5 s"):
         Publisher("127.0.0.1:1", timeout_s=0.5)
     assert time.monotonic() - start < 5
+
+
+class Broker:
+    """A producer that notes what it is given; each topic has two partitions."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.sent: list[tuple[str, bytes | None, int, int]] = []
+
+    def list_topics(self, timeout: float) -> Any:
+        return SimpleNamespace(topics={TABLES[name].topic: SimpleNamespace(partitions=[0, 1]) for name in FEED_TABLES})
+
+    def produce(self, topic: str, value: bytes | None, key: str, partition: int, timestamp: int) -> None:
+        self.sent.append((topic, value, partition, timestamp))
+
+    def poll(self, timeout: float) -> None: ...
+
+    def flush(self, timeout: float) -> int:
+        return 0
+
+
+def test_time_is_told_in_every_partition_that_feeds_write_and_never_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    row = {"venue": "v", "underlying": "BTC", "price_usd": 1.0}
+    with Publisher("nowhere") as publisher:
+        publisher.publish(Record("index_prices", 5_000, row))
+        publisher.tell_time(4_000)
+        publisher.tell_time(9_000)
+        publisher.publish(Record("index_prices", 8_000, row))
+    sent = publisher._producer.sent
+    everywhere = {(TABLES[name].topic, partition) for name in FEED_TABLES for partition in (0, 1)}
+    beats = [(at, (topic, partition)) for topic, value, partition, at in sent if value is None]
+    assert [at for at, _ in beats] == sorted(at for at, _ in beats)
+    assert {at for at, _ in beats} == {5_000, 9_000, 9_000 + END_MS}
+    assert all({where for at, where in beats if at == told} == everywhere for told in (5_000, 9_000, 9_000 + END_MS))
+    assert [at for _, value, _, at in sent if value is not None] == [5_000, 8_000]

@@ -112,3 +112,32 @@ def test_rows_are_parted_by_table_and_keep_their_order() -> None:
     encoded = sent(outputs)
     assert [event_ms for _, event_ms, _ in encoded["feed_faults"]] == [T0, T0 + 2, T0 + 4]
     assert [event_ms for _, event_ms, _ in encoded["book_tops"]] == [T0 + 1, T0 + 3, T0 + 5]
+
+
+ROWS = st.lists(st.tuples(st.sampled_from(["feed_faults", "book_tops"]), st.sampled_from("ABC"), st.integers(T0, T0 + 2)))
+
+
+@given(ROWS, ROWS)
+def test_conflated_each_key_keeps_its_newest_row_and_other_tables_keep_all(
+    first: list[tuple[str, str, int]], second: list[tuple[str, str, int]]
+) -> None:
+    given_ = [
+        [(table, T0 + n, {**FAULT, "instrument": name, "got": str(ms)}) for n, (table, name, ms) in enumerate(part)]
+        for part in (first, second)
+    ]
+    outputs = [[Output(table, int(str(row["got"])), row) for table, _, row in part] for part in given_]
+    lines = batch.conflated([one for part in outputs for one in batch.encode(part)], ("book_tops",))
+    kept = [
+        (one.table, head, value)
+        for one in lines
+        for head, value in zip(one.heads.split(b"\n"), one.values.split(b"\n"), strict=True)
+    ]
+    every = [output for part in outputs for output in part]
+    assert len([row for row in kept if row[0] == "feed_faults"]) == len([o for o in every if o.table == "feed_faults"])
+    tops = [output for output in every if output.table == "book_tops"]
+    newest = {
+        output.row["instrument"]: max(o.event_ms for o in tops if o.row["instrument"] == output.row["instrument"])
+        for output in tops
+    }
+    assert {head[13:].decode().partition(":")[2]: int(head[:13]) for table, head, _ in kept if table == "book_tops"} == newest
+    assert len([row for row in kept if row[0] == "book_tops"]) == len(newest)
