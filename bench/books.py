@@ -129,9 +129,9 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
     """The same work in one of `PEERS`: `workers` processes that share the partitions."""
     python, script = peers_python(), str(HERE / "peers" / PEERS[name])
     workers = 1 if name == "quix" else workers
-    topic = f"{name}_books"
+    topic, partitions = f"{name}_books", topics.partitions(up.kafka)
     admin = AdminClient({"bootstrap.servers": up.kafka})
-    admin.create_topics([NewTopic(topic, num_partitions=topics.partitions(up.kafka))])[topic].result(timeout=30)
+    admin.create_topics([NewTopic(topic, num_partitions=partitions)])[topic].result(timeout=30)
     ends = Ends(up.kafka, topic)
     env = {**os.environ, "KAFKA": up.kafka, "INPUT": load.TOPIC, "OUTPUT": topic, "PYTHONPATH": str(HERE / "peers")}
     addresses = ";".join(f"127.0.0.1:{processes.free_port(0)}" for _ in range(workers))
@@ -140,7 +140,7 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
         pids: list[int] = []
         try:
             for number in range(workers):
-                own = ",".join(str(part) for part in range(topics.PARTITIONS) if part % workers == number)
+                own = ",".join(str(part) for part in range(partitions) if part % workers == number)
                 command = [python, script]
                 if name == "bytewax":
                     place = ["-i", str(number), "-a", addresses] if workers > 1 else []

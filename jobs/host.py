@@ -30,7 +30,7 @@ OURS = ("jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
-BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "messages"], [Types.INT(), Types.LONG(), BYTES])
+BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "is_late", "messages"], [Types.INT(), Types.LONG(), Types.BOOLEAN(), BYTES])
 OUTPUT_TYPE = Types.ROW_NAMED(["table", "heads", "values"], [Types.STRING(), Types.STRING(), Types.STRING()])
 
 
@@ -40,10 +40,15 @@ class _Shard:
         self.state = state
         self.journaled = 0  # messages
         self.sweep_ms: int | None = None  # when the next one is due
+        self.until_ms: int | None = None  # of the last batch
+        self.held: dict[int, list[bytes]] = {}  # late messages, by the ends of their windows
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
-    """Runs `kernels.<name>`: rows of (shard, until_ms, messages) in, rows of (table, heads, values) out.
+    """Runs `kernels.<name>`: rows of (shard, until_ms, is_late, messages) in, rows of (table, heads, values) out.
+
+    A late message overtakes the windows that are still open, so it is held.  It is put with its own window's batch where that
+    is still to come; else it is given to the kernel as late, together with all that are, before the next batch.
 
     `shards` are the numbers of all shards, each at the place of the partition whose records it takes.  With `has_heartbeats` a
     shard says after each batch until when it has put out everything, in the partition that bears its rows: it alone writes
@@ -69,6 +74,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         stored = Types.PICKLED_BYTE_ARRAY()
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
         self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", stored))
+        self.held = runtime_context.get_list_state(ListStateDescriptor("held", stored))
         self.next_sweep = runtime_context.get_state(ValueStateDescriptor("next_sweep_ms", Types.LONG()))
         self.shards: dict[int, _Shard] = {}
         self.heartbeat_keys = dict(zip(self.shard_numbers, heartbeat_keys(len(self.shard_numbers)), strict=True))
@@ -78,28 +84,52 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         gc.set_threshold(50_000, 20, 100)
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
-        """Step one shard through one micro-batch."""
-        number, until_ms, messages = value[0], value[1], value[2]
+        """Step one shard through one micro-batch, or keep a late message for one."""
+        number, until_ms, is_late, messages = value[0], value[1], value[2], value[3]
         shard = self.shards.get(number) or self._restored(number)
-        if until_ms is not None:
-            # Here too, not by the timer alone: where time leaps the batches behind the leap come before the timer.
-            yield from self._swept(shard, until_ms, ctx)
+        if is_late:
+            shard.held.setdefault(until_ms, []).append(messages)
+            self.held.add((shard.until_ms, until_ms, messages))
+            ctx.timer_service().register_event_time_timer(until_ms)
+            return
+        yield from self._passed(shard, until_ms, ctx)
+        if held := shard.held.pop(until_ms, None):
+            messages = batch.RECORD.join([*([messages] if messages else []), *held])
+            self._store_held(shard)
         if messages:
             yield from self._stepped(shard, until_ms, messages)
-        if until_ms is None:
-            return
+        shard.until_ms = until_ms
         if shard.sweep_ms is None:
             self._set_sweep(shard, (until_ms // self.every_ms + 1) * self.every_ms, ctx)
         if self.has_heartbeats:
             yield Row("heartbeat", f"{until_ms - 1:013d}{self.heartbeat_keys[number]}", "heartbeat")
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """Time has passed: let a shard to which no batch has said so free what has ended."""
+        """Time has passed: see to what waits for a shard to which no batch has said so."""
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
-        yield from self._swept(shard, timestamp, ctx)
+        yield from self._passed(shard, timestamp, ctx, is_over=True)
+
+    def _passed(self, shard: _Shard, until_ms: int, ctx: Any, is_over: bool = False) -> Iterator[Row]:
+        """What waited for the time up to `until_ms`, in order: late messages, and sweeps, each at its own instant.
+
+        A sweep may free what has ended, so what it puts out must depend on nobody's pace.  The window that ends at `until_ms`
+        is left for its batch, unless it `is_over`.
+        """
+        if shard.held:
+            done_ms = shard.until_ms or until_ms
+            if late := [message for end_ms in sorted(shard.held) if end_ms <= done_ms for message in shard.held.pop(end_ms)]:
+                self._store_held(shard)
+                yield from self._stepped(shard, None, batch.RECORD.join(late))
+        for end_ms in sorted(shard.held):
+            if end_ms < until_ms + is_over:
+                yield from self._swept(shard, end_ms, ctx)
+                data = batch.RECORD.join(shard.held.pop(end_ms))
+                self._store_held(shard)
+                yield from self._stepped(shard, end_ms, data)
+                shard.until_ms = end_ms
+        yield from self._swept(shard, until_ms, ctx)
 
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
-        """Every sweep that is due, each at its own instant: what it puts out depends on nobody's pace."""
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
             at_ms = shard.sweep_ms
             yield from self._stepped(shard, at_ms, b"")
@@ -140,12 +170,20 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.journal.clear()
         shard.journaled = 0
 
+    def _store_held(self, shard: _Shard) -> None:
+        self.held.clear()
+        for until_ms, messages in shard.held.items():
+            for message in messages:
+                self.held.add((shard.until_ms, until_ms, message))
+
     def _restored(self, number: int) -> _Shard:
         shard = self.shards[number] = _Shard(number, self.kernel.new())
         for name, data in self.entries.items():
             shard.state.decode(name, data)
         for until_ms, data in self.journal.get():
             self._step(shard, until_ms, data)
+        for shard.until_ms, until_ms, message in self.held.get():
+            shard.held.setdefault(until_ms, []).append(message)
         shard.sweep_ms = self.next_sweep.value()
         return shard
 

@@ -86,7 +86,8 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
 
 def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     """Turn the view `messages` into the view `records` by `kernels.<name>`."""
-    execute_file(tables, "_batches", WINDOW=setting(tables, "gammaflow.window", WINDOW_S))
+    window_s = setting(tables, "gammaflow.window", WINDOW_S)
+    execute_file(tables, "_batches", WINDOW=window_s, WINDOW_MS=str(round(float(window_s) * 1000)))
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table)
     if unknown := set(conflated) - set(jobs.sinks(name)):
         raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(jobs.sinks(name))}, not {', '.join(sorted(unknown))}")
@@ -172,7 +173,7 @@ def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:
     `DataStream.key_by` would send every batch through Python once more, only to take its first column; the Java selector that
     it ends in does that by itself, given rows of (key, value).
     """
-    query = tables.sql_query("SELECT shard, ROW(shard, until_ms, messages) FROM batches")
+    query = tables.sql_query("SELECT shard, ROW(shard, until_ms, is_late, messages) FROM batches")
     stream = tables.to_append_stream(query, Types.ROW([Types.INT(), BATCH_TYPE]))
     selector = get_gateway().jvm.org.apache.flink.streaming.api.functions.python.KeyByKeySelector()
     keyed = stream._j_data_stream.keyBy(selector, Types.ROW([Types.INT()]).get_java_type_info())

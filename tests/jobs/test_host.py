@@ -1,0 +1,173 @@
+"""The keyed host without Flink: what it gives its kernel, when, and what it goes on with after a recovery."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobs.host import END_OF_TIME, Host
+from kernels import Message, batch
+from schemas.records import TABLES
+
+TOPIC = TABLES["order_books"].topic
+SWEEP_MS = 1000
+Call = tuple[int | None, list[int]]
+"""Until when, and the offsets of the messages: what a kernel is stepped with."""
+
+
+class Recorder:
+    """A kernel's state that remembers every step, as one entry."""
+
+    def __init__(self) -> None:
+        self.touched: set[str] = set()
+        self.calls: list[Call] = []
+
+    def encode(self, name: str) -> bytes:
+        return repr(self.calls).encode()
+
+    def decode(self, name: str, data: bytes) -> None:
+        self.calls = eval(data.decode())
+
+
+class Cluster:
+    """Flink's part: state and timers of one key, which outlive a host."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+        self.lists: dict[str, list[Any]] = {}
+        self.value: int | None = None
+        self.timers: set[int] = set()
+        self.watermark_ms = -1
+        self.start()
+
+    def start(self) -> None:
+        self.host = Host("recorder", [7], has_heartbeats=True)
+        self.host.open(self)
+
+    def get_map_state(self, _: Any) -> Any:
+        return SimpleNamespace(
+            items=self.entries.items,
+            put=self.entries.__setitem__,
+            remove=self.entries.__delitem__,
+            is_empty=lambda: not self.entries,
+        )
+
+    def get_list_state(self, descriptor: Any) -> Any:
+        kept = self.lists.setdefault(descriptor.name, [])
+        return SimpleNamespace(add=kept.append, get=lambda: list(kept), clear=kept.clear)
+
+    def get_state(self, _: Any) -> Any:
+        return SimpleNamespace(value=lambda: self.value, update=self.keep, clear=lambda: self.keep(None))
+
+    def keep(self, value: int | None) -> None:
+        self.value = value
+
+    def timer_service(self) -> Any:
+        return SimpleNamespace(register_event_time_timer=self.timers.add, current_watermark=lambda: self.watermark_ms)
+
+    def get_current_key(self) -> int:
+        return 7
+
+    def send(self, until_ms: int, *offsets: int, is_late: bool = False) -> list[str]:
+        data = batch.RECORD.join(b"%s\x1f0\x1f%d\x1f{}" % (TOPIC.encode(), offset) for offset in offsets)
+        rows = list(self.host.process_element((7, until_ms, is_late, data or None), self))
+        return [row[1] for row in rows]
+
+    def late(self, until_ms: int, offset: int) -> None:
+        assert self.send(until_ms, offset, is_late=True) == []
+
+    def advance(self, watermark_ms: int) -> None:
+        self.watermark_ms = watermark_ms
+        while due := sorted(timer for timer in self.timers if timer <= watermark_ms):
+            self.timers.remove(due[0])
+            assert list(self.host.on_timer(due[0], self)) == []
+
+    @property
+    def steps(self) -> list[Call]:
+        shard: Any = self.host.shards.get(7) or self.host._restored(7)
+        return list(shard.state.calls)
+
+    @property
+    def calls(self) -> list[Call]:
+        return [call for call in self.steps if call[1]]
+
+    @property
+    def sweeps(self) -> list[int | None]:
+        return [until_ms for until_ms, offsets in self.steps if not offsets]
+
+
+@pytest.fixture
+def flink(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    def step(state: Recorder, messages: list[Message], until_ms: int | None) -> list[Any]:
+        state.calls.append((until_ms, [message.offset for message in messages]))
+        state.touched.add("calls")
+        return []
+
+    kernel = SimpleNamespace(VERSION=1, SHARED=frozenset(), SWEEP_MS=SWEEP_MS, new=Recorder, step=step)
+    monkeypatch.setitem(sys.modules, "kernels.recorder", kernel)
+    return Cluster()
+
+
+def test_a_batch_is_one_step_and_one_heartbeat(flink: Cluster) -> None:
+    (heartbeat,) = flink.send(50, 1, 2)
+    assert heartbeat.startswith("0000000000049")
+    assert flink.calls == [(50, [1, 2])]
+
+
+def test_a_late_message_joins_the_batch_of_its_own_window_where_that_is_still_to_come(flink: Cluster) -> None:
+    flink.late(550, 5)
+    flink.send(50, 1)
+    flink.late(550, 3)
+    flink.send(550, 4)
+    assert flink.calls == [(50, [1]), (550, [4, 5, 3])]
+
+
+def test_a_late_message_whose_window_has_no_batch_is_one_before_the_next(flink: Cluster) -> None:
+    flink.send(50, 1)
+    flink.late(600, 5)
+    flink.late(550, 4)
+    flink.send(700, 6)
+    assert flink.calls == [(50, [1]), (550, [4]), (600, [5]), (700, [6])]
+
+
+def test_what_is_late_for_its_window_is_given_as_late_and_together(flink: Cluster) -> None:
+    flink.send(550, 1)
+    flink.late(550, 2)
+    flink.late(50, 3)
+    flink.send(600, 4)
+    assert flink.calls == [(550, [1]), (None, [3, 2]), (600, [4])]
+
+
+def test_where_no_batch_comes_time_alone_is_waited_for(flink: Cluster) -> None:
+    flink.send(50, 1)
+    flink.late(600, 3)
+    flink.late(50, 2)
+    flink.advance(599)
+    assert flink.calls == [(50, [1]), (None, [2])]
+    flink.advance(600)
+    assert flink.calls == [(50, [1]), (None, [2]), (600, [3])]
+
+
+def test_sweeps_come_at_their_own_instants_by_batch_or_by_timer(flink: Cluster) -> None:
+    flink.send(50, 1)
+    flink.late(2500, 2)
+    flink.send(3250, 3)
+    assert flink.sweeps == [1000, 2000, 3000]
+    assert [call[0] for call in flink.steps] == [50, 1000, 2000, 2500, 3000, 3250]
+    flink.advance(4100)
+    assert flink.sweeps == [1000, 2000, 3000, 4000]
+    flink.advance(END_OF_TIME)
+    assert len(flink.sweeps) == 5
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_a_host_that_is_started_anew_goes_on_where_it_was(flink: Cluster, cut: int) -> None:
+    steps = [(50, 1, False), (600, 2, True), (50, 3, True), (550, 4, False), (650, 5, False)]
+    for number, (until_ms, offset, is_late) in enumerate(steps):
+        if number == cut:
+            flink.start()
+        flink.send(until_ms, offset, is_late=is_late)
+    if cut == len(steps):
+        flink.start()
+    assert flink.calls == [(50, [1]), (None, [3]), (550, [4]), (600, [2]), (650, [5])]
