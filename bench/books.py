@@ -15,8 +15,8 @@ is measured.
 
 The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
 
-Then the load over `MANY` instruments; the latency (`bench.latency`) at `RATES` messages a second; and two TaskManagers against
-one, each bound to one core.
+Then the load over `MANY` instruments; the job up to each of its stages, to see where each microsecond goes; the latency
+(`bench.latency`) at `RATES` messages a second; and two TaskManagers against one, each bound to one core.
 """
 
 import os
@@ -31,15 +31,17 @@ import typer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench import latency, load
-from bench.passes import HERE, QUIET_S, BenchError, Ends, Pass, end, messages_per_s, peers_python, watch
+from bench.passes import HERE, QUIET_S, BenchError, Ends, Meter, Pass, end, messages_per_s, peers_python, watch
 from bench.report import console, write
 from deploy import cluster, processes, runtime, topics
 from deploy.rest import Job
 from deploy.runtime import Runtime
 from schemas.records import TABLES
 
+STAGES = ("raw_read", "inbox", "batches")
 MANY = 5_000
 RATES = (5_000, 50_000)
+PARTS = ("few", "many", "stages", "late", "two")
 WARM_S, MEASURED_S = 30.0, 20.0
 PEERS = {"bytewax": "bytewax_books.py", "quix": "quix_books.py", "consumer": "consumer_books.py"}
 CONF: dict[str, Any] = {
@@ -48,20 +50,25 @@ CONF: dict[str, Any] = {
 }
 
 
-def raw_read(up: Runtime, messages: int, parallelism: int) -> Pass:
-    """Read the topic's bytes into nothing."""
+def stage(name: str, up: Runtime, messages: int, parallelism: int) -> Pass:
+    """The job up to one of its stages, into nothing: `raw_read` reads the topic's bytes, and no more."""
     home = Path(up.home)
-    env = {**cluster.environment(home / "flink"), "GAMMAFLOW_KAFKA": up.kafka}
+    env = {
+        **cluster.environment(home / "flink"),
+        "GAMMAFLOW_KAFKA": up.kafka,
+        "GAMMAFLOW_PARTITIONS": str(topics.partitions(up.kafka)),
+    }
     command = [f"{env['FLINK_BIN_DIR']}/flink", "run", "-d", "-m", up.flink, "-p", str(parallelism)]
-    command += ["-pyfs", str(runtime.bundle(home)), "-py", str(HERE / "raw_read.py")]
+    command += ["-pyfs", str(runtime.bundle(home)), "-py", str(HERE / "stage.py"), name]
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        raise BenchError(f"submitting raw_read failed:\n{done.stdout}{done.stderr}")
-    up.rest.wait_running(["raw_read"])
-    job = up.rest.active()["raw_read"]
-    samples = watch(lambda: records_read(up, job), lambda number, _: number >= messages)
+        raise BenchError(f"submitting {name} failed:\n{done.stdout}{done.stderr}")
+    up.rest.wait_running([name])
+    job = up.rest.active()[name]
+    meter = Meter(lambda: records_read(up, job), up.pids[2:])
+    samples = watch(meter, lambda number, _: number >= messages)
     end(up, job)
-    return Pass(messages_per_s(samples, messages), 0, os.getloadavg()[0])
+    return Pass(messages_per_s(samples, messages), 0, os.getloadavg()[0], meter.us_per_message(messages))
 
 
 def records_read(up: Runtime, job: Job) -> int:
@@ -95,12 +102,14 @@ def production(up: Runtime, given: "Load", parallelism: int, backend: str = "has
             raise BenchError(f"the job has ended: {up.rest.failure(job)}")
         return number - before >= given.truth.tops and quiet_s > QUIET_S
 
-    samples = watch(ends, is_done)
+    meter = Meter(ends, up.pids[2:])
+    samples = watch(meter, is_done)
     told = up.rest.checkpoints(job)
     if cause := up.rest.failure(job):
         raise BenchError(f"the job has failed on its way: {cause}")
     end(up, job)
-    one = Pass(messages_per_s(samples, given.messages), ends.values() - written, os.getloadavg()[0])
+    rate, us = messages_per_s(samples, given.messages), meter.us_per_message(given.messages)
+    one = Pass(rate, ends.values() - written, os.getloadavg()[0], us)
     summary = told["summary"]
     checkpoints = Checkpoints(
         int(told["counts"]["completed"]), int(summary["state_size"]["max"]), int(summary["end_to_end_duration"]["max"])
@@ -164,7 +173,8 @@ def checked(name: str, one: Pass, tops: int) -> Pass:
 
 def said(name: str, one: Pass) -> Pass:
     """The pass, told."""
-    console.print(f"{name:<24} {one.messages_per_s:>10,.0f} messages/s, load average {one.load_average:.1f}")
+    us = f", {one.us_per_message:.2f} us of the TaskManagers' processors a message" if one.us_per_message else ""
+    console.print(f"{name:<24} {one.messages_per_s:>10,.0f} messages/s, load average {one.load_average:.1f}{us}")
     return one
 
 
@@ -172,8 +182,8 @@ def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> 
     """The load over few instruments: the ceiling, the job on both backends, the peers."""
     with runtime.temporary(CONF) as up:
         given = published(up, messages, instruments)
-        first_raw = said("raw read, first pass", raw_read(up, messages, parallelism))
-        raw = said("raw read", raw_read(up, messages, parallelism))
+        first_raw = said("raw read, first pass", stage("raw_read", up, messages, parallelism))
+        raw = said("raw read", stage("raw_read", up, messages, parallelism))
         said("books, first pass", production(up, given, parallelism)[0])
         books, checkpoints = production(up, given, parallelism)
         said("books", books)
@@ -203,6 +213,19 @@ def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> 
         "rocksdb_checkpoint_max_ms": rocksdb_checkpoints.ms,
         "load_average": round(books.load_average, 1),
     }
+
+
+def stages(messages: int, instruments: int, parallelism: int) -> dict[str, Any]:
+    """Where each microsecond goes: the job up to each of its stages, and the kernel by itself in this process."""
+    with runtime.temporary(CONF) as up:
+        given = published(up, messages, instruments)
+        found: dict[str, float] = {"kernel": given.truth.kernel_s * 1e6 / messages}
+        for name in STAGES:
+            stage(name, up, messages, parallelism)
+            found[name] = said(name, stage(name, up, messages, parallelism)).us_per_message
+        production(up, given, parallelism)
+        found["books"] = said("books", production(up, given, parallelism)[0]).us_per_message
+    return {f"us_per_message_{name}": round(us, 2) for name, us in found.items()}
 
 
 def many(messages: int, parallelism: int, of_few: float) -> dict[str, Any]:
@@ -256,18 +279,20 @@ def main(
     instruments: Annotated[int, typer.Option(min=1, help="Instruments that they are of.")] = 50,
     parallelism: Annotated[int, typer.Option(min=1, help="Parallel tasks of the jobs, and processes of each peer.")] = 2,
     peers: Annotated[str, typer.Option(help=f"Which peers: of {','.join(PEERS)}.")] = ",".join(PEERS),
-    parts: Annotated[str, typer.Option(help="Which parts: of few,many,late,two.")] = "few,many,late,two",
+    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
     """Measure the books job; parts that are left out keep their figures of an earlier run."""
     chosen = parts.split(",")
     names = [name for name in peers.split(",") if name]
-    if unknown := (set(names) - PEERS.keys()) | (set(chosen) - {"few", "many", "late", "two"}):
+    if unknown := (set(names) - PEERS.keys()) | (set(chosen) - set(PARTS)):
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
     if "few" in chosen:
         figures = few(messages, instruments, parallelism, names)
         write("books", figures, keep=True)
         if "many" in chosen:
             write("books", many(messages, parallelism, figures["messages_per_s"]), keep=True)
+    if "stages" in chosen:
+        write("books", stages(messages // 2, instruments, parallelism), keep=True)
     if "late" in chosen:
         write("books", late(instruments, parallelism), keep=True)
     if "two" in chosen:

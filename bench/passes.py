@@ -9,11 +9,12 @@ mostly interpolation.
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from deploy import topics
@@ -35,8 +36,32 @@ class Pass(NamedTuple):
     """One program's way through the topic."""
 
     messages_per_s: float
-    tops: int  # rows written; 0 for the raw read
+    tops: int  # rows written; 0 for a stage
     load_average: float  # of the machine, over the last minute, at the end
+    us_per_message: float = 0.0  # processor time of the TaskManagers
+
+
+class Meter:
+    """A count that notes, each time it is asked, how much processor time some processes have taken."""
+
+    def __init__(self, count: Callable[[], int], pids: Iterable[int]) -> None:
+        self.count = count
+        self.processes = [one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+        self.samples: list[tuple[int, float]] = []
+
+    def __call__(self) -> int:
+        """The count now."""
+        number = self.count()
+        times = [process.cpu_times() for process in self.processes]
+        self.samples.append((number, sum(one.user + one.system for one in times)))
+        return number
+
+    def us_per_message(self, messages: int) -> float:
+        """Processor time in microseconds between `FROM` and `TO` of the progress, by message."""
+        start, total = self.samples[0][0], self.samples[-1][0] - self.samples[0][0]
+        within = [(number, cpu_s) for number, cpu_s in self.samples if FROM * total <= number - start <= TO * total]
+        (first, first_s), (last, last_s) = within[0], within[-1]
+        return (last_s - first_s) * 1e6 / ((last - first) / total * messages)
 
 
 class BenchError(RuntimeError):

@@ -86,8 +86,7 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
 
 def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     """Turn the view `messages` into the view `records` by `kernels.<name>`."""
-    window_s = setting(tables, "gammaflow.window", WINDOW_S)
-    execute_file(tables, "_batches", WINDOW=window_s, WINDOW_MS=str(round(float(window_s) * 1000)))
+    register_batches(tables)
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table)
     if unknown := set(conflated) - set(jobs.sinks(name)):
         raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(jobs.sinks(name))}, not {', '.join(sorted(unknown))}")
@@ -99,6 +98,12 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     )
     tables.create_temporary_view("outputs", tables.from_data_stream(outputs))
     execute_file(tables, "_records")
+
+
+def register_batches(tables: StreamTableEnvironment) -> None:
+    """Register the view `batches` of the view `messages`."""
+    window_s = setting(tables, "gammaflow.window", WINDOW_S)
+    execute_file(tables, "_batches", WINDOW=window_s, WINDOW_MS=str(round(float(window_s) * 1000)))
 
 
 def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:

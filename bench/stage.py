@@ -1,0 +1,49 @@
+"""Submits the books job up to one of its stages, what that makes dropped: `flink run -py bench/stage.py <stage>`.
+
+    raw_read  the bytes, read                              (raw_read.sql)
+    inbox     each record with its shard and its message   (jobs/_inbox.sql)
+    batches   the batches, as the kernel gets them         (jobs/_batches.sql)
+
+The suite's own code comes in -pyfs.
+"""
+
+import sys
+from pathlib import Path
+
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
+
+import jobs
+import schemas
+from jobs import run
+
+COLUMNS = {
+    "inbox": "shard INT, event_at TIMESTAMP_LTZ(3), is_late BOOLEAN, message STRING",
+    "batches": "shard INT, until_ms BIGINT, is_late BOOLEAN, messages BYTES",
+}
+
+
+def main(name: str) -> None:
+    """Submit a stage, without waiting for it to end."""
+    tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
+    tables.get_config().set("pipeline.name", name)
+    if name == "raw_read":
+        connectors = schemas.substituted(schemas.ddl("_connectors"), GROUP=name)
+        for statement in schemas.statements(connectors + "\n" + Path(__file__).with_name("raw_read.sql").read_text()):
+            tables.execute_sql(statement)
+        return
+    run.register_topics(tables, "books")
+    for statement in jobs.statements("books", SHARDS=run.listed(run.shards())):
+        body = schemas.without_comments(statement)
+        if not body.upper().startswith("INSERT"):
+            run.execute(tables, statement)
+        if body.startswith("CREATE TEMPORARY TABLE inputs"):
+            run.register_inputs(tables, "books")
+    run.register_batches(tables)
+    tables.execute_sql(f"CREATE TEMPORARY TABLE dropped ({COLUMNS[name]}) WITH ('connector' = 'blackhole')")
+    view = "messages" if name == "inbox" else name
+    tables.execute_sql(f"INSERT INTO dropped SELECT {', '.join(c.split()[0] for c in COLUMNS[name].split(', '))} FROM {view}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
