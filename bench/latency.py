@@ -24,6 +24,7 @@ from schemas.rows import instant_ms, instant_us, key
 
 SETTINGS = {
     "gammaflow.window": "0.005",
+    "gammaflow.delay": "0.005",
     "pipeline.auto-watermark-interval": "2 ms",
     "execution.buffer-timeout.interval": "1 ms",
 }

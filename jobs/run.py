@@ -25,6 +25,8 @@ from schemas.records import TABLES
 
 WINDOW_S = "0.05"
 """A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
+DELAY_S = "0.1"
+"""How far its watermark is behind the newest record in seconds, where neither its job nor -D gammaflow.delay says so."""
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
 SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
@@ -51,7 +53,8 @@ def submit(name: str) -> None:
 
 def register_topics(tables: StreamTableEnvironment, job: str) -> None:
     """Register each topic that a job writes, undecoded and typed; for the archive, which writes none, those that it reads."""
-    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job)]
+    delay_s = setting(tables, "gammaflow.delay", DELAY_S)
+    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job, DELAY=delay_s)]
     for name in jobs.sinks(job) or jobs.sources(job):
         texts.append(schemas.ddl(name))
     for name in jobs.sinks(job):

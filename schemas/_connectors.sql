@@ -1,7 +1,7 @@
 -- How topics are reached.  Every other file here describes one topic and borrows from here by LIKE.
 --
--- ${KAFKA} is the broker's address and ${GROUP} the consumer group (the job's name): the only places where the environment
--- enters.  Values are JSON, keys are text, and the Kafka record timestamp is the event time.
+-- ${KAFKA} is the broker's address, ${GROUP} the consumer group (the job's name) and ${DELAY} how long, in seconds, a job waits
+-- for what is out of order: the only places where the environment enters.  Values are JSON, keys are text, and the Kafka record timestamp is the event time.
 
 CREATE TEMPORARY TABLE kafka WITH (
   'connector' = 'kafka',
@@ -35,7 +35,7 @@ CREATE TEMPORARY TABLE kafka_records (
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
-  WATERMARK FOR event_at AS event_at - INTERVAL '0.1' SECOND
+  WATERMARK FOR event_at AS event_at - INTERVAL '${DELAY}' SECOND
 ) WITH (
   'key.format' = 'raw',
   'key.fields' = 'key',
