@@ -23,13 +23,14 @@ from feeds.checks import (
     expect,
     instants,
     levels,
+    listed,
     nullable,
     optional,
-    terms_ms,
+    quiet_ticker,
     text,
     uncrossed,
 )
-from schemas.records import InstrumentsRow, OrderBooksRow, TickersRow, TradesRow
+from schemas.records import OrderBooksRow, TradesRow
 from schemas.rows import instant_ms, shown
 
 SPOT, USDM, COINM = "binance_spot", "binance_usdm", "binance_coinm"
@@ -93,26 +94,18 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         except ValueError:
             return None
         expiry_at = instant_ms(int(expiry.timestamp()) * 1000)
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": venue,
-        "instrument": symbol,
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": "spot" if venue == SPOT else "future" if expiry_at else "perpetual",
-        "underlying": base,
-        "quote_currency": quote,
-        "settlement_currency": base if venue == COINM else quote,
-        "is_inverse": venue == COINM,
-        "option_type": None,
-        "strike_usd": None,
-        "expiry_at": expiry_at,
-        "last_trading_at": expiry_at,
-        "contract_size": 1.0 if venue != COINM else 100.0 if base == "BTC" else 10.0,
-        "tick_size": None,
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        venue,
+        symbol,
+        received,
+        kind="spot" if venue == SPOT else "future" if expiry_at else "perpetual",
+        underlying=base,
+        quote_currency=quote,
+        settlement_currency=base if venue == COINM else quote,
+        is_inverse=venue == COINM,
+        expiry_at=expiry_at,
+        contract_size=1.0 if venue != COINM else 100.0 if base == "BTC" else 10.0,
+    )
 
 
 def _change(data: Any, received: Received) -> Record:
@@ -192,33 +185,12 @@ def _book_ticker(data: Any, received: Received) -> Record:
         venue, event_ms = COINM if "ps" in data else USDM, data["E"]
     else:
         venue, event_ms = SPOT, _borrowed_time(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    bid_price, bid_size = _best(data, "b", "B")
-    ask_price, ask_size = _best(data, "a", "A")
     if symbol.__class__ is not str or not symbol or sequence.__class__ is not int or not 0 <= sequence <= MAX_SEQUENCE:
         raise ValueError
-    row: TickersRow = {
-        "venue": venue,
-        "instrument": symbol,
-        "event_at": event_at,
-        "received_at": received_at,
-        "sequence": sequence,
-        "bid_price": bid_price,
-        "bid_size": bid_size,
-        "ask_price": ask_price,
-        "ask_size": ask_size,
-        "last_price": None,
-        "mark_price": None,
-        "mark_iv": None,
-        "bid_iv": None,
-        "ask_iv": None,
-        "forward_usd": None,
-        "index_price_usd": None,
-        "interest_rate": None,
-        "open_interest": None,
-        "min_price": None,
-        "max_price": None,
-    }
+    row = quiet_ticker(venue, symbol, event_ms, received)
+    row["sequence"] = sequence
+    row["bid_price"], row["bid_size"] = _best(data, "b", "B")
+    row["ask_price"], row["ask_size"] = _best(data, "a", "A")
     return Record("tickers", event_ms, row)
 
 
@@ -282,26 +254,19 @@ def _instrument(data: Any, received: Received) -> Record:
     if kind == "future":
         expiry_at = instant_ms(data["deliveryDate"])
     settlement = quote if venue == SPOT else text(data["marginAsset"])
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": venue,
-        "instrument": text(data["symbol"]),
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": kind,
-        "underlying": base,
-        "quote_currency": quote,
-        "settlement_currency": settlement,
-        "is_inverse": venue != SPOT and settlement == base,
-        "option_type": None,
-        "strike_usd": None,
-        "expiry_at": expiry_at,
-        "last_trading_at": expiry_at,
-        "contract_size": _positive(data["contractSize"]) if venue == COINM else 1.0,
-        "tick_size": _tick_size(data.get("filters", [])),
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        venue,
+        text(data["symbol"]),
+        received,
+        kind=kind,
+        underlying=base,
+        quote_currency=quote,
+        settlement_currency=settlement,
+        is_inverse=venue != SPOT and settlement == base,
+        expiry_at=expiry_at,
+        contract_size=_positive(data["contractSize"]) if venue == COINM else 1.0,
+        tick_size=_tick_size(data.get("filters", [])),
+    )
 
 
 def _tick_size(filters: list[Any]) -> float | None:

@@ -28,6 +28,7 @@ from feeds.checks import (
     exact_side,
     first_level,
     instants,
+    listed,
     nullable,
     numbered,
     one_of,
@@ -36,12 +37,11 @@ from feeds.checks import (
     price,
     push,
     quiet_ticker,
-    terms_ms,
     text,
     uncrossed,
     whole,
 )
-from schemas.records import InstrumentsRow, OrderBooksRow, TradesRow
+from schemas.records import OrderBooksRow, TradesRow
 from schemas.rows import shown
 
 SPOT, USDT, USDC, COIN = "bitget_spot", "bitget_usdt_futures", "bitget_usdc_futures", "bitget_coin_futures"
@@ -104,26 +104,17 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
     if name is None:
         return None
     base, quote = name["base"], name.groupdict().get("quote", "USDC")
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": venue,
-        "instrument": symbol,
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": "spot" if venue == SPOT else "perpetual",
-        "underlying": base,
-        "quote_currency": quote,
-        "settlement_currency": base if venue == COIN else quote,
-        "is_inverse": venue == COIN,
-        "option_type": None,
-        "strike_usd": None,
-        "expiry_at": None,
-        "last_trading_at": None,
-        "contract_size": None if venue == COIN else 1.0,
-        "tick_size": None,
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        venue,
+        symbol,
+        received,
+        kind="spot" if venue == SPOT else "perpetual",
+        underlying=base,
+        quote_currency=quote,
+        settlement_currency=base if venue == COIN else quote,
+        is_inverse=venue == COIN,
+        contract_size=None if venue == COIN else 1.0,
+    )
 
 
 def _venue(arg: dict[str, Any]) -> str:

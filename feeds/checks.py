@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import orjson
 
 from feeds import Received, Record, Rejected
-from schemas.records import TickersRow
+from schemas.records import InstrumentsRow, TickersRow
 from schemas.rows import instant_ms, shown
 
 MAX_AHEAD_MS = 60_000  # of an exchange time, against the receiver's clock
@@ -347,6 +347,43 @@ def push(envelope: dict[str, Any], received: Received) -> Push:
         raise diagnosis(envelope, fields, received) from None
 
 
-def terms_ms(received: Received) -> int:
-    """The event time of contract terms, which come with none: before any message that could still refer to them."""
-    return received.received_us // 1000 - MAX_BEHIND_MS
+def listed(
+    venue: str,
+    instrument: str,
+    received: Received,
+    *,
+    kind: str,
+    underlying: str,
+    quote_currency: str,
+    settlement_currency: str,
+    is_inverse: bool,
+    option_type: str | None = None,
+    strike_usd: float | None = None,
+    expiry_at: str | None = None,
+    contract_size: float | None = None,
+    tick_size: float | None = None,
+) -> Record:
+    """The terms of a contract, which come with no time of their own: before any message that could still refer to them.
+
+    It is traded until it expires.  Raises one of `ODD` where the time of receipt is wild.
+    """
+    event_ms = received.received_us // 1000 - MAX_BEHIND_MS
+    event_at, received_at = instants(event_ms, received.received_us)
+    row: InstrumentsRow = {
+        "venue": venue,
+        "instrument": instrument,
+        "event_at": event_at,
+        "received_at": received_at,
+        "kind": kind,
+        "underlying": underlying,
+        "quote_currency": quote_currency,
+        "settlement_currency": settlement_currency,
+        "is_inverse": is_inverse,
+        "option_type": option_type,
+        "strike_usd": strike_usd,
+        "expiry_at": expiry_at,
+        "last_trading_at": expiry_at,
+        "contract_size": contract_size,
+        "tick_size": tick_size,
+    }
+    return Record("instruments", event_ms, row)

@@ -26,14 +26,14 @@ from feeds.checks import (
     instants,
     is_number,
     levels,
+    listed,
     nullable,
     one_of,
     optional,
-    terms_ms,
     text,
     uncrossed,
 )
-from schemas.records import IndexPricesRow, InstrumentsRow, OrderBooksRow, TickersRow, TradesRow
+from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
 VENUE = "deribit"
@@ -106,26 +106,20 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         contract_size = 1.0 if quote is None or base in ("BTC", "ETH") else None
     else:
         contract_size = _USD_PER_CONTRACT.get(base) if quote is None else None
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": venue,
-        "instrument": symbol,
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": kind,
-        "underlying": base,
-        "quote_currency": quote or (base if is_option else "USD"),
-        "settlement_currency": quote or base,
-        "is_inverse": quote is None,
-        "option_type": {"C": "call", "P": "put"}[name["type"]] if is_option else None,
-        "strike_usd": float(name["strike"].replace("d", ".")) if is_option else None,
-        "expiry_at": expiry_at,
-        "last_trading_at": expiry_at,
-        "contract_size": contract_size,
-        "tick_size": None,
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        venue,
+        symbol,
+        received,
+        kind=kind,
+        underlying=base,
+        quote_currency=quote or (base if is_option else "USD"),
+        settlement_currency=quote or base,
+        is_inverse=quote is None,
+        option_type={"C": "call", "P": "put"}[name["type"]] if is_option else None,
+        strike_usd=float(name["strike"].replace("d", ".")) if is_option else None,
+        expiry_at=expiry_at,
+        contract_size=contract_size,
+    )
 
 
 def _listed(name: str, value: Any) -> list[Any]:
@@ -317,26 +311,21 @@ def _instrument(item: Any, received: Received) -> Record:
         option_type, strike_usd = item["option_type"], _level((item["strike"], 0.0))[0]
         if option_type not in ("call", "put"):
             raise ValueError
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": VENUE,
-        "instrument": text(item["instrument_name"]),
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": kind,
-        "underlying": base,
-        "quote_currency": quote,
-        "settlement_currency": settlement,
-        "is_inverse": settlement == base,
-        "option_type": option_type,
-        "strike_usd": strike_usd,
-        "expiry_at": expiry_at,
-        "last_trading_at": expiry_at,
-        "contract_size": _amount(item.get("contract_size")),
-        "tick_size": _amount(item.get("tick_size")),
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        VENUE,
+        text(item["instrument_name"]),
+        received,
+        kind=kind,
+        underlying=base,
+        quote_currency=quote,
+        settlement_currency=settlement,
+        is_inverse=settlement == base,
+        option_type=option_type,
+        strike_usd=strike_usd,
+        expiry_at=expiry_at,
+        contract_size=_amount(item.get("contract_size")),
+        tick_size=_amount(item.get("tick_size")),
+    )
 
 
 def _is_level(level: Any) -> bool:

@@ -30,6 +30,7 @@ from feeds.checks import (
     expect,
     first_level,
     instants,
+    listed,
     nullable,
     numbered,
     one_of,
@@ -38,12 +39,11 @@ from feeds.checks import (
     price,
     push,
     quiet_ticker,
-    terms_ms,
     text,
     uncrossed,
     whole,
 )
-from schemas.records import IndexPricesRow, InstrumentsRow, OrderBooksRow, TickersRow, TradesRow
+from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
 VENUE = "okx"
@@ -112,26 +112,20 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         contract_size = 1.0
     elif is_inverse and not is_option:
         contract_size = 100.0 if base == "BTC" else 10.0
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": VENUE,
-        "instrument": symbol,
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": kind,
-        "underlying": base,
-        "quote_currency": base if is_option and is_inverse else quote,
-        "settlement_currency": base if is_inverse else quote,
-        "is_inverse": is_inverse,
-        "option_type": _OPTION_TYPES[name["type"]] if is_option else None,
-        "strike_usd": float(name["strike"]) if is_option else None,
-        "expiry_at": expiry_at,
-        "last_trading_at": expiry_at,
-        "contract_size": contract_size,
-        "tick_size": None,
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        VENUE,
+        symbol,
+        received,
+        kind=kind,
+        underlying=base,
+        quote_currency=base if is_option and is_inverse else quote,
+        settlement_currency=base if is_inverse else quote,
+        is_inverse=is_inverse,
+        option_type=_OPTION_TYPES[name["type"]] if is_option else None,
+        strike_usd=float(name["strike"]) if is_option else None,
+        expiry_at=expiry_at,
+        contract_size=contract_size,
+    )
 
 
 def _merged(about: dict[str, Any], item: Any) -> dict[str, Any]:
@@ -276,26 +270,21 @@ def _terms(data: Any, received: Received) -> Record:
     if kind == "option":
         option_type, strike_usd = _OPTION_TYPES[data["optType"]], price(data["stk"])
         quote = base if is_inverse else quote
-    event_ms = terms_ms(received)
-    event_at, received_at = instants(event_ms, received.received_us)
-    row: InstrumentsRow = {
-        "venue": VENUE,
-        "instrument": text(data["instId"]),
-        "event_at": event_at,
-        "received_at": received_at,
-        "kind": kind,
-        "underlying": base,
-        "quote_currency": quote,
-        "settlement_currency": settlement,
-        "is_inverse": is_inverse,
-        "option_type": option_type,
-        "strike_usd": strike_usd,
-        "expiry_at": expiry_at,
-        "last_trading_at": expiry_at,
-        "contract_size": contract_size,
-        "tick_size": optional_amount(data.get("tickSz")),
-    }
-    return Record("instruments", event_ms, row)
+    return listed(
+        VENUE,
+        text(data["instId"]),
+        received,
+        kind=kind,
+        underlying=base,
+        quote_currency=quote,
+        settlement_currency=settlement,
+        is_inverse=is_inverse,
+        option_type=option_type,
+        strike_usd=strike_usd,
+        expiry_at=expiry_at,
+        contract_size=contract_size,
+        tick_size=optional_amount(data.get("tickSz")),
+    )
 
 
 def _is_index(value: Any) -> bool:
