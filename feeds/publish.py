@@ -17,7 +17,7 @@ from schemas.rows import encoded, key
 _log = logging.getLogger(__name__)
 
 
-FEED_TABLES = ("instruments", "order_books", "trades", "tickers", "index_prices", "fills", "transfers")
+FEED_TABLES = ("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers")
 """What feeds write, and so where they say what time it is."""
 HEARTBEAT_MS = 100
 END_MS = 1000

@@ -1,4 +1,4 @@
--- account_messages: what does the shard of an account get, which needs to know all prices?
+-- account_messages: what does the shard of an account get, which needs to know all prices, books and halts?
 --
 -- Grain   one row per record of an account, and per shard for every other
 -- State   the prices of the open windows

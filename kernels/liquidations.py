@@ -4,8 +4,10 @@ Entries    those of kernels/margin.py, which values the accounts here too
            case/<account>: an account that is not healthy; freed when it is
            depth/<venue:instrument>: the newest depth of one book
            guard/<of>: the average of one price, by which the next is judged
+           halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later where trading goes on or
+           the contract is gone
            fund: what this shard's insurance fund has left
-Order      as margin; books and guards are applied before accounts are valued
+Order      as margin; books, guards and halts are applied before accounts are valued
 Late       as margin
 
 An account goes through these states, each change of which is an event with its numbers:
@@ -26,6 +28,7 @@ filled that much of its orders.  Orders and payments are decisions: they become 
 
 Held: no order goes out for an account while one of these is so, in this order, for anything that it holds; the hold, its
 end and every change of its reason are events:
+    halted            trading of it, or on its whole venue, is halted: no price is asked for, none may come
     no valuation      a price is missing
     non-positive      an index or mark price is zero or less (of an option, its forward's)
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
@@ -52,7 +55,7 @@ from schemas.rows import instant_ms, key, to_ms
 from udfs import liquidation
 
 VERSION = 1
-SHARED: frozenset[str] = margin.SHARED | {"book_depth"}
+SHARED: frozenset[str] = margin.SHARED | {"book_depth", "trading_halts"}
 
 
 class Rules(NamedTuple):
@@ -104,6 +107,14 @@ class Depth(NamedTuple):
     asks: list[list[float]]
 
 
+class Halt(NamedTuple):
+    """Whether trading is halted, and since when."""
+
+    event_ms: int
+    is_halted: bool
+    reason: str | None
+
+
 class State:
     """The accounts of one shard, the whole market, and what is being done about whom."""
 
@@ -113,6 +124,7 @@ class State:
         self.cases: dict[str, Case] = {}
         self.depths: dict[str, Depth] = {}
         self.guards: dict[str, Guard] = {}
+        self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
 
     def encode(self, name: str) -> bytes | None:
@@ -125,6 +137,8 @@ class State:
             stored = list(self.depths[of]) if of in self.depths else None
         elif kind == "guard":
             stored = list(self.guards[of]) if of in self.guards else None
+        elif kind == "halt":
+            stored = list(self.halts[of]) if of in self.halts else None
         elif kind == "fund":
             stored = [self.fund_usd]
         else:
@@ -134,7 +148,7 @@ class State:
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back."""
         kind, _, of = name.partition("/")
-        if kind not in ("case", "depth", "guard", "fund"):
+        if kind not in ("case", "depth", "guard", "halt", "fund"):
             self.market.decode(name, data)
             return
         if data[0] != VERSION:
@@ -147,6 +161,8 @@ class State:
             self.depths[of] = Depth(*stored)
         elif kind == "guard":
             self.guards[of] = Guard(*stored)
+        elif kind == "halt":
+            self.halts[of] = Halt(*stored)
         else:
             (self.fund_usd,) = stored
 
@@ -164,6 +180,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     for message in good:
         if message.table == "book_depth":
             _learn_depth(state, message.row)
+        elif message.table == "trading_halts":
+            _learn_halt(state, message.row)
         elif message.table == "tickers":
             row = message.row
             # An option's mark may rightly jump; what it is the mark of may not.
@@ -185,6 +203,14 @@ def _learn_depth(state: State, row: dict[str, Any]) -> None:
     if known is None or known.event_ms <= event_ms:
         state.depths[name] = Depth(event_ms, row["is_stale"], row["bids"], row["asks"])
         state.touched.add(f"depth/{name}")
+
+
+def _learn_halt(state: State, row: dict[str, Any]) -> None:
+    of = row["venue"] if row.get("instrument") is None else f"{row['venue']}:{row['instrument']}"
+    event_ms, known = to_ms(row["event_at"]), state.halts.get(of)
+    if known is None or known.event_ms <= event_ms:
+        state.halts[of] = Halt(event_ms, row["is_halted"], row.get("reason"))
+        state.touched.add(f"halt/{of}")
 
 
 def _watch(state: State, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
@@ -224,6 +250,11 @@ def _decide(state: State, until_ms: int) -> list[Output]:
         if state.depths[name].event_ms + margin.KEPT_MS <= until_ms:
             del state.depths[name]
             state.touched.add(f"depth/{name}")
+    for of, halt in list(state.halts.items()):
+        is_over = not halt.is_halted or (":" in of and of not in market.terms)
+        if is_over and halt.event_ms + margin.KEPT_MS <= until_ms:
+            del state.halts[of]
+            state.touched.add(f"halt/{of}")
     return outputs
 
 
@@ -292,7 +323,9 @@ class _Account:
 
     def _liquidate(self, is_known: bool) -> None:
         case = self.case
-        held = self._held() if is_known else ("no valuation", "the account cannot be valued: a price is missing")
+        held = self._halted() or (
+            self._held() if is_known else ("no valuation", "the account cannot be valued: a price is missing")
+        )
         if held:
             self._hold(*held)
             return
@@ -322,6 +355,14 @@ class _Account:
         if self.case.held != kind:
             self.case.held = kind
             self._event("held", f"held: {reason}")
+
+    def _halted(self) -> tuple[str, str] | None:
+        """The first halt, by name, of what is held or of its venue."""
+        for of in sorted(self.sizes.keys() | {name.partition(":")[0] for name in self.sizes}):
+            if (halt := self.state.halts.get(of)) and halt.is_halted:
+                told = "" if halt.reason is None else f": {halt.reason}"
+                return f"halted: {of}", f"trading of {of} is halted since {instant_ms(halt.event_ms)}{told}"
+        return None
 
     def _held(self) -> tuple[str, str] | None:
         """The first thing that speaks against liquidating this account now, in the order of the checks."""

@@ -354,6 +354,15 @@ class TradesRow(TypedDict):
     size: float
 
 
+class TradingHaltsRow(TypedDict):
+    venue: str
+    instrument: str | None
+    event_at: str
+    received_at: str
+    is_halted: bool
+    reason: str | None
+
+
 class TransfersRow(TypedDict):
     account: str
     event_at: str
@@ -831,6 +840,19 @@ TABLES: dict[str, Table] = {
             "side": Column("STRING", False),
             "price": Column("DOUBLE", False),
             "size": Column("DOUBLE", False),
+        },
+    ),
+    "trading_halts": Table(
+        "trading_halts.v1",
+        ("venue",),
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", True),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "is_halted": Column("BOOLEAN", False),
+            "reason": Column("STRING", True),
         },
     ),
     "transfers": Table(

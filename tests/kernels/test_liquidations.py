@@ -49,6 +49,11 @@ def depth(coin: str, bids: list[list[float]], asks: list[list[float]], ms: int, 
     return Message("book_depth", 0, ms - T0, row | {"bids": bids, "asks": asks, "is_stale": is_stale})
 
 
+def halt(of: str | None, is_halted: bool, ms: int, reason: str | None = None, venue: str = "v") -> Message:
+    row = {"venue": venue, "instrument": of, **at(ms), "is_halted": is_halted, "reason": reason}
+    return Message("trading_halts", 0, ms - T0, row)
+
+
 def position(account: str, coin: str, size: float, average: float, ms: int = T0) -> Message:
     row = {
         "account": account,
@@ -176,6 +181,73 @@ def test_what_cannot_be_trusted_holds_the_decision_and_says_so_once(name: str) -
     ms = until_ms + 100
     again = fallen(state, 89.0, ms, depth("AAA", [[88.97, 1e6]], [], ms))
     assert kinds(again)[0] == "resumed" and kinds(again)[-1] == "round"
+
+
+def reasons(outputs: list[Output]) -> list[str]:
+    return [row["reason"] for row in rows(outputs, "liquidation_events")]
+
+
+@pytest.mark.parametrize(("of", "name"), [("AAA-PERP", "v:AAA-PERP"), (None, "v")])
+def test_a_halt_of_what_is_held_or_of_its_venue_holds_every_order_of_the_account(of: str | None, name: str) -> None:
+    others = position("a", "BBB", 0.01, 2_000.0), position("b", "BBB", 1.0, 2_000.0), balance("b", 250.0)
+    state = begun(instrument("BBB"), ticker("BBB", 2_000.0, T0 + 10), index("BBB", 2_000.0, T0 + 10), *long(), *others)
+    outputs = fallen(state, 89.0, T0 + SECOND, ticker("BBB", 1_800.0, T0 + SECOND), halt(of, True, T0 + SECOND, "auction"))
+    told = [(row["kind"], row["reason"]) for row in rows(outputs, "liquidation_events") if row["account"] == "a"]
+    assert told == [("held", f"held: trading of {name} is halted since {instant_ms(T0 + SECOND)}: auction")]
+    # What the other account holds is halted only where the whole venue is.
+    assert {row["account"] for row in rows(outputs)} == ({"b"} if of else set())
+    assert "a" not in {row["account"] for row in rows(fallen(state, 89.0, T0 + 1500), "liquidation_events")}
+    resumed = fallen(state, 89.0, T0 + 3000, halt(of, False, T0 + 3000))
+    mine = [row for row in rows(resumed, "liquidation_events") if row["account"] == "a"]
+    assert [row["kind"] for row in mine] == ["resumed", "locked", "round"]
+    assert mine[0]["reason"] == f"no longer held (halted: {name})"
+
+
+def test_a_halt_goes_before_every_check_of_prices() -> None:
+    halted = halt("AAA-PERP", True, T0 + 900)
+    spike = begun(*long(), halted)
+    assert kinds(fallen(spike, 1.0)) == ["held"] and spike.cases["a"].held == "halted: v:AAA-PERP"
+    # An open case whose price then goes missing is held by the halt, and by the price once that is over.
+    state = begun(*long())
+    assert kinds(fallen(state)) == ["locked", "round"]
+    blind = step(state, halt(None, True, T0 + 2000), ticker("AAA", 0.0, T0 + 2000), until_ms=T0 + 2050)
+    assert kinds(blind) == ["held"] and state.cases["a"].held == "halted: v"
+    assert kinds(step(state, halt(None, False, T0 + 3000), until_ms=T0 + 3050)) == ["held"]
+    assert state.cases["a"].held == "no valuation"
+
+
+def test_the_halts_of_a_venue_and_of_an_instrument_end_by_themselves_and_the_newest_row_stands() -> None:
+    state = begun(*long(), halt("AAA-PERP", True, T0 + 20), halt(None, True, T0 + 20))
+    assert reasons(fallen(state)) == [f"held: trading of v is halted since {instant_ms(T0 + 20)}"]
+    both = halt(None, False, T0 + 1500), halt("AAA-PERP", True, T0 + 10)
+    assert reasons(step(state, *both, until_ms=T0 + 1550)) == [
+        f"held: trading of v:AAA-PERP is halted since {instant_ms(T0 + 20)}"
+    ]
+    assert kinds(fallen(state, 89.0, T0 + 2000, halt("AAA-PERP", False, T0 + 2000))) == ["resumed", "locked", "round"]
+    older = fallen(state, 89.0, T0 + 3000, halt("AAA-PERP", True, T0 + 1900), halt("AAA-PERP", True, T0 + 1900, venue="w"))
+    assert kinds(older) == ["round"]
+
+
+def test_an_account_that_recovers_during_a_halt_is_let_go() -> None:
+    state = begun(*long(), halt("AAA-PERP", True, T0 + 20))
+    assert kinds(fallen(state)) == ["held"]
+    (event,) = rows(fallen(state, 100.0, T0 + 2000), "liquidation_events")
+    assert event["kind"] == "resumed" and "(halted: v:AAA-PERP), and no longer to be liquidated" in event["reason"]
+
+
+def test_halts_are_put_back_and_freed_a_day_after_they_can_matter() -> None:
+    state = begun(*long(), halt("AAA-PERP", True, T0 + 20, "auction"), halt("GONE", True, T0 + 20), halt(None, False, T0 + 20))
+    fresh = liquidations.new()
+    for name in state.touched:
+        if data := state.encode(name):
+            fresh.decode(name, data)
+    assert fallen(fresh) == fallen(state) != []
+    step(state, until_ms=T0 + 20 + 86_400_000 - 1)
+    assert state.halts.keys() == {"v:AAA-PERP", "v:GONE", "v"}
+    state.touched.clear()
+    step(state, until_ms=T0 + 20 + 86_400_000)
+    assert state.halts.keys() == {"v:AAA-PERP"}
+    assert {"halt/v:GONE", "halt/v"} <= state.touched and state.encode("halt/v") is None
 
 
 def test_a_spike_of_one_tick_does_not_shut_out_the_price_after_it() -> None:
