@@ -41,14 +41,15 @@ class _Shard:
         self.journaled = 0  # messages
         self.sweep_ms: int | None = None  # when the next one is due
         self.until_ms: int | None = None  # of the last batch
-        self.held: dict[int, list[bytes]] = {}  # late messages, by the ends of their windows
+        self.held: dict[int, list[tuple[bool, bytes]]] = {}  # by the end of its window: whether it is late, and what came
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
     """Runs `kernels.<name>`: rows of (shard, until_ms, is_late, messages) in, rows of (table, heads, values) out.
 
-    A late message overtakes the windows that are still open, so it is held.  It is put with its own window's batch where that
-    is still to come; else it is given to the kernel as late, together with all that are, before the next batch.
+    What comes is held until it is over: until the watermark says that no more of its time is to come.  Late messages come past
+    the windows, sooner or later than the batches of their time.  Held, they join the batch of their window where that is not
+    over; else the kernel gets them as late, together with all that are, before the next batch.
 
     `shards` are the numbers of all shards, each at the place of the partition whose records it takes.  With `has_heartbeats` a
     shard says after each batch until when it has put out everything, in the partition that bears its rows: it alone writes
@@ -83,59 +84,56 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
-    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
-        """Step one shard through one micro-batch, or keep a late message for one."""
-        number, until_ms, is_late, messages = value[0], value[1], value[2], value[3]
+    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> None:
+        """Hold a batch of a window, or a late message, until its time is over."""
+        number, until_ms, is_late, messages = value[0], value[1], value[2], value[3] or b""
         shard = self.shards.get(number) or self._restored(number)
-        if is_late:
-            shard.held.setdefault(until_ms, []).append(messages)
-            self.held.add((shard.until_ms, until_ms, messages))
-            ctx.timer_service().register_event_time_timer(until_ms)
-            return
-        yield from self._passed(shard, until_ms, ctx)
-        if held := shard.held.pop(until_ms, None):
-            messages = batch.RECORD.join([*([messages] if messages else []), *held])
+        shard.held.setdefault(until_ms, []).append((is_late, messages))
+        self.held.add((shard.until_ms, until_ms, is_late, messages))
+        ctx.timer_service().register_event_time_timer(until_ms - 1)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
+        """Step a shard through all whose time is over, in its order: late messages, batches, and sweeps at their own instants.
+
+        A sweep may free what has ended, so what it puts out must depend on nobody's pace.
+        """
+        shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
+        watermark_ms = ctx.timer_service().current_watermark()
+        over = sorted(end_ms for end_ms in shard.held if end_ms <= watermark_ms + 1)
+        held = {end_ms: shard.held.pop(end_ms) for end_ms in over}
+        if held:
             self._store_held(shard)
+        done_ms = shard.until_ms
+        if done_ms is None:  # so it has no window that is over before the first that was one
+            done_ms = min((end_ms for end_ms in over if not min(held[end_ms])[0]), default=END_OF_TIME) - 1
+        if late := [messages for end_ms in over if end_ms <= done_ms for _, messages in held[end_ms]]:
+            yield from self._stepped(shard, None, batch.RECORD.join(late))
+        for end_ms in over:
+            if end_ms > done_ms:
+                messages = batch.RECORD.join(data for _, data in sorted(held[end_ms]) if data)
+                yield from self._swept(shard, end_ms, ctx)
+                yield from self._batched(shard, end_ms, messages, ctx)
+        if watermark_ms < END_OF_TIME:
+            yield from self._swept(shard, min(watermark_ms, max(timestamp, *over, 0)), ctx)
+        elif shard.sweep_ms is not None:
+            # The stream has ended: once more, and then no more.
+            yield from self._stepped(shard, shard.sweep_ms, b"")
+            self._set_sweep(shard, None, ctx)
+
+    def _batched(self, shard: _Shard, until_ms: int, messages: bytes, ctx: Any) -> Iterator[Row]:
         if messages:
             yield from self._stepped(shard, until_ms, messages)
         shard.until_ms = until_ms
         if shard.sweep_ms is None:
             self._set_sweep(shard, (until_ms // self.every_ms + 1) * self.every_ms, ctx)
         if self.has_heartbeats:
-            yield Row("heartbeat", f"{until_ms - 1:013d}{self.heartbeat_keys[number]}", "heartbeat")
-
-    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """Time has passed: see to what waits for a shard to which no batch has said so."""
-        shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
-        yield from self._passed(shard, timestamp, ctx, is_over=True)
-
-    def _passed(self, shard: _Shard, until_ms: int, ctx: Any, is_over: bool = False) -> Iterator[Row]:
-        """What waited for the time up to `until_ms`, in order: late messages, and sweeps, each at its own instant.
-
-        A sweep may free what has ended, so what it puts out must depend on nobody's pace.  The window that ends at `until_ms`
-        is left for its batch, unless it `is_over`.
-        """
-        if shard.held:
-            done_ms = shard.until_ms or until_ms
-            if late := [message for end_ms in sorted(shard.held) if end_ms <= done_ms for message in shard.held.pop(end_ms)]:
-                self._store_held(shard)
-                yield from self._stepped(shard, None, batch.RECORD.join(late))
-        for end_ms in sorted(shard.held):
-            if end_ms < until_ms + is_over:
-                yield from self._swept(shard, end_ms, ctx)
-                data = batch.RECORD.join(shard.held.pop(end_ms))
-                self._store_held(shard)
-                yield from self._stepped(shard, end_ms, data)
-                shard.until_ms = end_ms
-        yield from self._swept(shard, until_ms, ctx)
+            yield Row("heartbeat", f"{until_ms - 1:013d}{self.heartbeat_keys[shard.number]}", "heartbeat")
 
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
             at_ms = shard.sweep_ms
             yield from self._stepped(shard, at_ms, b"")
-            # When the stream has ended all timers fire at once; one that sets the next would never end.
-            has_ended = ctx.timer_service().current_watermark() >= END_OF_TIME - self.every_ms
-            self._set_sweep(shard, None if has_ended or self.entries.is_empty() else at_ms + self.every_ms, ctx)
+            self._set_sweep(shard, None if self.entries.is_empty() else at_ms + self.every_ms, ctx)
 
     def _set_sweep(self, shard: _Shard, sweep_ms: int | None, ctx: Any) -> None:
         shard.sweep_ms = sweep_ms
@@ -172,9 +170,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def _store_held(self, shard: _Shard) -> None:
         self.held.clear()
-        for until_ms, messages in shard.held.items():
-            for message in messages:
-                self.held.add((shard.until_ms, until_ms, message))
+        for until_ms, held in shard.held.items():
+            for is_late, messages in held:
+                self.held.add((shard.until_ms, until_ms, is_late, messages))
 
     def _restored(self, number: int) -> _Shard:
         shard = self.shards[number] = _Shard(number, self.kernel.new())
@@ -182,8 +180,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             shard.state.decode(name, data)
         for until_ms, data in self.journal.get():
             self._step(shard, until_ms, data)
-        for shard.until_ms, until_ms, message in self.held.get():
-            shard.held.setdefault(until_ms, []).append(message)
+        for shard.until_ms, until_ms, is_late, messages in self.held.get():
+            shard.held.setdefault(until_ms, []).append((is_late, messages))
         shard.sweep_ms = self.next_sweep.value()
         return shard
 

@@ -69,19 +69,21 @@ class Cluster:
     def get_current_key(self) -> int:
         return 7
 
-    def send(self, until_ms: int, *offsets: int, is_late: bool = False) -> list[str]:
+    def send(self, until_ms: int, *offsets: int, is_late: bool = False) -> None:
         data = batch.RECORD.join(b"%s\x1f0\x1f%d\x1f{}" % (TOPIC.encode(), offset) for offset in offsets)
-        rows = list(self.host.process_element((7, until_ms, is_late, data or None), self))
-        return [row[1] for row in rows]
+        self.host.process_element((7, until_ms, is_late, data or None), self)
 
     def late(self, until_ms: int, offset: int) -> None:
-        assert self.send(until_ms, offset, is_late=True) == []
+        self.send(until_ms, offset, is_late=True)
 
-    def advance(self, watermark_ms: int) -> None:
+    def advance(self, watermark_ms: int) -> list[str]:
+        """What is put out until it is so late."""
         self.watermark_ms = watermark_ms
+        heads: list[str] = []
         while due := sorted(timer for timer in self.timers if timer <= watermark_ms):
             self.timers.remove(due[0])
-            assert list(self.host.on_timer(due[0], self)) == []
+            heads += [row[1] for row in self.host.on_timer(due[0], self)]
+        return heads
 
     @property
     def steps(self) -> list[Call]:
@@ -109,65 +111,104 @@ def flink(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster()
 
 
-def test_a_batch_is_one_step_and_one_heartbeat(flink: Cluster) -> None:
-    (heartbeat,) = flink.send(50, 1, 2)
+def test_a_batch_is_one_step_and_one_heartbeat_once_its_time_is_over(flink: Cluster) -> None:
+    flink.send(50, 1, 2)
+    assert flink.advance(48) == []
+    (heartbeat,) = flink.advance(49)
     assert heartbeat.startswith("0000000000049")
     assert flink.calls == [(50, [1, 2])]
+    assert flink.advance(1_000) == []
 
 
-def test_a_late_message_joins_the_batch_of_its_own_window_where_that_is_still_to_come(flink: Cluster) -> None:
+def test_batches_whose_time_is_over_at_once_are_stepped_in_order(flink: Cluster) -> None:
+    flink.send(100, 2)
+    flink.send(50, 1)
+    flink.send(150, 3)
+    assert [int(head[:13]) for head in flink.advance(149)] == [49, 99, 149]
+    assert flink.calls == [(50, [1]), (100, [2]), (150, [3])]
+
+
+def test_a_late_message_joins_the_batch_of_its_own_window_whichever_comes_first(flink: Cluster) -> None:
     flink.late(550, 5)
     flink.send(50, 1)
-    flink.late(550, 3)
+    flink.advance(49)
     flink.send(550, 4)
-    assert flink.calls == [(50, [1]), (550, [4, 5, 3])]
+    flink.late(550, 3)
+    flink.advance(549)
+    assert flink.calls == [(50, [1]), (550, [4, 3, 5])]
 
 
-def test_a_late_message_whose_window_has_no_batch_is_one_before_the_next(flink: Cluster) -> None:
+def test_a_late_message_whose_window_has_no_batch_is_one(flink: Cluster) -> None:
     flink.send(50, 1)
     flink.late(600, 5)
     flink.late(550, 4)
     flink.send(700, 6)
+    flink.advance(10_000)
     assert flink.calls == [(50, [1]), (550, [4]), (600, [5]), (700, [6])]
 
 
-def test_what_is_late_for_its_window_is_given_as_late_and_together(flink: Cluster) -> None:
+def test_what_is_late_for_its_window_is_given_as_late_and_together_before_what_follows(flink: Cluster) -> None:
     flink.send(550, 1)
+    flink.advance(549)
     flink.late(550, 2)
     flink.late(50, 3)
     flink.send(600, 4)
+    flink.advance(600)
     assert flink.calls == [(550, [1]), (None, [3, 2]), (600, [4])]
 
 
-def test_where_no_batch_comes_time_alone_is_waited_for(flink: Cluster) -> None:
-    flink.send(50, 1)
-    flink.late(600, 3)
-    flink.late(50, 2)
-    flink.advance(599)
-    assert flink.calls == [(50, [1]), (None, [2])]
+def test_before_its_first_batch_only_what_comes_after_that_is_in_time(flink: Cluster) -> None:
+    flink.late(50, 1)
+    flink.late(600, 4)
+    flink.send(550, 3)
     flink.advance(600)
-    assert flink.calls == [(50, [1]), (None, [2]), (600, [3])]
+    assert flink.calls == [(None, [1]), (550, [3]), (600, [4])]
 
 
-def test_sweeps_come_at_their_own_instants_by_batch_or_by_timer(flink: Cluster) -> None:
+def test_what_is_late_where_there_was_no_batch_at_all_is_given_as_late(flink: Cluster) -> None:
+    flink.late(50, 1)
+    flink.advance(1_000)
+    assert flink.calls == [(None, [1])]
+
+
+def test_sweeps_come_at_their_own_instants(flink: Cluster) -> None:
     flink.send(50, 1)
-    flink.late(2500, 2)
+    flink.advance(100)
     flink.send(3250, 3)
-    assert flink.sweeps == [1000, 2000, 3000]
-    assert [call[0] for call in flink.steps] == [50, 1000, 2000, 2500, 3000, 3250]
+    flink.late(2500, 2)
+    flink.advance(3249)
+    assert [until_ms for until_ms, _ in flink.steps] == [50, 1000, 2000, 2500, 3000, 3250]
     flink.advance(4100)
     assert flink.sweeps == [1000, 2000, 3000, 4000]
+
+
+def test_the_end_of_the_stream_is_no_time_to_sweep_to(flink: Cluster) -> None:
+    flink.send(50, 1)
+    flink.send(2050, 2)
     flink.advance(END_OF_TIME)
-    assert len(flink.sweeps) == 5
+    assert [until_ms for until_ms, _ in flink.steps] == [50, 1000, 2000, 2050, 3000]
 
 
-@pytest.mark.parametrize("cut", range(6))
+STEPS = [(50, 1, False, 49), (600, 2, True, 49), (50, 3, True, 60), (550, 4, False, 549), (650, 5, False, 700)]
+
+
+@pytest.mark.parametrize("cut", range(len(STEPS) + 1))
 def test_a_host_that_is_started_anew_goes_on_where_it_was(flink: Cluster, cut: int) -> None:
-    steps = [(50, 1, False), (600, 2, True), (50, 3, True), (550, 4, False), (650, 5, False)]
-    for number, (until_ms, offset, is_late) in enumerate(steps):
+    for number, (until_ms, offset, is_late, watermark_ms) in enumerate(STEPS):
         if number == cut:
             flink.start()
         flink.send(until_ms, offset, is_late=is_late)
-    if cut == len(steps):
+        flink.advance(watermark_ms)
+    if cut == len(STEPS):
         flink.start()
     assert flink.calls == [(50, [1]), (None, [3]), (550, [4]), (600, [2]), (650, [5])]
+
+
+def test_what_is_held_outlives_a_host(flink: Cluster) -> None:
+    flink.send(50, 1)
+    flink.late(50, 2)
+    flink.start()
+    flink.advance(49)
+    flink.start()
+    flink.advance(10_000)
+    assert flink.calls == [(50, [1, 2])]
