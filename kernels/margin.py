@@ -24,6 +24,9 @@ The probability of liquidation is the first passage (udfs/liquidation_probabilit
 account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  The vol is
 that of the option nearest to the money in the nearest expiry.
 
+Beside each account's row goes one for each of its positions: what the position requires by itself, and what it adds to what
+the account requires (udfs/portfolio_margin.py, `contributions`).
+
 A row is written when the status changes, when a position or balance changes, and for accounts with positions at each
 whole second of event time.  It bears the last millisecond of its batch, until_ms - 1.  What is done about an account that
 cannot bear its positions is for the job `liquidations`, which values them by the same code.
@@ -261,10 +264,12 @@ class State:
         held.model, held.model_ms = model, event_ms
         if model != STANDARD and model not in self.sets:
             self.sets[model] = margin_parameters.parameter_set(model)
-        # By number, in the order in which they were first chosen: it only tells accounts apart.
-        number = 0 if model == STANDARD else 1 + list(self.sets).index(model)
-        self.account_columns["model"][self.account_columns.row(account)] = number
+        self.account_columns["model"][self.account_columns.row(account)] = self.number(model)
         self.drop(account)
+
+    def number(self, model: str) -> int:
+        """A model as a number: in the order in which they were first chosen, for it only tells accounts apart."""
+        return 0 if model == STANDARD else 1 + list(self.sets).index(model)
 
     def drop(self, account: str) -> None:
         """What an account holds has changed: what its model's accounts hold is to be arranged again."""
@@ -345,7 +350,8 @@ class Valuation(NamedTuple):
     initial: Array
     maintenance: Array
     positions: Array  # rows of those that are not flat
-    position_maintenance: Array  # of each of these
+    position_initial: Array  # standard margin of each of these by itself
+    position_maintenance: Array
     mark: Array  # by contract, in the quote currency
     coins: Array  # of each position: its delta, in units of its underlying
     worst_loss: Array  # portfolio margin; 0 where none loses
@@ -353,13 +359,21 @@ class Valuation(NamedTuple):
     scenarios: list[str]  # what they are called, with their underlying
 
 
+class _Required(NamedTuple):
+    """What the accounts of one model require on one underlying, and the prices by which they do."""
+
+    market: portfolio_margin.Market
+    worth: portfolio_margin.Values
+    requirements: portfolio_margin.Requirements
+
+
 class _Held(NamedTuple):
     """What the accounts of one model hold on one underlying."""
 
-    contracts: list[str]  # the columns: options by expiry, then futures
+    contracts: list[str]  # the columns: options by expiry, then futures; behind them the coin
     expiries: Array  # seconds since 1970
     positions: portfolio_margin.Positions
-    required: portfolio_margin.Requirements | None
+    required: _Required | None
 
 
 def new() -> State:
@@ -457,6 +471,7 @@ def value(state: State) -> Valuation:
         _sums(account, initial, count) / 1e6,
         _sums(account, maintenance, count) / 1e6,
         at,
+        initial,
         np.rint(maintenance * 1e6) / 1e6,
         mark,
         coins,
@@ -472,8 +487,7 @@ def value(state: State) -> Valuation:
 
 def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     """Put what the accounts of one parameter set require in the place of standard margin."""
-    number = 1 + list(state.sets).index(model)
-    parameters, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == number)
+    parameters, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == state.number(model))
     if not len(rows):
         return
     if not any(of == model for of, _ in state.held):
@@ -485,12 +499,13 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     for (of, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
         if of != model:
             continue
-        required = held.required
-        if required is None or underlying in state.moved:
+        made = held.required
+        if made is None or underlying in state.moved:
             market = _market(state, parameters, underlying, held, found)
-            required = portfolio_margin.requirements(parameters, market, held.positions)
-            state.held[of, underlying] = held._replace(required=required)
-        accounts = held.positions.accounts
+            worth = portfolio_margin.values(parameters, market, held.positions.instruments)
+            made = _Required(market, worth, portfolio_margin.requirements(parameters, market, held.positions, worth))
+            state.held[of, underlying] = held._replace(required=made)
+        required, accounts = made.requirements, held.positions.accounts
         initial[accounts] += _micro(required.initial)
         maintenance[accounts] += _micro(required.maintenance)
         loss = np.where(np.isfinite(required.worst_pnl), -required.worst_pnl, 0.0)
@@ -503,13 +518,17 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
 
 
 def _priceable(state: State, rows: Array, found: Valuation) -> Array:
-    """Whether each account's positions all have terms that portfolio margin can use."""
-    kinds = state.contract_columns
-    usable = (kinds["is_future"] + kinds["is_option"] > 0) & ~np.isnan(kinds["contract_size"])
+    """Whether each account's positions all have terms that margin can use."""
     at = found.positions
-    wrong = ~usable[state.position_columns["contract"][at]]
+    wrong = ~_usable(state)[state.position_columns["contract"][at]]
     counts = np.bincount(state.position_columns["account"][at], wrong, minlength=len(found.initial))
     return np.asarray(counts[rows] == 0)
+
+
+def _usable(state: State) -> Array:
+    """Whether each contract is known to be one that has a margin."""
+    kinds = state.contract_columns
+    return np.asarray((kinds["is_future"] + kinds["is_option"] > 0) & ~np.isnan(kinds["contract_size"]))
 
 
 def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[str, _Held]:
@@ -692,6 +711,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
         rows = np.array([state.account_columns.row(name) for name in said])
         for name, chances in zip(said, probabilities(state, found, rows), strict=True):
             outputs.append(_report(state, found, name, chances, until_ms - 1))
+        outputs += _report_positions(state, found, said, until_ms - 1)
     state.due.clear()
     state.free(until_ms)
     return outputs
@@ -741,6 +761,86 @@ def _report(state: State, found: Valuation, name: str, chances: Array, event_ms:
     for horizon, chance in zip(liquidation_probability.HORIZONS_S, chances, strict=True):
         margin[f"liquidation_probability_{horizon}"] = None if np.isnan(chance) else float(chance)
     return Output("account_margin", event_ms, margin)
+
+
+def _report_positions(state: State, found: Valuation, said: list[str], event_ms: int) -> list[Output]:
+    """The rows of what these accounts hold, by account and instrument."""
+    held = [(name, of) for name in said for of, (_, size, _) in sorted(state.accounts[name].positions.items()) if size]
+    if not held:
+        return []
+    rows = np.array([state.position_columns.rows[one] for one in held])
+    at, contract = np.searchsorted(found.positions, rows), state.position_columns["contract"][rows]
+    initial, maintenance = (
+        np.where(_usable(state)[contract], margin[at], np.nan)
+        for margin in (found.position_initial, found.position_maintenance)
+    )
+    added, loss, worst = _contributions(state, said, rows, maintenance)
+    amounts = (_known(np.rint(amount * 1e6) / 1e6) for amount in (initial, maintenance, added, loss))
+    numbers = zip(state.position_columns["size"][rows].tolist(), _known(found.mark[contract]), *amounts, worst, strict=True)
+    event_at, outputs = instant_ms(event_ms), []
+    for (name, of), (size, mark, *margins, scenario) in zip(held, numbers, strict=True):
+        venue, _, instrument = of.partition(":")
+        row = {
+            "account": name,
+            "venue": venue,
+            "instrument": instrument,
+            "event_at": event_at,
+            "size": size,
+            "mark_price": mark,
+            "initial_margin_usd": margins[0],
+            "maintenance_margin_usd": margins[1],
+            "contribution_usd": margins[2],
+            "worst_scenario": scenario,
+            "worst_loss_usd": margins[3],
+        }
+        outputs.append(Output("position_margin", event_ms, row))
+    return outputs
+
+
+def _contributions(state: State, said: list[str], rows: Array, standard: Array) -> tuple[Array, Array, list[str | None]]:
+    """What positions, by their rows, add to their accounts' maintenance margin, lose in the worst scenario, and which that is.
+
+    What those of accounts by standard margin add is `standard`; they have no scenario.
+    """
+    account, of = state.position_columns["account"][rows], state.position_columns["contract"][rows]
+    contracts, model = state.contract_columns, state.account_columns["model"][account]
+    names = {state.account_columns.row(name): name for name in said}
+    added, loss = np.where(model == state.number(STANDARD), standard, np.nan), np.full(len(rows), np.nan)
+    worst: list[str | None] = [None] * len(rows)
+    for (chosen, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
+        mine = np.flatnonzero(
+            (model == state.number(chosen)) & (contracts["underlying"][of] == state.currency(underlying)) & _usable(state)[of]
+        )
+        if held.required is None or not len(mine):
+            continue
+        column = np.zeros(len(contracts["underlying"]), dtype=np.int64)
+        column[[contracts.row(name) for name in held.contracts]] = np.arange(len(held.contracts))
+        holders, coin = np.unique(account[mine]), len(held.contracts)
+        coins = [
+            state.accounts[names[row]].balances.get(underlying, (0, 0.0))[1] * (underlying not in DOLLARS) for row in holders
+        ]
+        size = state.position_columns["size"][rows[mine]] * contracts["contract_size"][of[mine]]
+        positions = portfolio_margin.hold(
+            held.positions.instruments,
+            np.concatenate([account[mine], holders]),
+            np.concatenate([column[of[mine]], np.full(len(holders), coin)]),
+            np.concatenate([size, coins]),
+        )
+        market, worth, required = held.required
+        parts = portfolio_margin.contributions(state.sets[chosen], market, positions, worth)
+        _, here, there = np.intersect1d(
+            account[mine] * (coin + 1) + column[of[mine]], parts.account * (coin + 1) + parts.column, return_indices=True
+        )
+        added[mine[here]], loss[mine[here]] = parts.maintenance[there], 0.0 - parts.worst_pnl[there]
+        scenarios = portfolio_margin.scenario_names(state.sets[chosen])
+        for place, scenario in zip(mine, required.worst[np.searchsorted(held.positions.accounts, account[mine])], strict=True):
+            if scenario >= 0 and not math.isnan(loss[place]):
+                worst[place] = f"{underlying}: {scenarios[scenario]}"
+    return added, loss, worst
+
+
+def _known(numbers: Array) -> list[float | None]:
+    return [number if math.isfinite(number) else None for number in numbers.tolist()]
 
 
 def _missing(state: State, found: Valuation, account: Account) -> str:

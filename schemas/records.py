@@ -299,6 +299,20 @@ class OrderBooksRow(TypedDict):
     checksum: int | None
 
 
+class PositionMarginRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    size: float
+    mark_price: float | None
+    initial_margin_usd: float | None
+    maintenance_margin_usd: float | None
+    contribution_usd: float | None
+    worst_scenario: str | None
+    worst_loss_usd: float | None
+
+
 class PositionsRow(TypedDict):
     account: str
     venue: str
@@ -769,6 +783,24 @@ TABLES: dict[str, Table] = {
             "bids": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "checksum": Column("INT", True),
+        },
+    ),
+    "position_margin": Table(
+        "position_margin.v1",
+        ("account",),
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "size": Column("DOUBLE", False),
+            "mark_price": Column("DOUBLE", True),
+            "initial_margin_usd": Column("DOUBLE", True),
+            "maintenance_margin_usd": Column("DOUBLE", True),
+            "contribution_usd": Column("DOUBLE", True),
+            "worst_scenario": Column("STRING", True),
+            "worst_loss_usd": Column("DOUBLE", True),
         },
     ),
     "positions": Table(

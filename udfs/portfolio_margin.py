@@ -267,14 +267,15 @@ def values(parameters: Parameters, market: Market, instruments: Instruments) -> 
     )
 
 
-def requirements(parameters: Parameters, market: Market, positions: Positions) -> Requirements:
+def requirements(parameters: Parameters, market: Market, positions: Positions, worth: Values | None = None) -> Requirements:
     """What every account requires on one underlying: a row for each of `positions.accounts`.
 
+    `worth` is what `values` gives for the same market and instruments; made here where it is not given.
     NaN where a price that the account needs is NaN.  When one underlying has moved, only its requirements need to be made
     again: `margins` adds them to those of the others.
     Raises `ValueError` where market and instruments do not fit each other.
     """
-    worth = values(parameters, market, positions.instruments)
+    worth = values(parameters, market, positions.instruments) if worth is None else worth
     net = _net(parameters, worth, positions, with_pnl=False)
     other = parameters.other_contingency
     of_short = positions.short * market.spot
@@ -321,14 +322,14 @@ def margins(accounts: int, cash: ArrayLike, held: Sequence[tuple[Positions, Requ
     return Margins(mark, mark - initial, mark - maintenance, ratio, worst_underlying, worst)
 
 
-def contributions(parameters: Parameters, market: Market, positions: Positions) -> Contributions:
+def contributions(parameters: Parameters, market: Market, positions: Positions, worth: Values | None = None) -> Contributions:
     """What each position adds to the requirement of its account: amount times the slope of the requirement along it.
 
     The requirement is homogeneous of degree one in the amounts, so that these add up to it exactly (Euler's theorem; Tasche
-    1999).  At a kink it is the slope of the branch that `requirements` takes.  Raises as `requirements` does.
+    1999).  At a kink it is the slope of the branch that `requirements` takes.  `worth` is as there, and what is raised too.
     """
-    worth = values(parameters, market, positions.instruments)
-    required = requirements(parameters, market, positions)
+    worth = values(parameters, market, positions.instruments) if worth is None else worth
+    required = requirements(parameters, market, positions, worth)
     row, column, amount, group = positions.row, positions.column, positions.amount, positions.group
     worst, expiry = required.worst[row], positions.group_expiry[group]
     scenarios = len(parameters.scenarios)

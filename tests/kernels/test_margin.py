@@ -166,11 +166,20 @@ def test_all_accounts_at_once_are_each_account_by_itself(book: Any, chance: rand
         status = "liquidation" if mm > 0 and mm > equity else "margin_call" if im > equity else "healthy"
         assert row["status"] == status or close
         assert row["margin_ratio"] == (None if got[0] <= 0 else got[2] / got[0])
+        parts = [part for part in rows(outputs, "position_margin") if part["account"] == name]
+        assert [part["instrument"] for part in parts] == sorted(of for of, size in sizes.items() if size)
+        for part in parts:
+            of = part["instrument"]
+            _, alone_im, alone_mm = naive({of: (sizes[of], AVERAGES[of])}, {})
+            assert (part["venue"], part["size"]) == ("v", sizes[of])
+            assert part["initial_margin_usd"] == pytest.approx(alone_im, rel=1e-9, abs=1e-5)
+            assert part["maintenance_margin_usd"] == part["contribution_usd"] == pytest.approx(alone_mm, rel=1e-9, abs=1e-5)
+        assert sum(part["contribution_usd"] for part in parts) == pytest.approx(got[2], abs=1e-4)
 
 
 def test_a_row_says_what_there_is_and_why_it_is_not_healthy() -> None:
     state = begun()
-    (output,) = step(state, position("LINEAR", "10", "60000"), balance("USDC", "1000"))
+    output, part = step(state, position("LINEAR", "10", "60000"), balance("USDC", "1000"))
     assert output.event_ms == T0 + 19
     assert output.row == {
         "account": "a",
@@ -188,7 +197,21 @@ def test_a_row_says_what_there_is_and_why_it_is_not_healthy() -> None:
         "liquidation_probability_24h": None,
         "liquidation_probability_7d": None,
     }
-    (fallen,) = step(state, ticker("LINEAR", T0 + 21, mark_price=59_500.0), until_ms=T0 + 40)
+    assert part.event_ms == T0 + 19
+    assert part.row == {
+        "account": "a",
+        "venue": "v",
+        "instrument": "LINEAR",
+        "event_at": instant_ms(T0 + 19),
+        "size": 10.0,
+        "mark_price": 60_000.0,
+        "initial_margin_usd": 1_203.0,
+        "maintenance_margin_usd": 603.0,
+        "contribution_usd": 603.0,
+        "worst_scenario": None,
+        "worst_loss_usd": None,
+    }
+    fallen, _ = step(state, ticker("LINEAR", T0 + 21, mark_price=59_500.0), until_ms=T0 + 40)
     assert fallen.row["status"] == "liquidation"
     assert fallen.row["reason"] == "maintenance margin 597.98 USD exceeds equity 500.00 USD"
 
@@ -196,15 +219,18 @@ def test_a_row_says_what_there_is_and_why_it_is_not_healthy() -> None:
 def test_rows_come_on_a_change_and_once_a_second() -> None:
     state = begun()
     both = [balance("USDC", "9000"), position("LINEAR", "1", "60000"), balance("USDC", "1", account="cash")]
-    assert len(step(state, *both)) == 2
+    assert [output.table for output in step(state, *both)] == ["account_margin", "account_margin", "position_margin"]
     assert step(state, ticker("LINEAR", T0 + 20, mark_price=60_001.0), until_ms=T0 + 40) == []
     assert step(state, until_ms=T0 + 999) == []
-    (second,) = step(state, until_ms=T0 + 1000)
-    assert (second.row["account"], second.row["event_at"]) == ("a", instant_ms(T0 + 999))
+    second = step(state, until_ms=T0 + 1000)
+    assert [(one.table, one.row["account"], one.row["event_at"]) for one in second] == [
+        ("account_margin", "a", instant_ms(T0 + 999)),
+        ("position_margin", "a", instant_ms(T0 + 999)),
+    ]
     assert step(state, until_ms=T0 + 1001) == []
-    (changed,) = step(state, balance("USDC", "8000", T0 + 1001), until_ms=T0 + 1002)
-    assert changed.row["equity_usd"] == 8000.1
-    assert len(step(state, until_ms=T0 + 5000)) == 1
+    (changed,) = rows(step(state, balance("USDC", "8000", T0 + 1001), until_ms=T0 + 1002))
+    assert changed["equity_usd"] == 8000.1
+    assert len(rows(step(state, until_ms=T0 + 5000))) == 1
 
 
 @pytest.mark.parametrize(
@@ -226,6 +252,8 @@ def test_an_account_without_a_price_is_unpriced_and_not_liquidated(left_out: tup
     outputs = step(state, *messages, *broke)
     row, sound = rows(outputs)
     assert (row["status"], row["reason"]) == ("unpriced", reason)
+    unknown = {part["instrument"] for part in rows(outputs, "position_margin") if part["contribution_usd"] is None}
+    assert unknown == {"CALL" if "CALL" in left_out or table == "index_prices" else "LINEAR"}
     assert {row[name] for name in row if name.endswith(("usd", "ratio"))} == {None}
     assert sound["status"] == "healthy"
     missing = [m for m in market() if m not in messages]
@@ -470,9 +498,20 @@ def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, 
         messages += [position(of, str(size), str(AVERAGES[of]), account=name) for of, size in sizes.items()]
         messages += [chosen(name, model), balance("BTC", str(coins), account=name)]
     messages += [position("LINEAR", "3", "60000", account="plain"), balance("USDC", "1000", account="plain")]
-    found = {row["account"]: row for row in rows(step(state, *chance.sample(messages, len(messages))))}
+    outputs = step(state, *chance.sample(messages, len(messages)))
+    found = {row["account"]: row for row in rows(outputs)}
     assert (found["plain"]["model"], found["plain"]["worst_scenario"]) == ("standard", None)
     for name, (sizes, coins) in book.items():
+        parts = [part for part in rows(outputs, "position_margin") if part["account"] == name]
+        assert {part["instrument"]: part["size"] for part in parts} == sizes
+        if not coins:
+            assert sum(part["contribution_usd"] for part in parts) == pytest.approx(
+                found[name]["maintenance_margin_usd"], rel=1e-9, abs=1e-4
+            )
+            assert sum(part["worst_loss_usd"] for part in parts) == pytest.approx(
+                found[name]["worst_loss_usd"], rel=1e-9, abs=1e-4
+            )
+        assert {part["worst_scenario"] for part in parts} in (set(), {found[name]["worst_scenario"]})
         row, (im, mm, loss) = found[name], by_itself(sizes, coins, parameters)
         assert row["model"] == model
         assert row["maintenance_margin_usd"] == pytest.approx(mm, rel=1e-9, abs=1e-5)
@@ -503,6 +542,22 @@ def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, 
     assert step(state, *more, until_ms=T0 + 40) == step(fresh, *more, until_ms=T0 + 40)
 
 
+@pytest.mark.parametrize("model", ["scenario_grid", "deribit_like"])
+def test_what_a_position_adds_is_its_size_times_the_slope_of_the_requirement_along_it(model: str) -> None:
+    state, parameters = margin.new(), margin_parameters.parameter_set(model)
+    sizes, coins = {"LINEAR": 25.0, "CALL": -3.0, "PUT": -2.0, "USDC-PUT": -11.0}, 1.5
+    held = [position(of, str(size), str(AVERAGES[of])) for of, size in sizes.items()]
+    outputs = step(state, *option_market(), *held, chosen("a", model), balance("BTC", str(coins)))
+    parts = {part["instrument"]: part for part in rows(outputs, "position_margin")}
+    for of, size in sizes.items():
+        (_, up, loss_up), (_, down, loss_down) = (
+            by_itself(sizes | {of: size * (1 + bump)}, coins, parameters) for bump in (1e-5, -1e-5)
+        )
+        assert parts[of]["contribution_usd"] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-3)
+        assert parts[of]["worst_loss_usd"] == pytest.approx((loss_up - loss_down) / 2e-5, rel=1e-6, abs=1e-3)
+    assert min(part["contribution_usd"] for part in parts.values()) < 0
+
+
 def test_an_account_chooses_its_model_and_an_unknown_one_is_a_dead_letter() -> None:
     state = margin.new()
     step(state, *option_market())
@@ -515,8 +570,10 @@ def test_an_account_chooses_its_model_and_an_unknown_one_is_a_dead_letter() -> N
 def test_a_portfolio_without_a_vol_is_unpriced() -> None:
     state = margin.new()
     step(state, *market())
-    (row,) = rows(step(state, chosen("a", "deribit_like"), position("CALL", "-1", "0.1")))
+    outputs = step(state, chosen("a", "deribit_like"), position("CALL", "-1", "0.1"))
+    (row,), (part,) = rows(outputs), rows(outputs, "position_margin")
     assert (row["status"], row["reason"]) == ("unpriced", "v:CALL has no mark volatility")
+    assert (part["contribution_usd"], part["worst_scenario"], part["worst_loss_usd"]) == (None, None, None)
 
 
 def test_the_probability_of_liquidation_is_the_first_passage_of_the_one_price_that_drives_it() -> None:
