@@ -3,6 +3,7 @@
 A kernel module has
     VERSION    of its stored bytes; a host refuses bytes of a version that the kernel cannot read
     SHARED     the tables of which every shard gets every message
+    COMMON     if there is one, tables of which every shard puts out the same rows, so that one shard alone has to write them
     SWEEP_MS   of event time: how often an empty batch comes, an hour where it does not say
     new()      an empty state
     step()     apply one micro-batch: (state, messages, until_ms) -> outputs

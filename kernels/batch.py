@@ -53,7 +53,8 @@ def count(data: bytes) -> int:
 def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent: frozenset[str] = frozenset()) -> list[Lines]:
     """Step a kernel through one batch.
 
-    Of the topics that are `silent` no dead letters are given: another shard gives them.
+    Of the topics that are `silent` no dead letters are given, nor the rows that all shards put out alike: another shard gives
+    them.
     """
     lines: list[Lines] = []
     if until_ms is not None and data and hasattr(kernel, "take_plain"):
@@ -63,7 +64,12 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
     messages, letters = decode(data, until_ms or 0)
     outputs = letters + kernel.step(state, messages, until_ms)
     if silent:
-        outputs = [one for one in outputs if one.table != "dead_letters" or one.row["source"] not in silent]
+        common: frozenset[str] = getattr(kernel, "COMMON", frozenset())
+        outputs = [
+            one
+            for one in outputs
+            if one.table not in common and (one.table != "dead_letters" or one.row["source"] not in silent)
+        ]
     return lines + encode(outputs)
 
 

@@ -7,7 +7,7 @@ Entries    those of kernels/margin.py, which values the accounts here too
            halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later where trading goes on or
            the contract is gone
            fund: what this shard's insurance fund has left
-Order      as margin; books, guards and halts are applied before accounts are valued
+Order      as margin, with its factors that follow volatility; books, guards and halts are applied before accounts are valued
 Late       as margin
 
 An account goes through these states, each change of which is an event with its numbers:
@@ -235,6 +235,7 @@ def _decide(state: State, until_ms: int) -> list[Output]:
     if margin.is_past(market, until_ms // 1000):
         return []
     margin.keep_time(market, until_ms // 1000)
+    margin.follow_vol(market, until_ms)  # the job margin writes what changes
     found = margin.value(market)
     market.touched |= {f"account/{name}" for name in market.due}
     market.due.clear()

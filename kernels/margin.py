@@ -4,6 +4,7 @@ Entries    account/<account>: positions, balances, margin model, status
            instrument/<venue:instrument>: the terms of one contract; freed a day after expiry, once no account holds it
            price/<venue:instrument>: its newest prices; freed with its terms
            index/<currency>: the newest price of one coin in USD
+           scaling/<underlying>: by what requirements on it are multiplied, and whether that is to be looked at again; kept
            clock: the last whole second of event time at which accounts were valued
 Order      instruments, prices, positions and balances are applied in this order, then every account is valued; of each
            key the newest by event time stands, and of one instant the one with the higher offset
@@ -21,8 +22,15 @@ revalued at once, and only on underlyings where something has moved, or when a s
 in whole seconds.
 
 The probability of liquidation is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the
-account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  The vol is
-that of the option nearest to the money in the nearest expiry.
+account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  The vol, here
+and above, is that of the option nearest to the money in the nearest expiry.
+
+What is required follows volatility (udfs/vol_scaling.py).  Standard margin on an underlying, initial and maintenance, is
+multiplied by its factor, and so are the vol shocks and the factors of the worst loss of portfolio margin: the vol over 0.6, no
+less than 1 and no more than 2.5.  It moves only when it would by more than a tenth of itself, or to one of its ends.  It is
+looked at in each batch that brings a ticker or the terms of an option on the underlying, and in no other: whoever reads the
+same tickers on time has the same factors.  Without a vol it stays; it is 1 before the first.  Every change is a row of
+`margin_scalings`.
 
 Beside each account's row goes one for each of its positions: what the position requires by itself, and what it adds to what
 the account requires (udfs/portfolio_margin.py, `contributions`).
@@ -46,11 +54,12 @@ from numpy.typing import NDArray
 from kernels import Message, Output
 from kernels.checks import checked, dead_letter
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
-from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin
+from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin, vol_scaling
 from udfs.margin_parameters import Haircut, Parameters
 
 VERSION = 2
 SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
+COMMON: frozenset[str] = frozenset({"margin_scalings"})
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
@@ -155,6 +164,8 @@ class State:
         self.terms: dict[str, Terms] = {}
         self.prices: dict[str, Price] = {}
         self.indices: dict[str, Index] = {}
+        self.factors: dict[str, float] = {}  # by underlying, what requirements are multiplied by
+        self.quoted: set[str] = set()  # underlyings on which options have spoken since their factors were last looked at
         self.due: set[str] = set()  # accounts that have changed since they were last valued
         self.second: int | None = None
         self.touched: set[str] = set()
@@ -183,7 +194,7 @@ class State:
             vol=math.nan,
             expiry_s=math.inf,
         )
-        self.currency_columns: Columns[str] = Columns(usd=math.nan)
+        self.currency_columns: Columns[str] = Columns(usd=math.nan, factor=1.0)
         self.position_columns: Columns[tuple[str, str]] = Columns(account=0, contract=0, size=0.0, average=0.0)
         self.balance_columns: Columns[tuple[str, str]] = Columns(account=0, currency=0, amount=0.0)
 
@@ -198,6 +209,8 @@ class State:
                 status = int(self.account_columns["status"][self.account_columns.row(of)])
                 model = account.model, account.model_ms
                 stored = [account.positions, account.balances, status, of in self.due, *model]
+        elif kind == "scaling":
+            stored = [self.factors.get(of), of in self.quoted]
         else:
             entries: dict[str, dict[str, Any]] = {"instrument": self.terms, "price": self.prices, "index": self.indices}
             stored = entries[kind].get(of)
@@ -217,6 +230,12 @@ class State:
             self.put_price(of, Price(*stored))
         elif kind == "index":
             self.put_index(of, Index(*stored))
+        elif kind == "scaling":
+            factor, is_quoted = stored
+            if factor is not None:
+                self.put_factor(of, factor)
+            if is_quoted:
+                self.quoted.add(of)
         else:
             positions, balances, status, is_due, model, model_ms = stored
             for contract, (ms, size, average) in positions.items():
@@ -316,6 +335,18 @@ class State:
         if currency not in DOLLARS:
             self.currency_columns["usd"][row] = _or_nan(usd)
 
+    def put_factor(self, underlying: str, factor: float) -> None:
+        """Set what requirements on an underlying are multiplied by."""
+        self.factors[underlying] = factor
+        self.moved.add(underlying)
+        row = self.currency(underlying)
+        self.currency_columns["factor"][row] = factor
+
+    def quote(self, underlying: str) -> None:
+        """Note that options on an underlying have spoken."""
+        self.quoted.add(underlying)
+        self.touched.add(f"scaling/{underlying}")
+
     def currency(self, name: str) -> int:
         """The row of a currency."""
         row = self.currency_columns.row(name)
@@ -362,6 +393,7 @@ class Valuation(NamedTuple):
 class _Required(NamedTuple):
     """What the accounts of one model require on one underlying, and the prices by which they do."""
 
+    parameters: Parameters  # as scaled
     market: portfolio_margin.Market
     worth: portfolio_margin.Values
     requirements: portfolio_margin.Requirements
@@ -413,7 +445,7 @@ def value(state: State) -> Valuation:
     is_future, is_option = contracts["is_future"].astype(bool), contracts["is_option"].astype(bool)
     is_inverse, each = contracts["is_inverse"].astype(bool), contracts["contract_size"]
     settlement = _gather(usd, contracts["settlement"])
-    index = _gather(usd, contracts["underlying"])
+    index, factor = _gather(usd, contracts["underlying"]), _gather(state.currency_columns["factor"], contracts["underlying"])
     own = contracts["mark"]
     mark = np.where(is_option | ~np.isnan(own), own, contracts["traded"])
     mark = np.where((is_option & (mark >= 0)) | (is_future & (mark > 0)), mark, np.nan)
@@ -438,11 +470,11 @@ def value(state: State) -> Valuation:
             some = np.flatnonzero(future & (is_inverse[of] == inverse))
             which = of[some]
             margin = formula(size[some] * each[which], mark[which], *(rate[which] for rate in rates))
-            initial[some] = margin.initial * settlement[which]
-            maintenance[some] = margin.maintenance * settlement[which]
+            initial[some] = margin.initial * (settlement * factor)[which]
+            maintenance[some] = margin.maintenance * (settlement * factor)[which]
         # Options are linear in size: one formula a contract.  Those settled in USD have their mark in USD.
         mark_coin = np.where(is_inverse, mark, mark / forward)
-        to_usd = settlement * np.where(is_inverse, 1.0, forward)
+        to_usd = settlement * factor * np.where(is_inverse, 1.0, forward)
         short = standard_margin.option(-each, mark_coin, forward, contracts["strike_usd"], contracts["is_call"])
         some = np.flatnonzero(is_option[of])
         which, sold = of[some], np.maximum(-size[some], 0.0)
@@ -487,12 +519,12 @@ def value(state: State) -> Valuation:
 
 def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     """Put what the accounts of one parameter set require in the place of standard margin."""
-    parameters, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == state.number(model))
+    base, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == state.number(model))
     if not len(rows):
         return
     if not any(of == model for of, _ in state.held):
         state.held |= {(model, underlying): held for underlying, held in _arranged(state, model, rows, found).items()}
-    names = portfolio_margin.scenario_names(parameters)
+    names = portfolio_margin.scenario_names(base)
     is_known = np.ones(len(found.initial), dtype=np.bool_)
     known = _priceable(state, rows, found)
     initial, maintenance = np.zeros(len(is_known)), np.zeros(len(is_known))
@@ -501,9 +533,11 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
             continue
         made = held.required
         if made is None or underlying in state.moved:
+            parameters = base.scaled(state.factors.get(underlying, 1.0))
             market = _market(state, parameters, underlying, held, found)
             worth = portfolio_margin.values(parameters, market, held.positions.instruments)
-            made = _Required(market, worth, portfolio_margin.requirements(parameters, market, held.positions, worth))
+            required = portfolio_margin.requirements(parameters, market, held.positions, worth)
+            made = _Required(parameters, market, worth, required)
             state.held[of, underlying] = held._replace(required=made)
         required, accounts = made.requirements, held.positions.accounts
         initial[accounts] += _micro(required.initial)
@@ -659,19 +693,18 @@ def probabilities(state: State, found: Valuation, rows: Array) -> Array:
 
 def _short_vol(state: State, underlying: str) -> float:
     """The vol of the option nearest to the money in the nearest expiry; NaN where there is none."""
-    near: tuple[float, float, str] | None = None
-    vol = math.nan
-    for name, terms in state.terms.items():
-        price = state.prices.get(name)
-        if terms.kind != "option" or terms.underlying != underlying or price is None or not price.vol:
-            continue
-        expires_s, F = (terms.expiry_ms or 0) / 1000, price.forward_usd
-        if expires_s <= (state.second or 0) or not F or F <= 0 or not terms.strike_usd:
-            continue
-        rank = expires_s, abs(math.log(terms.strike_usd / F)), name
-        if near is None or rank < near:
-            near, vol = rank, price.vol
-    return vol
+    options = state.contract_columns
+    expiry_s, F, K, vol = (options[name] for name in ("expiry_s", "forward_usd", "strike_usd", "vol"))
+    is_on = (options["is_option"] > 0) & (options["underlying"] == state.currency(underlying))
+    rows = np.flatnonzero(is_on & (vol > 0) & (F > 0) & (expiry_s > (state.second or 0)))
+    if not len(rows):
+        return math.nan
+    rows = rows[expiry_s[rows] == expiry_s[rows].min()]
+    distance = np.abs(np.log(K[rows] / F[rows]))
+    nearest = set(rows[distance == distance.min()].tolist())
+    # Of a call and a put at one strike the first by name.
+    name = min(name for name, row in options.rows.items() if row in nearest)
+    return float(vol[options.row(name)])
 
 
 def _gather(values: Array, rows: Array) -> Array:
@@ -689,6 +722,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     if is_past(state, second):
         return []
     is_new_second = keep_time(state, second)
+    scalings = follow_vol(state, until_ms)
     found = value(state)
     unknown = np.isnan(found.equity) | np.isnan(found.initial) | np.isnan(found.maintenance)
     with np.errstate(invalid="ignore"):
@@ -705,7 +739,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     state.touched |= {f"account/{name}" for name in (*state.due, *(names[row] for row in np.flatnonzero(changed)))}
     known[:] = status
 
-    outputs: list[Output] = []
+    outputs = scalings
     said = sorted(state.due | {names[row] for row in np.flatnonzero(due)})
     if said:
         rows = np.array([state.account_columns.row(name) for name in said])
@@ -730,6 +764,32 @@ def keep_time(state: State, second: int) -> bool:
     state.moved |= {underlying for _, underlying in state.held}
     state.touched.add("clock")
     return not is_first
+
+
+def follow_vol(state: State, until_ms: int) -> list[Output]:
+    """Let the factors follow the vols of the underlyings on which options have spoken; a row for each that changes."""
+    outputs: list[Output] = []
+    rule, event_ms = vol_scaling.DEFAULT, until_ms - 1
+    for underlying in sorted(state.quoted):
+        vol, before = _short_vol(state, underlying), state.factors.get(underlying)
+        found = vol_scaling.scale(vol, math.nan if before is None else before, rule)
+        factor = float(found.level)
+        if math.isnan(vol) or not found.changed:
+            continue
+        state.put_factor(underlying, factor)
+        row = {
+            "underlying": underlying,
+            "event_at": instant_ms(event_ms),
+            "vol": vol,
+            "factor": factor,
+            "previous_factor": before,
+            "reason": f"vol {vol:.4g} over {rule.reference_vol:g} is {vol / rule.reference_vol:.4g}, "
+            f"within {rule.floor:g} and {rule.cap:g}: {factor:.4g}" + ("" if before is None else f"; it was {before:.4g}"),
+        }
+        outputs.append(Output("margin_scalings", event_ms, row))
+    state.touched |= {f"scaling/{underlying}" for underlying in state.quoted}
+    state.quoted.clear()
+    return outputs
 
 
 def _report(state: State, found: Valuation, name: str, chances: Array, event_ms: int) -> Output:
@@ -826,13 +886,13 @@ def _contributions(state: State, said: list[str], rows: Array, standard: Array) 
             np.concatenate([column[of[mine]], np.full(len(holders), coin)]),
             np.concatenate([size, coins]),
         )
-        market, worth, required = held.required
-        parts = portfolio_margin.contributions(state.sets[chosen], market, positions, worth)
+        parameters, market, worth, required = held.required
+        parts = portfolio_margin.contributions(parameters, market, positions, worth)
         _, here, there = np.intersect1d(
             account[mine] * (coin + 1) + column[of[mine]], parts.account * (coin + 1) + parts.column, return_indices=True
         )
         added[mine[here]], loss[mine[here]] = parts.maintenance[there], 0.0 - parts.worst_pnl[there]
-        scenarios = portfolio_margin.scenario_names(state.sets[chosen])
+        scenarios = portfolio_margin.scenario_names(parameters)
         for place, scenario in zip(mine, required.worst[np.searchsorted(held.positions.accounts, account[mine])], strict=True):
             if scenario >= 0 and not math.isnan(loss[place]):
                 worst[place] = f"{underlying}: {scenarios[scenario]}"
@@ -889,6 +949,8 @@ def _learn_terms(state: State, row: dict[str, Any], event_ms: int) -> None:
     if known is None or (known.published_ms <= event_ms and known != terms):
         state.put_terms(name, terms)
         state.touched.add(f"instrument/{name}")
+        if terms.kind == "option":
+            state.quote(terms.underlying)
 
 
 def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
@@ -901,6 +963,8 @@ def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
         earlier = (None, None, None, None) if known is None else known[1:]
         state.put_price(name, Price(event_ms, *(e if n is None else n for n, e in zip(newest, earlier, strict=True))))
         state.touched.add(f"price/{name}")
+        if (terms := state.terms.get(name)) and terms.kind == "option":
+            state.quote(terms.underlying)
     usd = row.get("index_price_usd")
     if usd is not None and usd > 0 and (terms := state.terms.get(name)):
         index = state.indices.get(terms.underlying, NO_INDEX)

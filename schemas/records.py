@@ -266,6 +266,15 @@ class LiquidationOrdersRow(TypedDict):
     visible_size: float | None
 
 
+class MarginScalingsRow(TypedDict):
+    underlying: str
+    event_at: str
+    vol: float
+    factor: float
+    previous_factor: float | None
+    reason: str
+
+
 class OptionGreeksRow(TypedDict):
     venue: str
     instrument: str
@@ -742,6 +751,19 @@ TABLES: dict[str, Table] = {
             "limit_price": Column("DOUBLE", True),
             "round": Column("BIGINT", True),
             "visible_size": Column("DOUBLE", True),
+        },
+    ),
+    "margin_scalings": Table(
+        "margin_scalings.v1",
+        ("underlying",),
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "vol": Column("DOUBLE", False),
+            "factor": Column("DOUBLE", False),
+            "previous_factor": Column("DOUBLE", True),
+            "reason": Column("STRING", False),
         },
     ),
     "option_greeks": Table(

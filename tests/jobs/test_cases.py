@@ -8,7 +8,8 @@ given     A row of the table, or {"raw": …, "key": …, "event_at": …} for a
           one can come late; a raw value is received at its `event_at` where it does not say another.  One that is more than
           a second behind comes when all before it have been read, and so is late for certain.
 expect    The columns that matter of every row that the job writes for the case's venues and accounts, up to a second after
-          its last given row; no file, no rows.  A dead letter belongs to the case whose names stand in its original, which
+          its last given row; no file, no rows.  A row of an underlying alone belongs to the case that has a venue of its name.
+          A dead letter belongs to the case whose names stand in its original, which
           is shown as text.
 """
 
@@ -77,7 +78,8 @@ class Case:
         if table == "dead_letters":
             original = row["original"]
             return any(f'"{name}"' in original for name in self.names) or original in self.raws
-        return bool({row.get("venue"), row.get("account")} & self.names) and to_ms(row["event_at"]) <= self.end_ms
+        names = {row.get("venue"), row.get("account"), row.get("underlying")}
+        return bool(names & self.names) and to_ms(row["event_at"]) <= self.end_ms
 
     @property
     def raws(self) -> set[str]:

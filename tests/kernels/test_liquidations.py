@@ -422,6 +422,22 @@ def test_fills_ten_times_and_a_minute_late_end_in_the_same_ledger_and_margin() -
     assert newest([often[n : n + 97] for n in range(0, len(often), 97)]) == straight
 
 
+def test_accounts_are_liquidated_by_requirements_that_follow_the_vol() -> None:
+    terms = instrument("AAA").row | {"instrument": "AAA-CALL", "kind": "option", "option_type": "call", "strike_usd": 100.0}
+    call = Message("instruments", 0, 0, terms | {"expiry_at": instant_ms(T0 + 86_400_000)})
+
+    def quoted(vol: float, ms: int) -> Message:
+        row = ticker("AAA", 4.0, ms).row | {"instrument": "AAA-CALL", "mark_iv": vol, "forward_usd": 100.0}
+        return Message("tickers", 0, ms - T0, row)
+
+    state = begun(call, quoted(0.6, T0 + 20), *long(cash=900.0))
+    assert kinds(fallen(state, 100.0)) == []
+    # 500 USD at the reference vol; twice that at twice the vol, of which there are 900.
+    assert kinds(fallen(state, 100.0, T0 + 2000, quoted(1.2, T0 + 2000))) == ["locked", "round"]
+    (order,) = rows(fallen(state, 100.0, T0 + 3000))
+    assert order["maintenance_margin_usd"] == 1_000.0
+
+
 def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
     state = begun(*long())
     fallen(state)

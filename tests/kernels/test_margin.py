@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import Message, Output, margin
+from kernels.batch import FIELD, RECORD, run
+from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us
 from udfs import liquidation_probability, margin_parameters, portfolio_margin
 from udfs.margin_parameters import Parameters
@@ -364,6 +366,8 @@ messages = st.one_of(
         names,
         instants,
         mark_price=st.sampled_from([None, 0.05, 50_000.0, 61_000.3]),
+        mark_iv=st.sampled_from([None, 0.5, 0.9, 0.95, 1.4]),
+        forward_usd=st.sampled_from([None, 61_000.0]),
         last_price=st.sampled_from([None, 200.7]),
         index_price_usd=st.sampled_from([None, 150.0, 60_000.7]),
     ),
@@ -532,6 +536,7 @@ def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, 
             ("instrument", state.terms),
             ("price", state.prices),
             ("index", state.indices),
+            ("scaling", state.factors),
         )
         for of in among
     ]
@@ -556,6 +561,89 @@ def test_what_a_position_adds_is_its_size_times_the_slope_of_the_requirement_alo
         assert parts[of]["contribution_usd"] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-3)
         assert parts[of]["worst_loss_usd"] == pytest.approx((loss_up - loss_down) / 2e-5, rel=1e-6, abs=1e-3)
     assert min(part["contribution_usd"] for part in parts.values()) < 0
+
+
+def quoted(vol: float, ms: int) -> Message:
+    return ticker("CALL", ms, mark_price=0.05, forward_usd=61_000.0, mark_iv=vol)
+
+
+def test_requirements_follow_the_short_vol_within_floor_and_cap_and_every_change_is_a_row() -> None:
+    state = margin.new()
+    held = (
+        position("LINEAR", "10", "60000"),
+        position("CALL", "-2", "0.05"),
+        position("SOL", "5", "200"),
+        balance("USDC", "90000"),
+    )
+    outputs = step(state, *option_market(), *held, until_ms=T0 + 20)
+    (first,) = rows(outputs, "margin_scalings")
+    assert first == {
+        "underlying": "BTC",
+        "event_at": instant_ms(T0 + 19),
+        "vol": 0.6,
+        "factor": 1.0,
+        "previous_factor": None,
+        "reason": "vol 0.6 over 0.6 is 1, within 1 and 2.5: 1",
+    }
+    calm = {part["instrument"]: part for part in rows(outputs, "position_margin")}
+    factor = 1.0
+    for n, (vol, now) in enumerate(
+        [(0.9, 1.5), (0.98, 1.5), (0.82, 1.5), (1.0, 1.0 / 0.6), (9.0, 2.5), (1.4, 2.5), (0.1, 1.0)]
+    ):
+        ms = T0 + 100 * (n + 1)
+        outputs = step(state, quoted(vol, ms), balance("USDC", "90000", ms), until_ms=ms + 20)
+        changes = [(row["factor"], row["previous_factor"]) for row in rows(outputs, "margin_scalings")]
+        assert changes == ([] if now == factor else [(pytest.approx(now), pytest.approx(factor))])
+        factor = now
+        for part in rows(outputs, "position_margin"):
+            # SOL has no options, and stays as it was.
+            of_it = 1.0 if part["instrument"] == "SOL" else factor
+            for column in ("initial_margin_usd", "maintenance_margin_usd", "contribution_usd"):
+                assert part[column] == pytest.approx(of_it * calm[part["instrument"]][column])
+        (row,) = rows(outputs)
+        assert row["maintenance_margin_usd"] == pytest.approx(
+            sum(part["contribution_usd"] for part in rows(outputs, "position_margin"))
+        )
+
+
+def test_the_vol_is_that_of_the_nearest_expiry_nearest_to_the_money() -> None:
+    state = margin.new()
+    near = instrument("PUT").row | {"expiry_at": instant_ms(T0 + DAY), "strike_usd": 60_500.0, "instrument": "NEAR"}
+    far = near | {"strike_usd": 50_000.0, "instrument": "FURTHER"}
+    quotes = ticker("NEAR", mark_iv=1.2, forward_usd=61_000.0), ticker("FURTHER", mark_iv=1.5, forward_usd=61_000.0)
+    terms = Message("instruments", 0, 0, near), Message("instruments", 0, 0, far)
+    assert rows(step(state, *option_market(), *quotes), "margin_scalings")[0]["factor"] == 1.0
+    # The terms make of a price that was there a vol.
+    assert rows(step(state, *terms, until_ms=T0 + 40), "margin_scalings")[0]["factor"] == 2.0
+    # Once it has expired the next expiry's vol counts, as soon as an option speaks.
+    assert step(state, until_ms=T0 + DAY + 1000) == []
+    assert rows(step(state, quoted(0.6, T0 + DAY + 1001), until_ms=T0 + DAY + 1050), "margin_scalings")[0]["factor"] == 1.0
+
+
+@pytest.mark.parametrize("model", ["scenario_grid", "deribit_like"])
+def test_the_shocks_of_a_portfolio_follow_the_vol_too(model: str) -> None:
+    state, sizes = margin.new(), {"LINEAR": 25.0, "CALL": -3.0, "PUT": -2.0}
+    held = [position(of, str(size), str(AVERAGES[of])) for of, size in sizes.items()]
+    step(state, *option_market(), *held, chosen("a", model), until_ms=T0 + 20)
+    # A nearer expiry, of which nothing is held, doubles the factor; the prices of what is held stay.
+    terms = instrument("PUT").row | {"expiry_at": instant_ms(T0 + DAY), "instrument": "NEAR"}
+    stormy = Message("instruments", 0, 0, terms), ticker("NEAR", mark_iv=1.2, forward_usd=61_000.0)
+    (row,) = rows(step(state, *stormy, balance("USDC", "1001", T0 + 21), until_ms=T0 + 40))
+    im, mm, loss = by_itself(sizes, 0.0, margin_parameters.parameter_set(model).scaled(2.0))
+    assert (row["initial_margin_usd"], row["maintenance_margin_usd"]) == (pytest.approx(im), pytest.approx(mm))
+    assert row["worst_loss_usd"] == pytest.approx(loss)
+
+
+def test_only_the_first_shard_writes_what_all_shards_find_alike() -> None:
+    def lines(silent: frozenset[str]) -> list[str]:
+        data = RECORD.join(
+            FIELD.join([TABLES[message.table].topic.encode(), b"0", b"%d" % n, orjson.dumps(message.row)])
+            for n, message in enumerate([*option_market(), balance("USDC", "1")])
+        )
+        return sorted(one.table for one in run(margin, margin.new(), data, T0 + 20, silent))  # type: ignore[arg-type]
+
+    assert lines(frozenset()) == ["account_margin", "margin_scalings"]
+    assert lines(frozenset({"tickers.v1"})) == ["account_margin"]
 
 
 def test_an_account_chooses_its_model_and_an_unknown_one_is_a_dead_letter() -> None:
