@@ -22,8 +22,12 @@ revalued at once, and only on underlyings where something has moved, or when a s
 in whole seconds.
 
 The probability of liquidation is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the
-account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  The vol, here
-and above, is that of the option nearest to the money in the nearest expiry.
+account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  Where several
+do, it is a Monte Carlo estimate with its standard error, the excess taken to be linear in their prices, which move together by
+`CORRELATION`.  It is made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second: asked again, it is
+the same, whoever else is asked about.  A batch makes no more than `ESTIMATES` of them, for those of its accounts that are the
+nearest to liquidation by their margin ratio; the others have none in that row.  The vol, here and below, is that of the option
+nearest to the money in the nearest expiry.
 
 What is required follows volatility (udfs/vol_scaling.py).  Standard margin on an underlying, initial and maintenance, is
 multiplied by its factor, and so are the vol shocks and the factors of the worst loss of portfolio margin: the vol over 0.6, no
@@ -45,6 +49,7 @@ Each amount is rounded to a micro-dollar before it is summed.  Sums of whole num
 
 import math
 from collections.abc import Callable, Hashable
+from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -66,6 +71,9 @@ HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
 STATUS = ("healthy", "margin_call", "liquidation", "unpriced")
 STANDARD = "standard"
 SECONDS_PER_YEAR = 365 * 86_400
+ESTIMATES, PATHS, PATH_STEPS = 4, 512, 8
+CORRELATION = 0.8
+"""Of the returns of any two coins.  Our own choice: coins fall together, and no topic says by how much."""
 
 LIMIT = 1e20
 """Where DECIMAL(38, 18) ends."""
@@ -653,8 +661,9 @@ def _micro(amounts: Array) -> Array:
     return np.where(np.isfinite(amounts), np.rint(amounts * 1e6), np.nan)
 
 
-def probabilities(state: State, found: Valuation, rows: Array) -> Array:
-    """That accounts become liquidatable within each of `HORIZONS_S`; NaN where there is no answer."""
+def probabilities(state: State, found: Valuation, said: list[str]) -> tuple[Array, Array]:
+    """That accounts become liquidatable within each of `HORIZONS_S`, and standard errors; NaN where there is no answer."""
+    rows = np.array([state.account_columns.row(name) for name in said])
     usd, count = state.currency_columns["usd"], len(found.equity)
     drives: dict[int, Array] = {}
     at = found.positions
@@ -665,17 +674,17 @@ def probabilities(state: State, found: Valuation, rows: Array) -> Array:
     names = {row: name for name, row in state.currency_columns.rows.items()}
     for row in np.unique(np.concatenate([of, currency])).astype(int):
         if names.get(row) not in DOLLARS:
-            mine, coins = of == row, currency == row
-            drives[row] = np.bincount(account[mine], found.coins[mine], minlength=count) + np.bincount(
-                holder[coins], state.balance_columns["amount"][funded[coins]], minlength=count
-            )
+            mine, coins, S = of == row, currency == row, usd[row]
+            cash = _sums(holder[coins], state.balance_columns["amount"][funded[coins]] * S, count)
+            drives[row] = (_sums(account[mine], found.coins[mine] * S, count) + cash) / 1e6 / S
     answer = np.full((len(rows), len(liquidation_probability.HORIZONS_S)), np.nan)
     moving = sum(((delta[rows] != 0).astype(int) for delta in drives.values()), np.zeros(len(rows), dtype=int))
     excess = found.equity[rows] - found.maintenance[rows]
     answer[(moving == 0) & ~np.isnan(excess)] = 0.0
     years = np.array([*liquidation_probability.HORIZONS_S.values()]) / SECONDS_PER_YEAR
+    vols = {row: _short_vol(state, names[row]) for row in drives}
     for row, delta in drives.items():
-        vol, S = _short_vol(state, names[row]), float(usd[row])
+        vol, S = vols[row], float(usd[row])
         some = np.flatnonzero((moving == 1) & (delta[rows] != 0))
         if math.isnan(vol) or not S > 0 or not len(some):
             continue
@@ -685,10 +694,71 @@ def probabilities(state: State, found: Valuation, rows: Array) -> Array:
         P = liquidation_probability.first_passage(S, np.where(barrier > 0, barrier, S)[:, np.newaxis], years, vol)
         P = np.where((barrier > 0)[:, np.newaxis], P, 0.0)
         answer[some] = np.where((excess[some] <= 0)[:, np.newaxis], 1.0, P)
-    answer[np.isnan(excess)] = np.nan
-    # A requirement of nothing can never be exceeded.
-    answer[(found.maintenance[rows] == 0) & (excess >= 0) & ~np.isnan(answer[:, 0])] = 0.0
-    return answer
+    answer[(moving > 1) & (excess <= 0)] = 1.0
+    is_open = (moving > 1) & (excess > 0) & (found.maintenance[rows] > 0)
+    is_known = ~np.isnan(excess)
+    for row, delta in drives.items():
+        is_known &= ~np.isnan(delta[rows])
+        if math.isnan(vols[row]) or not usd[row] > 0:
+            is_open &= delta[rows] == 0
+    errors = np.full_like(answer, np.nan)
+    some = np.flatnonzero(is_open & is_known)
+    ratio = found.maintenance[rows[some]] / found.equity[rows[some]]
+    # By name where ratios are equal: `said` is sorted, and so is the order kept.
+    for place in some[np.argsort(-ratio, kind="stable")[:ESTIMATES]]:
+        needs = _needs(state, found, said[place])
+        moved = sorted(
+            (names[row], vols[row], float(usd[row]), float(delta[rows[place]]))
+            for row, delta in drives.items()
+            if delta[rows[place]] != 0
+        )
+        slope = [delta - needs.get(underlying, 0.0) / S for underlying, _, S, delta in moved]
+        answer[place], errors[place] = _estimate(
+            float(excess[place]),
+            slope,
+            [S for _, _, S, _ in moved],
+            [vol for _, vol, _, _ in moved],
+            (said[place], state.second),
+        )
+    answer[~is_known & ~(excess <= 0)] = np.nan
+    # Where nothing is required nothing can be liquidated.
+    answer[(found.maintenance[rows] == 0) & ~np.isnan(excess)] = 0.0
+    return answer, errors
+
+
+def _needs(state: State, found: Valuation, name: str) -> dict[str, float]:
+    """What an account requires for maintenance, by underlying."""
+    account, row = state.accounts[name], state.account_columns.row(name)
+    needs: dict[str, float] = {}
+    if account.model != STANDARD:
+        for (model, underlying), held in state.held.items():
+            if model == account.model and held.required is not None:
+                mine = held.positions.accounts == row
+                needs[underlying] = float(held.required.requirements.maintenance[mine].sum())
+        return needs
+    for of, (_, size, _) in sorted(account.positions.items()):
+        if size:
+            at = np.searchsorted(found.positions, state.position_columns.row((name, of)))
+            underlying = state.terms[of].underlying
+            needs[underlying] = needs.get(underlying, 0.0) + float(found.position_maintenance[at])
+    return needs
+
+
+def _estimate(
+    excess: float, slope: list[float], S: list[float], vol: list[float], seed: tuple[str, int | None]
+) -> tuple[list[float], list[float]]:
+    """Probabilities and standard errors for one account, by horizon."""
+    exposures = liquidation_probability.Exposures(np.array([excess]), np.array([slope]), np.zeros((1, len(slope))))
+    correlation = np.full((len(S), len(S)), CORRELATION)
+    np.fill_diagonal(correlation, 1.0)
+    number = int.from_bytes(blake2b(repr(seed).encode(), digest_size=8).digest())
+    estimates = [
+        liquidation_probability.monte_carlo(
+            exposures, S, vol, correlation, seconds / SECONDS_PER_YEAR, number, paths=PATHS, steps=PATH_STEPS
+        )
+        for seconds in liquidation_probability.HORIZONS_S.values()
+    ]
+    return [float(one.probability[0]) for one in estimates], [float(one.standard_error[0]) for one in estimates]
 
 
 def _short_vol(state: State, underlying: str) -> float:
@@ -742,9 +812,8 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     outputs = scalings
     said = sorted(state.due | {names[row] for row in np.flatnonzero(due)})
     if said:
-        rows = np.array([state.account_columns.row(name) for name in said])
-        for name, chances in zip(said, probabilities(state, found, rows), strict=True):
-            outputs.append(_report(state, found, name, chances, until_ms - 1))
+        for name, chances, errors in zip(said, *probabilities(state, found, said), strict=True):
+            outputs.append(_report(state, found, name, chances, errors, until_ms - 1))
         outputs += _report_positions(state, found, said, until_ms - 1)
     state.due.clear()
     state.free(until_ms)
@@ -792,7 +861,7 @@ def follow_vol(state: State, until_ms: int) -> list[Output]:
     return outputs
 
 
-def _report(state: State, found: Valuation, name: str, chances: Array, event_ms: int) -> Output:
+def _report(state: State, found: Valuation, name: str, chances: Array, errors: Array, event_ms: int) -> Output:
     """The row of one account."""
     account, row = state.accounts[name], state.account_columns.row(name)
     status = int(state.account_columns["status"][row])
@@ -820,6 +889,8 @@ def _report(state: State, found: Valuation, name: str, chances: Array, event_ms:
     }
     for horizon, chance in zip(liquidation_probability.HORIZONS_S, chances, strict=True):
         margin[f"liquidation_probability_{horizon}"] = None if np.isnan(chance) else float(chance)
+    for horizon, error in zip(liquidation_probability.HORIZONS_S, errors, strict=True):
+        margin[f"liquidation_probability_{horizon}_error"] = None if np.isnan(error) else float(error)
     return Output("account_margin", event_ms, margin)
 
 

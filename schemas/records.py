@@ -30,6 +30,9 @@ class AccountMarginRow(TypedDict):
     liquidation_probability_1h: float | None
     liquidation_probability_24h: float | None
     liquidation_probability_7d: float | None
+    liquidation_probability_1h_error: float | None
+    liquidation_probability_24h_error: float | None
+    liquidation_probability_7d_error: float | None
 
 
 class BalancesRow(TypedDict):
@@ -457,6 +460,9 @@ TABLES: dict[str, Table] = {
             "liquidation_probability_1h": Column("DOUBLE", True),
             "liquidation_probability_24h": Column("DOUBLE", True),
             "liquidation_probability_7d": Column("DOUBLE", True),
+            "liquidation_probability_1h_error": Column("DOUBLE", True),
+            "liquidation_probability_24h_error": Column("DOUBLE", True),
+            "liquidation_probability_7d_error": Column("DOUBLE", True),
         },
     ),
     "balances": Table(

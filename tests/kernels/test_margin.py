@@ -198,6 +198,9 @@ def test_a_row_says_what_there_is_and_why_it_is_not_healthy() -> None:
         "liquidation_probability_1h": None,  # no option, no vol
         "liquidation_probability_24h": None,
         "liquidation_probability_7d": None,
+        "liquidation_probability_1h_error": None,
+        "liquidation_probability_24h_error": None,
+        "liquidation_probability_7d_error": None,
     }
     assert part.event_ms == T0 + 19
     assert part.row == {
@@ -668,7 +671,7 @@ def test_the_probability_of_liquidation_is_the_first_passage_of_the_one_price_th
     state = margin.new()
     step(state, *option_market())
     held = [position("LINEAR", "10", "60500"), balance("USDC", "6000")]
-    both = [position("LINEAR", "10", "60500", account="b"), position("SOL", "1", "200", account="b")]
+    both = held_in_two("b", "9000")
     outputs = step(state, *held, *both, ticker("LINEAR", T0 + 10, mark_price=60_500.0), balance("USDC", "9", account="c"))
     row, other, idle = rows(outputs)
     excess = row["equity_usd"] - row["maintenance_margin_usd"]
@@ -678,3 +681,83 @@ def test_the_probability_of_liquidation_is_the_first_passage_of_the_one_price_th
         assert row[f"liquidation_probability_{name}"] == pytest.approx(float(expected))
         assert (other[f"liquidation_probability_{name}"], idle[f"liquidation_probability_{name}"]) == (None, 0.0)
     assert 0 < row["liquidation_probability_24h"] < row["liquidation_probability_7d"] < 1
+
+
+def two_coins() -> list[Message]:
+    """Options on SOL too, so that two underlyings have a vol."""
+    call = instrument("CALL", underlying="SOL", strike_usd=200.0).row | {"instrument": "SOL-CALL"}
+    return [Message("instruments", 0, 0, call), ticker("SOL-CALL", mark_price=0.05, mark_iv=0.6, forward_usd=200.0)]
+
+
+def held_in_two(account: str, cash: str, ms: int = T0, sol: str = "100") -> list[Message]:
+    held = [position("LINEAR", "10", "60500", ms, account), position("SOL", sol, "200", ms, account)]
+    return [*held, balance("USDC", cash, ms, account)]
+
+
+HORIZONS = ("1h", "24h", "7d")
+
+
+def test_where_a_second_underlying_hardly_matters_the_estimate_is_the_first_passage_of_the_first() -> None:
+    state = margin.new()
+    at_index = ticker("LINEAR", T0 + 10, mark_price=60_500.0)
+    alone = [position("LINEAR", "10", "60500"), balance("USDC", "6000")]
+    both = held_in_two("b", "6000", sol="0.000001")
+    exact, estimated = rows(step(state, *option_market(), *two_coins(), at_index, *alone, *both))
+    for horizon in HORIZONS:
+        name = f"liquidation_probability_{horizon}"
+        assert exact[f"{name}_error"] is None
+        assert abs(estimated[name] - exact[name]) <= 4 * estimated[f"{name}_error"] + 0.005
+    assert 0 < estimated["liquidation_probability_7d_error"] < 0.5 / margin.PATHS**0.5
+
+
+def test_an_estimate_depends_on_the_account_and_the_second_and_on_nobody_beside_it() -> None:
+    def estimates(names: str, ms: int = T0) -> dict[str, list[float]]:
+        state = margin.new()
+        step(state, *option_market(), *two_coins(), until_ms=T0 + 20)
+        given = [message for name in names for message in held_in_two(name, "6000", ms + 30)]
+        found = rows(step(state, *given, until_ms=ms + 40))
+        return {row["account"]: [row[f"liquidation_probability_{of}"] for of in HORIZONS] for row in found}
+
+    both = estimates("ab")
+    assert both == estimates("a") | estimates("b") == estimates("ab")
+    assert both["a"] != both["b"]
+    assert estimates("a", T0 + 1000)["a"] != both["a"]
+
+
+def test_a_batch_estimates_for_the_few_that_are_nearest_to_liquidation() -> None:
+    state = margin.new()
+    step(state, *option_market(), *two_coins())
+    given = [message for n in range(7) for message in held_in_two(f"acct-{n}", str(6000 + 100 * (n * 3 % 7)), T0 + 21)]
+    lost = [*held_in_two("lost", "10", T0 + 21), *held_in_two("long", "1000000", T0 + 21, sol="1")]
+    found = {row["account"]: row for row in rows(step(state, *given, *lost, until_ms=T0 + 40))}
+    of = "liquidation_probability_24h"
+    nearest = sorted((row["margin_ratio"] for name, row in found.items() if name != "lost"), reverse=True)[: margin.ESTIMATES]
+    for name, row in found.items():
+        if name == "lost":
+            assert (row[of], row[f"{of}_error"]) == (1.0, None)
+        else:
+            assert (row[of] is not None) == (row[f"{of}_error"] is not None) == (row["margin_ratio"] in nearest)
+
+
+def test_without_a_vol_of_each_underlying_there_is_no_estimate() -> None:
+    state = margin.new()
+    (row,) = rows(step(state, *option_market(), *held_in_two("a", "6000")))
+    assert {row[f"liquidation_probability_{horizon}"] for horizon in HORIZONS} == {None}
+
+
+def test_what_moves_by_an_unknown_delta_has_no_probability() -> None:
+    state = margin.new()
+    without_vol = ticker("PUT", T0 + 1, mark_price=0.03, forward_usd=61_000.0)
+    listed = [
+        message
+        for message in [*option_market(), *two_coins()]
+        if message.row.get("instrument") != "PUT" or message.table != "tickers"
+    ]
+    one = [position("LINEAR", "1", "60000"), position("PUT", "-0.1", "0.03"), balance("USDC", "9000")]
+    two = [*held_in_two("b", "9000"), position("PUT", "-0.1", "0.03", account="b")]
+    long = [position("PUT", "1", "0.03", account="c"), balance("USDC", "1", account="c")]
+    found = {
+        row["account"]: row["liquidation_probability_7d"] for row in rows(step(state, *listed, without_vol, *one, *two, *long))
+    }
+    # A long option requires nothing.
+    assert found == {"a": None, "b": None, "c": 0.0}
