@@ -562,7 +562,7 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
 def _priceable(state: State, rows: Array, found: Valuation) -> Array:
     """Whether each account's positions all have terms that margin can use."""
     at = found.positions
-    wrong = ~_usable(state)[state.position_columns["contract"][at]]
+    wrong = ~_usable(state)[state.position_columns["contract"][at]] | ~np.isfinite(_units(state, at))
     counts = np.bincount(state.position_columns["account"][at], wrong, minlength=len(found.initial))
     return np.asarray(counts[rows] == 0)
 
@@ -573,13 +573,20 @@ def _usable(state: State) -> Array:
     return np.asarray((kinds["is_future"] + kinds["is_option"] > 0) & ~np.isnan(kinds["contract_size"]))
 
 
+def _units(state: State, rows: Array) -> Array:
+    """Positions, by their rows, in units of what their contracts are of."""
+    with np.errstate(over="ignore"):
+        contract = state.position_columns["contract"][rows]
+        return np.asarray(state.position_columns["size"][rows] * state.contract_columns["contract_size"][contract])
+
+
 def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[str, _Held]:
     """What the accounts of one model hold, by underlying.  Columns are in the order of names, whatever came first."""
     chosen = np.zeros(len(found.initial), dtype=np.bool_)
     chosen[rows] = True
     at = found.positions[chosen[state.position_columns["account"][found.positions]]]
     of, account = state.position_columns["contract"][at], state.position_columns["account"][at]
-    units = state.position_columns["size"][at] * state.contract_columns["contract_size"][of]
+    units = _units(state, at)
     names = {row: name for name, row in state.contract_columns.rows.items()}
     by_underlying: dict[str, list[str]] = {}
     for row in np.unique(of):
@@ -611,7 +618,7 @@ def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[s
             futures=len(ordered) - len(options),
             collaterals=1,
         )
-        mine = np.flatnonzero(columns[of] >= 0)
+        mine = np.flatnonzero((columns[of] >= 0) & np.isfinite(units))
         coin = funded[currency == coins.get(underlying, -1)]
         positions = portfolio_margin.hold(
             instruments,
@@ -935,13 +942,13 @@ def _contributions(state: State, said: list[str], rows: Array, standard: Array) 
     """
     account, of = state.position_columns["account"][rows], state.position_columns["contract"][rows]
     contracts, model = state.contract_columns, state.account_columns["model"][account]
+    usable, units = _usable(state)[of], _units(state, rows)
     names = {state.account_columns.row(name): name for name in said}
     added, loss = np.where(model == state.number(STANDARD), standard, np.nan), np.full(len(rows), np.nan)
     worst: list[str | None] = [None] * len(rows)
     for (chosen, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
-        mine = np.flatnonzero(
-            (model == state.number(chosen)) & (contracts["underlying"][of] == state.currency(underlying)) & _usable(state)[of]
-        )
+        is_on = (model == state.number(chosen)) & (contracts["underlying"][of] == state.currency(underlying))
+        mine = np.flatnonzero(is_on & usable & np.isfinite(units))
         if held.required is None or not len(mine):
             continue
         column = np.zeros(len(contracts["underlying"]), dtype=np.int64)
@@ -950,12 +957,11 @@ def _contributions(state: State, said: list[str], rows: Array, standard: Array) 
         coins = [
             state.accounts[names[row]].balances.get(underlying, (0, 0.0))[1] * (underlying not in DOLLARS) for row in holders
         ]
-        size = state.position_columns["size"][rows[mine]] * contracts["contract_size"][of[mine]]
         positions = portfolio_margin.hold(
             held.positions.instruments,
             np.concatenate([account[mine], holders]),
             np.concatenate([column[of[mine]], np.full(len(holders), coin)]),
-            np.concatenate([size, coins]),
+            np.concatenate([units[mine], coins]),
         )
         parameters, market, worth, required = held.required
         parts = portfolio_margin.contributions(parameters, market, positions, worth)
