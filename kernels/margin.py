@@ -26,8 +26,11 @@ account to the price at which its excess over the maintenance margin, taken to b
 do, it is a Monte Carlo estimate with its standard error, the excess taken to be linear in their prices, which move together by
 `CORRELATION`.  It is made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second: asked again, it is
 the same, whoever else is asked about.  A batch makes no more than `ESTIMATES` of them, for those of its accounts that are the
-nearest to liquidation by their margin ratio; the others have none in that row.  The vol, here and below, is that of the option
-nearest to the money in the nearest expiry.
+nearest to liquidation by their margin ratio; the others have none in that row.
+
+The vol, here and below, is that of the option nearest to the money in the nearest expiry.  Only what is more than an hour from
+its expiry, and within a tenth of the forward, counts: vols of the last hour leap, and at the start the first option to speak
+may be one far from the money.
 
 What is required follows volatility (udfs/vol_scaling.py).  Standard margin on an underlying, initial and maintenance, is
 multiplied by its factor, and so are the vol shocks and the factors of the worst loss of portfolio margin: the vol over 0.6, no
@@ -71,6 +74,8 @@ HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
 STATUS = ("healthy", "margin_call", "liquidation", "unpriced")
 STANDARD = "standard"
 SECONDS_PER_YEAR = 365 * 86_400
+SHORTEST_S, FURTHEST = 3_600, 0.1
+"""From which time to expiry, and up to which |ln(K/F)|, an option can tell the short vol."""
 ESTIMATES, PATHS, PATH_STEPS = 4, 512, 8
 CORRELATION = 0.8
 """Of the returns of any two coins.  Our own choice: coins fall together, and no topic says by how much."""
@@ -773,12 +778,13 @@ def _short_vol(state: State, underlying: str) -> float:
     options = state.contract_columns
     expiry_s, F, K, vol = (options[name] for name in ("expiry_s", "forward_usd", "strike_usd", "vol"))
     is_on = (options["is_option"] > 0) & (options["underlying"] == state.currency(underlying))
-    rows = np.flatnonzero(is_on & (vol > 0) & (F > 0) & (expiry_s > (state.second or 0)))
+    rows = np.flatnonzero(is_on & (vol > 0) & (F > 0) & (expiry_s > (state.second or 0) + SHORTEST_S))
+    distance = np.abs(np.log(K[rows] / F[rows]))
+    rows, distance = rows[distance <= FURTHEST], distance[distance <= FURTHEST]
     if not len(rows):
         return math.nan
-    rows = rows[expiry_s[rows] == expiry_s[rows].min()]
-    distance = np.abs(np.log(K[rows] / F[rows]))
-    nearest = set(rows[distance == distance.min()].tolist())
+    is_first = expiry_s[rows] == expiry_s[rows].min()
+    nearest = set(rows[is_first & (distance == distance[is_first].min())].tolist())
     # Of a call and a put at one strike the first by name.
     name = min(name for name, row in options.rows.items() if row in nearest)
     return float(vol[options.row(name)])

@@ -623,6 +623,26 @@ def test_the_vol_is_that_of_the_nearest_expiry_nearest_to_the_money() -> None:
     assert rows(step(state, quoted(0.6, T0 + DAY + 1001), until_ms=T0 + DAY + 1050), "margin_scalings")[0]["factor"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("changed", "factor"),
+    [
+        ({"strike_usd": 67_000.0}, 2.0),
+        ({"strike_usd": 67_500.0}, 1.0),  # more than a tenth from the forward, 61,000
+        ({"strike_usd": 55_200.0}, 2.0),
+        ({"strike_usd": 55_100.0}, 1.0),
+        ({"expiry_at": instant_ms(T0 + 3_601_000)}, 2.0),
+        ({"expiry_at": instant_ms(T0 + 3_600_000)}, 1.0),
+    ],
+)
+def test_a_vol_far_from_the_money_or_of_the_last_hour_tells_nothing(changed: dict[str, Any], factor: float) -> None:
+    state = margin.new()
+    terms = instrument("PUT").row | {"expiry_at": instant_ms(T0 + DAY), "instrument": "NEAR"} | changed
+    odd = Message("instruments", 0, 0, terms), ticker("NEAR", mark_iv=1.2, forward_usd=61_000.0)
+    alone, beside = step(state, *odd), step(state, *option_market(), until_ms=T0 + 40)
+    found = [[row["factor"] for row in rows(outputs, "margin_scalings")] for outputs in (alone, beside)]
+    assert found == ([[2.0], []] if factor == 2.0 else [[], [1.0]])
+
+
 @pytest.mark.parametrize("model", ["scenario_grid", "deribit_like"])
 def test_the_shocks_of_a_portfolio_follow_the_vol_too(model: str) -> None:
     state, sizes = margin.new(), {"LINEAR": 25.0, "CALL": -3.0, "PUT": -2.0}
