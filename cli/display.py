@@ -49,7 +49,7 @@ class Display:
             while not done.wait(REFRESH_S):
                 try:
                     written = sum(topics.ends(place.kafka, sorted({t for job in names for t in jobs.sinks(job)})).values())
-                    orders = sum(topics.ends(place.kafka, ["liquidation_orders"]).values())
+                    decisions = sum(topics.ends(place.kafka, ["liquidation_events"]).values())
                     behind = {job: topics.lag(place.kafka, job, jobs.sources(job)) for job in names}
                     time_reached = watermark(place, "margin")
                 except (TopicError, FlinkError, requests.RequestException):
@@ -57,7 +57,7 @@ class Display:
                 now, went_in = time.monotonic(), published()
                 seconds = now - last[0]
                 table = Table(box=None, show_header=True, header_style="dim")
-                for heading in ("in/s", "out/s", "records in", "lag", "watermark", "liquidation orders"):
+                for heading in ("in/s", "out/s", "records in", "lag", "watermark", "liquidation events"):
                     table.add_column(heading, justify="right")
                 table.add_row(
                     f"{(went_in - last[1]) / seconds:,.0f}",
@@ -65,7 +65,7 @@ class Display:
                     f"{went_in:,}",
                     f"{max(behind.values()):,}",
                     time_reached,
-                    f"{orders:,}",
+                    f"{decisions:,}",
                 )
                 last = (now, went_in, written)
                 live.update(table, refresh=True)

@@ -1,5 +1,7 @@
 """The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
 
+import time
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -47,6 +49,24 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
     return [topic.topic for topic in wanted]
 
 
+def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
+    """Remove the tables' topics, with what they hold, and how far jobs have read; then make the topics anew.
+
+    Raises `TopicError`.
+    """
+    admin = _admin(servers)
+    names = [TABLES[table].topic for table in tables]
+    number = partitions(servers)
+    try:
+        for future in [*admin.delete_topics(names).values(), *admin.delete_consumer_groups(jobs).values()]:
+            future.result(timeout=30)
+    except KafkaException as error:
+        raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
+    while set(names) & set(existing_topics(servers)):
+        time.sleep(0.1)
+    create(servers, number)
+
+
 def existing_topics(servers: str) -> dict[str, int]:
     """Every topic on the broker with its number of partitions.  Raises `TopicError` if no broker answers."""
     try:
@@ -68,10 +88,10 @@ def partitions(servers: str) -> int:
     return usual
 
 
-def ends(servers: str, tables: list[str]) -> dict[tuple[str, int], int]:
-    """The end offset of every partition of the tables' topics."""
+def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> dict[tuple[str, int], int]:
+    """The end offset of every partition of the tables' topics, for readers of an isolation level."""
     existing = existing_topics(servers)
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gammaflow-status"})
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gammaflow-status", "isolation.level": isolation})
     try:
         return {
             (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
@@ -87,17 +107,32 @@ def ends(servers: str, tables: list[str]) -> dict[tuple[str, int], int]:
 def lag(servers: str, job: str, tables: list[str]) -> int:
     """How many records of its topics a job has not yet read and checkpointed, by its consumer group."""
     latest = ends(servers, tables)
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": job, "enable.auto.commit": False})
+    consumer = Consumer(
+        {"bootstrap.servers": servers, "group.id": job, "enable.auto.commit": False, "enable.partition.eof": True}
+    )
+    in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
     try:
         parts = consumer.committed([TopicPartition(topic, partition) for topic, partition in latest], timeout=10)
+        committed = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
+        behind = {part: end - committed.get(part, 0) for part, end in latest.items() if end > committed.get(part, 0)}
+        return sum(
+            count
+            for part, count in behind.items()
+            if part[0] not in in_transactions or _has_record(consumer, TopicPartition(*part, committed.get(part, 0)))
+        )
     except KafkaException as error:
         if error.args[0].code() not in _NO_GROUP_YET:
             raise TopicError(f"consumer group {job}: {error.args[0].str()}") from error
-        parts = []
+        return sum(latest.values())
     finally:
         consumer.close()
-    committed = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
-    return sum(max(0, end - committed.get(part, 0)) for part, end in latest.items())
+
+
+def _has_record(consumer: Consumer, part: TopicPartition) -> bool:
+    """Whether a record stands behind an offset: what stands there may be the end of a transaction, which nobody reads."""
+    consumer.assign([part])
+    message = consumer.poll(10)
+    return message is None or message.error() is None
 
 
 def _admin(servers: str) -> AdminClient:

@@ -1,4 +1,4 @@
-"""The one runner: `flink run -pym jobs.run … books option_greeks` submits each named job.
+"""The one runner: `flink run -pym jobs.run … books option_greeks` submits each named job; books=<path> goes on from there.
 
 A job is `<name>.sql`, its ${…} filled in.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view
 `messages`; the kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands
@@ -32,10 +32,15 @@ MAX_PARALLELISM = 128
 SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
 
-def submit(name: str) -> None:
-    """Submit one job to the cluster that the environment names, without waiting for it to end."""
+def submit(name: str, savepoint: str) -> None:
+    """Submit one job to the cluster that the environment names, without waiting for it to end.
+
+    It goes on from `savepoint`, a path; from nothing where that is empty.
+    """
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
     tables.get_config().set("pipeline.name", name)
+    if savepoint:
+        tables.get_config().set("execution.state-recovery.path", savepoint)
     register_topics(tables, name)
     inserts = tables.create_statement_set()
     for statement in jobs.statements(name, SHARDS=listed(shards())):
@@ -58,11 +63,16 @@ def register_topics(tables: StreamTableEnvironment, job: str) -> None:
     for name in jobs.sinks(job) or jobs.sources(job):
         texts.append(schemas.ddl(name))
     for name in jobs.sinks(job):
-        texts.append(f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}') LIKE kafka_records;")
+        delivery = "exactly-once" if TABLES[name].is_exactly_once else "at-least-once"
+        # No two sinks may share a prefix: each ends the transactions that it finds open under its own.
+        options = f"'sink.delivery-guarantee' = '{delivery}', 'sink.transactional-id-prefix' = '{job}/{name}'"
+        texts.append(
+            f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}', {options}) LIKE kafka_records;"
+        )
         # A typed row as SQL writes it: beside its columns the record's key and timestamp.
         texts.append(
-            f"CREATE TEMPORARY TABLE {name}_rows (`key` STRING, recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') "
-            f"WITH ('key.format' = 'raw', 'key.fields' = 'key', 'value.fields-include' = 'EXCEPT_KEY') LIKE {name};"
+            f"CREATE TEMPORARY TABLE {name}_rows (`key` STRING, recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH "
+            f"('key.format' = 'raw', 'key.fields' = 'key', 'value.fields-include' = 'EXCEPT_KEY', {options}) LIKE {name};"
         )
     for statement in schemas.statements("\n".join(texts)):
         tables.execute_sql(statement)
@@ -189,5 +199,6 @@ def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:
 
 
 if __name__ == "__main__":
-    for job in sys.argv[1:]:
-        submit(job)
+    for argument in sys.argv[1:]:
+        job, _, path = argument.partition("=")
+        submit(job, path)

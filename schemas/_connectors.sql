@@ -18,7 +18,13 @@ CREATE TEMPORARY TABLE kafka WITH (
   -- A job without its state must read its topics again from the start: going on at the group's offsets would lose what the
   -- state knew, without a word.
   'scan.startup.mode' = 'earliest-offset',
-  'sink.delivery-guarantee' = 'at-least-once'
+  -- A topic whose records must never show twice says 'exactly-once' in its own DDL.
+  'sink.delivery-guarantee' = 'at-least-once',
+  -- From one checkpoint to the next, through every restart between them: what is not committed by then is lost.  The most
+  -- that a broker allows unless it is told otherwise (transaction.max.timeout.ms), 15 min.
+  'properties.transaction.timeout.ms' = '900000',
+  -- A few transactional ids, used over and over, in place of a new one at each checkpoint, which brokers keep for a week.
+  'sink.transaction-naming-strategy' = 'POOLING'
 );
 
 -- A topic's typed rows: what the DDL of each topic borrows from.

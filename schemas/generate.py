@@ -1,7 +1,7 @@
 """Write `records.py` from the DDL, or with --check say whether it is stale.
 
 Flink itself parses the DDL (DESCRIBE), so a record's columns are what a job sees; the topic, the key and whether it is
-compacted stand in the first line of each file.
+compacted stand in the first line of each file, and whether it is exactly-once among the options.
 """
 
 import re
@@ -14,6 +14,7 @@ import schemas
 
 TARGET = Path(__file__).with_name("records.py")
 HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?P<cleanup>Compacted|Append-only)")
+DELIVERY = "'sink.delivery-guarantee' = 'exactly-once'"
 PYTHON_TYPES = {
     "STRING": "str",
     "BYTES": "str",
@@ -52,6 +53,7 @@ def render() -> str:
         "    topic: str",
         "    key: tuple[str, ...]  # columns, joined by a colon",
         "    is_compacted: bool",
+        "    is_exactly_once: bool  # no record of it shows twice to those who read what is committed",
         "    columns: dict[str, Column]",
     ]
     entries: list[str] = []
@@ -75,6 +77,7 @@ def render() -> str:
             f'        "{header["topic"]}",',
             f"        {key!r},".replace("'", '"'),
             f"        {header['cleanup'] == 'Compacted'},",
+            f"        {DELIVERY in text},",
             "        {",
             *columns,
             "        },",

@@ -19,4 +19,4 @@ CREATE TEMPORARY TABLE ledger_entries (
   cause_kind      STRING           NOT NULL COMMENT 'fills, transfers or settlement',
   cause_id        STRING           NOT NULL COMMENT 'fill_id, transfer_id, or the instrument that was settled',
   corrected_id    STRING                    COMMENT 'The fill that its cause corrects or busts; NULL where it does neither'
-) WITH ('topic' = 'ledger_entries.v1') LIKE kafka_json;
+) WITH ('topic' = 'ledger_entries.v1', 'sink.delivery-guarantee' = 'exactly-once') LIKE kafka_json;

@@ -16,4 +16,4 @@ CREATE TEMPORARY TABLE liquidation_orders (
   limit_price            DOUBLE                    COMMENT 'The worst price at which it may fill, in the quote currency',
   round                  BIGINT                    COMMENT 'Counts the rounds of this liquidation from 1',
   visible_size           DOUBLE                    COMMENT 'Contracts that the book showed within the limit; NULL where no book is known'
-) WITH ('topic' = 'liquidation_orders.v1') LIKE kafka_json;
+) WITH ('topic' = 'liquidation_orders.v1', 'sink.delivery-guarantee' = 'exactly-once') LIKE kafka_json;

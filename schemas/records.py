@@ -12,6 +12,7 @@ class Table(NamedTuple):
     topic: str
     key: tuple[str, ...]  # columns, joined by a colon
     is_compacted: bool
+    is_exactly_once: bool  # no record of it shows twice to those who read what is committed
     columns: dict[str, Column]
 
 
@@ -445,6 +446,7 @@ TABLES: dict[str, Table] = {
         "account_margin.v1",
         ("account",),
         False,
+        False,
         {
             "account": Column("STRING", False),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
@@ -469,6 +471,7 @@ TABLES: dict[str, Table] = {
         "balances.v1",
         ("account",),
         False,
+        False,
         {
             "account": Column("STRING", False),
             "currency": Column("STRING", False),
@@ -482,6 +485,7 @@ TABLES: dict[str, Table] = {
     "bars": Table(
         "bars.v1",
         ("venue", "instrument"),
+        False,
         False,
         {
             "venue": Column("STRING", False),
@@ -502,6 +506,7 @@ TABLES: dict[str, Table] = {
         "book_depth.v1",
         ("venue", "instrument"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -515,6 +520,7 @@ TABLES: dict[str, Table] = {
     "book_metrics": Table(
         "book_metrics.v1",
         ("venue", "instrument"),
+        False,
         False,
         {
             "venue": Column("STRING", False),
@@ -550,6 +556,7 @@ TABLES: dict[str, Table] = {
         "book_tops.v1",
         ("venue", "instrument"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -567,6 +574,7 @@ TABLES: dict[str, Table] = {
         "chain_greeks.v1",
         ("venue", "instrument"),
         True,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -597,6 +605,7 @@ TABLES: dict[str, Table] = {
         "dead_letters.v1",
         ("source",),
         False,
+        False,
         {
             "source": Column("STRING", False),
             "partition": Column("INT", True),
@@ -612,6 +621,7 @@ TABLES: dict[str, Table] = {
         "feed_faults.v1",
         ("venue", "instrument"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -626,6 +636,7 @@ TABLES: dict[str, Table] = {
     "fills": Table(
         "fills.v1",
         ("account",),
+        False,
         False,
         {
             "account": Column("STRING", False),
@@ -646,6 +657,7 @@ TABLES: dict[str, Table] = {
         "forwards.v1",
         ("venue", "underlying", "expiry_at"),
         True,
+        False,
         {
             "venue": Column("STRING", False),
             "underlying": Column("STRING", False),
@@ -663,6 +675,7 @@ TABLES: dict[str, Table] = {
         "index_prices.v1",
         ("venue", "underlying"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "underlying": Column("STRING", False),
@@ -676,6 +689,7 @@ TABLES: dict[str, Table] = {
         "instruments.v1",
         ("venue", "instrument"),
         True,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -698,6 +712,7 @@ TABLES: dict[str, Table] = {
         "ledger_entries.v1",
         ("account",),
         False,
+        True,
         {
             "entry_id": Column("STRING", False),
             "account": Column("STRING", False),
@@ -721,6 +736,7 @@ TABLES: dict[str, Table] = {
         "liquidation_events.v1",
         ("account",),
         False,
+        False,
         {
             "event_id": Column("STRING", False),
             "account": Column("STRING", False),
@@ -742,6 +758,7 @@ TABLES: dict[str, Table] = {
         "liquidation_orders.v1",
         ("account",),
         False,
+        True,
         {
             "order_id": Column("STRING", False),
             "account": Column("STRING", False),
@@ -763,6 +780,7 @@ TABLES: dict[str, Table] = {
         "margin_scalings.v1",
         ("underlying",),
         False,
+        False,
         {
             "underlying": Column("STRING", False),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
@@ -775,6 +793,7 @@ TABLES: dict[str, Table] = {
     "option_greeks": Table(
         "option_greeks.v1",
         ("venue", "instrument"),
+        False,
         False,
         {
             "venue": Column("STRING", False),
@@ -800,6 +819,7 @@ TABLES: dict[str, Table] = {
         "order_books.v1",
         ("venue", "instrument"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -816,6 +836,7 @@ TABLES: dict[str, Table] = {
     "position_margin": Table(
         "position_margin.v1",
         ("account",),
+        False,
         False,
         {
             "account": Column("STRING", False),
@@ -835,6 +856,7 @@ TABLES: dict[str, Table] = {
         "positions.v1",
         ("account",),
         False,
+        False,
         {
             "account": Column("STRING", False),
             "venue": Column("STRING", False),
@@ -852,6 +874,7 @@ TABLES: dict[str, Table] = {
         "resync_requests.v1",
         ("venue", "instrument"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -863,6 +886,7 @@ TABLES: dict[str, Table] = {
     "tickers": Table(
         "tickers.v1",
         ("venue", "instrument"),
+        False,
         False,
         {
             "venue": Column("STRING", False),
@@ -891,6 +915,7 @@ TABLES: dict[str, Table] = {
         "trades.v1",
         ("venue", "instrument"),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
@@ -906,6 +931,7 @@ TABLES: dict[str, Table] = {
         "trading_halts.v1",
         ("venue",),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", True),
@@ -918,6 +944,7 @@ TABLES: dict[str, Table] = {
     "transfers": Table(
         "transfers.v1",
         ("account",),
+        False,
         False,
         {
             "account": Column("STRING", False),
@@ -934,6 +961,7 @@ TABLES: dict[str, Table] = {
         "venue_clocks.v1",
         ("venue",),
         False,
+        False,
         {
             "venue": Column("STRING", False),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
@@ -949,6 +977,7 @@ TABLES: dict[str, Table] = {
         "vol_surfaces.v1",
         ("venue", "underlying", "expiry_at"),
         True,
+        False,
         {
             "venue": Column("STRING", False),
             "underlying": Column("STRING", False),
