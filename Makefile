@@ -5,13 +5,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BENCH  ?= books
 
-.PHONY: demo test setup check format records bench lock clean
+.PHONY: demo test drill setup check format records bench lock clean
 
 demo: setup  ## Play the simulated market, or CAPTURE=venue:file, or LIVE=venue, through the whole suite
 	@$(BIN)/gammaflow demo $(if $(CAPTURE),--capture $(CAPTURE)) $(if $(LIVE),--live $(LIVE)) $(if $(SPEED),--speed $(SPEED))
 
 test: setup check  ## Lint, types, generated files, then every test
 	@$(BIN)/python -m pytest
+
+drill: setup  ## Kill, stop and harm parts of the suite, and compare what comes out
+	@$(BIN)/gammaflow drill
 
 setup: $(VENV)/.done  ## Virtual environment, pinned requirements, jars; nothing is fetched twice
 	@$(BIN)/gammaflow setup

@@ -18,6 +18,7 @@ from rich.table import Table
 import jobs as catalogue
 import schemas
 from cli import book as ladders
+from cli import drill as drills
 from cli import play, summary
 from cli.display import Display, watermark
 from deploy import jars, runtime, topics
@@ -25,6 +26,8 @@ from deploy.jars import JarError
 from deploy.processes import StartError
 from deploy.rest import FlinkError, Job
 from deploy.topics import TopicError
+from drills import suite as drilled
+from drills.harms import CONTROLS, DRILLS
 from feeds import capture as captures
 from feeds import live, resync
 from feeds.capture import CaptureError, Tally
@@ -167,7 +170,7 @@ def submit(
         if already:
             raise StartError(f"running already: {', '.join(sorted(already))}; `gammaflow stop` ends a job and keeps its state")
         settings = parsed_settings(setting or [])
-        runtime.submit(place, chosen, parallelism, settings, archive, savepoint=savepoint)
+        runtime.submit(place, chosen, parallelism, settings, archive, savepoints={chosen[0]: savepoint} if savepoint else None)
         console.print(f"running: {', '.join(chosen)}")
 
 
@@ -182,7 +185,7 @@ def stop(names: Names = None) -> None:
         if missing:
             raise StartError(f"not running: {', '.join(missing)}")
         for name in chosen:
-            console.print(f"{name}: {place.rest.stop(active[name], (Path(place.home) / 'savepoints').as_uri())}")
+            console.print(f"{name}: {runtime.stop(place, name)}")
 
 
 @app.command(name="topics")
@@ -338,6 +341,33 @@ def demo(
         console.print()
         summary.show_counts(console, out)
         console.print(f"\nParquet files: {out.resolve()}")
+
+
+@app.command()
+def drill(
+    chosen: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"Any of {', '.join([*DRILLS, *CONTROLS])}; where none is named, all but the last, which must be red."
+        ),
+    ] = None,
+    names: Annotated[str, typer.Option("--jobs", help="Jobs to drill, parted by commas (see `gammaflow jobs`).")] = ",".join(
+        drilled.JOBS
+    ),
+    is_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+) -> None:
+    """Harm the suite on a cluster of its own, and show whether its rows come out as if nothing had happened.
+
+    Exits with 1 where they do not.
+    """
+    with errors():
+        reports = drills.run(chosen or list(DRILLS), names.split(","), Console(stderr=True, highlight=False))
+        if is_json:
+            sys.stdout.write(drills.as_json(reports) + "\n")
+        else:
+            drills.show(console, reports)
+        if not all(report.is_green for report in reports):
+            raise typer.Exit(1)
 
 
 Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, as `replay --out` writes it.")]

@@ -22,13 +22,18 @@ def _pyflink() -> Path:
     return Path(spec.origin).parent
 
 
+def library() -> Path:
+    """The folder with Flink's own jars."""
+    return _pyflink() / "lib"
+
+
 def environment(home: Path) -> dict[str, str]:
     """The environment of every Flink process and client; lays out `home`/lib and expects `home`/conf."""
     lib = home / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     # flink-python belongs on the cluster's own class path: with it in a job's class loader, the second job in one
     # TaskManager dies with NoSuchFieldException: loadedLibraryNames.
-    wanted = [*(_pyflink() / "lib").glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch()["flink"]]
+    wanted = [*library().glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch()["flink"]]
     for jar in wanted:
         link = lib / jar.name
         if not link.exists():
@@ -76,8 +81,11 @@ def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
             into[key] = value
 
 
-def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any] | None = None) -> list[int]:
-    """Start a JobManager and `taskmanagers` on loopback and wait until they are registered; returns their pids."""
+def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any] | None = None) -> dict[str, int]:
+    """Start a JobManager and `taskmanagers` on loopback and wait until they are registered.
+
+    Returns the process id of each by its name: jobmanager, taskmanager-0, taskmanager-1 ….
+    """
     python = str(Path(sys.executable))
     place = {
         "rest": {"port": rest_port},
@@ -92,22 +100,24 @@ def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any
         "python": {"executable": python, "client": {"executable": python}},
     }
     write_conf(home, ["config", "local"], place, conf or {})
-    env = environment(home)
-    scripts = _pyflink() / "bin"
-    logs = home.parent / "logs"
-    pids: list[int] = []
+    names = ["jobmanager", *(f"taskmanager-{number}" for number in range(taskmanagers))]
+    pids: dict[str, int] = {}
     try:
-        pids.append(processes.start([str(scripts / "jobmanager.sh"), "start-foreground"], logs / "jobmanager.log", env))
-        for number in range(taskmanagers):
-            log = logs / f"taskmanager-{number}.log"
-            pids.append(processes.start([str(scripts / "taskmanager.sh"), "start-foreground"], log, env))
-        processes.wait_until(
-            lambda: _registered(rest_port) >= taskmanagers, "the Flink cluster", pids[-1], logs / "jobmanager.log"
-        )
+        for name in names:
+            pids[name] = start_process(home, name)
+        log = home.parent / "logs" / "jobmanager.log"
+        processes.wait_until(lambda: _registered(rest_port) >= taskmanagers, "the Flink cluster", pids[names[-1]], log)
     except BaseException:
-        processes.stop(pids)
+        processes.stop(list(pids.values()))
         raise
     return pids
+
+
+def start_process(home: Path, name: str) -> int:
+    """Start one process of the cluster whose settings are in `home`/conf, by its name as `start` has it; returns its pid."""
+    script, *options = ("jobmanager.sh",) if name == "jobmanager" else ("taskmanager.sh", f"-Dtaskmanager.resource-id={name}")
+    command = [str(_pyflink() / "bin" / script), "start-foreground", *options]
+    return processes.start(command, home.parent / "logs" / f"{name}.log", environment(home))
 
 
 def _registered(rest_port: int) -> int:

@@ -118,6 +118,13 @@ def stop(pids: list[int], grace_s: float = 10.0) -> None:
             continue
 
 
+def kill(pid: int) -> None:
+    """End one process at once, as a crash would, and wait until it is gone."""
+    process = psutil.Process(pid)
+    process.kill()
+    process.wait(timeout=10)
+
+
 def _signal(process: psutil.Process, number: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import jobs
-from deploy import broker, cluster, processes, topics
+from deploy import broker, cluster, processes, topics, zookeeper
+from deploy import savepoints as contracts
 from deploy.processes import StartError
 from deploy.rest import Flink
 
@@ -34,7 +35,12 @@ class Runtime:
     kafka: str  # host:port
     flink: str  # host:port of the REST interface
     home: str  # logs and, where embedded, data
-    pids: tuple[int, ...]  # what was started here
+    started: dict[str, int]  # process ids by name: broker, zookeeper, jobmanager, taskmanager-0 …; only of what is embedded
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that were started here, the broker first."""
+        return tuple(self.started.values())
 
     @property
     def rest(self) -> Flink:
@@ -58,41 +64,61 @@ def up(
     taskmanagers: int = 1,
     say: Callable[[str], None] = lambda _: None,
     ports: tuple[int, int] = (KAFKA_PORT, FLINK_PORT),
+    is_highly_available: bool = False,
 ) -> Runtime:
     """Start what is to be embedded, create the topics, and remember it under `home`.
 
-    `ports` are the preferred ones of broker and cluster; where they are taken others are used, unless GAMMAFLOW_KAFKA_PORT or
+    With `is_highly_available` a JobManager that is started again finds its jobs, by a ZooKeeper of its own.  `ports`
+    are the preferred ones of broker and cluster; where they are taken, or 0, others are used, unless GAMMAFLOW_KAFKA_PORT or
     GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing behind.
     """
     kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
     state = home / "runtime.json"
     if state.exists():
-        if any(processes.is_alive(pid) for pid in json.loads(state.read_text())["pids"]):
+        if any(processes.is_alive(pid) for pid in json.loads(state.read_text())["started"].values()):
             raise StartError(f"a runtime is up already ({state}); `gammaflow down` stops it")
         down(home)
     home.mkdir(parents=True, exist_ok=True)
-    pids: list[int] = []
+    started: dict[str, int] = {}
     try:
         if kafka is None:
             say("Kafka broker")
             port = processes.free_port(ports[0], os.environ.get("GAMMAFLOW_KAFKA_PORT"))
-            pids.append(broker.start(home / "broker", port))
+            started["broker"] = broker.start(home / "broker", port)
             kafka = f"127.0.0.1:{port}"
         say("topics")
         topics.create(kafka, partitions_wanted())
         if flink is None:
             say("Flink cluster")
+            layers = conf or {}
+            if is_highly_available:
+                started["zookeeper"], settings = zookeeper.start(home / "zookeeper")
+                layers = {**layers, **settings}
             port = processes.free_port(ports[1], os.environ.get("GAMMAFLOW_FLINK_PORT"))
-            pids += cluster.start(home / "flink", port, taskmanagers, conf)
+            started |= cluster.start(home / "flink", port, taskmanagers, layers)
             flink = f"127.0.0.1:{port}"
         else:
             cluster.write_conf(home / "flink", ["config"], conf or {})
-        runtime = Runtime(kafka, flink, str(home), tuple(pids))
-        state.write_text(json.dumps(asdict(runtime)))
+        runtime = Runtime(kafka, flink, str(home), started)
+        _remember(runtime)
     except BaseException:
-        processes.stop(pids)
+        processes.stop(list(started.values()))
         raise
     return runtime
+
+
+def _remember(runtime: Runtime) -> None:
+    (Path(runtime.home) / "runtime.json").write_text(json.dumps(asdict(runtime)))
+
+
+def restart(runtime: Runtime, name: str) -> None:
+    """Start a process of the runtime that has ended once more, on its old address and what it has stored."""
+    home = Path(runtime.home)
+    if name == "broker":
+        runtime.started[name] = broker.start(home / "broker", int(runtime.kafka.rpartition(":")[2]))
+    else:
+        runtime.started[name] = cluster.start_process(home / "flink", name)
+    _remember(runtime)
 
 
 def partitions_wanted() -> int:
@@ -108,8 +134,8 @@ def down(home: Path) -> bool:
     state = home / "runtime.json"
     if not state.exists():
         return False
-    processes.stop(list(json.loads(state.read_text())["pids"]))
-    for name in ("broker", "flink", "checkpoints", "savepoints"):
+    processes.stop(list(json.loads(state.read_text())["started"].values()))
+    for name in ("broker", "zookeeper", "flink", "checkpoints", "savepoints"):
         shutil.rmtree(home / name, ignore_errors=True)
     state.unlink()
     return True
@@ -119,26 +145,29 @@ def current(home: Path) -> Runtime:
     """The runtime that is up: the user's own, or the one under `home`.  Raises `StartError` if there is none."""
     state = home / "runtime.json"
     if state.exists():
-        fields = json.loads(state.read_text())
-        runtime = Runtime(**{**fields, "pids": tuple(fields["pids"])})
+        runtime = Runtime(**json.loads(state.read_text()))
         if all(processes.is_alive(pid) for pid in runtime.pids):
             return runtime
         raise StartError(f"a process of the runtime has died (logs in {runtime.logs}); `gammaflow down`, then up again")
     kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
     if kafka and flink:
         cluster.write_conf(home / "flink", ["config"])
-        return Runtime(kafka, flink, str(home), ())
+        return Runtime(kafka, flink, str(home), {})
     raise StartError("nothing is up: `gammaflow up` starts the embedded runtime")
 
 
 @contextmanager
 def temporary(
-    conf: dict[str, Any] | None = None, taskmanagers: int = 1, say: Callable[[str], None] = lambda _: None
+    conf: dict[str, Any] | None = None,
+    taskmanagers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+    ports: tuple[int, int] = (KAFKA_PORT, FLINK_PORT),
+    is_highly_available: bool = False,
 ) -> Iterator[Runtime]:
-    """A runtime of one's own in a temporary folder, stopped and removed at the end."""
+    """A runtime of one's own in a temporary folder, stopped and removed at the end; arguments as of `up`."""
     home = Path(tempfile.mkdtemp(prefix="gammaflow-"))
     try:
-        yield up(home, conf, taskmanagers, say)
+        yield up(home, conf, taskmanagers, say, ports, is_highly_available)
     finally:
         down(home)
         shutil.rmtree(home, ignore_errors=True)
@@ -151,20 +180,24 @@ def submit(
     settings: dict[str, str] | None = None,
     archive: Path | None = None,
     archive_interval: str = "60 s",
-    savepoint: str | None = None,
+    savepoints: dict[str, str] | None = None,
 ) -> None:
     """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
 
-    `settings` are Flink options for these jobs; `archive` is where the archive job writes; `savepoint` is where a single job
-    goes on from.  Raises `StartError`.
+    `settings` are Flink options for these jobs; `archive` is where the archive job writes; a job named in
+    `savepoints` goes on from there.  Raises `StartError`.
     """
     for name in names:
         jobs.text(name)
     home = Path(runtime.home)
+    paths = savepoints or {}
+    partitions = topics.partitions(runtime.kafka)
+    for name, path in paths.items():
+        contracts.check(path, name, partitions)
     env = {
         **cluster.environment(home / "flink"),
         "GAMMAFLOW_KAFKA": runtime.kafka,
-        "GAMMAFLOW_PARTITIONS": str(topics.partitions(runtime.kafka)),
+        "GAMMAFLOW_PARTITIONS": str(partitions),
         "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
     }
@@ -172,8 +205,8 @@ def submit(
     command = [
         f"{env['FLINK_BIN_DIR']}/flink",
         *("run", "-d", "-m", runtime.flink, "-p", str(parallelism), *options),
-        *(("-s", savepoint) if savepoint else ()),
-        *("-pyfs", str(bundle(home)), "-pym", "jobs.run", *names),
+        *("-pyfs", str(bundle(home)), "-pym", "jobs.run"),
+        *(f"{name}={paths[name]}" if name in paths else name for name in names),
     ]
     log = runtime.logs / "submit.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +215,14 @@ def submit(
     if code:
         raise StartError(f"submitting {', '.join(names)} failed; the end of {log}:\n{_cause(log)}")
     runtime.rest.wait_running(names)
+
+
+def stop(runtime: Runtime, name: str) -> str:
+    """Stop a job with a savepoint, noting what it holds; returns its path.  Raises `FlinkError`, `KeyError` if none runs."""
+    savepoint = runtime.rest.stop(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())
+    if name in jobs.FLOW:
+        contracts.note(savepoint, name, topics.partitions(runtime.kafka))
+    return savepoint
 
 
 def bundle(home: Path) -> Path:
@@ -211,8 +252,8 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
         time.sleep(0.3)
 
 
-def drain(runtime: Runtime, names: list[str]) -> None:
-    """Let each job read all there is and finish, in the order of their data flow."""
+def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
+    """Let each job read all there is, for which it has so much time, and finish, in the order of their data flow."""
     for name in sorted(names, key=jobs.FLOW.index):
-        wait_read(runtime, name)
+        wait_read(runtime, name, timeout_s)
         runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())

@@ -1,7 +1,5 @@
 """The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
 
-import time
-
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -11,6 +9,8 @@ PARTITIONS = 4
 """Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
 MAX_PARTITIONS = 128
 """As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
+# A broker that does not answer is told of by an exception; the client would also write to the terminal.
+_QUIET = {"log_level": 2}
 # What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
 _NO_GROUP_YET = (
     KafkaError.GROUP_ID_NOT_FOUND,
@@ -49,24 +49,6 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
     return [topic.topic for topic in wanted]
 
 
-def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
-    """Remove the tables' topics, with what they hold, and how far jobs have read; then make the topics anew.
-
-    Raises `TopicError`.
-    """
-    admin = _admin(servers)
-    names = [TABLES[table].topic for table in tables]
-    number = partitions(servers)
-    try:
-        for future in [*admin.delete_topics(names).values(), *admin.delete_consumer_groups(jobs).values()]:
-            future.result(timeout=30)
-    except KafkaException as error:
-        raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
-    while set(names) & set(existing_topics(servers)):
-        time.sleep(0.1)
-    create(servers, number)
-
-
 def existing_topics(servers: str) -> dict[str, int]:
     """Every topic on the broker with its number of partitions.  Raises `TopicError` if no broker answers."""
     try:
@@ -91,7 +73,7 @@ def partitions(servers: str) -> int:
 def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> dict[tuple[str, int], int]:
     """The end offset of every partition of the tables' topics, for readers of an isolation level."""
     existing = existing_topics(servers)
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gammaflow-status", "isolation.level": isolation})
+    consumer = Consumer({**_QUIET, "bootstrap.servers": servers, "group.id": "gammaflow-status", "isolation.level": isolation})
     try:
         return {
             (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
@@ -108,7 +90,7 @@ def lag(servers: str, job: str, tables: list[str]) -> int:
     """How many records of its topics a job has not yet read and checkpointed, by its consumer group."""
     latest = ends(servers, tables)
     consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": job, "enable.auto.commit": False, "enable.partition.eof": True}
+        {**_QUIET, "bootstrap.servers": servers, "group.id": job, "enable.auto.commit": False, "enable.partition.eof": True}
     )
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
     try:
@@ -132,8 +114,11 @@ def _has_record(consumer: Consumer, part: TopicPartition) -> bool:
     """Whether a record stands behind an offset: what stands there may be the end of a transaction, which nobody reads."""
     consumer.assign([part])
     message = consumer.poll(10)
-    return message is None or message.error() is None
+    error = message.error() if message is not None else None
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+        raise KafkaException(error)
+    return error is None
 
 
 def _admin(servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": servers, "log_level": 2})
+    return AdminClient({**_QUIET, "bootstrap.servers": servers})

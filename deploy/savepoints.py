@@ -1,0 +1,50 @@
+"""What a savepoint holds, told in a file beside it, and checked before a job starts from it.
+
+Flink itself restores what it cannot understand and fails, or goes wrong, at the first record.
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import jobs
+from deploy.processes import StartError
+
+FILE = "gammaflow.json"
+
+
+def contract(job: str, partitions: int) -> dict[str, str | int | None]:
+    """What the state of a job depends on, by name: its savepoint and whoever starts from it must agree in all of it."""
+    has_kernel = "dead_letters" in jobs.sinks(job)
+    return {
+        "job": job,
+        "kernel version": import_module(f"kernels.{job}").VERSION if has_kernel else None,
+        "partitions": partitions,
+        "execution mode": "thread",
+    }
+
+
+def note(savepoint: str, job: str, partitions: int) -> None:
+    """Note what a new savepoint holds, where its folder can be reached from here."""
+    folder = _folder(savepoint)
+    if folder is not None and folder.is_dir():
+        (folder / FILE).write_text(json.dumps(contract(job, partitions)))
+
+
+def check(savepoint: str, job: str, partitions: int) -> None:
+    """Raise `StartError` where a savepoint is noted to hold what this code cannot read.  One without a note is let pass."""
+    folder = _folder(savepoint)
+    if folder is None or not (folder / FILE).exists():
+        return
+    noted = json.loads((folder / FILE).read_text())
+    for what, expected in contract(job, partitions).items():
+        if noted.get(what) != expected:
+            raise StartError(
+                f"job {job} was not started from {savepoint}: its {what} is {noted.get(what)}, this code reads {expected}"
+            )
+
+
+def _folder(savepoint: str) -> Path | None:
+    address = urlparse(savepoint)
+    return Path(unquote(address.path)) if address.scheme in ("", "file") else None

@@ -1,0 +1,105 @@
+"""The rows of topics, and whether two runs have the same."""
+
+from collections import Counter
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from deploy import topics
+from deploy.topics import TopicError
+from schemas.records import TABLES
+
+SILENCE_S = 10.0
+
+
+class Row(NamedTuple):
+    """A record as its readers see it; where in the topic it stands does not matter."""
+
+    key: bytes
+    event_ms: int
+    value: bytes
+
+
+Rows = dict[str, Counter[Row]]
+"""By table, how often each row is there."""
+
+
+def read(servers: str, tables: list[str]) -> Rows:
+    """Every committed row of the tables' topics, heartbeats left out.  Raises `TopicError`."""
+    partitions = topics.existing_topics(servers)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "gammaflow-drill",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    rows: Rows = {table: Counter() for table in tables}
+    table_of = {TABLES[table].topic: table for table in tables}
+    unread = {(topic, part) for topic in table_of for part in range(partitions[topic])}
+    try:
+        consumer.assign([TopicPartition(*part, 0) for part in sorted(unread)])
+        while unread:
+            messages = consumer.consume(10_000, timeout=SILENCE_S)
+            if not messages:
+                raise TopicError(f"the broker has sent nothing for {SILENCE_S:g} s; unread are {sorted(unread)}")
+            for message in messages:
+                if (error := message.error()) is None:
+                    if message.value() is not None:
+                        row = Row(message.key(), message.timestamp()[1], message.value())
+                        rows[table_of[message.topic()]][row] += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard((message.topic(), message.partition()))
+                else:
+                    raise TopicError(f"{message.topic()}: {error.str()}")
+    finally:
+        consumer.close()
+    return rows
+
+
+def open_transactions(servers: str, tables: list[str]) -> list[str]:
+    """The topics with records in a transaction that has not ended: what follows them, nobody can read."""
+    committed = topics.ends(servers, tables)
+    written = topics.ends(servers, tables, isolation="read_uncommitted")
+    return sorted({topic for (topic, part), end in written.items() if committed[topic, part] < end})
+
+
+class Comparison(NamedTuple):
+    """What became of one table."""
+
+    table: str
+    rows: int  # that there should be
+    missing: int  # of these
+    unexpected: int  # rows that should not be
+    repeats: int  # of rows that should
+    example: Row | None  # one that is missing, unexpected or, where that is a fault, repeated
+
+    @property
+    def is_same(self) -> bool:
+        """Whether its readers are told the same: no repeat where delivery is exactly-once, the same distinct rows elsewhere."""
+        return self.example is None
+
+
+def compare(expected: Rows, found: Rows) -> list[Comparison]:
+    """Every table of an undisturbed run beside what a drill has left of it."""
+    return [_compared(table, rows, found[table]) for table, rows in expected.items()]
+
+
+def _compared(table: str, expected: Counter[Row], found: Counter[Row]) -> Comparison:
+    missing = expected - found if TABLES[table].is_exactly_once else Counter(expected.keys()) - found
+    more = found - expected
+    unexpected = [row for row in more if row not in expected]
+    repeats = sum(count for row, count in more.items() if row in expected)
+    faults = [*missing, *unexpected]
+    if TABLES[table].is_exactly_once:
+        faults += more
+    return Comparison(
+        table,
+        rows=expected.total(),
+        missing=missing.total(),
+        unexpected=sum(more[row] for row in unexpected),
+        repeats=repeats,
+        example=min(faults, key=lambda row: row.event_ms, default=None),
+    )

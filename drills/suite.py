@@ -1,0 +1,231 @@
+"""The suite under a drill: on a cluster of its own, fed with a short market, harmed at half time, drained and read."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Event
+
+import jobs
+from deploy import runtime, topics
+from deploy.processes import StartError
+from deploy.rest import FlinkError
+from deploy.runtime import Runtime
+from deploy.topics import TopicError
+from drills.rows import Rows, open_transactions, read
+from feeds.publish import Publisher, play
+from feeds.simulator import Scenario, simulate
+from schemas import TABLE_OF
+
+JOBS = ("books", "book_depth", "bars", "positions", "margin", "liquidations")
+"""What is drilled unless told otherwise: each kind of job and of topic once.  All jobs take three times as long to start."""
+MARKET = Scenario(
+    duration_s=16,
+    book_updates_per_s=200,
+    tickers_per_s=80,
+    trades_per_s=30,
+    fills_per_s=20,
+    strikes=3,
+    expiries=2,
+    depth=5,
+    accounts=12,
+    doomed=4,
+    crash_at_s=5,  # so that liquidations are under way at half time
+)
+HALF_TIME_MS = MARKET.start_ms + 500 * MARKET.duration_s
+STEADY = {"book_tops", "book_depth", "book_metrics", "bars", "option_greeks", "chain_greeks", "positions", "account_margin"}
+"""Tables with rows, or heartbeats, in every second of the market."""
+SETTINGS = {
+    # A partition is silent here because its broker is away, not because it is quiet: nothing may be guessed by the clock.
+    "table.exec.source.idle-timeout": "0 ms",
+    "execution.checkpointing.interval": "2 s",
+}
+_QUICK = "-XX:TieredStopAtLevel=1"  # what lives for a minute is not worth the time that Java's second compiler takes
+CONF = {
+    # Both TaskManagers get jobs; by default the second one waits until the first is full.
+    "taskmanager": {"load-balance": {"mode": "SLOTS"}},
+    "env": {"java": {"opts": {"client": _QUICK, "jobmanager": _QUICK, "taskmanager": f"-XX:+UseParallelGC {_QUICK}"}}},
+}
+TASKMANAGERS = 2
+PORTS = (0, 0)  # any: whatever else starts at the same moment must not be taken for this suite
+WAIT_S = 90.0
+POLL_S = 0.1
+
+
+@dataclass
+class Suite:
+    """Some jobs while the market is played."""
+
+    place: Runtime
+    names: list[str]  # of the jobs, in the order of their flow
+    parallelism: int
+
+    @property
+    def written(self) -> list[str]:
+        """The tables that the jobs write."""
+        return sorted({table for name in self.names for table in jobs.sinks(name)})
+
+    def submit(self, savepoints: dict[str, str] | None = None) -> None:
+        """Submit the jobs and wait until they run; those with a savepoint go on from it."""
+        runtime.submit(self.place, self.names, self.parallelism, SETTINGS, savepoints=savepoints)
+
+    def stop(self) -> dict[str, str]:
+        """Stop the jobs with a savepoint each; returns their paths by the jobs' names."""
+        return {name: runtime.stop(self.place, name) for name in self.names}
+
+    def taskmanagers(self) -> dict[str, list[str]]:
+        """The names of the jobs with tasks on each TaskManager, by its own name."""
+        rest = self.place.rest
+        job_names = {job.id: job.name for job in rest.jobs()}
+        names = [name for name in self.place.started if name.startswith("taskmanager")]
+        slots = {name: rest.get(f"/taskmanagers/{name}")["allocatedSlots"] for name in names}
+        return {name: sorted({job_names[slot["jobId"]] for slot in held}) for name, held in slots.items()}
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Return once a condition holds, which may raise `FlinkError` until then.  Raises `FlinkError` if it never does."""
+        deadline_s = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline_s:
+            # A JobManager that has been killed does not answer.
+            with suppress(FlinkError):
+                if condition():
+                    return
+            time.sleep(POLL_S)
+        raise FlinkError(f"{what}: not within {WAIT_S:g} s of the harm")
+
+    def have_restarted(self, names: list[str], since_ms: float) -> bool:
+        """Whether all tasks of the named jobs run, and were started after an instant.  Raises `FlinkError`."""
+        active = self.place.rest.active()
+        if any(name not in active or active[name].running < active[name].tasks for name in names):
+            return False
+        details = [self.place.rest.get(f"/jobs/{active[name].id}") for name in names]
+        return all(vertex["start-time"] >= since_ms for job in details for vertex in job["vertices"])
+
+
+Harm = Callable[[Suite], list[str]]
+"""What a drill does at half time; returns the names of the jobs that have to start again for it."""
+
+
+@dataclass
+class Played:
+    """What a run has left, and what its harm has cost."""
+
+    rows: Rows
+    open_transactions: list[str]  # topics that have one
+    silence_s: float = 0.0  # the longest after the harm in which some steady table got no row
+    read_again: int = 0  # records since the last checkpoints of the jobs that had to start again, heartbeats too
+
+
+def played(
+    names: list[str],
+    harm: Harm | None = None,
+    parallelism: int = 1,
+    is_highly_available: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Played:
+    """Play the market through the named jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
+
+    Raises `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
+    """
+    if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
+        raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
+    with runtime.temporary(CONF, TASKMANAGERS, say, PORTS, is_highly_available) as place:
+        suite = Suite(place, names, parallelism)
+        say("jobs")
+        suite.submit()
+        say("market")
+        silence_s, read_again = 0.0, 0
+        with feeding(place.kafka, None if harm is None else 1.0) as feed:
+            if harm is not None:
+                feed.wait_half_time()
+                say("harm")
+                silence_s, read_again = _harmed(suite, harm, feed)
+            feed.wait_end()
+        say("finishing")
+        runtime.drain(place, names, WAIT_S)
+        return Played(read(place.kafka, suite.written), open_transactions(place.kafka, suite.written), silence_s, read_again)
+
+
+def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
+    behind = {name: topics.lag(suite.place.kafka, name, jobs.sources(name)) for name in suite.names}
+    began_ms = time.time() * 1000
+    with listening(suite.place.kafka, sorted(STEADY & set(suite.written))) as silences_s:
+        restarting = harm(suite)
+        suite.wait(lambda: suite.have_restarted(restarting, began_ms), f"jobs {', '.join(restarting)} start again")
+        feed.wait_end()
+        for name in suite.names:
+            runtime.wait_read(suite.place, name, WAIT_S)
+    return max(silences_s.values()), sum(behind[name] for name in restarting)
+
+
+@contextmanager
+def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
+    """While the block lasts, note for each table the longest time in s between two polls that found new rows, or the start."""
+    silences_s = dict.fromkeys(tables, 0.0)
+    is_over = Event()
+
+    def listen() -> None:
+        heard_s = dict.fromkeys(tables, time.monotonic())
+        last: dict[tuple[str, int], int] = {}
+        while not is_over.wait(POLL_S):
+            # A broker that has been stopped does not answer.
+            with suppress(TopicError):
+                ends = topics.ends(servers, tables)
+                now_s = time.monotonic()
+                for table in {TABLE_OF[topic] for (topic, part), end in ends.items() if end > last.get((topic, part), end)}:
+                    silences_s[table] = max(silences_s[table], now_s - heard_s[table])
+                    heard_s[table] = now_s
+                last = ends
+
+    with ThreadPoolExecutor(1) as pool:
+        listener = pool.submit(listen)
+        try:
+            yield silences_s
+        finally:
+            is_over.set()
+            listener.result()
+
+
+class Feed:
+    """The market as a thread plays it."""
+
+    def __init__(self, servers: str, speed: float | None) -> None:
+        self._servers = servers
+        self._speed = speed
+        self._is_half_time = Event()
+        self._is_stopped = Event()
+        self._pool = ThreadPoolExecutor(1)
+        self._playing = self._pool.submit(self._play)
+        self._playing.add_done_callback(lambda _: self._is_half_time.set())
+
+    def _play(self) -> None:
+        with Publisher(self._servers) as publisher:
+            for record in play(simulate(MARKET), publisher, self._speed):
+                if record.event_ms >= HALF_TIME_MS:
+                    self._is_half_time.set()
+                if self._is_stopped.is_set():
+                    return
+
+    def wait_half_time(self) -> None:
+        """Wait until half of the market has been played, or no more of it can be."""
+        self._is_half_time.wait()
+
+    def wait_end(self) -> None:
+        """Wait until all of it has been played.  Raises `PublishError`."""
+        self._playing.result()
+
+    def close(self) -> None:
+        """Play no more."""
+        self._is_stopped.set()
+        self._pool.shutdown()
+
+
+@contextmanager
+def feeding(servers: str, speed: float | None) -> Iterator[Feed]:
+    """Play the market while the block lasts."""
+    feed = Feed(servers, speed)
+    try:
+        yield feed
+    finally:
+        feed.close()
