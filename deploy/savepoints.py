@@ -16,7 +16,7 @@ FILE = "gammaflow.json"
 
 def contract(job: str, partitions: int) -> dict[str, str | int | None]:
     """What the state of a job depends on, by name: its savepoint and whoever starts from it must agree in all of it."""
-    has_kernel = "dead_letters" in jobs.sinks(job)
+    has_kernel = "VIEW messages" in jobs.text(job)
     return {
         "job": job,
         "kernel version": import_module(f"kernels.{job}").VERSION if has_kernel else None,

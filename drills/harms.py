@@ -70,7 +70,7 @@ def poison(suite: Suite) -> list[str]:
 def without_poison(rows: Rows, names: list[str]) -> list[str]:
     """Take the poison, and the dead letters about it, out of the rows; returns what is wrong with the letters.
 
-    Each job with a kernel must have written one for each topic that it reads.
+    Each job that writes dead letters must have written one for each topic that it reads.
     """
     for table in rows.values():
         for row in [row for row in table if row.value == POISON]:

@@ -1,6 +1,7 @@
 """Which savepoints a job starts from."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def test_a_savepoint_of_state_that_this_code_cannot_read_is_refused(what: str, v
     note.write_text(json.dumps({**json.loads(note.read_text()), what: value}))
     with pytest.raises(StartError, match=f"job positions was not started from .*: its {what} is {value}"):
         savepoints.check(str(tmp_path), "positions", 4)
+
+
+@pytest.mark.parametrize("job", ["books", "book_depth", "liquidations"])
+def test_a_job_with_a_kernel_has_its_version(job: str) -> None:
+    assert savepoints.contract(job, 4)["kernel version"] == import_module(f"kernels.{job}").VERSION
 
 
 def test_a_job_of_sql_alone_has_no_kernel_version(tmp_path: Path) -> None:
