@@ -265,7 +265,9 @@ def two(messages: int, instruments: int) -> dict[str, Any]:
     with runtime.temporary(CONF | {"taskmanager": {"numberOfTaskSlots": 1}}, taskmanagers=2) as up:
         for core, pid in enumerate(up.pids[-2:]):
             for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-                process.cpu_affinity([core % (os.cpu_count() or 1)])
+                # Of every thread that there is; those to come are bound as the one that makes them.
+                for thread in process.threads():
+                    os.sched_setaffinity(thread.id, {core % (os.cpu_count() or 1)})
         given = published(up, messages, instruments)
         rates = {}
         for parallelism in (2, 1):
