@@ -19,11 +19,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kernels import Message, Output, chain
+from kernels import Message, Output, chain, option_greeks
 from kernels.batch import Lines
 from kernels.chain import Chain, Expiry, Option
 from kernels.checks import checked
-from kernels.option_greeks import KEPT_MS, Terms, floats, terms_of
+from kernels.option_greeks import KEPT_MS, Terms, floats
 from schemas.rows import instant_ms, key, to_ms
 
 VERSION = 1
@@ -36,19 +36,19 @@ class State:
     """The options of one shard."""
 
     def __init__(self) -> None:
-        self.options: dict[str, Terms] = {}
+        self.terms = option_greeks.new()
+        self.touched = self.terms.touched
         self.marks: dict[str, tuple[int, float | None]] = {}  # event time in ms, volatility
         self.expiries: dict[str, Expiry] = {}  # by venue:underlying:expiry_at
         self.expiry_ms: dict[str, int] = {}  # of those
-        self.first_expiry_ms: float = math.inf
-        self.touched: set[str] = set()
+        self.first_expiry_ms: float = math.inf  # of those
         self._chain: Chain | None = None
 
-    def put(self, name: str, terms: Terms) -> None:
-        """Set the terms of an option."""
-        self.options[name] = terms
-        self.first_expiry_ms = min(self.first_expiry_ms, terms.expiry_ms)
-        self._chain = None
+    def learn(self, row: dict[str, Any]) -> str | None:
+        """Keep the newest terms of an option; its name where they changed."""
+        if name := option_greeks.learn(self.terms, row):
+            self._chain = None
+        return name
 
     def put_mark(self, name: str, event_ms: int, vol: float | None) -> None:
         """Set the mark of an option whose terms are known."""
@@ -67,11 +67,12 @@ class State:
     def chain(self) -> Chain:
         """All options in arrays."""
         if self._chain is None:
-            names = sorted(self.options)
+            terms = self.terms.options
+            names = sorted(terms)
             groups: dict[str, int] = {}
-            group = [groups.setdefault(_group(name, self.options[name]), len(groups)) for name in names]
+            group = [groups.setdefault(_group(name, terms[name]), len(groups)) for name in names]
             marks = [self.marks[name][1] if name in self.marks else None for name in names]
-            options = [_option(name, self.options[name]) for name in names]
+            options = [_option(name, terms[name]) for name in names]
             self._chain = Chain(options, floats(marks), groups, group)
             for name in groups.keys() & self.expiries.keys():
                 self._chain.put(name, self.expiries[name])
@@ -79,21 +80,17 @@ class State:
 
     def free(self, until_ms: int) -> None:
         """Forget what expired a day and more before `until_ms`."""
+        if gone := self.terms.free(until_ms):
+            self._chain = None
+        for name in gone & self.marks.keys():
+            del self.marks[name]
+            self.touched.add("mark/" + name)
         if self.first_expiry_ms + KEPT_MS > until_ms:
             return
-        gone = {name for name, terms in self.options.items() if terms.expiry_ms + KEPT_MS <= until_ms}
-        for name in gone:
-            del self.options[name]
-        marks = gone & self.marks.keys()
-        for name in marks:
-            del self.marks[name]
-        expiries = {name for name, expiry_ms in self.expiry_ms.items() if expiry_ms + KEPT_MS <= until_ms}
-        for name in expiries:
+        for name in [name for name, expiry_ms in self.expiry_ms.items() if expiry_ms + KEPT_MS <= until_ms]:
             del self.expiries[name], self.expiry_ms[name]
-        self.touched |= gone | {"mark/" + name for name in marks} | {"expiry/" + name for name in expiries}
-        left = [terms.expiry_ms for terms in self.options.values()] + list(self.expiry_ms.values())
-        self.first_expiry_ms = min(left, default=math.inf)
-        self._chain = None
+            self.touched.add("expiry/" + name)
+        self.first_expiry_ms = min(self.expiry_ms.values(), default=math.inf)
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
@@ -104,21 +101,23 @@ class State:
         elif kind == "expiry":
             stored = None if of not in self.expiries else (self.expiry_ms[of], *self.expiries[of])
         else:
-            stored = self.options.get(name)
+            return self.terms.encode(name)
         return None if stored is None else bytes([VERSION]) + orjson.dumps(list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
+        kind, _, of = name.partition("/")
+        if kind not in ("mark", "expiry"):
+            self.terms.decode(name, data)
+            self._chain = None
+            return
         if data[0] != VERSION:
             raise ValueError(f"chain_greeks: {name} is stored as version {data[0]}, this code reads version {VERSION}")
-        kind, _, of = name.partition("/")
         stored = orjson.loads(data[1:])
         if kind == "mark":
             self.marks[of] = stored[0], stored[1]
-        elif kind == "expiry":
-            self.put_expiry(of, stored[0], Expiry(*stored[1:]))
         else:
-            self.put(name, Terms(*stored))
+            self.put_expiry(of, stored[0], Expiry(*stored[1:]))
 
 
 def new() -> State:
@@ -140,7 +139,7 @@ def outputs(lines: list[Lines]) -> list[Output]:
 def apply(state: State, good: list[Message], until_ms: int | None) -> list[Lines]:
     """As `step`, of messages that are checked; the rows as lines."""
     good = sorted(good, key=_when)
-    moved = {name for one in good if one.table == "instruments" and (name := _learn(state, one.row))}
+    moved = {name for one in good if one.table == "instruments" and (name := state.learn(one.row))}
     groups = {group for one in good if one.table in EXPIRIES and (group := _take(state, one))}
     moved |= {name for one in good if one.table == "tickers" and (name := _mark(state, one.row))}
     lines: list[Lines] = []
@@ -187,7 +186,7 @@ def _mark(state: State, row: dict[str, Any]) -> str | None:
     if vol is not None and vol <= 0:
         vol = None
     known = state.marks.get(name, (-1, None))
-    if name not in state.options or event_ms < known[0]:
+    if name not in state.terms.options or event_ms < known[0]:
         return None
     state.put_mark(name, event_ms, vol)
     state.touched.add("mark/" + name)
@@ -212,15 +211,3 @@ def _group(name: str, terms: Terms) -> str:
 def _option(name: str, terms: Terms) -> Option:
     venue, _, instrument = name.partition(":")
     return Option(venue, instrument, terms.underlying, terms.option_type, terms.strike_usd, terms.expiry_at, terms.expiry_ms)
-
-
-def _learn(state: State, row: dict[str, Any]) -> str | None:
-    """Keep the newest terms of an option; its name where they changed."""
-    name, terms = key("instruments", row), terms_of(row)
-    known = state.options.get(name)
-    # Of two rows of one instant the greater stands, so that the order within a batch does not matter.
-    if terms is None or (known is not None and known >= terms):
-        return None
-    state.put(name, terms)
-    state.touched.add(name)
-    return name

@@ -35,20 +35,6 @@ class Terms(NamedTuple):
     expiry_ms: int
 
 
-def terms_of(row: dict[str, Any]) -> Terms | None:
-    """The terms that a row of `instruments` tells; None of what is no option."""
-    if row["kind"] != "option":
-        return None
-    return Terms(
-        to_ms(row["event_at"]),
-        row["underlying"],
-        row["option_type"],
-        float(row["strike_usd"]),
-        row["expiry_at"],
-        to_ms(row["expiry_at"]),
-    )
-
-
 class State:
     """The options of one shard."""
 
@@ -62,15 +48,16 @@ class State:
         self.options[name] = terms
         self.first_expiry_ms = min(self.first_expiry_ms, terms.expiry_ms)
 
-    def free(self, until_ms: int) -> None:
-        """Forget what expired a day and more before `until_ms`."""
+    def free(self, until_ms: int) -> set[str]:
+        """Forget what expired a day and more before `until_ms`; returns the names."""
         if self.first_expiry_ms + KEPT_MS > until_ms:
-            return
+            return set()
         gone = {name for name, terms in self.options.items() if terms.expiry_ms + KEPT_MS <= until_ms}
         for name in gone:
             del self.options[name]
         self.touched |= gone
         self.first_expiry_ms = min((terms.expiry_ms for terms in self.options.values()), default=math.inf)
+        return gone
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
@@ -95,7 +82,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     good.sort(key=lambda m: (to_ms(m.row["event_at"]), key(m.table, m.row), m.partition, m.offset))
     for message in good:
         if message.table == "instruments":
-            _learn(state, message.row)
+            learn(state, message.row)
     asked: list[tuple[dict[str, Any], Terms]] = []
     for message in good:
         if message.table != "tickers":
@@ -113,14 +100,26 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     return outputs
 
 
-def _learn(state: State, row: dict[str, Any]) -> None:
-    """Keep the newest terms of an option."""
-    name, terms = key("instruments", row), terms_of(row)
+def learn(state: State, row: dict[str, Any]) -> str | None:
+    """Keep the newest terms of an option, of a row of `instruments`; its name where they changed."""
+    if row["kind"] != "option":
+        return None
+    name = key("instruments", row)
+    terms = Terms(
+        to_ms(row["event_at"]),
+        row["underlying"],
+        row["option_type"],
+        float(row["strike_usd"]),
+        row["expiry_at"],
+        to_ms(row["expiry_at"]),
+    )
     known = state.options.get(name)
     # Of two rows of one instant the greater stands, so that the order within a batch does not matter.
-    if terms is not None and (known is None or known < terms):
-        state.put(name, terms)
-        state.touched.add(name)
+    if known is not None and known >= terms:
+        return None
+    state.put(name, terms)
+    state.touched.add(name)
+    return name
 
 
 def _answers(asked: list[tuple[dict[str, Any], Terms]]) -> list[Output]:
