@@ -20,7 +20,6 @@ Then the load over `MANY` instruments; the job up to each of its stages, to see 
 """
 
 import os
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
@@ -33,7 +32,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from bench import latency, load
 from bench.passes import HERE, QUIET_S, BenchError, Ends, Meter, Pass, end, messages_per_s, peers_python, watch
 from bench.report import console, write
-from deploy import cluster, processes, runtime, topics
+from deploy import processes, runtime, topics
 from deploy.rest import Job
 from deploy.runtime import Runtime
 from schemas.records import TABLES
@@ -52,20 +51,9 @@ CONF: dict[str, Any] = {
 
 def stage(name: str, up: Runtime, messages: int, parallelism: int) -> Pass:
     """The job up to one of its stages, into nothing: `raw_read` reads the topic's bytes, and no more."""
-    home = Path(up.home)
-    env = {
-        **cluster.environment(home / "flink"),
-        "GAMMAFLOW_KAFKA": up.kafka,
-        "GAMMAFLOW_PARTITIONS": str(topics.partitions(up.kafka)),
-    }
-    command = [f"{env['FLINK_BIN_DIR']}/flink", "run", "-d", "-m", up.flink, "-p", str(parallelism)]
-    command += ["-pyfs", str(runtime.bundle(home)), "-py", str(HERE / "stage.py"), name]
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise BenchError(f"submitting {name} failed:\n{done.stdout}{done.stderr}")
-    up.rest.wait_running([name])
+    runtime.flink_run(up, [name], ["-py", str(HERE / "stage.py"), name], parallelism)
     job = up.rest.active()[name]
-    meter = Meter(lambda: records_read(up, job), up.pids[2:])
+    meter = Meter(lambda: records_read(up, job), up.taskmanagers.values())
     samples = watch(meter, lambda number, _: number >= messages)
     end(up, job)
     return Pass(messages_per_s(samples, messages), 0, os.getloadavg()[0], meter.us_per_message(messages))
@@ -102,7 +90,7 @@ def production(up: Runtime, given: "Load", parallelism: int, backend: str = "has
             raise BenchError(f"the job has ended: {up.rest.failure(job)}")
         return number - before >= given.truth.tops and quiet_s > QUIET_S
 
-    meter = Meter(ends, up.pids[2:])
+    meter = Meter(ends, up.taskmanagers.values())
     samples = watch(meter, is_done)
     told = up.rest.checkpoints(job)
     if cause := up.rest.failure(job):
@@ -263,7 +251,7 @@ def late(instruments: int, parallelism: int) -> dict[str, Any]:
 def two(messages: int, instruments: int) -> dict[str, Any]:
     """Two TaskManagers of one slot against one, each bound to a core of its own."""
     with runtime.temporary(CONF | {"taskmanager": {"numberOfTaskSlots": 1}}, taskmanagers=2) as up:
-        for core, pid in enumerate(up.pids[-2:]):
+        for core, pid in enumerate(up.taskmanagers.values()):
             for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
                 # Of every thread that there is; those to come are bound as the one that makes them.
                 for thread in process.threads():

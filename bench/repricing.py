@@ -12,9 +12,8 @@ Throughput  `TICKS` ticks of `UNDERLYINGS` chains, one a window, lie ready.  The
             of the progress, of the second of two passes: see `bench.passes`.  All rows are counted, and the fits.
 Latency     Ticks of one chain come twice a second by the clock, at any place within their window, and what is event time is
             the clock.  Feeds say every 10 ms in every partition what time it is.  From handing the first record of a tick to
-            the producer until the consumer has the last row.  The wait is a part of it: a window ends up to 50 ms after the
-            tick, and is over 100 ms after its end, for so long a record may be out of order.  What the job itself takes is
-            told beside it: the same less that wait.
+            the producer until the consumer has the last row.  The wait for the end of the window, and for what may be out of
+            order, is a part of it.  What the job itself takes is told beside it: the same less that wait.
 """
 
 import random

@@ -13,7 +13,6 @@ from pathlib import Path
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
-import jobs
 import schemas
 from jobs import run
 
@@ -32,14 +31,7 @@ def main(name: str) -> None:
         for statement in schemas.statements(connectors + "\n" + Path(__file__).with_name("raw_read.sql").read_text()):
             tables.execute_sql(statement)
         return
-    run.register_topics(tables, "books")
-    for statement in jobs.statements("books", SHARDS=run.listed(run.shards())):
-        body = schemas.without_comments(statement)
-        if not body.upper().startswith("INSERT"):
-            run.execute(tables, statement)
-        if body.startswith("CREATE TEMPORARY TABLE inputs"):
-            run.register_inputs(tables, "books")
-    run.register_batches(tables)
+    run.prepared(tables, "books", run.register_batches)
     tables.execute_sql(f"CREATE TEMPORARY TABLE dropped ({COLUMNS[name]}) WITH ('connector' = 'blackhole')")
     view = "messages" if name == "inbox" else name
     tables.execute_sql(f"INSERT INTO dropped SELECT {', '.join(c.split()[0] for c in COLUMNS[name].split(', '))} FROM {view}")

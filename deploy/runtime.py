@@ -43,6 +43,11 @@ class Runtime:
         return tuple(self.started.values())
 
     @property
+    def taskmanagers(self) -> dict[str, int]:
+        """The TaskManagers among them."""
+        return {name: pid for name, pid in self.started.items() if name.startswith("taskmanager")}
+
+    @property
     def rest(self) -> Flink:
         """The cluster's REST interface."""
         return Flink(self.flink)
@@ -191,22 +196,40 @@ def submit(
         jobs.text(name)
     home = Path(runtime.home)
     paths = savepoints or {}
-    partitions = topics.partitions(runtime.kafka)
     for name, path in paths.items():
-        contracts.check(path, name, partitions)
+        contracts.check(path, name, topics.partitions(runtime.kafka))
+    own = {
+        "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
+        "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
+    }
+    arguments = ["-pym", "jobs.run", *(f"{name}={paths[name]}" if name in paths else name for name in names)]
+    flink_run(runtime, names, arguments, parallelism, settings, own)
+
+
+def flink_run(
+    runtime: Runtime,
+    names: list[str],
+    arguments: list[str],
+    parallelism: int = 1,
+    settings: dict[str, str] | None = None,
+    own: dict[str, str] | None = None,
+) -> None:
+    """Call `flink run` with our code, and wait until the tasks of the jobs that it submits, by their names, run.
+
+    `arguments` say what is run; `settings` are Flink options, `own` variables of the environment.  Raises `StartError`.
+    """
+    home = Path(runtime.home)
     env = {
         **cluster.environment(home / "flink"),
         "GAMMAFLOW_KAFKA": runtime.kafka,
-        "GAMMAFLOW_PARTITIONS": str(partitions),
-        "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
-        "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
+        "GAMMAFLOW_PARTITIONS": str(topics.partitions(runtime.kafka)),
+        **(own or {}),
     }
     options = [f"-D{key}={value}" for key, value in (settings or {}).items()]
     command = [
         f"{env['FLINK_BIN_DIR']}/flink",
         *("run", "-d", "-m", runtime.flink, "-p", str(parallelism), *options),
-        *("-pyfs", str(bundle(home)), "-pym", "jobs.run"),
-        *(f"{name}={paths[name]}" if name in paths else name for name in names),
+        *("-pyfs", str(bundle(home)), *arguments),
     ]
     log = runtime.logs / "submit.log"
     log.parent.mkdir(parents=True, exist_ok=True)

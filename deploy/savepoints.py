@@ -16,10 +16,9 @@ FILE = "gammaflow.json"
 
 def contract(job: str, partitions: int) -> dict[str, str | int | None]:
     """What the state of a job depends on, by name: its savepoint and whoever starts from it must agree in all of it."""
-    has_kernel = "VIEW messages" in jobs.text(job)
     return {
         "job": job,
-        "kernel version": import_module(f"kernels.{job}").VERSION if has_kernel else None,
+        "kernel version": import_module(f"kernels.{job}").VERSION if jobs.has_kernel(job) else None,
         "partitions": partitions,
         "execution mode": "thread",
     }

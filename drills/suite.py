@@ -79,8 +79,7 @@ class Suite:
         """The names of the jobs with tasks on each TaskManager, by its own name."""
         rest = self.place.rest
         job_names = {job.id: job.name for job in rest.jobs()}
-        names = [name for name in self.place.started if name.startswith("taskmanager")]
-        slots = {name: rest.get(f"/taskmanagers/{name}")["allocatedSlots"] for name in names}
+        slots = {name: rest.get(f"/taskmanagers/{name}")["allocatedSlots"] for name in self.place.taskmanagers}
         return {name: sorted({job_names[slot["jobId"]] for slot in held}) for name, held in slots.items()}
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:

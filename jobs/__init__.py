@@ -63,6 +63,11 @@ def sinks(name: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"INSERT INTO (\w+)_(?:records|rows)\b", text(name))))
 
 
+def has_kernel(name: str) -> bool:
+    """Whether a job has a kernel; one of SQL alone has none."""
+    return "VIEW messages" in text(name)
+
+
 def tells_time(name: str) -> bool:
     """Whether a job writes heartbeats, for those who read its topics together with others."""
     return "'heartbeat')" in text(name)

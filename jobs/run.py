@@ -10,6 +10,7 @@ is meant for every topic.
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from itertools import count
 
@@ -41,19 +42,27 @@ def submit(name: str, savepoint: str) -> None:
     tables.get_config().set("pipeline.name", name)
     if savepoint:
         tables.get_config().set("execution.state-recovery.path", savepoint)
-    register_topics(tables, name)
     inserts = tables.create_statement_set()
+    for insert in prepared(tables, name, host_kernel):
+        inserts.add_insert_sql(insert)
+    inserts.execute()
+
+
+def prepared(tables: StreamTableEnvironment, name: str, take: Callable[[StreamTableEnvironment, str], None]) -> list[str]:
+    """Register what a job's INSERTs need, and return these.  `take` is to make something of its view `messages`."""
+    register_topics(tables, name)
+    inserts: list[str] = []
     for statement in jobs.statements(name, SHARDS=listed(shards())):
         body = schemas.without_comments(statement)
         if body.upper().startswith("INSERT"):
-            inserts.add_insert_sql(statement)
-        else:
-            execute(tables, statement)
-            if body.startswith("CREATE TEMPORARY TABLE inputs"):
-                register_inputs(tables, name)
-            elif body.startswith("CREATE TEMPORARY VIEW messages"):
-                host_kernel(tables, name)
-    inserts.execute()
+            inserts.append(statement)
+            continue
+        execute(tables, statement)
+        if body.startswith("CREATE TEMPORARY TABLE inputs"):
+            register_inputs(tables, name)
+        elif body.startswith("CREATE TEMPORARY VIEW messages"):
+            take(tables, name)
+    return inserts
 
 
 def register_topics(tables: StreamTableEnvironment, job: str) -> None:
@@ -83,7 +92,7 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
 
     Those are decoded by SQL, not by the connector's JSON format: that one drops heartbeats, and they move the watermark.
     """
-    if is_kernel(job):
+    if jobs.has_kernel(job):
         numbers = shards()
         shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
         execute_file(tables, "_inbox", TOPIC=topic_of(job), SHARD=f"CASE `partition` {shard} END")
@@ -99,7 +108,7 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
 
 def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     """Turn the view `messages` into the view `records` by `kernels.<name>`."""
-    register_batches(tables)
+    register_batches(tables, name)
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table)
     if unknown := set(conflated) - set(jobs.sinks(name)):
         raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(jobs.sinks(name))}, not {', '.join(sorted(unknown))}")
@@ -113,8 +122,8 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     execute_file(tables, "_records")
 
 
-def register_batches(tables: StreamTableEnvironment) -> None:
-    """Register the view `batches` of the view `messages`."""
+def register_batches(tables: StreamTableEnvironment, name: str) -> None:
+    """Register the view `batches` of a job's view `messages`."""
     window_s = setting(tables, "gammaflow.window", WINDOW_S)
     execute_file(tables, "_batches", WINDOW=window_s, WINDOW_MS=str(round(float(window_s) * 1000)))
 
@@ -143,11 +152,6 @@ def topic_of(job: str) -> str:
     """The topic that a record came from, in SQL: a job that reads only one need not be told by each record."""
     topics = [TABLES[table].topic for table in jobs.sources(job)]
     return f"'{topics[0]}'" if len(topics) == 1 else "topic"
-
-
-def is_kernel(job: str) -> bool:
-    """Whether a job has a kernel."""
-    return "VIEW messages" in jobs.text(job)
 
 
 @cache
