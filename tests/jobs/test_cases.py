@@ -9,8 +9,7 @@ given     A row of the table, or {"raw": …, "key": …, "event_at": …} for a
           a second behind comes when all before it have been read, and so is late for certain.
 expect    The columns that matter of every row that the job writes for the case's venues and accounts, up to a second after
           its last given row; no file, no rows.  A row of an underlying alone belongs to the case that has a venue of its name.
-          A dead letter belongs to the case whose names stand in its original, which
-          is shown as text.
+          A dead letter belongs to the case whose names stand in its original, which is shown as text.
 """
 
 import json
