@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from feeds.capture import convert, read
 from kernels import Message, Output, batch, books
 from schemas.rows import fault, instant_ms, instant_us, to_ms
+from tests.kernels.stored import Stored
 
 CAPTURES = Path(__file__).resolve().parents[3] / "shared" / "captures"
 BINANCE = ["cm.btcusd_perp", "cm.ethusd_perp", "spot.btcusdt", "spot.ethusdt", "usdm.btcusdt", "usdm.ethusdt"]
@@ -426,22 +427,13 @@ def test_rows_are_changes_and_a_crossed_top_is_stale(batches: list[tuple[list[Me
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int | None]], chance: random.Random
 ) -> None:
-    straight, cut = books.new(), books.new()
-    stored: dict[str, bytes] = {}
+    straight, cut = books.new(), Stored(books)
     for part, until in batches:
-        assert step(straight, *part, until=until) == step(cut, *part, until=until)
-        for name in cut.touched:
-            data = cut.encode(name)
-            if data is None:
-                stored.pop(name, None)
-            else:
-                stored[name] = data
-        cut.touched.clear()
+        assert step(straight, *part, until=until) == step(cut.state, *part, until=until)
+        cut.store()
         if chance.random() < 0.5:
-            cut = books.new()
-            for name, data in stored.items():
-                cut.decode(name, data)
-    assert {name: straight.encode(name) for name in straight.books} == stored
+            cut.restart(chance)
+    assert {name: straight.encode(name) for name in straight.books} == cut.entries
 
 
 @given(messy(), chances)

@@ -16,6 +16,7 @@ from schemas.records import TABLES
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
 from tests.kernels.market import DAY, EXPIRY, T0, forward, instrument
+from tests.kernels.stored import Stored
 from udfs import black76, black_scholes
 
 SVI = {"svi_a": 0.004, "svi_b": 0.02, "svi_rho": -0.3, "svi_m": 0.01, "svi_sigma": 0.1}
@@ -212,19 +213,14 @@ def test_taken_from_bytes_the_rows_are_those_of_the_slow_way(first: list[Message
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(messages, st.integers(1, 10 * DAY), st.booleans(), st.booleans()), max_size=5))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple[list[Message], int, bool, bool]]) -> None:
-    straight, cut, until_ms = chain_greeks.new(), chain_greeks.new(), T0 + 50
-    stored: dict[str, bytes | None] = {}
+    straight, cut, until_ms = chain_greeks.new(), Stored(chain_greeks), T0 + 50
     for given_, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
-        assert chain_greeks.step(straight, given_, until) == chain_greeks.step(cut, given_, until)
-        stored |= {name: cut.encode(name) for name in cut.touched}
-        cut.touched.clear()
+        assert chain_greeks.step(straight, given_, until) == chain_greeks.step(cut.state, given_, until)
+        cut.store()
         if is_cut:
-            cut = chain_greeks.new()
-            for name, data in sorted(stored.items(), reverse=True):
-                if data is not None:
-                    cut.decode(name, data)
+            cut.restart()
 
 
 @settings(max_examples=80, deadline=None)

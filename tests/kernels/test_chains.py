@@ -10,6 +10,7 @@ from kernels import Message, Output, batch, chain_greeks, chains, forwards, vol_
 from schemas.records import TABLES
 from schemas.rows import encoded, fault, instant_ms
 from tests.kernels.market import DAY, T0, at, index, ticker, top
+from tests.kernels.stored import Stored
 from udfs import black76
 
 EXPIRIES = [T0 + 7 * DAY, T0 + 30 * DAY]
@@ -145,28 +146,24 @@ def test_a_whole_chain_has_an_answer_at_once() -> None:
 
 @pytest.mark.parametrize("cut", range(1, len(days())))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(cut: int) -> None:
-    state = chains.new()
-    stored: dict[str, bytes | None] = {}
+    straight, back = chains.new(), Stored(chains)
     for messages, until_ms in days()[:cut]:
-        run(state, messages, until_ms)
-        stored |= {name: state.encode(name) for name in state.touched}
-        state.touched.clear()
-    back = chains.new()
-    for name, data in stored.items():
-        if data is not None:
-            back.decode(name, data)
+        run(straight, messages, until_ms)
+        run(back.state, messages, until_ms)
+        back.store()
+    back.restart()
     for messages, until_ms in days()[cut:]:
-        assert run(back, messages, until_ms) == run(state, messages, until_ms)
+        assert run(back.state, messages, until_ms) == run(straight, messages, until_ms)
 
 
 def test_what_has_ended_leaves_no_entry() -> None:
-    state = chains.new()
-    stored: dict[str, bytes | None] = {}
+    stored = Stored(chains)
+    names: set[str] = set()
     for messages, until_ms in [*days(), ([], EXPIRIES[1] + DAY), ([], EXPIRIES[1] + 2 * DAY)]:
-        run(state, messages, until_ms)
-        stored |= {name: state.encode(name) for name in state.touched}
-        state.touched.clear()
-    assert stored and {name for name, data in stored.items() if data is not None} == set()
+        run(stored.state, messages, until_ms)
+        stored.store()
+        names |= stored.entries.keys()
+    assert names and stored.entries == {}
 
 
 def test_a_bad_row_has_one_dead_letter() -> None:

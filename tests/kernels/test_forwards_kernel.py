@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kernels import Message, Output, forwards
 from schemas.rows import fault, instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, future, index, instrument, ticker, top
+from tests.kernels.stored import Stored
 
 
 def step(state: forwards.State, *messages: Message, until_ms: int | None = T0 + 1000) -> list[Output]:
@@ -146,19 +147,14 @@ def numbered(batch: list[Message]) -> list[Message]:
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(messages, st.integers(1, 3 * DAY), st.booleans(), st.booleans()), max_size=5))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple[list[Message], int, bool, bool]]) -> None:
-    straight, cut, until_ms = forwards.new(), forwards.new(), T0 + 1000
-    stored: dict[str, bytes | None] = {}
+    straight, cut, until_ms = forwards.new(), Stored(forwards), T0 + 1000
     for batch, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
-        assert forwards.step(straight, numbered(batch), until) == forwards.step(cut, numbered(batch), until)
-        stored |= {name: cut.encode(name) for name in cut.touched}
-        cut.touched.clear()
+        assert forwards.step(straight, numbered(batch), until) == forwards.step(cut.state, numbered(batch), until)
+        cut.store()
         if is_cut:
-            cut = forwards.new()
-            for name, data in sorted(stored.items(), key=lambda _: random.random()):
-                if data is not None:
-                    cut.decode(name, data)
+            cut.restart()
 
 
 @settings(max_examples=80, deadline=None)

@@ -12,6 +12,7 @@ from kernels import Message, Output, margin
 from kernels.batch import FIELD, RECORD, run
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us
+from tests.kernels.stored import Stored
 from udfs import liquidation_probability, margin_parameters, portfolio_margin
 from udfs.margin_parameters import Parameters
 from udfs.standard_margin import futures_schedule
@@ -409,20 +410,15 @@ messages = st.one_of(
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int, bool, bool]], chance: random.Random
 ) -> None:
-    straight, cut, until_ms = begun(), begun(), T0 + 20
-    stored: dict[str, bytes | None] = {}
+    straight, cut, until_ms = begun(), Stored(margin, begun()), T0 + 20
     for batch, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
         batch = [message._replace(offset=n) for n, message in enumerate(batch)]
-        assert margin.step(straight, batch, until) == margin.step(cut, chance.sample(batch, len(batch)), until)
-        stored |= {name: cut.encode(name) for name in cut.touched}
-        cut.touched.clear()
+        assert margin.step(straight, batch, until) == margin.step(cut.state, chance.sample(batch, len(batch)), until)
+        cut.store()
         if is_cut:
-            cut = margin.new()
-            for name, data in chance.sample(sorted(stored.items()), len(stored)):
-                if data is not None:
-                    cut.decode(name, data)
+            cut.restart(chance)
 
 
 def chosen(account: str, model: str, ms: int = T0) -> Message:

@@ -14,6 +14,7 @@ from kernels import Message, Output, option_greeks
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
 from tests.kernels.market import DAY, EXPIRY, T0, at, instrument
+from tests.kernels.stored import Stored
 from udfs import black76
 
 TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth" / "deribit_greeks.csv"
@@ -159,19 +160,14 @@ messages = st.lists(
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int, bool, bool]],
 ) -> None:
-    straight, cut, until_ms = option_greeks.new(), option_greeks.new(), T0 + 1000
-    stored: dict[str, bytes | None] = {}
+    straight, cut, until_ms = option_greeks.new(), Stored(option_greeks), T0 + 1000
     for batch, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
-        assert option_greeks.step(straight, batch, until) == option_greeks.step(cut, batch, until)
-        stored |= {name: cut.encode(name) for name in cut.touched}
-        cut.touched.clear()
+        assert option_greeks.step(straight, batch, until) == option_greeks.step(cut.state, batch, until)
+        cut.store()
         if is_cut:
-            cut = option_greeks.new()
-            for name, data in stored.items():
-                if data is not None:
-                    cut.decode(name, data)
+            cut.restart()
 
 
 @given(messages, st.randoms(use_true_random=False))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kernels import Message, Output, positions
 from schemas.rows import fault, instant_ms, instant_us
+from tests.kernels.stored import Stored
 
 T0 = 1_700_000_000_000
 DAY = 86_400_000
@@ -380,16 +381,11 @@ def test_nothing_is_lost(batch: list[Message]) -> None:
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int, bool, bool]],
 ) -> None:
-    straight, cut, until_ms = begun(), begun(), T0 + 1000
-    stored: dict[str, bytes | None] = {}
+    straight, cut, until_ms = begun(), Stored(positions, begun()), T0 + 1000
     for batch, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
-        assert positions.step(straight, batch, until) == positions.step(cut, batch, until)
-        stored |= {name: cut.encode(name) for name in sorted(cut.touched)}
-        cut.touched.clear()
+        assert positions.step(straight, batch, until) == positions.step(cut.state, batch, until)
+        cut.store()
         if is_cut:
-            cut = positions.new()
-            for name, data in stored.items():
-                if data is not None:
-                    cut.decode(name, data)
+            cut.restart()

@@ -12,6 +12,7 @@ from kernels import Message, Output, vol_surfaces
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
 from tests.kernels.market import DAY, T0, top
+from tests.kernels.stored import Stored
 from udfs import black76, svi
 from udfs.svi import Slice
 
@@ -180,21 +181,16 @@ batches = st.lists(
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[float, int, bool, bool, random.Random]],
 ) -> None:
-    straight, cut, until_ms = vol_surfaces.new(), vol_surfaces.new(), T0 + 50
-    stored: dict[str, bytes | None] = {}
+    straight, cut, until_ms = vol_surfaces.new(), Stored(vol_surfaces), T0 + 50
     batch = listed()
     for level, passed, is_late, is_cut, chance in batches:
         until = None if is_late else until_ms
         live = [expiry for expiry in EXPIRIES if expiry > until_ms]
         batch += chance.sample(quotes(until_ms - 10, level, live), 30)
-        assert vol_surfaces.step(straight, batch, until) == vol_surfaces.step(cut, batch, until)
-        stored |= {entry: cut.encode(entry) for entry in cut.touched}
-        cut.touched.clear()
+        assert vol_surfaces.step(straight, batch, until) == vol_surfaces.step(cut.state, batch, until)
+        cut.store()
         if is_cut:
-            cut = vol_surfaces.new()
-            for entry, data in chance.sample(sorted(stored.items()), len(stored)):
-                if data is not None:
-                    cut.decode(entry, data)
+            cut.restart(chance)
         batch = []
         until_ms += passed
 
