@@ -6,19 +6,24 @@ Flink itself restores what it cannot understand and fails, or goes wrong, at the
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import jobs
 from deploy.processes import StartError
+from kernels import entries
 
 FILE = "gammaflow.json"
 
 
-def contract(job: str, partitions: int) -> dict[str, str | int | None]:
-    """What the state of a job depends on, by name: its savepoint and whoever starts from it must agree in all of it."""
+def contract(job: str, partitions: int) -> dict[str, Any]:
+    """What the state of a job depends on, by name: its savepoint and whoever starts from it must agree in all of it.
+
+    Kernels agree where what stored the entries is of a version that can be read.
+    """
     return {
         "job": job,
-        "kernel version": import_module(f"kernels.{job}").VERSION if jobs.has_kernel(job) else None,
+        "kernels": {name: versions[0] for name, versions in _readable(job).items()},
         "partitions": partitions,
         "execution mode": "thread",
     }
@@ -37,11 +42,19 @@ def check(savepoint: str, job: str, partitions: int) -> None:
     if folder is None or not (folder / FILE).exists():
         return
     noted = json.loads((folder / FILE).read_text())
+    refused = f"job {job} was not started from {savepoint}"
     for what, expected in contract(job, partitions).items():
-        if noted.get(what) != expected:
-            raise StartError(
-                f"job {job} was not started from {savepoint}: its {what} is {noted.get(what)}, this code reads {expected}"
-            )
+        if what != "kernels" and noted.get(what) != expected:
+            raise StartError(f"{refused}: its {what} is {noted.get(what)}, this code reads {expected}")
+    readable, stored = _readable(job), noted.get("kernels") or {}
+    for kernel in sorted(readable.keys() | stored.keys()):
+        if stored.get(kernel) not in readable.get(kernel, []):
+            told = " or ".join(map(str, readable.get(kernel, []))) or "none"
+            raise StartError(f"{refused}: its version of kernel {kernel} is {stored.get(kernel)}, this code reads {told}")
+
+
+def _readable(job: str) -> dict[str, list[int]]:
+    return entries.readable(import_module(f"kernels.{job}")) if jobs.has_kernel(job) else {}
 
 
 def _folder(savepoint: str) -> Path | None:

@@ -2,6 +2,8 @@
 
 A kernel module has
     VERSION    of its stored bytes; a host refuses bytes of a version that the kernel cannot read
+    MIGRATIONS if there are any, how entries of older versions are made newer (entries.py)
+    PARTS      if there are any, the kernels whose entries it stores among its own
     SHARED     the tables of which every shard gets every message
     COMMON     if there is one, tables of which every shard puts out the same rows, so that one shard alone has to write them
     SWEEP_MS   of event time: how often an empty batch comes, an hour where it does not say

@@ -23,10 +23,12 @@ from kernels import Message, Output, chain, option_greeks
 from kernels.batch import Lines
 from kernels.chain import Chain, Expiry, Option
 from kernels.checks import checked
+from kernels.entries import packed, unpacked
 from kernels.option_greeks import KEPT_MS, Terms, floats
 from schemas.rows import instant_ms, key, to_ms
 
 VERSION = 1
+PARTS = (option_greeks,)
 SHARED: frozenset[str] = frozenset()
 EXPIRIES = ("forwards", "vol_surfaces")
 """The tables that tell of a whole expiry."""
@@ -102,7 +104,7 @@ class State:
             stored = None if of not in self.expiries else (self.expiry_ms[of], *self.expiries[of])
         else:
             return self.terms.encode(name)
-        return None if stored is None else bytes([VERSION]) + orjson.dumps(list(stored))
+        return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
@@ -111,9 +113,7 @@ class State:
             self.terms.decode(name, data)
             self._chain = None
             return
-        if data[0] != VERSION:
-            raise ValueError(f"chain_greeks: {name} is stored as version {data[0]}, this code reads version {VERSION}")
-        stored = orjson.loads(data[1:])
+        stored = unpacked("chain_greeks", name, data, VERSION)
         if kind == "mark":
             self.marks[of] = stored[0], stored[1]
         else:

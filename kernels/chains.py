@@ -13,6 +13,7 @@ from kernels.batch import Lines
 from kernels.checks import checked
 
 VERSION = 1
+PARTS = (forwards, vol_surfaces, chain_greeks)
 SHARED: frozenset[str] = frozenset({"index_prices"})
 QUOTES = {"instruments", "tickers", "book_tops"}
 TERMS = {"instruments", "tickers"}

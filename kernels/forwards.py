@@ -12,10 +12,10 @@ import math
 from typing import Any
 
 import numpy as np
-import orjson
 
 from kernels import Message, Output
 from kernels.checks import checked
+from kernels.entries import packed, unpacked
 from kernels.quotes import QUIET_MS, Quotes, Underlying
 from schemas.rows import instant_ms, to_ms
 from udfs import forwards
@@ -34,7 +34,7 @@ class State:
 
     def __init__(self) -> None:
         self.touched: set[str] = set()
-        self.quotes = Quotes(VERSION, self.touched)
+        self.quotes = Quotes(self.touched)
         self.published: dict[Underlying, dict[int, Published]] = {}  # by expiry in ms
         self.own_index: dict[Underlying, tuple[int, float]] = {}  # the venue's own, by its tickers: event time in ms, price
         self.indices: dict[str, tuple[int, str, float]] = {}  # event time in ms, venue and price
@@ -43,31 +43,31 @@ class State:
         """One entry as bytes; None where it is gone."""
         kind, _, of = name.partition("/")
         if kind == "quote":
-            return self.quotes.encode(of)
+            quote = self.quotes.stored(of)
+            return None if quote is None else packed(VERSION, quote)
         if kind == "index":
             index = self.indices.get(of)
-            return None if index is None else bytes([VERSION]) + orjson.dumps(index)
+            return None if index is None else packed(VERSION, index)
         venue, _, currency = of.partition(":")
         underlying = Underlying(venue, currency)
         if underlying not in self.quotes.chains:
             return None
         published = [[expiry_ms, *row] for expiry_ms, row in self.published.get(underlying, {}).items()]
-        return bytes([VERSION]) + orjson.dumps([self.own_index.get(underlying), published])
+        return packed(VERSION, [self.own_index.get(underlying), published])
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
-        if data[0] != VERSION:
-            raise ValueError(f"forwards: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        stored = unpacked("forwards", name, data, VERSION)
         kind, _, of = name.partition("/")
         if kind == "quote":
-            self.quotes.decode(of, data)
+            self.quotes.put(of, stored)
         elif kind == "index":
-            event_ms, venue, price = orjson.loads(data[1:])
+            event_ms, venue, price = stored
             self.indices[of] = event_ms, venue, price
         else:
             venue, _, currency = of.partition(":")
             underlying = Underlying(venue, currency)
-            index, published = orjson.loads(data[1:])
+            index, published = stored
             if index is not None:
                 self.own_index[underlying] = index[0], index[1]
             self.published[underlying] = {expiry_ms: tuple(row) for expiry_ms, *row in published}

@@ -42,19 +42,21 @@ and for what is to be ordered:
 """
 
 import math
-from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
+from numpy.typing import NDArray
 
 from kernels import Message, Output, margin
 from kernels.checks import checked
+from kernels.entries import packed, unpacked
 from kernels.margin import Valuation
 from schemas.rows import instant_ms, key, to_ms
 from udfs import liquidation
 
 VERSION = 1
+PARTS = (margin,)
 SHARED: frozenset[str] = margin.SHARED | {"book_depth", "trading_halts"}
 
 
@@ -72,6 +74,9 @@ class Rules(NamedTuple):
 
 RULES = Rules()
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
+NO_CASE, PLAIN_CALL, OTHER_CASE = range(3)
+"""Whether an account has a case; whether that is a margin call, which nothing but another status ends."""
+Array = NDArray[Any]
 
 
 class Case:
@@ -86,6 +91,10 @@ class Case:
         self.is_paid = False  # the fund or others have borne its loss
         self.open: dict[str, float] = {}  # contracts ordered and not filled yet
         self.sizes: dict[str, float] = {}  # positions when these were last looked at
+
+    def standing(self) -> int:
+        """What of the case tells whether it is to be looked at."""
+        return PLAIN_CALL if self.state == MARGIN_CALL and not self.held else OTHER_CASE
 
 
 class Guard(NamedTuple):
@@ -126,6 +135,16 @@ class State:
         self.guards: dict[str, Guard] = {}
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
+        self._standing = np.zeros(0, dtype=np.int8)  # of each account by its row: which case it has
+
+    def standing(self) -> Array:
+        """Which case each account has, by its row: `NO_CASE`, `PLAIN_CALL` or `OTHER_CASE`.  It can be written to."""
+        rows = self.market.account_columns.rows
+        if len(self._standing) < len(rows):
+            self._standing = np.zeros(2 * len(rows), dtype=np.int8)
+            for name, case in self.cases.items():
+                self._standing[rows[name]] = case.standing()
+        return self._standing[: len(rows)]
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
@@ -143,17 +162,15 @@ class State:
             stored = [self.fund_usd]
         else:
             return self.market.encode(name)
-        return None if stored is None else bytes([VERSION]) + orjson.dumps(stored)
+        return None if stored is None else packed(VERSION, stored)
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back."""
+        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
         kind, _, of = name.partition("/")
         if kind not in ("case", "depth", "guard", "halt", "fund"):
             self.market.decode(name, data)
             return
-        if data[0] != VERSION:
-            raise ValueError(f"liquidations: {name} is stored as version {data[0]}, this code reads version {VERSION}")
-        stored = orjson.loads(data[1:])
+        stored = unpacked("liquidations", name, data, VERSION)
         if kind == "case":
             self.cases[of] = case = Case()
             vars(case).update(stored)
@@ -236,16 +253,12 @@ def _decide(state: State, until_ms: int) -> list[Output]:
         return []
     margin.keep_time(market, until_ms // 1000)
     margin.follow_vol(market, until_ms)  # the job margin writes what changes
-    found = margin.value(market)
+    batch = _Batch(state, margin.value(market), until_ms)
     market.touched |= {f"account/{name}" for name in market.due}
     market.due.clear()
-    with np.errstate(invalid="ignore"):
-        short = (found.initial > found.equity) | ((found.maintenance > 0) & (found.maintenance > found.equity))
-    names = list(market.account_columns.rows)
-    concerned = {names[row] for row in np.flatnonzero(short)} | state.cases.keys()
     outputs: list[Output] = []
-    for name in sorted(concerned):
-        outputs += _Account(state, found, name, until_ms).advanced()
+    for name in batch.concerned():
+        outputs += _Account(state, batch, name).advanced()
     market.free(until_ms)
     for name in state.depths.keys() - market.terms.keys():
         if state.depths[name].event_ms + margin.KEPT_MS <= until_ms:
@@ -257,6 +270,85 @@ def _decide(state: State, until_ms: int) -> list[Output]:
             del state.halts[of]
             state.touched.add(f"halt/{of}")
     return outputs
+
+
+class _Objection(NamedTuple):
+    """Why a price must not be acted upon."""
+
+    rank: int  # the number of the check
+    reason: str
+
+
+class _Batch:
+    """The market in one batch: whom it concerns, and what of it speaks against liquidating anyone."""
+
+    def __init__(self, state: State, found: Valuation, until_ms: int) -> None:
+        self.state, self.found, self.now_ms = state, found, until_ms - 1
+        self.changed = frozenset(state.market.due)  # accounts whose positions or cash are not what they were
+        with np.errstate(invalid="ignore"):
+            self.must_close = (found.maintenance > 0) & (found.maintenance > found.equity)
+
+    def concerned(self) -> list[str]:
+        """The accounts, by name, about which there may be something to decide."""
+        found, standing = self.found, self.state.standing()
+        with np.errstate(invalid="ignore"):
+            is_called = (found.initial > found.equity) & ~self.must_close
+        is_short = self.must_close | (is_called & (standing != PLAIN_CALL))
+        rows = np.flatnonzero(is_short | ((standing != NO_CASE) & ~(is_called & (standing == PLAIN_CALL))))
+        names = list(self.state.market.account_columns.rows)
+        return sorted(names[row] for row in rows if not self._is_pausing(names[row], row))
+
+    def _is_pausing(self, name: str, row: int) -> bool:
+        """Whether an account waits for its next round, and nothing has come between."""
+        case = self.state.cases.get(name)
+        return (
+            case is not None
+            and case.round_ms is not None
+            and self.now_ms - case.round_ms < 1000 * RULES.orders.round_s
+            and not case.held
+            and bool(self.must_close[row])
+            and (case.state == BANKRUPT or (case.state == LIQUIDATING and bool(self.found.equity[row] > 0)))
+            and name not in self.changed
+            and self.is_quiet
+        )
+
+    @cached_property
+    def is_quiet(self) -> bool:
+        """Whether nothing speaks against liquidating anyone."""
+        is_halted = any(halt.is_halted for halt in self.state.halts.values())
+        return not is_halted and not self.objections and not self._too_dear.any()
+
+    @cached_property
+    def objections(self) -> dict[str, _Objection]:
+        """By price, the first check that speaks against it."""
+        first = {}
+        for of, guard in self.state.guards.items():
+            for rank, check in enumerate(CHECKS):
+                if reason := check(guard, self.now_ms):
+                    first[of] = _Objection(rank, reason)
+                    break
+        return first
+
+    def impossible(self, of: str) -> str | None:
+        """Why no option can be worth its mark."""
+        row = self.state.market.contract_columns.row(of)
+        if not self._too_dear[row]:
+            return None
+        usd, most = (float(amounts[row]) for amounts in self._worth)
+        return f"is {usd:.6g} USD, more than the {most:.6g} USD that it can be worth"
+
+    @cached_property
+    def _worth(self) -> tuple[Array, Array]:
+        """What each option is worth in USD by its mark, and the most that it can be."""
+        columns = self.state.market.contract_columns
+        forward, mark = columns["forward_usd"], self.found.mark
+        most = np.where(columns["is_call"] > 0, forward, np.nan_to_num(columns["strike_usd"]))
+        return np.where(columns["is_inverse"] > 0, mark * forward, mark), most
+
+    @cached_property
+    def _too_dear(self) -> Array:
+        columns, (usd, most) = self.state.market.contract_columns, self._worth
+        return np.asarray((columns["is_option"] > 0) & (columns["forward_usd"] > 0) & (usd > most))
 
 
 class _Planned(NamedTuple):
@@ -271,10 +363,10 @@ class _Planned(NamedTuple):
 class _Account:
     """One account in one batch: what is decided about it."""
 
-    def __init__(self, state: State, found: Valuation, name: str, until_ms: int) -> None:
-        self.state, self.found, self.name, self.now_ms = state, found, name, until_ms - 1
+    def __init__(self, state: State, batch: _Batch, name: str) -> None:
+        self.state, self.batch, self.found, self.name, self.now_ms = state, batch, batch.found, name, batch.now_ms
         self.case = state.cases.get(name) or Case()
-        row = state.market.account_columns.row(name)
+        found, row = self.found, state.market.account_columns.row(name)
         self.equity, self.initial, self.maintenance = (float(x[row]) for x in (found.equity, found.initial, found.maintenance))
         self.sizes = {of: size for of, (_, size, _) in state.market.accounts[name].positions.items() if size}
         self.outputs: list[Output] = []
@@ -293,6 +385,8 @@ class _Account:
             self.state.cases[self.name] = case
         if case.state == HEALTHY and not case.held:
             self.state.cases.pop(self.name, None)
+        row = self.state.market.account_columns.row(self.name)
+        self.state.standing()[row] = case.standing() if self.name in self.state.cases else NO_CASE
         return self.outputs
 
     def _note_fills(self) -> None:
@@ -367,38 +461,23 @@ class _Account:
 
     def _held(self) -> tuple[str, str] | None:
         """The first thing that speaks against liquidating this account now, in the order of the checks."""
-        watched = dict(self._watched())
-        for check in (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient):
-            for of, guard in sorted(watched.items()):
-                if reason := check(guard, self.now_ms):
-                    return f"{check.__name__[1:].replace('_', ' ')}: {of}", f"the {of} {reason}"
+        objections = self.batch.objections
+        if objections and (mine := [(objections[of], of) for of in self._watched() if of in objections]):
+            (rank, told), first = min(mine, key=lambda one: (one[0].rank, one[1]))
+            return f"{CHECKS[rank].__name__[1:].replace('_', ' ')}: {first}", f"the {first} {told}"
         for of in sorted(self.sizes):
-            if reason := self._impossible(of):
+            if reason := self.batch.impossible(of):
                 return f"too volatile: mark of {of}", f"the mark of {of} {reason}"
         return None
 
-    def _impossible(self, of: str) -> str | None:
-        """Why no option can be worth its mark."""
-        market, terms = self.state.market, self.state.market.terms[of]
-        row = market.contract_columns.row(of)
-        forward, mark = float(market.contract_columns["forward_usd"][row]), float(self.found.mark[row])
-        if terms.kind != "option" or not forward > 0:
-            return None
-        most = forward if terms.option_type == "call" else terms.strike_usd or 0.0
-        usd = mark * forward if terms.is_inverse else mark
-        return f"is {usd:.6g} USD, more than the {most:.6g} USD that it can be worth" if usd > most else None
-
-    def _watched(self) -> Iterator[tuple[str, Guard]]:
-        market, guards = self.state.market, self.state.guards
+    def _watched(self) -> set[str]:
+        """The prices on which the account's value rests, as they are called in `guards`."""
+        market = self.state.market
         coins = {coin for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
         for of in self.sizes:
-            if guard := guards.get(f"price of {of}"):
-                yield f"price of {of}", guard
             if terms := market.terms.get(of):
                 coins |= {terms.underlying, terms.settlement_currency}
-        for coin in coins:
-            if guard := guards.get(f"index of {coin}"):
-                yield f"index of {coin}", guard
+        return {f"price of {of}" for of in self.sizes} | {f"index of {coin}" for coin in coins}
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""
@@ -608,3 +687,7 @@ def _stale(guard: Guard, now_ms: int) -> str | None:
 
 def _insufficient(guard: Guard, now_ms: int) -> str | None:
     return None if guard.points >= RULES.points else f"has been seen {guard.points} times, less than {RULES.points}"
+
+
+CHECKS = (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient)
+"""In this order; each gives the reason why a price must not be acted upon."""

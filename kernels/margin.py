@@ -5,7 +5,7 @@ Entries    account/<account>: positions, balances, margin model, status
            price/<venue:instrument>: its newest prices; freed with its terms
            index/<currency>: the newest price of one coin in USD
            scaling/<underlying>: by what requirements on it are multiplied, and whether that is to be looked at again; kept
-           clock: the last whole second of event time at which accounts were valued
+           clock: the last whole second of event time at which accounts were valued, and whose turn it was then to be told of
 Order      instruments, prices, positions and balances are applied in this order, then every account is valued; of each
            key the newest by event time stands, and of one instant the one with the higher offset
 Late       messages behind the watermark only change the state: the next batch values what they changed
@@ -42,30 +42,32 @@ same tickers on time has the same factors.  Without a vol it stays; it is 1 befo
 Beside each account's row goes one for each of its positions: what the position requires by itself, and what it adds to what
 the account requires (udfs/portfolio_margin.py, `contributions`).
 
-A row is written when the status changes, when a position or balance changes, and for accounts with positions at each
-whole second of event time.  It bears the last millisecond of its batch, until_ms - 1.  What is done about an account that
-cannot bear its positions is for the job `liquidations`, which values them by the same code.
+A row is written when the status changes, when a position or balance changes, and for accounts with positions at each whole
+second of event time: for `TOLD` of them, in turn by their names, where there are more. It bears the last millisecond of its
+batch, until_ms - 1. What is done about an account that cannot bear its positions is for the job `liquidations`, which
+values them by the same code.
 
 Each amount is rounded to a micro-dollar before it is summed.  Sums of whole numbers do not depend on their order (up to
 9e9 USD an account), so a state that was put back values accounts to the same bit as one that never stopped.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Hashable
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kernels import Message, Output
 from kernels.checks import checked, dead_letter
+from kernels.entries import Migration, packed, unpacked
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin, vol_scaling
 from udfs.margin_parameters import Haircut, Parameters
 
-VERSION = 2
+VERSION = 3
 SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
 COMMON: frozenset[str] = frozenset({"margin_scalings"})
 KEPT_MS = 86_400_000
@@ -76,6 +78,8 @@ STANDARD = "standard"
 SECONDS_PER_YEAR = 365 * 86_400
 SHORTEST_S, FURTHEST = 3_600, 0.1
 """From which time to expiry, and up to which |ln(K/F)|, an option can tell the short vol."""
+TOLD = 500
+"""Accounts that nothing has happened to and that are told of all the same, each second and shard: so many cost it 50 ms."""
 ESTIMATES, PATHS, PATH_STEPS = 4, 512, 8
 CORRELATION = 0.8
 """Of the returns of any two coins.  Our own choice: coins fall together, and no topic says by how much."""
@@ -181,6 +185,7 @@ class State:
         self.quoted: set[str] = set()  # underlyings on which options have spoken since their factors were last looked at
         self.due: set[str] = set()  # accounts that have changed since they were last valued
         self.second: int | None = None
+        self.turn = ""  # the last account that was told of in its turn
         self.touched: set[str] = set()
 
         self.sets: dict[str, Parameters] = {}
@@ -216,7 +221,7 @@ class State:
         kind, _, of = name.partition("/")
         stored: Any = None
         if kind == "clock":
-            stored = None if self.second is None else [self.second]
+            stored = None if self.second is None else [self.second, self.turn]
         elif kind == "account":
             if account := self.accounts.get(of):
                 status = int(self.account_columns["status"][self.account_columns.row(of)])
@@ -227,16 +232,14 @@ class State:
         else:
             entries: dict[str, dict[str, Any]] = {"instrument": self.terms, "price": self.prices, "index": self.indices}
             stored = entries[kind].get(of)
-        return None if stored is None else bytes([VERSION]) + orjson.dumps(list(stored))
+        return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back."""
-        if data[0] != VERSION:
-            raise ValueError(f"margin: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
         kind, _, of = name.partition("/")
-        stored = orjson.loads(data[1:])
+        stored = unpacked("margin", name, data, VERSION, MIGRATIONS)
         if kind == "clock":
-            self.second = stored[0]
+            self.second, self.turn = stored
         elif kind == "instrument":
             self.put_terms(of, Terms(*stored))
         elif kind == "price":
@@ -815,15 +818,17 @@ def _judge(state: State, until_ms: int) -> list[Output]:
             HEALTHY,
         )
     known = state.account_columns["status"]
-    due = changed = status != known
-    if is_new_second:
-        due = changed | (np.bincount(state.position_columns["account"][found.positions], minlength=len(due)) > 0)
+    changed = status != known
     names = list(state.account_columns.rows)
     state.touched |= {f"account/{name}" for name in (*state.due, *(names[row] for row in np.flatnonzero(changed)))}
     known[:] = status
 
     outputs = scalings
-    said = sorted(state.due | {names[row] for row in np.flatnonzero(due)})
+    due = state.due | {names[row] for row in np.flatnonzero(changed)}
+    if is_new_second:
+        holders = np.unique(state.position_columns["account"][found.positions]).astype(int)
+        due |= set(in_turn(state, sorted(names[row] for row in holders)))
+    said = sorted(due)
     if said:
         for name, chances, errors in zip(said, *probabilities(state, found, said), strict=True):
             outputs.append(_report(state, found, name, chances, errors, until_ms - 1))
@@ -831,6 +836,24 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     state.due.clear()
     state.free(until_ms)
     return outputs
+
+
+def in_turn(state: State, names: list[str]) -> list[str]:
+    """Whose turn it is of accounts in the order of their names: all, or as many as can be, behind those of the last time."""
+    if len(names) <= TOLD:
+        return names
+    first = bisect_right(names, state.turn)
+    told = (names[first:] + names[:first])[:TOLD]
+    state.turn = told[-1]
+    return told
+
+
+def _with_turn(name: str, stored: Any) -> Any:
+    """As of version 3, where not every account is told of each second."""
+    return [*stored, ""] if name == "clock" else stored
+
+
+MIGRATIONS: dict[int, Migration] = {2: _with_turn}
 
 
 def is_past(state: State, second: int) -> bool:

@@ -12,10 +12,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 
 from kernels import Message, Output
 from kernels.checks import checked, dead_letter
+from kernels.entries import packed, unpacked
 from schemas.rows import Fault, key, shown, to_ms
 from udfs import black76
 
@@ -62,13 +62,11 @@ class State:
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
         terms = self.options.get(name)
-        return None if terms is None else bytes([VERSION]) + orjson.dumps(list(terms))
+        return None if terms is None else packed(VERSION, list(terms))
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
-        if data[0] != VERSION:
-            raise ValueError(f"option_greeks: {name} is stored as version {data[0]}, this code reads version {VERSION}")
-        self.put(name, Terms(*orjson.loads(data[1:])))
+        self.put(name, Terms(*unpacked("option_greeks", name, data, VERSION)))
 
 
 def new() -> State:

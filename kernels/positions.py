@@ -36,6 +36,7 @@ import orjson
 
 from kernels import Message, Output
 from kernels.checks import checked, dead_letter
+from kernels.entries import packed, unpacked
 from kernels.ledger import (
     CONTEXT,
     EXCHANGE,
@@ -253,14 +254,12 @@ class State:
             books = {name: (b.contract, b.base, b.held, b.settled, b.event_ms) for name, b in account.books.items()}
             counts = account.entries, account.booked_ms, account.swept_ms, account.forgotten_ms
             stored = [books, account.balances, account.pending, *counts]
-        return None if stored is None else bytes([VERSION]) + orjson.dumps(_stored(stored), option=orjson.OPT_NON_STR_KEYS)
+        return None if stored is None else packed(VERSION, _stored(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back."""
-        if data[0] != VERSION:
-            raise ValueError(f"positions: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
         kind, _, of = name.partition("/")
-        stored = orjson.loads(data[1:])
+        stored = unpacked("positions", name, data, VERSION)
         if kind == "instrument":
             terms, how = stored
             self.put(of, Terms(*terms), None if how is None else Decimal(how))

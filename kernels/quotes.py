@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kernels import Message
@@ -110,8 +109,8 @@ _ORDER = ("is_call", "in_coin", "strike_usd", "is_option", "expiry_ms")
 class Quotes:
     """The contracts of a shard by underlying."""
 
-    def __init__(self, version: int, touched: set[str]) -> None:
-        self.version, self.touched = version, touched
+    def __init__(self, touched: set[str]) -> None:
+        self.touched = touched
         self.chains: dict[Underlying, Contracts] = {}
         self.of: dict[str, Underlying] = {}  # by venue:instrument
 
@@ -187,18 +186,17 @@ class Quotes:
                 silent.append(of)
         return silent
 
-    def encode(self, name: str) -> bytes | None:
-        """A contract as bytes; None where it is gone."""
+    def stored(self, name: str) -> list[Any] | None:
+        """A contract as it is stored; None where it is gone."""
         of = self.of.get(name)
         if of is None:
             return None
         chain = self.chains[of]
-        values = chain.rows[chain.slots[name]].item()
-        return bytes([self.version]) + orjson.dumps([*of, *values])
+        return [*of, *chain.rows[chain.slots[name]].item()]
 
-    def decode(self, name: str, data: bytes) -> None:
+    def put(self, name: str, stored: list[Any]) -> None:
         """Put a contract back."""
-        venue, currency, *values = orjson.loads(data[1:])
+        venue, currency, *values = stored
         self._add(name, Underlying(venue, currency), tuple(np.nan if value is None else value for value in values))
 
     def _add(self, name: str, of: Underlying, values: tuple[Any, ...]) -> None:

@@ -13,11 +13,11 @@ import math
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from kernels import Message, Output
 from kernels.checks import checked
+from kernels.entries import packed, unpacked
 from kernels.quotes import Quotes, Underlying
 from schemas.rows import instant_ms, to_ms
 from udfs import vol_surface
@@ -52,33 +52,33 @@ class State:
 
     def __init__(self) -> None:
         self.touched: set[str] = set()
-        self.quotes = Quotes(VERSION, self.touched)
+        self.quotes = Quotes(self.touched)
         self.last: dict[Underlying, Last] = {}
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
         kind, _, of = name.partition("/")
         if kind == "quote":
-            return self.quotes.encode(of)
+            quote = self.quotes.stored(of)
+            return None if quote is None else packed(VERSION, quote)
         venue, _, currency = of.partition(":")
         last = self.last.get(Underlying(venue, currency))
         if last is None:
             return None
         forwards = [[expiry_ms, *forward] for expiry_ms, forward in last.forwards.items()]
         slices = [[expiry_ms, *raw] for expiry_ms, raw in last.slices.items()]
-        return bytes([VERSION]) + orjson.dumps([last.fitted_ms, forwards, slices])
+        return packed(VERSION, [last.fitted_ms, forwards, slices])
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
-        if data[0] != VERSION:
-            raise ValueError(f"vol_surfaces: {name} is stored as version {data[0]}, this code reads version {VERSION}")
+        stored = unpacked("vol_surfaces", name, data, VERSION)
         kind, _, of = name.partition("/")
         if kind == "quote":
-            self.quotes.decode(of, data)
+            self.quotes.put(of, stored)
             return
         venue, _, currency = of.partition(":")
         last = self.last[Underlying(venue, currency)] = Last()
-        last.fitted_ms, forwards, slices = orjson.loads(data[1:])
+        last.fitted_ms, forwards, slices = stored
         last.forwards = {expiry_ms: tuple(forward) for expiry_ms, *forward in forwards}
         last.slices = {expiry_ms: tuple(raw) for expiry_ms, *raw in slices}
 

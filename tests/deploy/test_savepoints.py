@@ -20,23 +20,43 @@ def test_a_savepoint_is_of_its_own_job_and_partitions(tmp_path: Path) -> None:
         savepoints.check(tmp_path.as_uri(), "books", 8)
 
 
-@pytest.mark.parametrize(("what", "value"), [("kernel version", 99), ("kernel version", None), ("execution mode", "process")])
-def test_a_savepoint_of_state_that_this_code_cannot_read_is_refused(what: str, value: object, tmp_path: Path) -> None:
-    savepoints.note(str(tmp_path), "positions", 4)
+@pytest.mark.parametrize(
+    ("what", "value", "told"),
+    [
+        ("kernels", {"liquidations": 1, "margin": 99}, "version of kernel margin is 99, this code reads 3 or 2"),
+        ("kernels", {"liquidations": 1}, "version of kernel margin is None"),
+        ("kernels", None, "version of kernel liquidations is None, this code reads 1"),
+        ("kernels", {"liquidations": 1, "margin": 3, "gone": 1}, "version of kernel gone is 1, this code reads none"),
+        ("execution mode", "process", "execution mode is process, this code reads thread"),
+    ],
+)
+def test_a_savepoint_of_state_that_this_code_cannot_read_is_refused(
+    what: str, value: object, told: str, tmp_path: Path
+) -> None:
+    savepoints.note(str(tmp_path), "liquidations", 4)
     note = tmp_path / savepoints.FILE
     note.write_text(json.dumps({**json.loads(note.read_text()), what: value}))
-    with pytest.raises(StartError, match=f"job positions was not started from .*: its {what} is {value}"):
-        savepoints.check(str(tmp_path), "positions", 4)
+    with pytest.raises(StartError, match=f"job liquidations was not started from .*: its {told}"):
+        savepoints.check(str(tmp_path), "liquidations", 4)
 
 
-@pytest.mark.parametrize("job", ["books", "book_depth", "liquidations"])
-def test_a_job_with_a_kernel_has_its_version(job: str) -> None:
-    assert savepoints.contract(job, 4)["kernel version"] == import_module(f"kernels.{job}").VERSION
+def test_a_savepoint_of_an_older_version_that_can_be_migrated_is_taken(tmp_path: Path) -> None:
+    savepoints.note(str(tmp_path), "margin", 4)
+    note = tmp_path / savepoints.FILE
+    note.write_text(json.dumps({**json.loads(note.read_text()), "kernels": {"margin": 2}}))
+    savepoints.check(str(tmp_path), "margin", 4)
 
 
-def test_a_job_of_sql_alone_has_no_kernel_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", ["books", "book_depth", "chains", "liquidations"])
+def test_a_job_with_a_kernel_has_its_version_and_those_of_its_parts(job: str) -> None:
+    kernel = import_module(f"kernels.{job}")
+    expected = {one.__name__.rpartition(".")[2]: one.VERSION for one in (kernel, *getattr(kernel, "PARTS", ()))}
+    assert savepoints.contract(job, 4)["kernels"].items() >= expected.items()
+
+
+def test_a_job_of_sql_alone_has_no_kernel(tmp_path: Path) -> None:
     savepoints.note(str(tmp_path), "bars", 4)
-    assert json.loads((tmp_path / savepoints.FILE).read_text())["kernel version"] is None
+    assert json.loads((tmp_path / savepoints.FILE).read_text())["kernels"] == {}
     savepoints.check(str(tmp_path), "bars", 4)
 
 

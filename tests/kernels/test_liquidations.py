@@ -380,6 +380,38 @@ def test_a_crash_that_is_cut_anywhere_and_restored_is_the_same_crash() -> None:
         assert play(holdings, path, cuts) == straight
 
 
+def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash in steps shorter than the pause, with fills, a halt and a spike, with and without looking at all."""
+
+    def played() -> list[Output]:
+        chance, (holdings, _) = random.Random(4), crash(300, 4)
+        outputs: list[Output] = []
+        state, sizes = liquidations.new(), {name: dict(held) for name, (_, held) in holdings.items()}
+        step(state, *(instrument(coin) for coin in COINS), until_ms=T0)
+        opening = [balance(name, cash) for name, (cash, _) in holdings.items()]
+        held = [(name, coin, size) for name, of in sizes.items() for coin, size in of.items() if size]
+        step(state, *opening, *(position(*one, COINS[one[1]]) for one in held), until_ms=T0 + 1)
+        for n in range(60):
+            ms, fall = T0 + 250 * (n + 1), 0.012 * min(n, 40)
+            prices = {coin: price * (1 - fall) * (9 if n == 30 and coin == "AAA" else 1) for coin, price in COINS.items()}
+            said = [] if n == 0 else [ticker(coin, price, ms) for coin, price in prices.items()]
+            said += [index(coin, price, ms) for coin, price in prices.items()]
+            said += [halt("AAA-PERP", n == 20, ms)] if n in (20, 24) else []
+            for order in rows(outputs[-40:]):
+                name, coin = order["account"], order["instrument"].removesuffix("-PERP")
+                if chance.random() < 0.5:
+                    sizes[name][coin] -= order["size"] * (1 if order["side"] == "sell" else -1)
+                    said.append(position(name, coin, sizes[name][coin], COINS[coin], ms))
+            outputs += step(state, *said, until_ms=ms + 50)
+        return outputs
+
+    passed_over = played()
+    assert set(kinds(passed_over)) >= {"margin_call", "locked", "round", "held", "resumed", "recovered", "bankrupt"}
+    monkeypatch.setattr(liquidations._Batch, "_is_pausing", lambda *_: False)
+    monkeypatch.setattr(liquidations.Case, "standing", lambda _: liquidations.OTHER_CASE)
+    assert played() == passed_over
+
+
 def test_fills_ten_times_and_a_minute_late_end_in_the_same_ledger_and_margin() -> None:
     """From fills on: the ledger's rows lead the engine to the same orders whatever order the fills came in."""
     chance = random.Random(5)

@@ -239,6 +239,18 @@ def test_rows_come_on_a_change_and_once_a_second() -> None:
     assert len(rows(step(state, until_ms=T0 + 5000))) == 1
 
 
+def test_where_there_are_many_accounts_each_is_told_of_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(margin, "TOLD", 3)
+    shard, names = Stored(margin, begun()), [f"a{number}" for number in range(7)]
+    step(shard.state, *(position("LINEAR", "1", "60000", account=name) for name in names))
+    told = []
+    for second in range(1, 8):
+        told.append([row["account"] for row in rows(step(shard.state, until_ms=T0 + 1000 * second))])
+        shard.store()
+        shard.restart()
+    assert told == [sorted((names * 3)[3 * turn : 3 * turn + 3]) for turn in range(7)]
+
+
 @pytest.mark.parametrize(
     ("left_out", "reason"),
     [
@@ -357,8 +369,21 @@ def test_a_mark_without_sense_leaves_the_account_unpriced(name: str, price: floa
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 3"):
         margin.new().decode("clock", b"\x09[]")
+
+
+def test_entries_of_version_2_are_read_as_if_this_version_had_stored_them() -> None:
+    """As version 2 stored an account with a position at its first valuation."""
+    stored = {
+        "clock": b"\x02[1700000000]",
+        "account/a": b'\x02[{"v:LINEAR":[1700000000000,1.0,60000.0]},{"USDC":[1700000000000,9000.0]},0,false,"standard",0]',
+    }
+    old, new = begun(), begun()
+    for name, data in stored.items():
+        old.decode(name, data)
+    step(new, balance("USDC", "9000"), position("LINEAR", "1", "60000"))
+    assert rows(step(old, until_ms=T0 + 1000)) == rows(step(new, until_ms=T0 + 1000)) != []
 
 
 instants = st.integers(T0, T0 + 19)
