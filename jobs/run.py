@@ -97,7 +97,7 @@ def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
         shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
         execute_file(tables, "_inbox", TOPIC=topic_of(job), SHARD=f"CASE `partition` {shard} END")
         if "account_messages" in jobs.text(job):
-            execute_file(tables, "_account_messages", SHARDS=listed(numbers))
+            execute_file(tables, "_account_messages", SHARDS=listed(numbers), WINDOW=window_s(tables))
         return
     for name in jobs.sources(job):
         where = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
@@ -124,8 +124,13 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
 
 def register_batches(tables: StreamTableEnvironment, name: str) -> None:
     """Register the view `batches` of a job's view `messages`."""
-    window_s = setting(tables, "gammaflow.window", WINDOW_S)
-    execute_file(tables, "_batches", WINDOW=window_s, WINDOW_MS=str(round(float(window_s) * 1000)))
+    every_s = window_s(tables)
+    execute_file(tables, "_batches", WINDOW=every_s, WINDOW_MS=str(round(float(every_s) * 1000)))
+
+
+def window_s(tables: StreamTableEnvironment) -> str:
+    """How much event time a batch spans, in seconds."""
+    return setting(tables, "gammaflow.window", WINDOW_S)
 
 
 def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:
