@@ -1,4 +1,4 @@
-"""How fast is portfolio margin?  `make bench BENCH=margin`.
+"""How fast is margin, and how soon does a price become a liquidation order?  `make bench BENCH=margin`.
 
 The kernel, on one core: 100,000 accounts hold a million positions in 2,000 instruments, which are the options, a perpetual and
 a coin of each of four underlyings, and are revalued in the 31 scenarios of `scenario_grid`.
@@ -9,7 +9,9 @@ a coin of each of four underlyings, and are revalued in the 31 scenarios of `sce
   account loop the full work account by account, each with numpy; measured on `LOOP_ACCOUNTS` and scaled up
 
 Both peers start from the same values of instruments, whose making is counted for them too, and must arrive at the same
-requirements, else the run fails.  Times are medians.  What a moved price does in the whole job is not measured here yet.
+requirements, else the run fails.  Times are medians.
+
+The jobs: from a price in Kafka to the order in Kafka, and a crash (`bench.crash`).
 """
 
 import gc
@@ -24,8 +26,9 @@ import pandas as pd  # type: ignore[import-untyped]
 import typer
 from numpy.typing import NDArray
 
+from bench import crash
 from bench.passes import BenchError
-from bench.report import write
+from bench.report import console, write
 from udfs import margin_parameters, portfolio_margin
 from udfs.margin_parameters import Parameters
 from udfs.portfolio_margin import Instruments, Market, Positions, Requirements
@@ -37,6 +40,7 @@ FUTURES_SHARE = 0.2
 PARAMETERS = "scenario_grid"
 REPEATS = 7
 LOOP_ACCOUNTS = 2_000
+PARTS = ("jobs", "kernel")
 
 FloatArray = NDArray[np.float64]
 
@@ -219,14 +223,36 @@ def kernel(accounts: int, positions: int, instruments: int) -> dict[str, Any]:
     }
 
 
+def jobs(accounts: int) -> dict[str, Any]:
+    """What is measured with the jobs."""
+    found = crash.measured(accounts)
+    console.print(found)
+    return {
+        "price_to_order_p50_ms": found.p50_ms,
+        "price_to_order_p99_ms": found.p99_ms,
+        "price_to_committed_order_p99_ms": found.committed_p99_ms,
+        "orders_measured": found.orders,
+        "cascade_accounts": found.crashed,
+        "cascade_worst_ms": found.worst_ms,
+        "cascade_catch_up_s": found.catch_up_s,
+        "job_accounts": accounts,
+    }
+
+
 def main(
     accounts: Annotated[int, typer.Option(min=100, help="Accounts.")] = 100_000,
     positions: Annotated[int, typer.Option(min=1_000, help="Positions they hold in all.")] = 1_000_000,
     instruments: Annotated[int, typer.Option(min=80, help="Instruments that there are.")] = 2_000,
+    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
-    """Measure portfolio margin."""
-    measured = kernel(accounts, positions, instruments)
-    write("margin", measured)
+    """Measure margin; parts that are left out keep their figures of an earlier run."""
+    chosen = parts.split(",")
+    if unknown := set(chosen) - set(PARTS):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
+    if "jobs" in chosen:
+        write("margin", jobs(accounts), keep=True)
+    if "kernel" in chosen:
+        write("margin", kernel(accounts, positions, instruments), keep=True)
 
 
 if __name__ == "__main__":

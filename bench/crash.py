@@ -1,0 +1,434 @@
+"""From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
+
+The jobs positions, margin and liquidations run on two TaskManagers.  A process of its own writes by the clock on the wall:
+
+  prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
+  books   the depth of each perpetual, as the job book_depth would write it
+  fills   `FILLS_PER_S` of accounts that are in no danger; and every liquidation order is filled at once, at the mark
+
+First it opens the accounts: a deposit and fills for each.  Those that are to be liquidated hold one perpetual, and have just as
+much cash that they will be when its price has fallen to a given part of where it began: `STEADY` accounts one after the other
+on the way down to `CALM`, `crashed` of all accounts in one second on the way to `CRASH`, then more of them one by one again.
+
+A first order of an account is as late as the instant at which it is read is after the newest price that its decision can have
+known.  Orders are read as they are written; who reads only what is committed sees them with the next checkpoint, and how late
+that is, is told too.  The job has caught up with the crash when orders come as soon as the target again, and stay so.
+"""
+
+import multiprocessing
+import random
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+import jobs
+from bench.passes import BenchError
+from bench.report import console
+from deploy import runtime, topics
+from deploy.runtime import Runtime
+from feeds.publish import FEED_TABLES, HEARTBEAT_MS
+from schemas.records import TABLES
+from schemas.rows import encoded, instant_ms, instant_us, key, to_ms
+from udfs import standard_margin
+
+COINS = {"BTC": 60_000.0, "ETH": 3_000.0, "SOL": 150.0, "XRP": 0.5}
+STRIKES = 24  # options a coin
+BATCH_S = 0.05
+FILLS_PER_S = 2_000
+STEADY = 1_500
+CALM, CRASH, END = 0.985, 0.95, 0.94
+PORTFOLIO_SHARE, MODEL = 0.05, "deribit_like"
+WARM_S, STEADY_S, CRASH_S, AFTER_S = 20.0, 60.0, 1.0, 20.0
+TARGET_MS = 300.0
+VENUE = "sim"
+CONF: dict[str, Any] = {
+    "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
+    "taskmanager": {"load-balance": {"mode": "SLOTS"}},
+}
+SETTINGS = {
+    "gammaflow.window": "0.05",
+    "gammaflow.delay": "0.01",
+    "pipeline.auto-watermark-interval": "5 ms",
+    "execution.buffer-timeout.interval": "1 ms",
+}
+"""With which the jobs are submitted: for orders that are soon there."""
+JOBS = ("positions", "margin", "liquidations")
+
+
+class Figures(NamedTuple):
+    """What was measured, in ms and s."""
+
+    p50_ms: float
+    p99_ms: float
+    orders: int  # first orders of accounts, after the warm-up and before the crash
+    committed_p99_ms: float
+    crashed: int  # accounts ordered to close within the crash
+    worst_ms: float  # of all orders from the crash on
+    catch_up_s: float
+    behind_s: float  # how far the writer was behind its own pace at the end
+
+
+def perpetual(coin: str) -> str:
+    """The name of a coin's perpetual."""
+    return f"{coin}-PERP"
+
+
+def listing(event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The contracts."""
+    for coin, price in COINS.items():
+        row = {
+            "venue": VENUE,
+            "event_at": instant_ms(event_ms),
+            "received_at": instant_us(event_ms * 1000),
+            "underlying": coin,
+            "quote_currency": "USDC",
+            "settlement_currency": "USDC",
+            "is_inverse": False,
+            "contract_size": 1.0,
+        }
+        yield "instruments", row | {"instrument": perpetual(coin), "kind": "perpetual"}
+        for number in range(STRIKES):
+            option = {"strike_usd": round(price * (0.7 + 0.025 * number), 6), "option_type": "put" if number % 2 else "call"}
+            expiry = {"expiry_at": instant_ms(event_ms + 30 * 86_400_000)}
+            yield "instruments", row | {"instrument": f"{coin}-{number}", "kind": "option"} | option | expiry
+
+
+def prices(number: int, level: float, event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The price batch of one instant, at a part of the first prices."""
+    at = {"venue": VENUE, "event_at": instant_ms(event_ms), "received_at": instant_us(event_ms * 1000)}
+    for coin, first in COINS.items():
+        price = first * level
+        yield "index_prices", at | {"underlying": coin, "price_usd": price}
+        yield "tickers", at | {"instrument": perpetual(coin), "mark_price": price, "index_price_usd": price}
+    coin, first = list(COINS.items())[number % len(COINS)]
+    for strike in range(STRIKES):
+        # The mark is not that of a model: margin takes it as it is, and vols alone are looked at beside it.
+        worth = {"mark_price": 0.03 * first * level, "mark_iv": 0.6, "forward_usd": first * level}
+        yield "tickers", at | {"instrument": f"{coin}-{strike}"} | worth
+
+
+def depths(level: float, event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The books of the perpetuals: as much as anyone wants, close to the mark."""
+    for coin, first in COINS.items():
+        near = [[first * level * (1 + side * 1e-4), 1e9] for side in (-1, 1)]
+        book = {"bids": near[:1], "asks": near[1:], "is_stale": False}
+        yield (
+            "book_depth",
+            {"venue": VENUE, "instrument": perpetual(coin), "event_at": instant_ms(event_ms), "sequence": 1} | book,
+        )
+
+
+def ends(accounts: int, crashed: int) -> list[float]:
+    """By account that is to be liquidated, at which part of the first prices."""
+    steady = [1 - (1 - CALM) * (number + 0.5) / STEADY for number in range(STEADY)]
+    crash = [CALM - (CALM - CRASH) * (number + 0.5) / crashed for number in range(crashed)]
+    after = STEADY // 4
+    return steady + crash + [CRASH - (CRASH - END) * (number + 0.5) / after for number in range(after)]
+
+
+def fill(account: str, instrument: str, side: str, price: float, size: float, number: int, event_ms: int) -> dict[str, Any]:
+    """A row of `fills`."""
+    return {
+        "account": account,
+        "venue": VENUE,
+        "instrument": instrument,
+        "event_at": instant_ms(event_ms),
+        "received_at": instant_us(event_ms * 1000),
+        "fill_id": str(number),
+        "side": side,
+        "price": f"{price:.6f}",
+        "size": f"{size:.6f}",
+        "fee": "0",
+    }
+
+
+def opening(accounts: int, crashed: int, numbers: Iterator[int], event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A deposit and the first fills of each account."""
+    chance, coins = random.Random(11), list(COINS)
+    at = ends(accounts, crashed)
+    for number in range(accounts):
+        name = f"acct-{number:06d}"
+        deposit = {
+            "account": name,
+            "event_at": instant_ms(event_ms),
+            "received_at": instant_us(event_ms * 1000),
+            "transfer_id": "d",
+            "currency": "USDC",
+        }
+        if number < len(at):
+            coin = coins[number % len(coins)]
+            first, size = COINS[coin], round(20_000 / COINS[coin], 6)
+            # Equity cash + size (S - first) is down to maintenance rate · size · S.
+            S = first * at[number]
+            rate = maintenance(coin, size, S)
+            yield "transfers", deposit | {"amount": f"{size * (first - S) + rate * size * S:.6f}"}
+            yield "fills", fill(name, perpetual(coin), "buy", first, size, next(numbers), event_ms)
+            continue
+        is_portfolio = chance.random() < PORTFOLIO_SHARE
+        yield "transfers", deposit | {"amount": "1000000", "margin_model": MODEL if is_portfolio else "standard"}
+        for held in sorted(chance.sample(range(len(COINS) * (STRIKES + 1)), 3)):
+            coin, which = coins[held // (STRIKES + 1)], held % (STRIKES + 1)
+            instrument = perpetual(coin) if which == STRIKES else f"{coin}-{which}"
+            side, size = chance.choice(["buy", "sell"]), chance.uniform(100, 20_000) / COINS[coin]
+            yield (
+                "fills",
+                fill(name, instrument, side, COINS[coin] * (1 if which == STRIKES else 0.03), size, next(numbers), event_ms),
+            )
+
+
+def maintenance(coin: str, size: float, price: float) -> float:
+    """Maintenance margin of a perpetual by itself, as a part of its notional."""
+    rates = standard_margin.futures_schedule(coin)
+    margin = standard_margin.linear_future(
+        np.array([size]),
+        np.array([price]),
+        np.array([rates.initial]),
+        np.array([rates.maintenance]),
+        np.array([rates.per_coin]),
+    )
+    return float(margin.maintenance[0]) / (size * price)
+
+
+def level(since_s: float) -> float:
+    """Prices as a part of the first ones, so long after the start."""
+    calm_s = WARM_S + STEADY_S
+    if since_s < calm_s:
+        return 1 - (1 - CALM) * since_s / calm_s
+    if since_s < calm_s + CRASH_S:
+        return CALM - (CALM - CRASH) * (since_s - calm_s) / CRASH_S
+    return max(END, CRASH - (CRASH - END) * (since_s - calm_s - CRASH_S) / AFTER_S)
+
+
+class Writer:
+    """Writes rows, with their keys, and heartbeats."""
+
+    def __init__(self, servers: str) -> None:
+        self.producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "compression.type": "zstd",
+                "partitioner": "murmur2_random",
+                "linger.ms": 1,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        existing = topics.existing_topics(servers)
+        told = (*FEED_TABLES, "book_depth")
+        self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
+        self.beat_ms = 0
+
+    def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
+        """Write one row."""
+        while True:
+            try:
+                self.producer.produce(TABLES[table].topic, encoded(row), key(table, row), timestamp=event_ms)
+                return
+            except BufferError:
+                self.producer.poll(0.1)
+
+    def beat(self, event_ms: int) -> None:
+        """Say what time it is, where it is time to."""
+        if event_ms >= self.beat_ms + HEARTBEAT_MS:
+            self.beat_ms = event_ms
+            for topic, part in self.parts:
+                self.producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
+
+    def flush(self) -> None:
+        """Wait until all of it is written."""
+        if left := self.producer.flush(60):
+            raise BenchError(f"{left} records were not acknowledged")
+
+
+def now_ms() -> int:
+    """The clock on the wall."""
+    return time.time_ns() // 1_000_000
+
+
+def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
+    """Write contracts, first prices and the accounts, and wait until all jobs have read them."""
+    writer, numbers = Writer(up.kafka), count()
+    start_ms = now_ms()
+    for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
+        writer.row(table, row, start_ms)
+    for done, (table, row) in enumerate(opening(accounts, crashed, numbers, start_ms)):
+        writer.row(table, row, start_ms)
+        if done % 10_000 == 0:
+            writer.producer.poll(0)
+    writer.flush()
+    deadline_s = time.monotonic() + 600
+    while any(topics.lag(up.kafka, name, sources(name)) for name in JOBS):
+        if time.monotonic() > deadline_s:
+            raise BenchError("the accounts were not open after 600 s")
+        writer.beat(now_ms())
+        writer.producer.poll(0.05)
+    writer.flush()
+
+
+def sources(name: str) -> list[str]:
+    """What of a job's tables stands still while accounts are opened: no heartbeat of a minute ago is lag."""
+    return [table for table in ("fills", "transfers", "positions", "balances") if table in set(jobs.sources(name))]
+
+
+def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is_ready: Any) -> None:
+    """The writer's process: the whole play, and fills for what is ordered."""
+    writer, numbers, chance = Writer(servers), count(10_000_000), random.Random(5)
+    consumer = reader(servers, "read_uncommitted")
+    first_safe, coins = len(ends(accounts, crashed)), list(COINS)
+    is_ready.set()
+    start_s, filled = time.monotonic(), 0
+    batches = int((WARM_S + STEADY_S + CRASH_S + AFTER_S) / BATCH_S)
+    for number in range(batches):
+        at = level(number * BATCH_S)
+        while time.monotonic() < start_s + number * BATCH_S:
+            for message in consumer.consume(500, timeout=0.002):
+                order = orjson.loads(message.value())
+                event_ms = max(now_ms(), 1)
+                made = fill(
+                    order["account"],
+                    order["instrument"],
+                    order["side"],
+                    order["mark_price"],
+                    order["size"],
+                    next(numbers),
+                    event_ms,
+                )
+                writer.row("fills", made, event_ms)
+            event_ms = now_ms()
+            while filled < (time.monotonic() - start_s) * FILLS_PER_S:
+                name, coin = f"acct-{chance.randrange(first_safe, accounts):06d}", chance.choice(coins)
+                size = chance.uniform(10, 100) / COINS[coin]
+                made = fill(
+                    name, perpetual(coin), chance.choice(["buy", "sell"]), COINS[coin] * at, size, next(numbers), event_ms
+                )
+                writer.row("fills", made, event_ms)
+                filled += 1
+            writer.beat(event_ms)
+            writer.producer.poll(0)
+        event_ms = now_ms()
+        for table, row in prices(number, at, event_ms):
+            writer.row(table, row, event_ms)
+        if number % 2 == 0:
+            for table, row in depths(at, event_ms):
+                writer.row(table, row, event_ms)
+        times[number] = event_ms
+        behind.value = time.monotonic() - start_s - number * BATCH_S
+    end_s = time.monotonic() + 5
+    while time.monotonic() < end_s:
+        writer.beat(now_ms())
+        writer.producer.poll(0.02)
+    writer.flush()
+    consumer.close()
+
+
+def reader(servers: str, isolation: str) -> Consumer:
+    """A consumer of the orders from now on."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": f"bench-{isolation}",
+            "fetch.wait.max.ms": 5,
+            "isolation.level": isolation,
+            "enable.auto.commit": False,
+        }
+    )
+    ends = topics.ends(servers, ["liquidation_orders"], isolation="read_uncommitted")
+    consumer.assign([TopicPartition(topic, part, offset) for (topic, part), offset in ends.items()])
+    return consumer
+
+
+class Order(NamedTuple):
+    """An order as it was read."""
+
+    account: str
+    round: int
+    decided_ms: int
+    read_ms: int
+
+
+def listen(up: Runtime, writer: Any) -> tuple[list[Order], list[Order]]:
+    """Read orders until the writer has ended: as written, and as committed."""
+    consumers = [reader(up.kafka, isolation) for isolation in ("read_uncommitted", "read_committed")]
+    found: tuple[list[Order], list[Order]] = ([], [])
+    try:
+        while writer.is_alive():
+            for consumer, orders in zip(consumers, found, strict=True):
+                for message in consumer.consume(1_000, timeout=0.005):
+                    if error := message.error():
+                        raise KafkaException(error)
+                    row, read_ms = orjson.loads(message.value()), now_ms()
+                    orders.append(Order(row["account"], row["round"], to_ms(row["event_at"]), read_ms))
+    finally:
+        for consumer in consumers:
+            consumer.close()
+    return found
+
+
+def measured(accounts: int = 100_000, crashed_share: float = 0.05) -> Figures:
+    """The whole run, on a cluster of its own."""
+    crashed = int(accounts * crashed_share)
+    with runtime.temporary(CONF, taskmanagers=2) as up:
+        console.print(f"opening {accounts:,} accounts; logs in {up.logs}")
+        for name in JOBS:
+            runtime.submit(up, [name], 1, SETTINGS)
+        start_s = time.monotonic()
+        open_accounts(up, accounts, crashed)
+        console.print(f"open after {time.monotonic() - start_s:.0f} s")
+        context = multiprocessing.get_context("spawn")
+        batches = int((WARM_S + STEADY_S + CRASH_S + AFTER_S) / BATCH_S)
+        times, behind, is_ready = context.Array("q", batches), context.Value("d", 0.0), context.Event()
+        writer = context.Process(target=write, args=(up.kafka, accounts, crashed, times, behind, is_ready), daemon=True)
+        writer.start()
+        try:
+            while not is_ready.wait(1):
+                if not writer.is_alive():
+                    raise BenchError("the writer has failed")
+            orders, committed = listen(up, writer)
+        finally:
+            writer.kill()
+        if failures := {name: cause for name, job in up.rest.active().items() if (cause := up.rest.failure(job))}:
+            raise BenchError(f"a job has failed on its way: {failures}")
+        if len(up.rest.active()) != len(JOBS):
+            raise BenchError(f"a job has ended; there are {', '.join(up.rest.active())}")
+    return figures(orders, committed, times[:], crashed, behind.value)
+
+
+def figures(orders: list[Order], committed: list[Order], times: list[int], crashed: int, behind_s: float) -> Figures:
+    """What the orders say, given when each price batch was written."""
+    warm, crash = int(WARM_S / BATCH_S), int((WARM_S + STEADY_S) / BATCH_S)
+
+    def lateness(found: list[Order], since: int, until: int) -> list[float]:
+        late = []
+        for order in found:
+            number = bisect_right(times, order.decided_ms) - 1
+            if order.round == 1 and since <= number < until:
+                late.append(float(order.read_ms - times[number]))
+        return late
+
+    steady, seen = lateness(orders, warm, crash), lateness(committed, warm, crash)
+    from_crash = [order for order in orders if order.decided_ms >= times[crash]]
+    late = [(order.read_ms, order.read_ms - order.decided_ms) for order in from_crash]
+    if len(steady) < STEADY // 3 or not from_crash:
+        raise BenchError(
+            f"only {len(steady)} accounts were liquidated before the crash, and {len(from_crash)} orders came in it"
+        )
+    slow = [read_ms for read_ms, after_ms in late if after_ms > TARGET_MS]
+    in_crash = {order.account for order in from_crash if order.round == 1}
+    if len(in_crash) < crashed:
+        raise BenchError(f"only {len(in_crash)} accounts were liquidated in the crash, not {crashed}")
+    p50, p99 = (float(x) for x in np.percentile(steady, [50, 99]))
+    return Figures(
+        p50_ms=round(p50, 1),
+        p99_ms=round(p99, 1),
+        orders=len(steady),
+        committed_p99_ms=round(float(np.percentile(seen, 99)), 1),
+        crashed=len(in_crash),
+        worst_ms=float(max(after_ms for _, after_ms in late)),
+        catch_up_s=round(max(0, max(slow, default=times[crash]) - times[crash]) / 1000, 2),
+        behind_s=round(behind_s, 3),
+    )
