@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -186,11 +186,12 @@ def submit(
     archive: Path | None = None,
     archive_interval: str = "60 s",
     savepoints: dict[str, str] | None = None,
+    changed: Mapping[str, str] | None = None,
 ) -> None:
     """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
 
     `settings` are Flink options for these jobs; `archive` is where the archive job writes; a job named in
-    `savepoints` goes on from there.  Raises `StartError`.
+    `savepoints` goes on from there; `changed` is as in `bundle`.  Raises `StartError`.
     """
     for name in names:
         jobs.text(name)
@@ -203,7 +204,7 @@ def submit(
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
     }
     arguments = ["-pym", "jobs.run", *(f"{name}={paths[name]}" if name in paths else name for name in names)]
-    flink_run(runtime, names, arguments, parallelism, settings, own)
+    flink_run(runtime, names, arguments, parallelism, settings, own, changed)
 
 
 def flink_run(
@@ -213,10 +214,12 @@ def flink_run(
     parallelism: int = 1,
     settings: dict[str, str] | None = None,
     own: dict[str, str] | None = None,
+    changed: Mapping[str, str] | None = None,
 ) -> None:
     """Call `flink run` with our code, and wait until the tasks of the jobs that it submits, by their names, run.
 
-    `arguments` say what is run; `settings` are Flink options, `own` variables of the environment.  Raises `StartError`.
+    `arguments` say what is run; `settings` are Flink options, `own` variables of the environment; `changed` is as in `bundle`.
+    Raises `StartError`.
     """
     home = Path(runtime.home)
     env = {
@@ -229,7 +232,7 @@ def flink_run(
     command = [
         f"{env['FLINK_BIN_DIR']}/flink",
         *("run", "-d", "-m", runtime.flink, "-p", str(parallelism), *options),
-        *("-pyfs", str(bundle(home)), *arguments),
+        *("-pyfs", str(bundle(home, changed)), *arguments),
     ]
     log = runtime.logs / "submit.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -248,14 +251,15 @@ def stop(runtime: Runtime, name: str) -> str:
     return savepoint
 
 
-def bundle(home: Path) -> Path:
-    """Our own code as the zip file that travels with a job."""
+def bundle(home: Path, changed: Mapping[str, str] | None = None) -> Path:
+    """Our own code as the zip file that travels with a job; `changed` are texts of files that are to be other than here."""
     path = home / "gammaflow.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for folder in SHIPPED:
             for file in sorted((cluster.ROOT / folder).rglob("*")):
                 if file.suffix in (".py", ".sql", ".json"):
-                    archive.write(file, file.relative_to(cluster.ROOT))
+                    name = file.relative_to(cluster.ROOT).as_posix()
+                    archive.writestr(name, (changed or {}).get(name) or file.read_bytes())
     return path
 
 

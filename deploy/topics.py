@@ -1,5 +1,7 @@
 """The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
 
+import time
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -47,6 +49,24 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicError(f"topic {topic}: {error.args[0].str()}") from error
     return [topic.topic for topic in wanted]
+
+
+def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
+    """Remove the tables' topics, with what they hold, and how far jobs have read; then make the topics anew.
+
+    Raises `TopicError`.
+    """
+    admin = _admin(servers)
+    names = [TABLES[table].topic for table in tables]
+    number = partitions(servers)
+    try:
+        for future in [*admin.delete_topics(names).values(), *admin.delete_consumer_groups(jobs).values()]:
+            future.result(timeout=30)
+    except KafkaException as error:
+        raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
+    while set(names) & set(existing_topics(servers)):
+        time.sleep(0.1)
+    create(servers, number)
 
 
 def existing_topics(servers: str) -> dict[str, int]:

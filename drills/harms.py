@@ -1,20 +1,37 @@
 """The drills: what happens in each, and how."""
 
+import json
+import re
+import shutil
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlparse
 
 import orjson
 from confluent_kafka import Producer
 
 import jobs
-from deploy import processes, runtime
+from deploy import processes, runtime, topics
 from deploy.processes import StartError
-from drills.rows import Rows
-from drills.suite import HALF_TIME_MS, Harm, Suite
+from deploy.savepoints import FILE
+from drills import versions
+from drills.rows import Rows, open_transactions
+from drills.suite import HALF_TIME_MS, MARKET, TASKMANAGERS, Harm, Suite
+from drills.versions import Version
+from feeds import Record
+from feeds.publish import Publisher
+from feeds.simulator import simulate
 from schemas.records import TABLES
+from schemas.rows import instant_ms
 
+OLDER = {"margin": 2}
+UNKNOWN_VERSION = 99
+JUMPING = "sim_alpha"
+JUMP_MS = 60 * 60 * 1000
+NEW_COLUMN = re.compile(rb',"price_range":[^,}]+')
 POISON = b"\x00 is no JSON"
 
 
@@ -45,6 +62,15 @@ def restart_broker(suite: Suite) -> list[str]:
     return []
 
 
+def kill_broker(suite: Suite) -> list[str]:
+    """Kill the broker while a transaction is open, and start it again."""
+    place = suite.place
+    suite.wait(lambda: bool(open_transactions(place.kafka, suite.written)), "a transaction is open")
+    processes.kill(place.started["broker"])
+    runtime.restart(place, "broker")
+    return []
+
+
 def rescale(parallelism: int) -> Harm:
     """Stop every job with a savepoint and start it from there at another parallelism."""
 
@@ -55,6 +81,83 @@ def rescale(parallelism: int) -> Harm:
         return suite.names
 
     return harm
+
+
+def offer_unknown_state(suite: Suite) -> list[str]:
+    """Offer the first job a savepoint of a version to come, which it must refuse, then let all go on from their own."""
+    savepoints = suite.stop()
+    name = suite.names[0]
+    note = Path(unquote(urlparse(savepoints[name]).path)) / FILE
+    own = note.read_text()
+    _note({name: savepoints[name]}, {name: UNKNOWN_VERSION})
+    try:
+        suite.submit(savepoints)
+    except StartError as error:
+        if f"kernel {name} is {UNKNOWN_VERSION}" not in str(error) or suite.place.rest.active():
+            raise
+    else:
+        raise StartError(f"job {name} was started from a savepoint of version {UNKNOWN_VERSION}")
+    note.write_text(own)
+    suite.submit(savepoints)
+    return suite.names
+
+
+def upgrade(suite: Suite) -> list[str]:
+    """Stop the jobs of an older version, and let the newer one go on from their savepoints."""
+    savepoints = suite.stop()
+    _note(savepoints, OLDER)
+    suite.restart_taskmanagers()
+    suite.version = {}
+    suite.submit(savepoints)
+    return suite.names
+
+
+def go_back(suite: Suite) -> list[str]:
+    """Upgrade one job, let it write, and go back to the older version and the savepoint from before.
+
+    One whose tables are at-least-once: what the newer version has written stands, and is written again.
+    """
+    name = "margin"
+    savepoints = suite.stop([name])
+    _note(savepoints, OLDER)
+    older, suite.version = suite.version, {}
+    suite.restart_taskmanagers()
+    suite.submit(savepoints, [name])
+    ends = topics.ends(suite.place.kafka, ["account_margin"])
+    suite.wait(lambda: topics.ends(suite.place.kafka, ["account_margin"]) != ends, "the newer version writes")
+    suite.place.rest.cancel(suite.place.rest.active()[name])
+    suite.wait(lambda: name not in suite.place.rest.active(), "the newer version ends")
+    suite.version = older
+    suite.restart_taskmanagers()
+    suite.submit(savepoints, [name])
+    return suite.names
+
+
+def widen(suite: Suite) -> list[str]:
+    """Stop a job of SQL alone, and let one whose rows have a column more go on from its savepoint."""
+    savepoints = suite.stop(["bars"])
+    suite.version = versions.wider()
+    suite.submit(savepoints, ["bars"])
+    return ["bars"]
+
+
+def without_range(rows: Rows, names: list[str]) -> list[str]:
+    """Take the new column out of the rows of bars; returns what is wrong with it: all have it, or none."""
+    found, rows["bars"], wide = rows["bars"], Counter(), 0
+    for row, count in found.items():
+        value = NEW_COLUMN.sub(b"", row.value)
+        wide += value != row.value
+        rows["bars"][row._replace(value=value)] += count
+    return [] if 0 < wide < len(found) else [f"bars: {wide} of {len(found)} rows have the new column"]
+
+
+def _note(savepoints: dict[str, str], kernels: dict[str, int]) -> None:
+    """Note in savepoints the versions that stored them: they were written by another version than this."""
+    for path in savepoints.values():
+        file = Path(unquote(urlparse(path).path)) / FILE
+        noted = json.loads(file.read_text())
+        noted["kernels"] |= {name: version for name, version in kernels.items() if name in noted["kernels"]}
+        file.write_text(json.dumps(noted))
 
 
 def poison(suite: Suite) -> list[str]:
@@ -70,7 +173,7 @@ def poison(suite: Suite) -> list[str]:
 def without_poison(rows: Rows, names: list[str]) -> list[str]:
     """Take the poison, and the dead letters about it, out of the rows; returns what is wrong with the letters.
 
-    Each job that writes dead letters must have written one for each topic that it reads.
+    Each job with a kernel must have written one for each topic that it reads.
     """
     for table in rows.values():
         for row in [row for row in table if row.value == POISON]:
@@ -86,6 +189,62 @@ def without_poison(rows: Rows, names: list[str]) -> list[str]:
     return [
         f"dead_letters: {found[topic]} about {topic}, not {count}" for topic, count in expected.items() if found[topic] != count
     ]
+
+
+def jump_clock(suite: Suite) -> list[str]:
+    """Say once more, as of an hour later, what one venue said in the last moment: its clock has jumped, and jumps back."""
+    with Publisher(suite.place.kafka) as publisher:
+        for table, event_ms, row in simulate(MARKET):
+            if row.get("venue") == JUMPING and HALF_TIME_MS - 500 <= event_ms < HALF_TIME_MS:
+                publisher.publish(Record(table, event_ms + JUMP_MS, {**row, "event_at": instant_ms(event_ms + JUMP_MS)}))
+    return []
+
+
+def without_jump(rows: Rows, names: list[str]) -> list[str]:
+    """Take the dead letters about rows of an hour later out; returns what is wrong with them: that there are none."""
+    count = 0
+    for row in list(rows["dead_letters"]):
+        letter = orjson.loads(row.value)
+        if letter["field"] == "event_at" and JUMPING.encode() in b64decode(letter["original"]):
+            count += rows["dead_letters"].pop(row)
+    return [] if count else ["dead_letters: none about what the venue said of an hour later"]
+
+
+def lose_checkpoints(suite: Suite) -> list[str]:
+    """Let no checkpoint be written until one has failed in every job, then let them be written again.
+
+    A file stands where the folder was: to the superuser no folder is read-only.
+    """
+    folder = Path(suite.place.home) / "checkpoints"
+    away = folder.with_name("checkpoints.away")
+    rest = suite.place.rest
+    active = rest.active()
+    failed = {name: rest.checkpoints(active[name])["counts"]["failed"] for name in suite.names}
+    folder.rename(away)
+    folder.touch()
+    suite.wait(
+        lambda: all(rest.checkpoints(active[name])["counts"]["failed"] > failed[name] for name in suite.names),
+        "a checkpoint fails in every job",
+    )
+    folder.unlink()
+    away.rename(folder)
+    return []
+
+
+def lose_cluster(suite: Suite) -> list[str]:
+    """Kill the cluster and lose all that it has stored and written: a fresh one has nothing but the feeds' log."""
+    place = suite.place
+    cluster = [name for name in place.started if name != "broker"]
+    for name in cluster:
+        processes.kill(place.started[name])
+    for folder in ("checkpoints", "savepoints"):
+        shutil.rmtree(Path(place.home) / folder, ignore_errors=True)
+    topics.renew(place.kafka, suite.written, suite.names)
+    for name in cluster:
+        runtime.restart(place, name)
+    suite.wait(lambda: place.rest.get("/overview")["taskmanagers"] == TASKMANAGERS, "the cluster is up")
+    suite.submit()
+    return suite.names
 
 
 def forget(suite: Suite) -> list[str]:
@@ -107,11 +266,13 @@ class Drill(NamedTuple):
     is_highly_available: bool = False
     settle: Callable[[Rows, list[str]], list[str]] = lambda rows, names: []
     """Takes out of the rows what the harm itself has put in, given the names of the jobs; returns what is wrong with that."""
+    version: Callable[[], Version] = dict  # of our code, before the harm
+    has_archive: bool = True  # where the archive is among the jobs; not where it would hold what the harm has put in
 
 
 DRILLS = {
     "taskmanager": Drill("A TaskManager is killed.", kill_taskmanager),
-    "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison),
+    "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, has_archive=False),
     "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks in place of one.", rescale(2)),
     "rescale-down": Drill(
         "Each job stops with a savepoint and goes on with one task in place of two.", rescale(1), parallelism=2
@@ -119,6 +280,14 @@ DRILLS = {
     "jobmanager": Drill("The JobManager is killed and started again.", kill_jobmanager, is_highly_available=True),
     "both": Drill("JobManager and TaskManager are killed at once.", kill_both, is_highly_available=True),
     "broker": Drill("The broker is stopped and started again.", restart_broker),
+    "transaction": Drill("The broker is killed while a transaction is open.", kill_broker),
+    "clock": Drill("A venue's clock jumps by an hour and back.", jump_clock, settle=without_jump, has_archive=False),
+    "checkpoints": Drill("For a while no checkpoint can be written.", lose_checkpoints),
+    "version": Drill("A savepoint of an unknown version is refused, and no job started.", offer_unknown_state),
+    "upgrade": Drill("Jobs stop, and go on as a version that stores a field more.", upgrade, version=versions.older),
+    "rollback": Drill("A job is upgraded, and goes back to the version before.", go_back, version=versions.older),
+    "column": Drill("A job of SQL goes on as a version with a column more.", widen, settle=without_range, has_archive=False),
+    "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
 }
 
 CONTROLS = {

@@ -1,15 +1,19 @@
 """The rows of topics, and whether two runs have the same."""
 
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from pyarrow import parquet
 
 from deploy import topics
 from deploy.topics import TopicError
 from schemas.records import TABLES
 
 SILENCE_S = 10.0
+ARCHIVE = "archive/"
+"""Before the name of a table: what the archive has of it."""
 
 
 class Row(NamedTuple):
@@ -59,6 +63,25 @@ def read(servers: str, tables: list[str]) -> Rows:
     return rows
 
 
+def archived(folder: Path, tables: list[str]) -> Rows:
+    """Every row of the tables' finished Parquet files, each table under the name `archive/<table>`."""
+    rows: Rows = {}
+    for table in tables:
+        found = rows[f"{ARCHIVE}{table}"] = Counter()
+        for file in sorted((folder / table).glob("[!._]*")):
+            for row in parquet.read_table(file).to_pylist():
+                event_ms = round(row["event_at"].timestamp() * 1000)
+                found[Row(b"", event_ms, repr(sorted(row.items())).encode())] += 1
+    return rows
+
+
+def miscounted(rows: Rows) -> list[str]:
+    """What is wrong with an archive: its rows are as many as the topic's, for it is written exactly once."""
+    counts = {table: (rows[table].total(), rows[table.removeprefix(ARCHIVE)].total()) for table in rows if ARCHIVE in table}
+    wrong = {table: both for table, both in counts.items() if both[0] != both[1]}
+    return [f"{table}: {count:,} rows, where the topic has {there:,}" for table, (count, there) in wrong.items()]
+
+
 def open_transactions(servers: str, tables: list[str]) -> list[str]:
     """The topics with records in a transaction that has not ended: what follows them, nobody can read."""
     committed = topics.ends(servers, tables)
@@ -88,12 +111,13 @@ def compare(expected: Rows, found: Rows) -> list[Comparison]:
 
 
 def _compared(table: str, expected: Counter[Row], found: Counter[Row]) -> Comparison:
-    missing = expected - found if TABLES[table].is_exactly_once else Counter(expected.keys()) - found
+    is_exactly_once = TABLES[table.removeprefix(ARCHIVE)].is_exactly_once
+    missing = expected - found if is_exactly_once else Counter(expected.keys()) - found
     more = found - expected
     unexpected = [row for row in more if row not in expected]
     repeats = sum(count for row, count in more.items() if row in expected)
     faults = [*missing, *unexpected]
-    if TABLES[table].is_exactly_once:
+    if is_exactly_once:
         faults += more
     return Comparison(
         table,

@@ -5,16 +5,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 
 import jobs
-from deploy import runtime, topics
+from deploy import processes, runtime, topics
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 from deploy.runtime import Runtime
 from deploy.topics import TopicError
-from drills.rows import Rows, open_transactions, read
+from drills.rows import Rows, archived, open_transactions, read
+from drills.versions import Version
 from feeds.publish import Publisher, play
 from feeds.simulator import Scenario, simulate
 from schemas import TABLE_OF
@@ -61,19 +63,43 @@ class Suite:
     place: Runtime
     names: list[str]  # of the jobs, in the order of their flow
     parallelism: int
+    version: Version = field(default_factory=dict)  # of our code
 
     @property
     def written(self) -> list[str]:
         """The tables that the jobs write."""
         return sorted({table for name in self.names for table in jobs.sinks(name)})
 
-    def submit(self, savepoints: dict[str, str] | None = None) -> None:
-        """Submit the jobs and wait until they run; those with a savepoint go on from it."""
-        runtime.submit(self.place, self.names, self.parallelism, SETTINGS, savepoints=savepoints)
+    @property
+    def archive(self) -> Path:
+        """Where the archive, if it is among the jobs, is written."""
+        return Path(self.place.home) / "archive"
 
-    def stop(self) -> dict[str, str]:
-        """Stop the jobs with a savepoint each; returns their paths by the jobs' names."""
-        return {name: runtime.stop(self.place, name) for name in self.names}
+    def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
+        """Submit the jobs, or those that are named, and wait until they run; those with a savepoint go on from it."""
+        chosen = self.names if names is None else names
+        runtime.submit(
+            self.place, chosen, self.parallelism, SETTINGS, self.archive, "2 s", savepoints=savepoints, changed=self.version
+        )
+
+    def stop(self, names: list[str] | None = None) -> dict[str, str]:
+        """Stop the jobs, or those that are named, with a savepoint each; returns their paths by the jobs' names."""
+        return {name: runtime.stop(self.place, name) for name in (self.names if names is None else names)}
+
+    def restart_taskmanagers(self) -> None:
+        """Start every TaskManager anew: Python reads changed code only then."""
+        names = list(self.place.taskmanagers)
+        processes.stop([self.place.started[name] for name in names])
+        for name in names:
+            runtime.restart(self.place, name)
+        self.wait(lambda: self.place.rest.get("/overview")["taskmanagers"] == len(names), "the TaskManagers are up")
+
+    def read(self) -> Rows:
+        """Every row that the jobs have written, also into the archive."""
+        if "archive" not in self.names:
+            return read(self.place.kafka, self.written)
+        tables = jobs.sources("archive")
+        return read(self.place.kafka, tables) | archived(self.archive, tables)
 
     def taskmanagers(self) -> dict[str, list[str]]:
         """The names of the jobs with tasks on each TaskManager, by its own name."""
@@ -122,15 +148,17 @@ def played(
     parallelism: int = 1,
     is_highly_available: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    version: Version | None = None,
 ) -> Played:
     """Play the market through the named jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
 
-    Raises `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
+    The jobs are of a `version` of our code, until the harm changes it.  Raises `StartError`, `TopicError`, `FlinkError`,
+    `PublishError`; what was started is stopped in any case.
     """
     if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
         raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
     with runtime.temporary(CONF, TASKMANAGERS, say, PORTS, is_highly_available) as place:
-        suite = Suite(place, names, parallelism)
+        suite = Suite(place, names, parallelism, version or {})
         say("jobs")
         suite.submit()
         say("market")
@@ -143,7 +171,7 @@ def played(
             feed.wait_end()
         say("finishing")
         runtime.drain(place, names, WAIT_S)
-        return Played(read(place.kafka, suite.written), open_transactions(place.kafka, suite.written), silence_s, read_again)
+        return Played(suite.read(), open_transactions(place.kafka, suite.written), silence_s, read_again)
 
 
 def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:

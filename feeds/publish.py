@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from feeds import Record
 from feeds.capture import Converted, Tally
 from schemas.records import TABLES
-from schemas.rows import encoded, key
+from schemas.rows import encoded, key, to_ms
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +24,24 @@ END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
 
 
+AHEAD_MS = 1000
+"""How far a venue's clock may be ahead of ours."""
+
+
 class PublishError(Exception):
     """Records that did not reach Kafka; the message names the topic, or the broker, and the reason."""
+
+
+def trusted_ms(record: Record) -> int:
+    """The timestamp that a record gets in Kafka: its event time, or where that is far ahead of its receipt, the receipt.
+
+    A topic's time only goes forward: one record from the future would make all that come after it late, of all venues.  With
+    this timestamp it is of its own time, and who reads it finds that its row is not, and says so in a dead letter.
+    """
+    received_at = record.row.get("received_at")
+    if isinstance(received_at, str) and (received_ms := to_ms(received_at)) + AHEAD_MS < record.event_ms:
+        return received_ms
+    return record.event_ms
 
 
 class Sink(Protocol):
@@ -94,12 +110,13 @@ class Publisher:
 
     def publish(self, record: Record) -> None:
         """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
-        if record.table in FEED_TABLES and record.event_ms > self._newest_ms:
-            self._newest_ms = record.event_ms
+        event_ms = trusted_ms(record)
+        if record.table in FEED_TABLES and event_ms > self._newest_ms:
+            self._newest_ms = event_ms
             if self._newest_ms >= self._heartbeat_ms + HEARTBEAT_MS:
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
-        self._produce(TABLES[record.table].topic, value, row_key, record.event_ms, -1)
+        self._produce(TABLES[record.table].topic, value, row_key, event_ms, -1)
         self._producer.poll(0)
         self.counts[record.table] += 1
 

@@ -158,12 +158,13 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         return batch.run(self.kernel, shard.state, data, until_ms, silent)
 
     def _store(self, shard: _Shard) -> None:
-        for name in shard.state.touched:
-            data = shard.state.encode(name)
+        stored = {name: shard.state.encode(name) for name in shard.state.touched}
+        # All at once: a call into Java costs more than an entry.
+        if there := {name: data for name, data in stored.items() if data is not None}:
+            self.entries.put_all(there)
+        for name, data in stored.items():
             if data is None:
                 self.entries.remove(name)
-            else:
-                self.entries.put(name, data)
         shard.state.touched.clear()
         self.journal.clear()
         shard.journaled = 0

@@ -173,8 +173,8 @@ class Ladders:
         self.arrays.sides[side]["count"] = count
 
     def _run(self, side: int) -> tuple[F8, F8, U2]:
-        run = self.arrays.sides[side]
-        part = slice(int(run["start"]), int(run["start"] + run["count"]))
+        start, count, _ = self.arrays.sides[side].item()
+        part = slice(start, start + count)
         return self.arrays.keys[part], self.arrays.sizes[part], self.arrays.scales[part]
 
     def _columns(self) -> list[NDArray[Any]]:

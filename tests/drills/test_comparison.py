@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from drills.rows import Comparison, Row, compare
+from drills.rows import Comparison, Row, compare, miscounted
 
 A, B, C = (Row(b"key", number, b"{}") for number in range(3))
 
@@ -44,3 +44,15 @@ def test_a_repeat_is_a_fault_where_delivery_is_exactly_once() -> None:
 def test_of_two_equal_rows_both_are_missed_where_delivery_is_exactly_once() -> None:
     assert not compared("ledger_entries", [A, A], [A]).is_same
     assert compared("positions", [A, A], [A]).is_same
+
+
+def test_an_archive_has_as_many_rows_as_its_topic() -> None:
+    assert miscounted({"positions": Counter([A, A, B]), "archive/positions": Counter([A, B, C])}) == []
+    assert miscounted({"positions": Counter([A, A, B]), "archive/positions": Counter([A, B])}) == [
+        "archive/positions: 2 rows, where the topic has 3"
+    ]
+
+
+@pytest.mark.parametrize(("table", "is_same"), [("archive/positions", True), ("archive/ledger_entries", False)])
+def test_the_archive_of_a_table_may_repeat_what_the_table_may(table: str, is_same: bool) -> None:
+    assert compared(table, [A, B], [A, B, B]).is_same is is_same

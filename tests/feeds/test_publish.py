@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from feeds import Record
 from feeds import publish as publishing
 from feeds.capture import Converted, Line, convert, read
-from feeds.publish import END_MS, FEED_TABLES, Publisher, PublishError, replay
+from feeds.publish import AHEAD_MS, END_MS, FEED_TABLES, Publisher, PublishError, replay, trusted_ms
 from schemas.records import TABLES
-from schemas.rows import Fault
+from schemas.rows import Fault, instant_us
 
 START_US = 1_700_000_000_000_000
 
@@ -131,3 +131,16 @@ def test_time_is_told_in_every_partition_that_feeds_write_and_never_steps_back(m
     assert {at for at, _ in beats} == {5_000, 9_000, 9_000 + END_MS}
     assert all({where for at, where in beats if at == told} == everywhere for told in (5_000, 9_000, 9_000 + END_MS))
     assert [at for _, value, _, at in sent if value is not None] == [5_000, 8_000]
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "trusted"), [(-5_000, -5_000), (0, 0), (AHEAD_MS, AHEAD_MS), (AHEAD_MS + 1, 0), (3_600_000, 0)]
+)
+def test_a_clock_that_is_far_ahead_moves_no_topics_time(ahead_ms: int, trusted: int) -> None:
+    received_ms = 1_700_000_000_000
+    row = {"received_at": instant_us(received_ms * 1000 + 999)}
+    assert trusted_ms(Record("trades", received_ms + ahead_ms, row)) == received_ms + trusted
+
+
+def test_a_record_without_a_time_of_receipt_has_its_event_time() -> None:
+    assert trusted_ms(Record("book_depth", 7, {})) == 7

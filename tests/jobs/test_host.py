@@ -48,7 +48,7 @@ class Cluster:
     def get_map_state(self, _: Any) -> Any:
         return SimpleNamespace(
             items=self.entries.items,
-            put=self.entries.__setitem__,
+            put_all=self.entries.update,
             remove=self.entries.__delitem__,
             is_empty=lambda: not self.entries,
         )

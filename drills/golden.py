@@ -1,0 +1,109 @@
+"""Golden savepoints: what each job had stored half way through the market, kept, and gone on from by every later version.
+
+`python -m drills.golden <folder>` makes a folder of them: a savepoint a job, and `written.json`, which says how far each topic
+had been written and how many rows each table had.  A version is recorded once, when it is released; what was recorded is never
+recorded again.
+
+Whoever goes on from it needs no topic of that time.  A savepoint knows offsets, so each partition is filled with as many
+records without a value, which nobody reads, and the rest of the market is played.  Before and after together must be the rows
+of a run that never stopped.
+"""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from confluent_kafka import Producer
+
+import jobs
+from deploy import runtime, topics
+from drills.rows import Rows
+from drills.suite import CONF, HALF_TIME_MS, MARKET, PORTS, TASKMANAGERS, WAIT_S, Suite
+from feeds import Record
+from feeds.publish import Publisher
+from feeds.simulator import simulate
+
+NAMES = [name for name in jobs.FLOW if name != "archive"]
+"""All jobs with state that outlives them; the archive's are its read positions."""
+WRITTEN = "written.json"
+FIRST = next(number for number, record in enumerate(simulate(MARKET)) if record.event_ms >= HALF_TIME_MS)
+"""How many records of the market come before it is half way."""
+
+
+def record(folder: Path) -> None:
+    """Play half of the market, stop every job with a savepoint, and keep these in a new folder.
+
+    Raises `FileExistsError`, and as `drills.suite.played`.
+    """
+    folder.mkdir(parents=True)
+    with runtime.temporary(CONF, TASKMANAGERS, ports=PORTS) as place:
+        suite = Suite(place, NAMES, 1)
+        suite.submit()
+        with Publisher(place.kafka) as publisher:
+            for one in islice(market(), FIRST):
+                publisher.publish(one)
+            publisher.flush()
+            for name in NAMES:
+                runtime.wait_read(place, name, WAIT_S)
+                path = Path(unquote(urlparse(runtime.stop(place, name)).path))
+                shutil.copytree(path, folder / name)
+            ends = topics.ends(place.kafka, _tables(), isolation="read_uncommitted")
+            rows = {table: found.total() for table, found in suite.read().items()}
+    written = {"ends": {f"{topic}/{part}": end for (topic, part), end in sorted(ends.items())}, "rows": rows}
+    (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n")
+
+
+def gone_on(folder: Path) -> Rows:
+    """Let today's jobs go on from a folder's savepoints, through the rest of the market; returns what they write.
+
+    Raises as `drills.suite.played`.
+    """
+    written = json.loads((folder / WRITTEN).read_text())
+    with runtime.temporary(CONF, TASKMANAGERS, ports=PORTS) as place:
+        suite = Suite(place, NAMES, 1)
+        producer = Producer({"bootstrap.servers": place.kafka})
+        for of, end in written["ends"].items():
+            topic, _, part = of.rpartition("/")
+            for _ in range(end):
+                producer.produce(topic, None, "before", int(part), timestamp=MARKET.start_ms)
+                producer.poll(0)
+        producer.flush()
+        suite.submit({name: (folder / name).resolve().as_uri() for name in NAMES})
+        with Publisher(place.kafka) as publisher:
+            for one in islice(market(), FIRST, None):
+                publisher.publish(one)
+        runtime.drain(place, NAMES, WAIT_S)
+        return suite.read()
+
+
+def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
+    """What is wrong with what was written after a folder's savepoints, beside the rows of a run that never stopped."""
+    before = json.loads((folder / WRITTEN).read_text())["rows"]
+    wrong = []
+    for table, rows in expected.items():
+        after = found.get(table, Counter())
+        unexpected, left = after - rows, rows - after
+        if unexpected:
+            wrong.append(f"{table}: {unexpected.total()} rows that should not be, e.g. {min(unexpected)}")
+        if left.total() != before[table]:
+            wrong.append(f"{table}: {left.total()} rows did not come, of which {before[table]} were written before")
+    return wrong
+
+
+def market() -> Iterator[Record]:
+    """Every record of the market, in its order."""
+    yield from simulate(MARKET)
+
+
+def _tables() -> list[str]:
+    """Every table that a job reads or writes."""
+    return sorted({table for name in NAMES for table in (*jobs.sources(name), *jobs.sinks(name))})
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]))

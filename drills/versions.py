@@ -1,0 +1,38 @@
+"""Other versions of our own code, made from this one, for the drills that upgrade it and go back."""
+
+from deploy.cluster import ROOT
+
+Version = dict[str, str]
+"""The texts of the files that are other than they stand here, by their paths."""
+
+
+def older() -> Version:
+    """Before a field was added to what `margin` stores: version 2 of its entries, which tells of every account each second."""
+    return _changed(
+        "kernels/margin.py",
+        ("VERSION = 3", "VERSION = 2"),
+        ("MIGRATIONS: dict[int, Migration] = {2: _with_turn}", "MIGRATIONS: dict[int, Migration] = {}"),
+        ("[self.second, self.turn]", "[self.second]"),
+        ("self.second, self.turn = stored", "(self.second,) = stored"),
+    )
+
+
+def wider() -> Version:
+    """With one column more in the rows of `bars`."""
+    return _changed(
+        "schemas/bars.sql",
+        ("  trade_count BIGINT           NOT NULL", "  price_range DOUBLE,\n  trade_count BIGINT           NOT NULL"),
+    ) | _changed(
+        "jobs/bars.sql",
+        ("high_price, low_price, close_price", "high_price, low_price, price_range, close_price"),
+        ("  high,\n  low,\n", "  high,\n  low,\n  high - low,\n"),
+    )
+
+
+def _changed(path: str, *changes: tuple[str, str]) -> Version:
+    text = (ROOT / path).read_text()
+    for before, after in changes:
+        if text.count(before) != 1:
+            raise ValueError(f"{path}: {before!r} is there {text.count(before)} times, where it should be once")
+        text = text.replace(before, after)
+    return {path: text}
