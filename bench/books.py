@@ -258,9 +258,10 @@ def two(messages: int, instruments: int) -> dict[str, Any]:
                     os.sched_setaffinity(thread.id, {core % (os.cpu_count() or 1)})
         given = published(up, messages, instruments)
         rates = {}
-        for parallelism in (2, 1):
-            production(up, given, parallelism)
-            rates[parallelism] = said(f"{parallelism} TaskManager", production(up, given, parallelism)[0]).messages_per_s
+        # A core of its own has to compile beside its work: each JVM has had two passes before it is measured.
+        for parallelism, passes in ((1, 3), (2, 4)):
+            for _ in range(passes):
+                rates[parallelism] = said(f"{parallelism} TaskManager", production(up, given, parallelism)[0]).messages_per_s
     return {"speedup_2_taskmanagers": round(rates[2] / rates[1], 2)}
 
 

@@ -12,8 +12,8 @@ def older() -> Version:
         "kernels/margin.py",
         ("VERSION = 3", "VERSION = 2"),
         ("MIGRATIONS: dict[int, Migration] = {2: _with_turn}", "MIGRATIONS: dict[int, Migration] = {}"),
-        ("[self.second, self.turn]", "[self.second]"),
-        ("self.second, self.turn = stored", "(self.second,) = stored"),
+        ("[self.second, self.turn, self.estimates]", "[self.second]"),
+        ("self.second, self.turn, self.estimates = stored", "(self.second,) = stored"),
     )
 
 

@@ -295,7 +295,7 @@ class _Batch:
             is_called = (found.initial > found.equity) & ~self.must_close
         is_short = self.must_close | (is_called & (standing != PLAIN_CALL))
         rows = np.flatnonzero(is_short | ((standing != NO_CASE) & ~(is_called & (standing == PLAIN_CALL))))
-        names = list(self.state.market.account_columns.rows)
+        names = self.state.market.account_names
         return sorted(names[row] for row in rows if not self._is_pausing(names[row], row))
 
     def _is_pausing(self, name: str, row: int) -> bool:
@@ -611,7 +611,7 @@ class _Account:
         gain = (mark / entry - 1 if is_inverse else 1 - entry / mark) * held * unit
         value = held * unit
         score = liquidation.adl_score(gain, value - gain, value, value - found.equity[account])
-        names = {row: name for name, row in market.account_columns.rows.items()}
+        names = market.account_names
         order = sorted(range(len(mine)), key=lambda n: (-float(score[n]), names[int(account[n])]))
         price = mark * (1 + missing / abs(unit * size) * (1 if size > 0 else -1)) if unit else mark
         left = abs(size)

@@ -5,7 +5,8 @@ Entries    account/<account>: positions, balances, margin model, status
            price/<venue:instrument>: its newest prices; freed with its terms
            index/<currency>: the newest price of one coin in USD
            scaling/<underlying>: by what requirements on it are multiplied, and whether that is to be looked at again; kept
-           clock: the last whole second of event time at which accounts were valued, and whose turn it was then to be told of
+           clock: the last whole second of event time at which accounts were valued, whose turn it was then to be told of, and
+           how many estimates were made in it
 Order      instruments, prices, positions and balances are applied in this order, then every account is valued; of each
            key the newest by event time stands, and of one instant the one with the higher offset
 Late       messages behind the watermark only change the state: the next batch values what they changed
@@ -22,11 +23,11 @@ revalued at once, and only on underlyings where something has moved, or when a s
 in whole seconds.
 
 The probability of liquidation is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the
-account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  Where several
-do, it is a Monte Carlo estimate with its standard error, the excess taken to be linear in their prices, which move together by
-`CORRELATION`.  It is made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second: asked again, it is
-the same, whoever else is asked about.  A batch makes no more than `ESTIMATES` of them, for those of its accounts that are the
-nearest to liquidation by their margin ratio; the others have none in that row.
+account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone. Where
+several do, it is a Monte Carlo estimate with its standard error, the excess taken to be linear in their prices, which move
+together by `CORRELATION`. It is made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second:
+asked again, it is the same, whoever else is asked about. No more than `ESTIMATES` of them are made in a second, in each
+batch for those of its accounts that are the nearest to liquidation by their margin ratio; the others have none in that row.
 
 The vol, here and below, is that of the option nearest to the money in the nearest expiry.  Only what is more than an hour from
 its expiry, and within a tenth of the forward, counts: vols of the last hour leap, and at the start the first option to speak
@@ -186,6 +187,7 @@ class State:
         self.due: set[str] = set()  # accounts that have changed since they were last valued
         self.second: int | None = None
         self.turn = ""  # the last account that was told of in its turn
+        self.estimates = 0  # made in this second
         self.touched: set[str] = set()
 
         self.sets: dict[str, Parameters] = {}
@@ -193,6 +195,7 @@ class State:
         """By model and underlying, what its accounts hold, with what they require of it: made anew where it was dropped."""
         self.moved: set[str] = set()  # underlyings whose requirements are to be made again
 
+        self.account_names: list[str] = []  # by their rows: no account is freed
         self.account_columns: Columns[str] = Columns(status=-1, model=0)
         self.contract_columns: Columns[str] = Columns(
             is_future=0,
@@ -221,7 +224,7 @@ class State:
         kind, _, of = name.partition("/")
         stored: Any = None
         if kind == "clock":
-            stored = None if self.second is None else [self.second, self.turn]
+            stored = None if self.second is None else [self.second, self.turn, self.estimates]
         elif kind == "account":
             if account := self.accounts.get(of):
                 status = int(self.account_columns["status"][self.account_columns.row(of)])
@@ -239,7 +242,7 @@ class State:
         kind, _, of = name.partition("/")
         stored = unpacked("margin", name, data, VERSION, MIGRATIONS)
         if kind == "clock":
-            self.second, self.turn = stored
+            self.second, self.turn, self.estimates = stored
         elif kind == "instrument":
             self.put_terms(of, Terms(*stored))
         elif kind == "price":
@@ -268,6 +271,7 @@ class State:
         if name not in self.accounts:
             self.accounts[name] = Account()
             self.account_columns.row(name)
+            self.account_names.append(name)
         return self.accounts[name]
 
     def put_position(self, account: str, contract: str, event_ms: int, size: float, average: float) -> None:
@@ -679,32 +683,37 @@ def _micro(amounts: Array) -> Array:
 def probabilities(state: State, found: Valuation, said: list[str]) -> tuple[Array, Array]:
     """That accounts become liquidatable within each of `HORIZONS_S`, and standard errors; NaN where there is no answer."""
     rows = np.array([state.account_columns.row(name) for name in said])
-    usd, count = state.currency_columns["usd"], len(found.equity)
-    drives: dict[int, Array] = {}
-    at = found.positions
-    of = state.contract_columns["underlying"][state.position_columns["contract"][at]]
-    account = state.position_columns["account"][at]
-    funded = np.flatnonzero(state.balance_columns["amount"])
-    currency, holder = state.balance_columns["currency"][funded], state.balance_columns["account"][funded]
+    usd, count = state.currency_columns["usd"], len(rows)
+    # Of all that is held only what these accounts hold, each by its place among them.
+    place = np.full(len(found.equity), -1)
+    place[rows] = np.arange(count)
+    held = np.flatnonzero(place[state.position_columns["account"][found.positions]] >= 0)
+    at, coins = found.positions[held], found.coins[held]
+    contract, account = (state.position_columns[name][at] for name in ("contract", "account"))
+    of, balances = state.contract_columns["underlying"][contract], state.balance_columns
+    funded = np.flatnonzero((balances["amount"] != 0) & (place[balances["account"]] >= 0))
+    currency, holder = balances["currency"][funded], balances["account"][funded]
     names = {row: name for name, row in state.currency_columns.rows.items()}
+    drives: dict[int, Array] = {}
     for row in np.unique(np.concatenate([of, currency])).astype(int):
         if names.get(row) not in DOLLARS:
-            mine, coins, S = of == row, currency == row, usd[row]
-            cash = _sums(holder[coins], state.balance_columns["amount"][funded[coins]] * S, count)
-            drives[row] = (_sums(account[mine], found.coins[mine] * S, count) + cash) / 1e6 / S
+            mine, paid, S = of == row, currency == row, usd[row]
+            total = _sums(place[account[mine]], coins[mine] * S, count)
+            total = total + _sums(place[holder[paid]], balances["amount"][funded[paid]] * S, count)
+            drives[row] = np.where(total == 0, 0.0, total / 1e6 / S)
     answer = np.full((len(rows), len(liquidation_probability.HORIZONS_S)), np.nan)
-    moving = sum(((delta[rows] != 0).astype(int) for delta in drives.values()), np.zeros(len(rows), dtype=int))
+    moving = sum(((delta != 0).astype(int) for delta in drives.values()), np.zeros(len(rows), dtype=int))
     excess = found.equity[rows] - found.maintenance[rows]
     answer[(moving == 0) & ~np.isnan(excess)] = 0.0
     years = np.array([*liquidation_probability.HORIZONS_S.values()]) / SECONDS_PER_YEAR
     vols = {row: _short_vol(state, names[row]) for row in drives}
     for row, delta in drives.items():
         vol, S = vols[row], float(usd[row])
-        some = np.flatnonzero((moving == 1) & (delta[rows] != 0))
+        some = np.flatnonzero((moving == 1) & (delta != 0))
         if math.isnan(vol) or not S > 0 or not len(some):
             continue
         with np.errstate(all="ignore"):
-            slope = delta[rows][some] - found.maintenance[rows][some] / S
+            slope = delta[some] - found.maintenance[rows][some] / S
             barrier = S - excess[some] / slope
         P = liquidation_probability.first_passage(S, np.where(barrier > 0, barrier, S)[:, np.newaxis], years, vol)
         P = np.where((barrier > 0)[:, np.newaxis], P, 0.0)
@@ -713,27 +722,29 @@ def probabilities(state: State, found: Valuation, said: list[str]) -> tuple[Arra
     is_open = (moving > 1) & (excess > 0) & (found.maintenance[rows] > 0)
     is_known = ~np.isnan(excess)
     for row, delta in drives.items():
-        is_known &= ~np.isnan(delta[rows])
+        is_known &= ~np.isnan(delta)
         if math.isnan(vols[row]) or not usd[row] > 0:
-            is_open &= delta[rows] == 0
+            is_open &= delta == 0
     errors = np.full_like(answer, np.nan)
     some = np.flatnonzero(is_open & is_known)
     ratio = found.maintenance[rows[some]] / found.equity[rows[some]]
     # By name where ratios are equal: `said` is sorted, and so is the order kept.
-    for place in some[np.argsort(-ratio, kind="stable")[:ESTIMATES]]:
-        needs = _needs(state, found, said[place])
+    chosen = some[np.argsort(-ratio, kind="stable")[: ESTIMATES - state.estimates]]
+    if len(chosen):
+        state.estimates += len(chosen)
+        state.touched.add("clock")
+    for spot in chosen:
+        needs = _needs(state, found, said[spot])
         moved = sorted(
-            (names[row], vols[row], float(usd[row]), float(delta[rows[place]]))
-            for row, delta in drives.items()
-            if delta[rows[place]] != 0
+            (names[row], vols[row], float(usd[row]), float(delta[spot])) for row, delta in drives.items() if delta[spot] != 0
         )
         slope = [delta - needs.get(underlying, 0.0) / S for underlying, _, S, delta in moved]
-        answer[place], errors[place] = _estimate(
-            float(excess[place]),
+        answer[spot], errors[spot] = _estimate(
+            float(excess[spot]),
             slope,
             [S for _, _, S, _ in moved],
             [vol for _, vol, _, _ in moved],
-            (said[place], state.second),
+            (said[spot], state.second),
         )
     answer[~is_known & ~(excess <= 0)] = np.nan
     # Where nothing is required nothing can be liquidated.
@@ -819,7 +830,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
         )
     known = state.account_columns["status"]
     changed = status != known
-    names = list(state.account_columns.rows)
+    names = state.account_names
     state.touched |= {f"account/{name}" for name in (*state.due, *(names[row] for row in np.flatnonzero(changed)))}
     known[:] = status
 
@@ -849,8 +860,8 @@ def in_turn(state: State, names: list[str]) -> list[str]:
 
 
 def _with_turn(name: str, stored: Any) -> Any:
-    """As of version 3, where not every account is told of each second."""
-    return [*stored, ""] if name == "clock" else stored
+    """As of version 3, where each second not every account is told of, and not every batch makes estimates."""
+    return [*stored, "", 0] if name == "clock" else stored
 
 
 MIGRATIONS: dict[int, Migration] = {2: _with_turn}
@@ -865,7 +876,7 @@ def keep_time(state: State, second: int) -> bool:
     """Note the whole second of event time; whether it is another than before."""
     if state.second == second:
         return False
-    is_first, state.second = state.second is None, second
+    is_first, state.second, state.estimates = state.second is None, second, 0
     state.moved |= {underlying for _, underlying in state.held}
     state.touched.add("clock")
     return not is_first

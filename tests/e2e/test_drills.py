@@ -7,12 +7,13 @@ from drills.report import Report, reported
 from drills.rows import Rows
 from drills.suite import JOBS, played
 
+DRILLED = [name for name in JOBS if name != "archive"]
 LEDGER = ["positions", "balances", "ledger_entries", "dead_letters"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed() -> Rows:
-    return played(list(JOBS)).rows
+    return played(DRILLED).rows
 
 
 def drilled(name: str, expected: Rows, names: list[str]) -> Report:
@@ -27,7 +28,7 @@ def test_the_undisturbed_run_has_rows_where_a_drill_could_cost_some(undisturbed:
 
 @pytest.mark.parametrize("name", ["taskmanager", "rescale-up"])
 def test_drill(name: str, undisturbed: Rows) -> None:
-    report = drilled(name, undisturbed, list(JOBS))
+    report = drilled(name, undisturbed, DRILLED)
     assert report.faults == []
     assert report.read_again > 0
 

@@ -1,0 +1,32 @@
+"""Today's jobs go on from what every version before has stored."""
+
+from pathlib import Path
+
+import pytest
+
+from drills import golden
+from drills.rows import Rows
+from drills.suite import played
+
+FOLDER = Path(__file__).parents[1] / "golden"
+VERSIONS = sorted(folder.name for folder in FOLDER.iterdir())
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Rows:
+    return played(golden.NAMES).rows
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_came_before_and_comes_after_a_golden_savepoint_is_a_run_that_never_stopped(
+    version: str, undisturbed: Rows
+) -> None:
+    assert golden.differences(FOLDER / version, undisturbed, golden.gone_on(FOLDER / version)) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_golden_savepoint_holds_state_of_every_job(version: str) -> None:
+    for name in golden.NAMES:
+        size = sum(file.stat().st_size for file in (FOLDER / version / name).iterdir())
+        assert size > 10_000
+        assert (FOLDER / version / name / "gammaflow.json").exists()
