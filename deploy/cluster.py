@@ -58,19 +58,28 @@ def environment(home: Path) -> dict[str, str]:
 
 def write_conf(home: Path, layers: list[str], *overrides: dict[str, Any]) -> None:
     """Write `home`/conf/config.yaml from files of flink-conf/, then `overrides`, later ones winning."""
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
     tmp = home / "tmp"
     tmp.mkdir(parents=True, exist_ok=True)
     # Flink unpacks what travels with a job into Java's own temporary folder, and leaves it there.
     merged: dict[str, Any] = {"env": {"java": {"opts": {"all": f"-Djava.io.tmpdir={tmp}"}}}, "io": {"tmp": {"dirs": str(tmp)}}}
-    for layer in [yaml.load(ROOT / "flink-conf" / f"{name}.yaml") for name in layers] + list(overrides):
+    for layer in (layered(layers), *overrides):
         _merge(merged, layer)
     conf = home / "conf"
     conf.mkdir(parents=True, exist_ok=True)
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
     yaml.dump(merged, conf / "config.yaml")
     for source in (ROOT / "flink-conf").glob("log4j*.properties"):
         (conf / source.name).write_text(source.read_text())
+
+
+def layered(names: list[str]) -> dict[str, Any]:
+    """Files of flink-conf/ as one, later ones winning."""
+    yaml = YAML(typ="safe")
+    merged: dict[str, Any] = {}
+    for name in names:
+        _merge(merged, yaml.load(ROOT / "flink-conf" / f"{name}.yaml"))
+    return merged
 
 
 def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:

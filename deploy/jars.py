@@ -1,11 +1,13 @@
 """The Java side, without Java tools: `jars.lock` names every jar by Maven coordinate and sha256.
 
 `fetch()` brings the locked jars into the cache and checks each one, so a second call needs no network;
-`python -m deploy.jars lock` resolves `ROOTS` again and rewrites the lock.
+`python -m deploy.jars lock` resolves `ROOTS` again and rewrites the lock, and `python -m deploy.jars copy flink <folder>` puts
+those of one class path into a folder.
 """
 
 import hashlib
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,14 @@ ROOTS: dict[str, tuple[list[str], bool]] = {
         False,
     ),
     "kafka": (["org.apache.kafka:kafka_2.13:4.1.1"], True),
+    # Nothing runs with these: tests hold our manifests against the schema and the options that they contain.
+    "kubernetes": (
+        [
+            "org.apache.flink:flink-kubernetes-operator-api:1.10.0",
+            "org.apache.flink:flink-autoscaler:1.10.0",
+        ],
+        False,
+    ),
 }
 
 
@@ -63,12 +73,12 @@ def locked() -> list[Jar]:
     return [Jar(*row) for row in rows]
 
 
-def fetch() -> dict[str, list[Path]]:
-    """Every locked jar, downloaded where it is not yet cached and verified: class path name -> files.
+def fetch(*classpaths: str) -> dict[str, list[Path]]:
+    """The locked jars of these class paths, or of all, downloaded where not yet cached and verified: class path name -> files.
 
     Raises `JarError` naming the coordinate, with the sha256 that was expected and found.
     """
-    jars = locked()
+    jars = [jar for jar in locked() if jar.classpath in classpaths or not classpaths]
     missing = [jar for jar in jars if not _path(jar).exists()]
     if missing:
         with (
@@ -130,8 +140,18 @@ def lock() -> None:
     LOCK.write_text("\n".join(lines) + "\n")
 
 
+def copy(classpath: str, folder: Path) -> None:
+    """Put the jars of one class path into a folder.  Raises `JarError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for jar in fetch(classpath)[classpath]:
+        shutil.copy(jar, folder)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["lock"]:
-        lock()
-    else:
-        fetch()
+    match sys.argv[1:]:
+        case ["lock"]:
+            lock()
+        case ["copy", classpath, folder]:
+            copy(classpath, Path(folder))
+        case _:
+            fetch()
