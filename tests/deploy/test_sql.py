@@ -1,0 +1,34 @@
+"""The script of a job of SQL alone: all that the runner says to Flink, planned by it, in one text."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import jobs
+import schemas
+from deploy import cluster, sql
+
+
+def test_it_says_all_that_the_runner_does_with_nothing_left_to_fill_in() -> None:
+    env = {**os.environ, "GAMMAFLOW_KAFKA": "broker.example:9092", "GAMMAFLOW_PARTITIONS": "4"}
+    command = [sys.executable, "-m", "deploy.java", "deploy.sql", "bars"]
+    text = subprocess.run(command, env=env, cwd=cluster.ROOT, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    before, _, inserts = text.partition("EXECUTE STATEMENT SET BEGIN\n")
+    statements = [schemas.without_comments(statement) for statement in schemas.statements(before)]
+    assert statements[0] == "SET 'pipeline.name' = 'bars'"
+    assert all(statement.startswith(("SET ", "CREATE TEMPORARY ")) for statement in statements)
+    made = [statement.split()[3] for statement in statements if statement.startswith("CREATE")]
+    assert made.index("kafka") < made.index("bars") < made.index("bars_rows") < made.index("trades") < made.index("intervals")
+    assert "'properties.bootstrap.servers' = 'broker.example:9092'" in before
+    assert "${" not in text
+    (own,) = [one for one in schemas.statements(jobs.text("bars")) if "INSERT INTO" in one]
+    assert inserts.strip() == f"{own};\nEND;"
+
+
+def test_a_job_with_a_kernel_has_none() -> None:
+    with pytest.raises(ValueError, match=r"job books has a kernel.*of SQL alone are book_metrics, bars, venue_clocks, archive"):
+        sql.script("books")
+    with pytest.raises(KeyError, match=r"no job 'barz'"):
+        sql.script("barz")
