@@ -57,7 +57,14 @@ KINDS: dict[tuple[str, str], Document] = {
         )
     ),
 }
-TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "object": dict,
+    "array": list,
+}
 
 
 def violations(value: Any, schema: Document, path: str = "") -> list[str]:
