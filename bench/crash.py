@@ -1,6 +1,6 @@
 """From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
 
-The jobs positions, margin and liquidations run on two TaskManagers.  A process of its own writes by the clock on the wall:
+The jobs positions, margin and liquidations run on a TaskManager each: those of one share an interpreter.  A process of its own writes by the clock on the wall:
 
   prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
   books   the depth of each perpetual, as the job book_depth would write it
@@ -46,10 +46,11 @@ CALM, CRASH, END = 0.985, 0.95, 0.94
 PORTFOLIO_SHARE, MODEL = 0.05, "deribit_like"
 WARM_S, STEADY_S, CRASH_S, AFTER_S = 20.0, 60.0, 1.0, 20.0
 TARGET_MS = 300.0
+OPENING_MS = 20_000
 VENUE = "sim"
 CONF: dict[str, Any] = {
     "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
-    "taskmanager": {"load-balance": {"mode": "SLOTS"}},
+    "taskmanager": {"load-balance": {"mode": "SLOTS"}, "numberOfTaskSlots": 1},
 }
 SOON = {"pipeline.auto-watermark-interval": "5 ms", "execution.buffer-timeout.interval": "1 ms"}
 JOBS = {
@@ -149,8 +150,8 @@ def fill(account: str, instrument: str, side: str, price: float, size: float, nu
     }
 
 
-def opening(accounts: int, crashed: int, numbers: Iterator[int], event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A deposit and the first fills of each account."""
+def opening(accounts: int, crashed: int, numbers: Iterator[int], event_ms: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A deposit and the first fills of each account: five rows at most."""
     chance, coins = random.Random(11), list(COINS)
     at = ends(accounts, crashed)
     for number in range(accounts):
@@ -254,13 +255,16 @@ def now_ms() -> int:
 def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
     """Write contracts, first prices and the accounts, and wait until all jobs have read them."""
     writer, numbers = Writer(up.kafka), count()
-    start_ms = now_ms()
+    start_ms = now_ms() - OPENING_MS
     for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
         writer.row(table, row, start_ms)
-    for done, (table, row) in enumerate(opening(accounts, crashed, numbers, start_ms)):
-        writer.row(table, row, start_ms)
-        if done % 10_000 == 0:
-            writer.producer.poll(0)
+    # Over some seconds of event time: all at one instant would be one batch.
+    for done, (table, row) in enumerate(opening(accounts, crashed, numbers)):
+        event_ms = start_ms + done * OPENING_MS // (5 * accounts)
+        at = {"event_at": instant_ms(event_ms), "received_at": instant_us(event_ms * 1000)}
+        writer.row(table, row | at, event_ms)
+        writer.beat(event_ms)
+        writer.producer.poll(0)
     writer.beat(now_ms())
     writer.flush()
     # No heartbeat follows: there is an end that a job can have read.
@@ -366,7 +370,7 @@ def measured(accounts: int = 100_000, crashed_share: float = 0.05) -> Figures:
     """The whole run, on a cluster of its own."""
     crashed = int(accounts * crashed_share)
     os.environ["GAMMAFLOW_PARTITIONS"] = str(PARTITIONS)
-    with runtime.temporary(CONF, taskmanagers=2) as up:
+    with runtime.temporary(CONF, taskmanagers=len(JOBS)) as up:
         console.print(f"opening {accounts:,} accounts; logs in {up.logs}")
         for name, settings in JOBS.items():
             runtime.submit(up, [name], 1, settings)
