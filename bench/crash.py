@@ -1,6 +1,8 @@
 """From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
 
-The jobs positions, margin and liquidations run on a TaskManager each: those of one share an interpreter.  A process of its own writes by the clock on the wall:
+The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  The job margin, which says
+what accounts have and owe but decides nothing, is left out: two cores do not bear it beside these.  A process of its own writes
+by the clock on the wall:
 
   prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
   books   the depth of each perpetual, as the job book_depth would write it
@@ -44,7 +46,7 @@ FILLS_PER_S = 2_000
 STEADY = 1_500
 CALM, CRASH, END = 0.985, 0.95, 0.94
 PORTFOLIO_SHARE, MODEL = 0.05, "deribit_like"
-WARM_S, STEADY_S, CRASH_S, AFTER_S = 20.0, 60.0, 1.0, 20.0
+WARM_S, STEADY_S, CRASH_S, AFTER_S = 60.0, 60.0, 1.0, 20.0
 TARGET_MS = 300.0
 OPENING_MS = 20_000
 VENUE = "sim"
@@ -55,10 +57,9 @@ CONF: dict[str, Any] = {
 SOON = {"pipeline.auto-watermark-interval": "5 ms", "execution.buffer-timeout.interval": "1 ms"}
 JOBS = {
     "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01"} | SOON,
-    "margin": {"gammaflow.window": "0.25"},
     "liquidations": {"gammaflow.window": "0.05", "gammaflow.delay": "0"} | SOON,
 }
-"""The jobs, and with which settings they are submitted: for orders that are soon there, where margin need not be."""
+"""The jobs, and with which settings they are submitted: for orders that are soon there."""
 PARTITIONS = 2
 """Of each topic: as many as there are cores."""
 
