@@ -8,6 +8,7 @@ checkpoint never carries much more journal than state.
 
 import gc
 import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import count
@@ -21,6 +22,7 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 import kernels
+from jobs.metrics import Metrics
 from kernels import batch
 from schemas.records import TABLES
 
@@ -53,23 +55,27 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     `shards` are the numbers of all shards, each at the place of the partition whose records it takes.  With `has_heartbeats` a
     shard says after each batch until when it has put out everything, in the partition that bears its rows: it alone writes
-    there, and in this order, so that nobody who reads them is ever told the time too early.  Of the tables that are
+    there, and in this order, so that nobody who reads them is ever told the time too early.  Of its `tables` that are
     `conflated` a batch puts out only the newest row of each key.
     """
 
-    def __init__(self, name: str, shards: list[int], has_heartbeats: bool, conflated: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, shards: list[int], has_heartbeats: bool, tables: tuple[str, ...], conflated: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self.shard_numbers = shards
         self.has_heartbeats = has_heartbeats
+        self.tables = tables
         self.conflated = conflated
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.name, self.shard_numbers, self.has_heartbeats, self.conflated)
+        return _unpickled, (self.name, self.shard_numbers, self.has_heartbeats, self.tables, self.conflated)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
         self.every_ms: int = getattr(self.kernel, "SWEEP_MS", SWEEP_MS)
+        self.gauges: kernels.Gauges = getattr(self.kernel, "gauges", lambda _: {})
         self.shared_topics = frozenset(TABLES[table].topic for table in self.kernel.SHARED)
         # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
         stored = Types.PICKLED_BYTE_ARRAY()
@@ -79,6 +85,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.next_sweep = runtime_context.get_state(ValueStateDescriptor("next_sweep_ms", Types.LONG()))
         self.shards: dict[int, _Shard] = {}
         self.heartbeat_keys = dict(zip(self.shard_numbers, heartbeat_keys(len(self.shard_numbers)), strict=True))
+        self.metrics = Metrics(runtime_context.get_metrics_group(), self.tables)
         # What is loaded now lives as long as the process: leave it out of every collection.
         gc.collect()
         gc.freeze()
@@ -119,6 +126,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             # The stream has ended: once more, and then no more.
             yield from self._stepped(shard, shard.sweep_ms, b"")
             self._set_sweep(shard, None, ctx)
+        if self.metrics.is_due(shard.number):
+            self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | self.gauges(shard.state))
 
     def _batched(self, shard: _Shard, until_ms: int, messages: bytes, ctx: Any) -> Iterator[Row]:
         if messages:
@@ -144,12 +153,14 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
-        lines = self._step(shard, until_ms, data)
+        started_s = time.perf_counter()
+        lines = batch.conflated(self._step(shard, until_ms, data), self.conflated)
+        self.metrics.stepped(until_ms, batch.count(data), lines, time.perf_counter() - started_s)
         if shard.journaled >= JOURNAL_MESSAGES * len(shard.state.touched) or not data:
             self._store(shard)
         else:
             self.journal.add((until_ms, data))
-        for table, heads, values in batch.conflated(lines, self.conflated):
+        for table, heads, values in lines:
             yield Row(table, heads.decode(), values.decode())
 
     def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> list[batch.Lines]:
@@ -179,6 +190,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard = self.shards[number] = _Shard(number, self.kernel.new())
         for name, data in self.entries.items():
             shard.state.decode(name, data)
+            self.metrics.restored_entries.inc()
         for until_ms, data in self.journal.get():
             self._step(shard, until_ms, data)
         for shard.until_ms, until_ms, is_late, messages in self.held.get():

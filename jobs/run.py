@@ -114,7 +114,7 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
         raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(jobs.sinks(name))}, not {', '.join(sorted(unknown))}")
     outputs = (
         keyed_batches(tables)
-        .process(Host(name, shards(), jobs.tells_time(name), conflated), output_type=OUTPUT_TYPE)
+        .process(Host(name, shards(), jobs.tells_time(name), tuple(jobs.sinks(name)), conflated), output_type=OUTPUT_TYPE)
         .uid(f"{name}/kernel")
         .name(f"kernels.{name}")
     )

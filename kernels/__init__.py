@@ -10,12 +10,14 @@ A kernel module has
     new()      an empty state
     step()     apply one micro-batch: (state, messages, until_ms) -> outputs
     take_plain() if there is one, sees a batch first, as bytes: (state, data, until_ms) -> (rows, the records left for step)
+    gauges()   if there is one, what an operator is to see of a state, by name: (state) -> numbers.  It changes nothing, and is
+               cheap beside a batch; the host asks once a second and rounds to whole numbers, so a name says their unit
 
 `step` must be a function of the state and its arguments alone (no clock, no randomness, no reading of anything else): a host
 recovers by stepping again through the batches since the last stored state, and throws those outputs away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 
@@ -48,6 +50,10 @@ class State(Protocol):
 
     def decode(self, name: str, data: bytes) -> None:
         """Put back an entry that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
+
+
+Gauges = Callable[[Any], dict[str, float]]
+"""A kernel's `gauges`."""
 
 
 class Kernel(Protocol):

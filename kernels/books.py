@@ -187,6 +187,12 @@ def new() -> State:
     return State()
 
 
+def gauges(state: State) -> dict[str, float]:
+    """Books, and how many of them are stale: for a gap, for want of a snapshot, or because their venue is quiet."""
+    fields = state.ladders.arrays.books
+    return {"instruments": len(state.books), "stale_instruments": int((fields["is_stale"] | fields["is_quiet"]).sum())}
+
+
 def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
     """Take the plain updates of a batch from its bytes; gives their rows, and the records that are left for `step`.
 

@@ -42,6 +42,7 @@ and for what is to be ordered:
 """
 
 import math
+from collections import Counter
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -187,6 +188,17 @@ class State:
 def new() -> State:
     """An empty state."""
     return State()
+
+
+def gauges(state: State) -> dict[str, float]:
+    """Accounts; those that are not healthy, by state; those that are held; and what this shard's fund has left in USD."""
+    states = Counter(case.state for case in state.cases.values())
+    return {
+        "accounts": len(state.market.accounts),
+        **{f"accounts_{of}": states[of] for of in (MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT)},
+        "accounts_held": sum(case.held is not None for case in state.cases.values()),
+        "insurance_fund_usd": state.fund_usd,
+    }
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:

@@ -433,6 +433,13 @@ def new() -> State:
     return State()
 
 
+def gauges(state: State) -> dict[str, float]:
+    """Accounts, and those that are not healthy, by status."""
+    status = state.account_columns["status"]
+    bad = {f"accounts_{STATUS[of]}": int((status == of).sum()) for of in (MARGIN_CALL, LIQUIDATION, UNPRICED)}
+    return {"accounts": len(state.accounts), **bad}
+
+
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: `account_margin` rows by account, and `dead_letters`."""
     good, outputs = checked(messages, until_ms)

@@ -313,6 +313,11 @@ def new() -> State:
     return State()
 
 
+def gauges(state: State) -> dict[str, float]:
+    """Accounts that have moved."""
+    return {"accounts": len(state.accounts)}
+
+
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: `positions`, `balances` and `ledger_entries` rows in the order of the events."""
     good, outputs = checked(messages, until_ms)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobs import metrics
 from jobs.host import END_OF_TIME, Host
 from kernels import Message, batch
 from schemas.records import TABLES
@@ -30,6 +31,23 @@ class Recorder:
         self.calls = eval(data.decode())
 
 
+class Metrics:
+    """Flink's metrics: what was registered under which name, and what was put into it."""
+
+    def __init__(self, names: tuple[str, ...] = (), found: dict[str, list[int]] | None = None) -> None:
+        self.names = names
+        self.found: dict[str, list[int]] = {} if found is None else found
+
+    def add_group(self, *names: str) -> "Metrics":
+        return Metrics(self.names + names, self.found)
+
+    def registered(self, name: str) -> Any:
+        values = self.found.setdefault(".".join((*self.names[1:], name)), [])
+        return SimpleNamespace(inc=lambda by=1: values.append(by), update=values.append)
+
+    counter = distribution = registered
+
+
 class Cluster:
     """Flink's part: state and timers of one key, which outlive a host."""
 
@@ -42,8 +60,12 @@ class Cluster:
         self.start()
 
     def start(self) -> None:
-        self.host = Host("recorder", [7], has_heartbeats=True)
+        self.metrics = Metrics()
+        self.host = Host("recorder", [7], has_heartbeats=True, tables=("echoes",))
         self.host.open(self)
+
+    def get_metrics_group(self) -> "Metrics":
+        return self.metrics
 
     def get_map_state(self, _: Any) -> Any:
         return SimpleNamespace(
@@ -106,7 +128,11 @@ def flink(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         state.touched.add("calls")
         return []
 
-    kernel = SimpleNamespace(VERSION=1, SHARED=frozenset(), SWEEP_MS=SWEEP_MS, new=Recorder, step=step)
+    def gauges(state: Recorder) -> dict[str, float]:
+        return {"calls": len(state.calls) + 0.4}
+
+    kernel = SimpleNamespace(VERSION=1, SHARED=frozenset(), SWEEP_MS=SWEEP_MS, new=Recorder, step=step, gauges=gauges)
+    monkeypatch.setattr(metrics, "histogram", Metrics.registered)
     monkeypatch.setitem(sys.modules, "kernels.recorder", kernel)
     return Cluster()
 
@@ -212,3 +238,55 @@ def test_what_is_held_outlives_a_host(flink: Cluster) -> None:
     flink.start()
     flink.advance(10_000)
     assert flink.calls == [(50, [1, 2])]
+
+
+def test_metrics_count_batches_and_messages_and_apart_from_them_what_is_late(flink: Cluster) -> None:
+    flink.send(50, 1, 2)
+    flink.send(100)
+    flink.advance(99)
+    flink.late(50, 3)
+    flink.late(100, 4)
+    flink.advance(149)
+    found = {name: sum(values) for name, values in flink.metrics.found.items()}
+    assert (found["batches"], found["messages"], found["late_messages"]) == (1, 4, 2)
+    assert flink.metrics.found["batch_messages"] == [2]
+    assert len(flink.metrics.found["decision_ms"]) == 1
+    assert found["table.echoes.rows"] == 0
+
+
+def test_the_latency_of_a_decision_is_counted_from_the_end_of_its_batch(
+    flink: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics.time, "time", lambda: 0.180)
+    flink.send(50, 1)
+    flink.advance(49)
+    assert flink.metrics.found["decision_ms"] == [130]
+
+
+def test_gauges_of_a_shard_are_told_once_a_second_and_whole(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now_s)
+    flink.send(50, 1)
+    flink.send(100, 2)
+    flink.advance(49)
+    now_s += 0.9
+    flink.advance(99)
+    assert flink.metrics.found["shard.7.calls"] == [1]
+    now_s += 0.1
+    flink.send(150)
+    flink.advance(149)
+    assert flink.metrics.found["shard.7.calls"] == [1, 2]
+    assert "shard.7.journal_messages" in flink.metrics.found
+
+
+def test_what_is_stepped_through_again_after_a_recovery_is_not_counted_again(flink: Cluster) -> None:
+    flink.send(50, 1, 2)
+    flink.advance(SWEEP_MS)  # which stores it
+    flink.send(SWEEP_MS + 50, 3)
+    flink.advance(SWEEP_MS + 49)  # which is in the journal
+    flink.start()
+    flink.send(SWEEP_MS + 100, 4)
+    flink.advance(SWEEP_MS + 99)
+    assert [offsets for _, offsets in flink.calls] == [[1, 2], [3], [4]]
+    found = {name: sum(values) for name, values in flink.metrics.found.items()}
+    assert (found["batches"], found["messages"], found["restored_entries"]) == (1, 1, 1)

@@ -386,6 +386,24 @@ def test_books_of_a_venue_that_goes_quiet_are_stale_until_it_speaks_again() -> N
     assert shard.state.books["deribit:C"].fields["is_quiet"]
 
 
+def test_gauges_tell_books_and_how_many_are_stale_for_whatever_reason() -> None:
+    shard = Shard()
+    assert books.gauges(shard.state) == {"instruments": 0, "stale_instruments": 0}
+    for name in ("v:A", "v:B", "deribit:C"):
+        shard.take(update(name, 1, 0, kind="snapshot"))
+    shard.take(update("v:D", 2, 0))  # no snapshot
+    shard.until(T0 + 1000)
+    assert books.gauges(shard.state) == {"instruments": 4, "stale_instruments": 1}
+    shard.take(update("v:A", 5, 1000))  # a gap
+    shard.until(T0 + 2000)
+    shard.run(b"", T0 + 2000)
+    assert books.gauges(shard.state) == {"instruments": 4, "stale_instruments": 2}
+    shard.run(b"", T0 + books.QUIET_MS["deribit"] + 1)
+    assert books.gauges(shard.state) == {"instruments": 4, "stale_instruments": 3}
+    shard.run(b"", T0 + 2 * books.IDLE_MS)
+    assert books.gauges(shard.state) == {"instruments": 0, "stale_instruments": 0}
+
+
 def test_a_number_between_two_that_followed_each_other_is_a_conflict() -> None:
     shard = Shard()
     shard.take(update("v:A", 1, 0, kind="snapshot"))

@@ -480,3 +480,17 @@ def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
 def test_bytes_of_another_version_are_refused() -> None:
     with pytest.raises(ValueError, match="version 9, this code reads version 1"):
         liquidations.new().decode("fund", b"\x09[1]")
+
+
+def test_gauges_tell_cases_by_state_what_is_held_and_the_fund() -> None:
+    state = begun(*long(), *long("b", cash=2_000.0), *long("c", cash=9_000.0))
+    assert not any(count for name, count in liquidations.gauges(state).items() if name.startswith("accounts_"))
+    fallen(state)
+    told = liquidations.gauges(state)
+    assert (told["accounts"], told["accounts_liquidating"], told["accounts_margin_call"], told["accounts_held"]) == (3, 1, 0, 0)
+    fallen(state, 50.0, T0 + 2_000)
+    told = liquidations.gauges(state)
+    assert (told["accounts_bankrupt"], told["accounts_liquidating"]) == (2, 0)
+    assert told["insurance_fund_usd"] == pytest.approx(liquidations.RULES.fund_usd - 3_500 - 3_000)
+    fallen(state, 50.0, T0 + 3_000, halt(None, True, T0 + 3_000))
+    assert liquidations.gauges(state)["accounts_held"] == 2

@@ -813,3 +813,13 @@ def test_a_portfolio_too_large_for_a_number_is_unpriced_and_the_others_are_value
     assert (lost["status"], lost["reason"]) == ("unpriced", "its numbers are too large to be valued")
     assert sound["maintenance_margin_usd"] > 0
     assert [part["contribution_usd"] is None for part in rows(outputs, "position_margin")] == [True, False]
+
+
+def test_gauges_tell_accounts_by_what_is_wrong_with_them() -> None:
+    state = begun()
+    step(state, *(balance("USDC", "1000", account=of) for of in "abcd"))
+    assert margin.gauges(state) == {"accounts": 4, "accounts_margin_call": 0, "accounts_liquidation": 0, "accounts_unpriced": 0}
+    # 0.1 coin a contract at 60,000: 10 of them need 600 USD of maintenance margin, and 1,200 at first.
+    held = [position("LINEAR", "10", "60000", account="b"), position("UNKNOWN", "1", "1", account="d")]
+    step(state, *held, position("LINEAR", "10", "60900", account="c"), until_ms=T0 + 1_020)
+    assert margin.gauges(state) == {"accounts": 4, "accounts_margin_call": 1, "accounts_liquidation": 1, "accounts_unpriced": 1}

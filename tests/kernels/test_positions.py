@@ -389,3 +389,10 @@ def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
         cut.store()
         if is_cut:
             cut.restart()
+
+
+def test_the_gauge_counts_accounts_that_have_moved() -> None:
+    state = begun()
+    assert positions.gauges(state) == {"accounts": 0}
+    step(state, transfer("USDC", "5"), fill("buy", "1", "100", account="b"), fill("sell", "1", "100", account="b", ms=T0 + 1))
+    assert positions.gauges(state) == {"accounts": 2}
