@@ -1,8 +1,9 @@
 """What a person sees while a run goes on: one line a step, and a live line of figures."""
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 import jobs
 from deploy import topics
-from deploy.rest import FlinkError
+from deploy.rest import FlinkError, Job
 from deploy.runtime import Runtime
 from deploy.topics import TopicError
 
@@ -69,6 +70,30 @@ class Display:
                 )
                 last = (now, went_in, written)
                 live.update(table, refresh=True)
+
+
+def kernels_table(place: Runtime, shown: Iterable[Job]) -> Table:
+    """What the kernels of jobs have done since their tasks began; of times, the 99th percentile over the last batches."""
+    table = Table(box=None, header_style="dim")
+    for heading in ("kernel", "messages", "late", "dead letters", "stale books", "batch takes", "decision after"):
+        table.add_column(heading, justify="left" if heading == "kernel" else "right")
+    names = ("messages", "late_messages", "dead_letters.rows", "stale_instruments", "kernel_us_p99", "decision_ms_p99")
+    for job in shown:
+        if not (found := place.rest.metrics(job, names)):
+            continue
+        counts = [f"{found[name].sum:,.0f}" if name in found else "–" for name in names[:4]]
+        times = [
+            _duration(found[name].max * unit) if name in found else "–" for name, unit in zip(names[4:], (1e-3, 1), strict=True)
+        ]
+        table.add_row(job.name, *counts, *times)
+    return table
+
+
+def _duration(ms: float) -> str:
+    """A time in ms; of an old market that is played again only that it is long ago."""
+    if math.isnan(ms):
+        return "–"
+    return f"{ms:,.1f} ms" if ms < 10 else f"{ms:,.0f} ms" if ms < 3_600_000 else "> 1 h"
 
 
 def watermark(place: Runtime, name: str) -> str:

@@ -20,8 +20,8 @@ import schemas
 from cli import book as ladders
 from cli import drill as drills
 from cli import play, summary
-from cli.display import Display, watermark
-from deploy import jars, runtime, topics
+from cli.display import Display, kernels_table, watermark
+from deploy import cluster, jars, runtime, topics
 from deploy.jars import JarError
 from deploy.processes import StartError
 from deploy.rest import FlinkError, Job
@@ -91,11 +91,17 @@ def setup() -> None:
 
 
 @app.command()
-def up(taskmanagers: Annotated[int, typer.Option(min=1, max=8, help="TaskManagers, each a process of its own.")] = 1) -> None:
+def up(
+    taskmanagers: Annotated[int, typer.Option(min=1, max=8, help="TaskManagers, each a process of its own.")] = 1,
+    has_prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Serve metrics on the first free ports from 9250 on, of every interface.")
+    ] = False,
+) -> None:
     """Start the embedded Kafka broker and Flink cluster and create the topics; they run until `down`."""
     with errors():
         display = Display(console)
-        place = runtime.up(runtime.default_home(), taskmanagers=taskmanagers, say=display.step)
+        conf = cluster.layer("prometheus") if has_prometheus else None
+        place = runtime.up(runtime.default_home(), conf, taskmanagers, say=display.step)
         display.step("up")
         console.print(f"Kafka {place.kafka}\nFlink http://{place.flink}\nLogs  {place.logs}")
 
@@ -109,7 +115,7 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show broker, cluster, jobs, checkpoints, lag and watermarks."""
+    """Show broker, cluster, jobs, checkpoints, lag and watermarks, and what kernels say of themselves."""
     with errors():
         place = runtime.current(runtime.default_home())
         overview = place.rest.get("/overview")
@@ -135,6 +141,8 @@ def status() -> None:
                 job.name, job.state, f"{job.running}/{job.tasks}", done, took, size, behind, watermark(place, job.name)
             )
         console.print(table)
+        console.print()
+        console.print(kernels_table(place, newest_of.values()))
 
 
 @app.command()

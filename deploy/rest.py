@@ -1,9 +1,13 @@
 """The little that we ask of Flink's REST interface."""
 
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import requests
+
+IDS_AT_ONCE = 40
+"""Metrics in the address of one request: the server takes 4 KB of it."""
 
 
 class FlinkError(RuntimeError):
@@ -19,6 +23,13 @@ class Job(NamedTuple):
     running: int  # tasks that run or have ended well
     tasks: int
     duration_s: float
+
+
+class Aggregate(NamedTuple):
+    """What several tasks and shards say of one metric."""
+
+    sum: float
+    max: float
 
 
 class Flink:
@@ -53,6 +64,24 @@ class Flink:
     def checkpoints(self, job: Job) -> dict[str, Any]:
         """The checkpoint statistics of a job."""
         return dict(self.get(f"/jobs/{job.id}/checkpoints"))
+
+    def metrics(self, job: Job, names: Iterable[str]) -> dict[str, Aggregate]:
+        """Those of the keyed operator's metrics (jobs/metrics.py), by name, over all its tasks, shards and tables.
+
+        The name of a row count has its table before it, that of a histogram its statistic behind it: `dead_letters.rows`,
+        `kernel_us_p99`.  One that no task has yet is left out.
+        """
+        endings = tuple(f".{name}" for name in names)
+        found: dict[str, list[dict[str, float]]] = {}
+        for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
+            path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
+            ids = [row["id"] for row in self.get(path) if ".gammaflow." in row["id"] and row["id"].endswith(endings)]
+            for start in range(0, len(ids), IDS_AT_ONCE):
+                for row in self.get(f"{path}?get={','.join(ids[start : start + IDS_AT_ONCE])}&agg=sum,max"):
+                    found.setdefault(next(end[1:] for end in endings if row["id"].endswith(end)), []).append(row)
+        return {
+            name: Aggregate(sum(row["sum"] for row in rows), max(row["max"] for row in rows)) for name, rows in found.items()
+        }
 
     def failure(self, job: Job) -> str:
         """The root cause of a job's newest failure, one line, or an empty text."""

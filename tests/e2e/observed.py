@@ -1,0 +1,173 @@
+"""What a running suite shows of itself after a known input.  tests/e2e/test_metrics.py runs it, if it can in its own network.
+
+There, with loopback alone, Flink's reporter may listen as it does, on every interface.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from confluent_kafka import Producer
+
+from deploy import cluster, runtime, topics
+from deploy.runtime import Runtime
+from feeds import Record
+from feeds.publish import Publisher
+from schemas.records import TABLES
+from schemas.rows import instant_ms, instant_us
+
+JOBS = ["books", "positions", "margin", "liquidations"]
+SETTINGS = {"table.exec.source.idle-timeout": "0 ms", "execution.checkpointing.interval": "1 s"}
+T0 = 1_700_000_000_000
+WAIT_S = 40.0
+Numbers = dict[str, dict[str, float]]
+
+EXPECTED: Numbers = {
+    # A: a snapshot, a better size, a level below the top, a row that is none, and what comes late.  B: a snapshot and a gap,
+    # which makes it stale, and a snapshot wanted.  Each in a batch of its own.
+    "books": {
+        "batches": 6,
+        "messages": 7,
+        "late_messages": 1,
+        "book_tops.rows": 5,
+        "feed_faults.rows": 1,
+        "resync_requests.rows": 1,
+        "dead_letters.rows": 1,
+        "instruments": 2,
+        "stale_instruments": 1,
+    },
+    # Terms and the index go to all four shards; the transfer comes with the terms, the fill alone.
+    "positions": {
+        "batches": 9,
+        "messages": 10,
+        "late_messages": 0,
+        "positions.rows": 1,
+        "balances.rows": 1,
+        "dead_letters.rows": 0,
+        "accounts": 1,
+    },
+    # At 94 the long of 10 has lost 60 of its 100 USDC and needs 47.
+    "margin": {"dead_letters.rows": 0, "accounts": 1, "accounts_liquidation": 1, "accounts_margin_call": 0},
+    "liquidations": {
+        "dead_letters.rows": 0,
+        "accounts": 1,
+        "accounts_liquidating": 1,
+        "accounts_held": 0,
+        "insurance_fund_usd": 4_000_000,
+    },
+}
+
+
+def at(ms: int) -> dict[str, str]:
+    """When something was, and was received."""
+    return {"event_at": instant_ms(T0 + ms), "received_at": instant_us((T0 + ms) * 1000)}
+
+
+def book(ms: int, name: str, kind: str, sequence: int, bid: list[float] | None = None, lost: int = 0) -> Record:
+    """A row of a book: a snapshot has an ask too."""
+    is_first = kind == "snapshot"
+    row = {
+        "venue": "v",
+        "instrument": name,
+        **at(ms),
+        "kind": kind,
+        "sequence": sequence,
+        "prev_sequence": None if is_first else sequence - 1,
+        "bids": [[10.0, 1.0]] if bid is None else [bid],
+        "asks": [[11.0, 1.0]] if is_first else [],
+        "checksum": None,
+    }
+    return Record("order_books", T0 + ms, row)
+
+
+def of_account(table: str, ms: int, **columns: Any) -> Record:
+    """A row of the account `a`."""
+    return Record(table, T0 + ms, {"account": "a", **at(ms), **columns})
+
+
+def of_market(table: str, ms: int, **columns: Any) -> Record:
+    """A row of the one perpetual, or its underlying."""
+    return Record(table, T0 + ms, {"venue": "v", **at(ms), **columns})
+
+
+TERMS = {
+    "kind": "perpetual",
+    "quote_currency": "USDC",
+    "settlement_currency": "USDC",
+    "is_inverse": False,
+    "contract_size": 1.0,
+}
+FILL = {"fill_id": "f", "side": "buy", "price": "100", "size": "10", "fee": "0"}
+INPUT = [
+    book(100, "A", "snapshot", 1),
+    of_market("instruments", 100, instrument="P", underlying="AAA", **TERMS),
+    of_account("transfers", 100, transfer_id="t", currency="USDC", amount="100"),
+    book(200, "A", "change", 2, [10.0, 2.0]),
+    of_account("fills", 200, venue="v", instrument="P", **FILL),
+    book(300, "A", "change", 3, [9.0, 1.0]),
+    of_market("tickers", 300, instrument="P", mark_price=94.0, index_price_usd=94.0),
+    of_market("index_prices", 300, underlying="AAA", price_usd=94.0),
+    book(400, "B", "snapshot", 10),
+    book(500, "B", "change", 13, [10.0, 2.0]),
+    book(600, "A", "nonsense", 4),
+]
+LATE = book(-5_000, "A", "change", 4, [10.0, 3.0])
+
+
+def metrics(place: Runtime) -> Numbers:
+    """What the jobs say of what is expected."""
+    active = place.rest.active()
+    return {
+        job: {name: found.sum for name, found in place.rest.metrics(active[job], expected).items()}
+        for job, expected in EXPECTED.items()
+    }
+
+
+def play(place: Runtime) -> None:
+    """Publish the input, the late one when all before it has been read, and let time pass until the metrics tell of it."""
+    producer = Producer({"bootstrap.servers": place.kafka})
+
+    def tick(publisher: Publisher, ms: int) -> None:
+        publisher.heartbeat(T0 + ms)
+        for partition in range(topics.PARTITIONS):  # the job that does this is not running
+            producer.produce(TABLES["book_depth"].topic, None, "heartbeat", partition, timestamp=T0 + ms)
+        publisher.flush()
+        producer.flush()
+
+    publisher = Publisher(place.kafka)
+    for record in INPUT:
+        publisher.publish(record)
+    tick(publisher, 2_000)
+    runtime.wait_read(place, "books")
+    publisher.publish(LATE)
+    deadline = time.monotonic() + WAIT_S
+    ms = 20_000  # past the sweep in which the gap is found
+    while metrics(place) != EXPECTED and time.monotonic() < deadline:
+        tick(publisher, ms := ms + 200)
+        time.sleep(0.2)
+
+
+def main(out: Path, has_own_network: bool) -> None:
+    """Write to `out` what there was to see."""
+    conf = cluster.layer("prometheus") if has_own_network else {}
+    with runtime.temporary(conf, ports=(0, 0)) as place:
+        runtime.submit(place, JOBS, settings=SETTINGS)
+        play(place)
+        ports = [9250, 9251] if has_own_network else []
+        command = [sys.executable, "-m", "cli.main", "status"]
+        env = {**os.environ, "GAMMAFLOW_HOME": place.home, "COLUMNS": "170"}
+        seen = {
+            "metrics": metrics(place),
+            "scrape": "".join(requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text for port in ports),
+            "status": subprocess.run(command, env=env, cwd=cluster.ROOT, capture_output=True, text=True, timeout=60).stdout,
+        }
+    out.write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] == ["--own-network"])
