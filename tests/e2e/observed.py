@@ -5,6 +5,7 @@ There, with loopback alone, Flink's reporter may listen as it does, on every int
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -170,4 +171,5 @@ def main(out: Path, has_own_network: bool) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))
     main(Path(sys.argv[1]), sys.argv[2:] == ["--own-network"])

@@ -23,8 +23,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     own = [sys.executable, "-m", "tests.e2e.observed", str(out)]
     if subprocess.run([*UNSHARED, "ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0:
         own = [*UNSHARED, "sh", "-c", f'{LOOPBACK_UP} "$@"', "sh", *own, "--own-network"]
-    done = subprocess.run(own, cwd=cluster.ROOT, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stdout + done.stderr
+    with subprocess.Popen(own, cwd=cluster.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said, _ = process.communicate(timeout=240)
+        finally:
+            process.terminate()  # which stops what it has started
+    assert process.returncode == 0, said
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
