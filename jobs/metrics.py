@@ -59,12 +59,12 @@ class Metrics:
         self.kernel_busy_us.inc(took_us)
         if messages:
             self.messages.inc(messages)
-        if messages and until_ms is None:
-            self.late_messages.inc(messages)
-        elif messages:
-            self.batches.inc()
-            self.batch_messages.update(messages)
-            self.decision_ms.update(round(time.time() * 1000 - until_ms))
+            if until_ms is None:
+                self.late_messages.inc(messages)
+            else:
+                self.batches.inc()
+                self.batch_messages.update(messages)
+                self.decision_ms.update(round(time.time() * 1000 - until_ms))
         for one in lines:
             if one.table in self.rows:
                 self.rows[one.table].inc(one.heads.count(b"\n") + 1)
