@@ -100,7 +100,7 @@ def up(
     """Start the embedded Kafka broker and Flink cluster and create the topics; they run until `down`."""
     with errors():
         display = Display(console)
-        conf = cluster.layer("prometheus") if has_prometheus else None
+        conf = cluster.layered(["prometheus"]) if has_prometheus else None
         place = runtime.up(runtime.default_home(), conf, taskmanagers, say=display.step)
         display.step("up")
         console.print(f"Kafka {place.kafka}\nFlink http://{place.flink}\nLogs  {place.logs}")

@@ -86,7 +86,7 @@ def test_the_configuration_reads_the_rules_and_the_ports_that_the_reporter_takes
     assert config["rule_files"] == ["alerts.yml"]
     ((job,),) = [config["scrape_configs"]]
     assert job["job_name"] == "flink"
-    first, last = map(int, cluster.layer("prometheus")["metrics"]["reporter"]["prom"]["port"].split("-"))
+    first, last = map(int, cluster.layered(["prometheus"])["metrics"]["reporter"]["prom"]["port"].split("-"))
     ports = [int(target.removeprefix("127.0.0.1:")) for target in job["static_configs"][0]["targets"]]
     assert ports == [first, first + 1] and last > first
 
