@@ -57,7 +57,7 @@ CONF: dict[str, Any] = {
 SOON = {"pipeline.auto-watermark-interval": "5 ms", "execution.buffer-timeout.interval": "1 ms"}
 JOBS = {
     "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01"} | SOON,
-    "liquidations": {"gammaflow.window": "0.05", "gammaflow.delay": "0"} | SOON,
+    "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
 }
 """The jobs, and with which settings they are submitted: for orders that are soon there."""
 PARTITIONS = 2

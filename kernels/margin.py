@@ -193,6 +193,7 @@ class State:
         self.sets: dict[str, Parameters] = {}
         self.held: dict[tuple[str, str], _Held] = {}
         """By model and underlying, what its accounts hold, with what they require of it: made anew where it was dropped."""
+        self.priceable: dict[str, Array] = {}  # by model, whether each of its accounts holds only what has a margin; as `held`
         self.moved: set[str] = set()  # underlyings whose requirements are to be made again
 
         self.account_names: list[str] = []  # by their rows: no account is freed
@@ -551,9 +552,10 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
         return
     if not any(of == model for of, _ in state.held):
         state.held |= {(model, underlying): held for underlying, held in _arranged(state, model, rows, found).items()}
+        state.priceable[model] = _priceable(state, rows, found)
     names = portfolio_margin.scenario_names(base)
     is_known = np.ones(len(found.initial), dtype=np.bool_)
-    known = _priceable(state, rows, found)
+    known = state.priceable[model]
     initial, maintenance = np.zeros(len(is_known)), np.zeros(len(is_known))
     for (of, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
         if of != model:
