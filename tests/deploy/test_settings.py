@@ -13,6 +13,8 @@ from deploy import cluster, jars, manifests
 
 PLACES = sorted(path.stem for path in (cluster.ROOT / "flink-conf").glob("*.yaml"))
 AUTOSCALER = "job.autoscaler."
+REPORTER = "metrics.reporter.prom."
+"""Behind a reporter's name stand options of Flink's own that know nothing of it."""
 WRONG = {
     "execution.checkpointing.intervall": "5 s",
     "execution.checkpointing.interval": "soon",
@@ -34,9 +36,11 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What Flink does not take of the settings of each place."""
     home = tmp_path_factory.mktemp("flink") / "home"
     cluster.write_conf(home, ["config"])
-    # Not Flink's own: the autoscaler is a part of the operator, and these are handed to Hadoop as they are.
+    # Not Flink's own: the autoscaler is a part of the operator, Hadoop's are handed on as they are, and the port is the
+    # Prometheus reporter's.
+    foreign = (AUTOSCALER, "fs.s3a.", f"{REPORTER}port")
     asked = {
-        place: {key: value for key, value in told.items() if not key.startswith((AUTOSCALER, "fs.s3a."))}
+        place: {key.removeprefix(REPORTER): value for key, value in told.items() if not key.startswith(foreign)}
         for place, told in {**settings(), "wrong": WRONG}.items()
     }
     done = subprocess.run(
