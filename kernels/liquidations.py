@@ -382,6 +382,7 @@ class _Account:
         self.equity, self.initial, self.maintenance = (float(x[row]) for x in (found.equity, found.initial, found.maintenance))
         self.sizes = {of: size for of, (_, size, _) in state.market.accounts[name].positions.items() if size}
         self.outputs: list[Output] = []
+        self.orders = 0  # among these
 
     def advanced(self) -> list[Output]:
         """The events and orders of this batch."""
@@ -555,7 +556,8 @@ class _Account:
         case.open[of] = case.open.get(of, 0.0) + ordered
         case.sizes[of] = size
         venue, _, instrument = of.partition(":")
-        order_id = f"{self.name}/{instant_ms(self.now_ms)}/{sum(o.table == 'liquidation_orders' for o in self.outputs) + 1}"
+        self.orders += 1
+        order_id = f"{self.name}/{instant_ms(self.now_ms)}/{self.orders}"
         by_book = "" if visible is None else f", of {visible:g} that the book shows within the limit"
         reason = (
             f"maintenance margin {self.maintenance:.2f} USD exceeds equity {self.equity:.2f} USD; round {case.round} closes "

@@ -470,6 +470,28 @@ def test_accounts_are_liquidated_by_requirements_that_follow_the_vol() -> None:
     assert order["maintenance_margin_usd"] == 1_000.0
 
 
+def test_an_account_with_ten_thousand_positions_is_closed_by_the_largest_or_at_once() -> None:
+    """Position n is of n + 1 hundredths of a contract, in a market of its own that stands at 100."""
+
+    def of(message: Message, number: int) -> Message:
+        return message._replace(row=message.row | {"instrument": f"{number:05d}"})
+
+    def tickers(mark: float, ms: int) -> list[Message]:
+        return [of(ticker("AAA", mark, ms), number) for number in range(10_000)]
+
+    state, numbers = liquidations.new(), range(10_000)
+    held = [of(position("a", "AAA", (number + 1) / 100, 100.0), number) for number in numbers]
+    step(state, index("AAA", 100.0, T0), *(of(instrument("AAA"), number) for number in numbers), until_ms=T0 + 10)
+    size = sum(number + 1 for number in numbers) / 100
+    step(state, *tickers(100.0, T0 + 10), *held, balance("a", 15 * size), until_ms=T0 + 50)
+    (first,) = rows(step(state, *tickers(89.0, T0 + SECOND), until_ms=T0 + SECOND + 50))
+    assert (first["instrument"], first["size"]) == ("09999", 25.0)
+    last = step(state, *tickers(84.0, T0 + 3 * SECOND), until_ms=T0 + 3 * SECOND + 50)
+    closed = {row["instrument"]: row["size"] for row in rows(last)}
+    assert closed == pytest.approx({f"{n:05d}": (n + 1) / 100 - 25 * (n == 9_999) for n in numbers})
+    assert len({row["order_id"] for row in rows(last)}) == 10_000
+
+
 def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
     state = begun(*long())
     fallen(state)
