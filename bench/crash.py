@@ -28,15 +28,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.passes import BenchError
 from bench.report import console
+from bench.writer import Writer
 from deploy import runtime, topics
 from deploy.runtime import Runtime
-from feeds.publish import FEED_TABLES, HEARTBEAT_MS
-from schemas.records import TABLES
-from schemas.rows import encoded, instant_ms, instant_us, key, to_ms
+from feeds.publish import FEED_TABLES
+from schemas.rows import instant_ms, instant_us, to_ms
 from udfs import standard_margin
 
 COINS = {"BTC": 60_000.0, "ETH": 3_000.0, "SOL": 150.0, "XRP": 0.5}
@@ -49,6 +49,8 @@ PORTFOLIO_SHARE, MODEL = 0.05, "deribit_like"
 WARM_S, STEADY_S, CRASH_S, AFTER_S = 60.0, 60.0, 1.0, 20.0
 TARGET_MS = 300.0
 OPENING_MS = 20_000
+TOLD = (*FEED_TABLES, "book_depth")
+"""Where it is said what time it is: where feeds write, and where book_depth would."""
 VENUE = "sim"
 CONF: dict[str, Any] = {
     "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
@@ -127,7 +129,7 @@ def depths(level: float, event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
-def ends(accounts: int, crashed: int) -> list[float]:
+def ends(crashed: int) -> list[float]:
     """By account that is to be liquidated, at which part of the first prices."""
     steady = [1 - (1 - CALM) * (number + 0.5) / STEADY for number in range(STEADY)]
     crash = [CALM - (CALM - CRASH) * (number + 0.5) / crashed for number in range(crashed)]
@@ -151,12 +153,13 @@ def fill(account: str, instrument: str, side: str, price: float, size: float, nu
     }
 
 
-def opening(accounts: int, crashed: int, numbers: Iterator[int], event_ms: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A deposit and the first fills of each account: five rows at most."""
+def opening(accounts: int, crashed: int, start_ms: int) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """A deposit and the first fills of each account, with their times: all at one instant would be one batch."""
+    numbers = count()
     chance, coins = random.Random(11), list(COINS)
-    at = ends(accounts, crashed)
+    at = ends(crashed)
     for number in range(accounts):
-        name = f"acct-{number:06d}"
+        name, event_ms = f"acct-{number:06d}", start_ms + number * OPENING_MS // accounts
         deposit = {
             "account": name,
             "event_at": instant_ms(event_ms),
@@ -170,19 +173,16 @@ def opening(accounts: int, crashed: int, numbers: Iterator[int], event_ms: int =
             # Equity cash + size (S - first) is down to maintenance rate · size · S.
             S = first * at[number]
             rate = maintenance(coin, size, S)
-            yield "transfers", deposit | {"amount": f"{size * (first - S) + rate * size * S:.6f}"}
-            yield "fills", fill(name, perpetual(coin), "buy", first, size, next(numbers), event_ms)
+            yield "transfers", deposit | {"amount": f"{size * (first - S) + rate * size * S:.6f}"}, event_ms
+            yield "fills", fill(name, perpetual(coin), "buy", first, size, next(numbers), event_ms), event_ms
             continue
         is_portfolio = chance.random() < PORTFOLIO_SHARE
-        yield "transfers", deposit | {"amount": "1000000", "margin_model": MODEL if is_portfolio else "standard"}
+        yield "transfers", deposit | {"amount": "1000000", "margin_model": MODEL if is_portfolio else "standard"}, event_ms
         for held in sorted(chance.sample(range(len(COINS) * (STRIKES + 1)), 3)):
             coin, which = coins[held // (STRIKES + 1)], held % (STRIKES + 1)
-            instrument = perpetual(coin) if which == STRIKES else f"{coin}-{which}"
+            instrument, worth = (perpetual(coin), 1) if which == STRIKES else (f"{coin}-{which}", 0.03)
             side, size = chance.choice(["buy", "sell"]), chance.uniform(100, 20_000) / COINS[coin]
-            yield (
-                "fills",
-                fill(name, instrument, side, COINS[coin] * (1 if which == STRIKES else 0.03), size, next(numbers), event_ms),
-            )
+            yield "fills", fill(name, instrument, side, COINS[coin] * worth, size, next(numbers), event_ms), event_ms
 
 
 def maintenance(coin: str, size: float, price: float) -> float:
@@ -208,46 +208,6 @@ def level(since_s: float) -> float:
     return max(END, CRASH - (CRASH - END) * (since_s - calm_s - CRASH_S) / AFTER_S)
 
 
-class Writer:
-    """Writes rows, with their keys, and heartbeats."""
-
-    def __init__(self, servers: str) -> None:
-        self.producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "compression.type": "zstd",
-                "partitioner": "murmur2_random",
-                "linger.ms": 1,
-                "queue.buffering.max.messages": 1_000_000,
-            }
-        )
-        existing = topics.existing_topics(servers)
-        told = (*FEED_TABLES, "book_depth")
-        self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
-        self.beat_ms = 0
-
-    def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
-        """Write one row."""
-        while True:
-            try:
-                self.producer.produce(TABLES[table].topic, encoded(row), key(table, row), timestamp=event_ms)
-                return
-            except BufferError:
-                self.producer.poll(0.1)
-
-    def beat(self, event_ms: int) -> None:
-        """Say what time it is, where it is time to."""
-        if event_ms >= self.beat_ms + HEARTBEAT_MS:
-            self.beat_ms = event_ms
-            for topic, part in self.parts:
-                self.producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
-
-    def flush(self) -> None:
-        """Wait until all of it is written."""
-        if left := self.producer.flush(60):
-            raise BenchError(f"{left} records were not acknowledged")
-
-
 def now_ms() -> int:
     """The clock on the wall."""
     return time.time_ns() // 1_000_000
@@ -255,15 +215,12 @@ def now_ms() -> int:
 
 def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
     """Write contracts, first prices and the accounts, and wait until all jobs have read them."""
-    writer, numbers = Writer(up.kafka), count()
+    writer = Writer(up.kafka, TOLD)
     start_ms = now_ms() - OPENING_MS
     for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
         writer.row(table, row, start_ms)
-    # Over some seconds of event time: all at one instant would be one batch.
-    for done, (table, row) in enumerate(opening(accounts, crashed, numbers)):
-        event_ms = start_ms + done * OPENING_MS // (5 * accounts)
-        at = {"event_at": instant_ms(event_ms), "received_at": instant_us(event_ms * 1000)}
-        writer.row(table, row | at, event_ms)
+    for table, row, event_ms in opening(accounts, crashed, start_ms):
+        writer.row(table, row, event_ms)
         writer.beat(event_ms)
         writer.producer.poll(0)
     writer.beat(now_ms())
@@ -275,9 +232,9 @@ def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
 
 def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is_ready: Any) -> None:
     """The writer's process: the whole play, and fills for what is ordered."""
-    writer, numbers, chance = Writer(servers), count(10_000_000), random.Random(5)
+    writer, numbers, chance = Writer(servers, TOLD), count(10_000_000), random.Random(5)
     consumer = reader(servers, "read_uncommitted")
-    first_safe, coins = len(ends(accounts, crashed)), list(COINS)
+    first_safe, coins = len(ends(crashed)), list(COINS)
     is_ready.set()
     start_s, filled = time.monotonic(), 0
     batches = int((WARM_S + STEADY_S + CRASH_S + AFTER_S) / BATCH_S)
@@ -286,7 +243,7 @@ def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is
         while time.monotonic() < start_s + number * BATCH_S:
             for message in consumer.consume(500, timeout=0.002):
                 order = orjson.loads(message.value())
-                event_ms = max(now_ms(), 1)
+                event_ms = now_ms()
                 made = fill(
                     order["account"],
                     order["instrument"],

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from bench import load
 from bench.passes import BenchError, end
+from bench.writer import Writer
 from deploy import runtime, topics
 from deploy.runtime import Runtime
-from feeds.publish import FEED_TABLES, HEARTBEAT_MS
+from feeds.publish import FEED_TABLES
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
@@ -93,35 +94,22 @@ def _received_us(value: bytes) -> int:
 def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any, is_ready: Any) -> None:
     """The writer: `per_s` rows a second for `for_s` seconds."""
     rows = prepared(math.ceil(per_s * for_s) + instruments, instruments)
-    producer = Producer(
-        {
-            "bootstrap.servers": servers,
-            "compression.type": "zstd",
-            "partitioner": "murmur2_random",
-            "linger.ms": 1,
-            "queue.buffering.max.messages": 1_000_000,
-        }
-    )
-    existing = topics.existing_topics(servers)
-    beats = [(TABLES[table].topic, part) for table in FEED_TABLES for part in range(existing[TABLES[table].topic])]
+    writer = Writer(servers, FEED_TABLES)
     is_ready.set()
-    start_s, beat_ms, done = time.monotonic(), 0, 0
+    start_s, done = time.monotonic(), 0
     while done < len(rows):
         due = min(len(rows), instruments + int((time.monotonic() - start_s) * per_s))
         now_us = time.time_ns() // 1000
         event_ms = now_us // 1000
         event_at, received_at = instant_ms(event_ms).encode(), instant_us(now_us).encode()
-        if event_ms >= beat_ms + HEARTBEAT_MS:
-            beat_ms = event_ms
-            for topic, part in beats:
-                producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
+        writer.beat(event_ms)
         for row_key, head, middle, tail in rows[done:due]:
-            producer.produce(load.TOPIC, head + event_at + middle + received_at + tail, row_key, timestamp=event_ms)
+            writer.producer.produce(load.TOPIC, head + event_at + middle + received_at + tail, row_key, timestamp=event_ms)
         done = due
-        producer.poll(0)
+        writer.producer.poll(0)
         behind.value = time.monotonic() - start_s - (done - instruments) / per_s
         time.sleep(STEP_S)
-    producer.flush(30)
+    writer.flush()
 
 
 def prepared(messages: int, instruments: int) -> list[tuple[str, bytes, bytes, bytes]]:

@@ -43,7 +43,7 @@ def start(home: Path, port: int) -> int:
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "server.properties"
     settings.write_text(PROPERTIES.format(port=port, controller_port=processes.free_port(0), data=(home / "data").as_posix()))
-    classpath = ":".join(str(path) for path in jars.fetch()["kafka"])
+    classpath = ":".join(str(path) for path in jars.fetch("kafka")["kafka"])
     log = home.parent / "logs" / "broker.log"
     log4j = Path(__file__).with_name("broker-log4j2.yaml")
     java = [

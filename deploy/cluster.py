@@ -33,7 +33,7 @@ def environment(home: Path) -> dict[str, str]:
     lib.mkdir(parents=True, exist_ok=True)
     # flink-python belongs on the cluster's own class path: with it in a job's class loader, the second job in one
     # TaskManager dies with NoSuchFieldException: loadedLibraryNames.
-    wanted = [*library().glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch()["flink"]]
+    wanted = [*library().glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch("flink")["flink"]]
     for jar in wanted:
         link = lib / jar.name
         if not link.exists():

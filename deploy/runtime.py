@@ -197,8 +197,10 @@ def submit(
         jobs.text(name)
     home = Path(runtime.home)
     paths = savepoints or {}
-    for name, path in paths.items():
-        contracts.check(path, name, topics.partitions(runtime.kafka))
+    if paths:
+        partitions = topics.partitions(runtime.kafka)
+        for name, path in paths.items():
+            contracts.check(path, name, partitions)
     own = {
         "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,

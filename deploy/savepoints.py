@@ -31,14 +31,14 @@ def contract(job: str, partitions: int) -> dict[str, Any]:
 
 def note(savepoint: str, job: str, partitions: int) -> None:
     """Note what a new savepoint holds, where its folder can be reached from here."""
-    folder = _folder(savepoint)
+    folder = folder_of(savepoint)
     if folder is not None and folder.is_dir():
         (folder / FILE).write_text(json.dumps(contract(job, partitions)))
 
 
 def check(savepoint: str, job: str, partitions: int) -> None:
     """Raise `StartError` where a savepoint is noted to hold what this code cannot read.  One without a note is let pass."""
-    folder = _folder(savepoint)
+    folder = folder_of(savepoint)
     if folder is None or not (folder / FILE).exists():
         return
     noted = json.loads((folder / FILE).read_text())
@@ -57,6 +57,7 @@ def _readable(job: str) -> dict[str, list[int]]:
     return entries.readable(import_module(f"kernels.{job}")) if jobs.has_kernel(job) else {}
 
 
-def _folder(savepoint: str) -> Path | None:
+def folder_of(savepoint: str) -> Path | None:
+    """A savepoint's folder; None where it is not on this machine."""
     address = urlparse(savepoint)
     return Path(unquote(address.path)) if address.scheme in ("", "file") else None

@@ -13,15 +13,14 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from itertools import dropwhile, takewhile
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from confluent_kafka import Producer
 
 import jobs
 from deploy import runtime, topics
+from deploy.savepoints import folder_of
 from drills.rows import Rows
 from drills.suite import CONF, HALF_TIME_MS, MARKET, PORTS, TASKMANAGERS, WAIT_S, Suite
 from feeds import Record
@@ -31,8 +30,6 @@ from feeds.simulator import simulate
 NAMES = [name for name in jobs.FLOW if name != "archive"]
 """All jobs with state that outlives them; the archive's are its read positions."""
 WRITTEN = "written.json"
-FIRST = next(number for number, record in enumerate(simulate(MARKET)) if record.event_ms >= HALF_TIME_MS)
-"""How many records of the market come before it is half way."""
 
 
 def record(folder: Path) -> None:
@@ -45,13 +42,14 @@ def record(folder: Path) -> None:
         suite = Suite(place, NAMES, 1)
         suite.submit()
         with Publisher(place.kafka) as publisher:
-            for one in islice(market(), FIRST):
+            for one in takewhile(is_first_half, simulate(MARKET)):
                 publisher.publish(one)
             publisher.flush()
             for name in NAMES:
                 runtime.wait_read(place, name, WAIT_S)
-                path = Path(unquote(urlparse(runtime.stop(place, name)).path))
-                shutil.copytree(path, folder / name)
+                savepoint = folder_of(runtime.stop(place, name))
+                assert savepoint is not None, "an embedded cluster's savepoints are here"
+                shutil.copytree(savepoint, folder / name)
             ends = topics.ends(place.kafka, _tables(), isolation="read_uncommitted")
             rows = {table: found.total() for table, found in suite.read().items()}
     written = {"ends": {f"{topic}/{part}": end for (topic, part), end in sorted(ends.items())}, "rows": rows}
@@ -75,7 +73,7 @@ def gone_on(folder: Path) -> Rows:
         producer.flush()
         suite.submit({name: (folder / name).resolve().as_uri() for name in NAMES})
         with Publisher(place.kafka) as publisher:
-            for one in islice(market(), FIRST, None):
+            for one in dropwhile(is_first_half, simulate(MARKET)):
                 publisher.publish(one)
         runtime.drain(place, NAMES, WAIT_S)
         return suite.read()
@@ -95,9 +93,9 @@ def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
     return wrong
 
 
-def market() -> Iterator[Record]:
-    """Every record of the market, in its order."""
-    yield from simulate(MARKET)
+def is_first_half(one: Record) -> bool:
+    """Whether a record of the market comes before it is half way."""
+    return one.event_ms < HALF_TIME_MS
 
 
 def _tables() -> list[str]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlparse
 
 import orjson
 from confluent_kafka import Producer
@@ -16,10 +15,10 @@ from confluent_kafka import Producer
 import jobs
 from deploy import processes, runtime, topics
 from deploy.processes import StartError
-from deploy.savepoints import FILE
+from deploy.savepoints import FILE, folder_of
 from drills import versions
 from drills.rows import Rows, open_transactions
-from drills.suite import HALF_TIME_MS, MARKET, TASKMANAGERS, Harm, Suite
+from drills.suite import HALF_TIME_MS, MARKET, Harm, Suite
 from drills.versions import Version
 from feeds import Record
 from feeds.publish import Publisher
@@ -87,8 +86,8 @@ def offer_unknown_state(suite: Suite) -> list[str]:
     """Offer the first job a savepoint of a version to come, which it must refuse, then let all go on from their own."""
     savepoints = suite.stop()
     name = suite.names[0]
-    note = Path(unquote(urlparse(savepoints[name]).path)) / FILE
-    own = note.read_text()
+    file = _noted(savepoints[name])
+    own = file.read_text()
     _note({name: savepoints[name]}, {name: UNKNOWN_VERSION})
     try:
         suite.submit(savepoints)
@@ -97,7 +96,7 @@ def offer_unknown_state(suite: Suite) -> list[str]:
             raise
     else:
         raise StartError(f"job {name} was started from a savepoint of version {UNKNOWN_VERSION}")
-    note.write_text(own)
+    file.write_text(own)
     suite.submit(savepoints)
     return suite.names
 
@@ -154,10 +153,16 @@ def without_range(rows: Rows, names: list[str]) -> list[str]:
 def _note(savepoints: dict[str, str], kernels: dict[str, int]) -> None:
     """Note in savepoints the versions that stored them: they were written by another version than this."""
     for path in savepoints.values():
-        file = Path(unquote(urlparse(path).path)) / FILE
+        file = _noted(path)
         noted = json.loads(file.read_text())
         noted["kernels"] |= {name: version for name, version in kernels.items() if name in noted["kernels"]}
         file.write_text(json.dumps(noted))
+
+
+def _noted(savepoint: str) -> Path:
+    folder = folder_of(savepoint)
+    assert folder is not None, f"{savepoint} is not on this machine"
+    return folder / FILE
 
 
 def poison(suite: Suite) -> list[str]:
@@ -173,7 +178,7 @@ def poison(suite: Suite) -> list[str]:
 def without_poison(rows: Rows, names: list[str]) -> list[str]:
     """Take the poison, and the dead letters about it, out of the rows; returns what is wrong with the letters.
 
-    Each job with a kernel must have written one for each topic that it reads.
+    Each job that writes dead letters must have written one for each topic that it reads.
     """
     for table in rows.values():
         for row in [row for row in table if row.value == POISON]:
@@ -240,9 +245,7 @@ def lose_cluster(suite: Suite) -> list[str]:
     for folder in ("checkpoints", "savepoints"):
         shutil.rmtree(Path(place.home) / folder, ignore_errors=True)
     topics.renew(place.kafka, suite.written, suite.names)
-    for name in cluster:
-        runtime.restart(place, name)
-    suite.wait(lambda: place.rest.get("/overview")["taskmanagers"] == TASKMANAGERS, "the cluster is up")
+    suite.start_again(cluster)
     suite.submit()
     return suite.names
 

@@ -70,16 +70,11 @@ class Suite:
         """The tables that the jobs write."""
         return sorted({table for name in self.names for table in jobs.sinks(name)})
 
-    @property
-    def archive(self) -> Path:
-        """Where the archive, if it is among the jobs, is written."""
-        return Path(self.place.home) / "archive"
-
     def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
         """Submit the jobs, or those that are named, and wait until they run; those with a savepoint go on from it."""
         chosen = self.names if names is None else names
         runtime.submit(
-            self.place, chosen, self.parallelism, SETTINGS, self.archive, "2 s", savepoints=savepoints, changed=self.version
+            self.place, chosen, self.parallelism, SETTINGS, archive_interval="2 s", savepoints=savepoints, changed=self.version
         )
 
     def stop(self, names: list[str] | None = None) -> dict[str, str]:
@@ -88,18 +83,22 @@ class Suite:
 
     def restart_taskmanagers(self) -> None:
         """Start every TaskManager anew: Python reads changed code only then."""
-        names = list(self.place.taskmanagers)
-        processes.stop([self.place.started[name] for name in names])
+        processes.stop(list(self.place.taskmanagers.values()))
+        self.start_again(list(self.place.taskmanagers))
+
+    def start_again(self, names: list[str]) -> None:
+        """Start processes of the cluster that have ended, and wait until it has all its TaskManagers."""
         for name in names:
             runtime.restart(self.place, name)
-        self.wait(lambda: self.place.rest.get("/overview")["taskmanagers"] == len(names), "the TaskManagers are up")
+        count = len(self.place.taskmanagers)
+        self.wait(lambda: self.place.rest.get("/overview")["taskmanagers"] == count, "the cluster is up")
 
     def read(self) -> Rows:
         """Every row that the jobs have written, also into the archive."""
         if "archive" not in self.names:
             return read(self.place.kafka, self.written)
         tables = jobs.sources("archive")
-        return read(self.place.kafka, tables) | archived(self.archive, tables)
+        return read(self.place.kafka, tables) | archived(Path(self.place.home) / "archive", tables)
 
     def taskmanagers(self) -> dict[str, list[str]]:
         """The names of the jobs with tasks on each TaskManager, by its own name."""

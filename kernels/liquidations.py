@@ -47,12 +47,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kernels import Message, Output, margin
 from kernels.checks import checked
 from kernels.entries import packed, unpacked
-from kernels.margin import Valuation
+from kernels.margin import Array, Valuation
 from schemas.rows import instant_ms, key, to_ms
 from udfs import liquidation
 
@@ -77,7 +76,6 @@ RULES = Rules()
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
 NO_CASE, PLAIN_CALL, OTHER_CASE = range(3)
 """Whether an account has a case; whether that is a margin call, which nothing but another status ends."""
-Array = NDArray[Any]
 
 
 class Case:
@@ -305,8 +303,8 @@ class _Batch:
         found, standing = self.found, self.state.standing()
         with np.errstate(invalid="ignore"):
             is_called = (found.initial > found.equity) & ~self.must_close
-        is_short = self.must_close | (is_called & (standing != PLAIN_CALL))
-        rows = np.flatnonzero(is_short | ((standing != NO_CASE) & ~(is_called & (standing == PLAIN_CALL))))
+        is_as_it_was = is_called & (standing == PLAIN_CALL)
+        rows = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
         names = self.state.market.account_names
         return sorted(names[row] for row in rows if not self._is_pausing(names[row], row))
 

@@ -23,10 +23,10 @@ revalued at once, and only on underlyings where something has moved, or when a s
 in whole seconds.
 
 The probability of liquidation is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the
-account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone. Where
+account to the price at which its excess over the maintenance margin, taken to be linear in that price, is gone.  Where
 several do, it is a Monte Carlo estimate with its standard error, the excess taken to be linear in their prices, which move
-together by `CORRELATION`. It is made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second:
-asked again, it is the same, whoever else is asked about. No more than `ESTIMATES` of them are made in a second, in each
+together by `CORRELATION`.  It is made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second:
+asked again, it is the same, whoever else is asked about.  No more than `ESTIMATES` of them are made in a second, in each
 batch for those of its accounts that are the nearest to liquidation by their margin ratio; the others have none in that row.
 
 The vol, here and below, is that of the option nearest to the money in the nearest expiry.  Only what is more than an hour from
@@ -44,8 +44,8 @@ Beside each account's row goes one for each of its positions: what the position 
 the account requires (udfs/portfolio_margin.py, `contributions`).
 
 A row is written when the status changes, when a position or balance changes, and for accounts with positions at each whole
-second of event time: for `TOLD` of them, in turn by their names, where there are more. It bears the last millisecond of its
-batch, until_ms - 1. What is done about an account that cannot bear its positions is for the job `liquidations`, which
+second of event time: for `TOLD` of them, in turn by their names, where there are more.  It bears the last millisecond of
+its batch, until_ms - 1.  What is done about an account that cannot bear its positions is for the job `liquidations`, which
 values them by the same code.
 
 Each amount is rounded to a micro-dollar before it is summed.  Sums of whole numbers do not depend on their order (up to
@@ -80,7 +80,7 @@ SECONDS_PER_YEAR = 365 * 86_400
 SHORTEST_S, FURTHEST = 3_600, 0.1
 """From which time to expiry, and up to which |ln(K/F)|, an option can tell the short vol."""
 TOLD = 500
-"""Accounts that nothing has happened to and that are told of all the same, each second and shard: so many cost it 50 ms."""
+"""Accounts that nothing has happened to and that are told of all the same, each second and shard."""
 ESTIMATES, PATHS, PATH_STEPS = 4, 512, 8
 CORRELATION = 0.8
 """Of the returns of any two coins.  Our own choice: coins fall together, and no topic says by how much."""

@@ -1,0 +1,51 @@
+"""Writes as a feed does that plays by the clock on the wall: what is handed over is sent at once."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Producer
+
+from bench.passes import BenchError
+from deploy import topics
+from feeds.publish import HEARTBEAT_MS
+from schemas.records import TABLES
+from schemas.rows import encoded, key
+
+
+class Writer:
+    """Writes rows at once, and heartbeats into every partition of the topics of `told` tables."""
+
+    def __init__(self, servers: str, told: Iterable[str]) -> None:
+        self.producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "compression.type": "zstd",
+                "partitioner": "murmur2_random",
+                "linger.ms": 1,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        existing = topics.existing_topics(servers)
+        self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
+        self.beat_ms = 0
+
+    def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
+        """Write one row."""
+        while True:
+            try:
+                self.producer.produce(TABLES[table].topic, encoded(row), key(table, row), timestamp=event_ms)
+                return
+            except BufferError:
+                self.producer.poll(0.1)
+
+    def beat(self, event_ms: int) -> None:
+        """Say what time it is, where it is time to."""
+        if event_ms >= self.beat_ms + HEARTBEAT_MS:
+            self.beat_ms = event_ms
+            for topic, part in self.parts:
+                self.producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
+
+    def flush(self) -> None:
+        """Wait until all of it is written."""
+        if left := self.producer.flush(60):
+            raise BenchError(f"{left} records were not acknowledged")
