@@ -239,7 +239,8 @@ def flink_run(
     log = runtime.logs / "submit.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
-        code = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode
+        # From a folder without our code: Python would take that before the bundle's, and the two may differ.
+        code = subprocess.run(command, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode
     if code:
         raise StartError(f"submitting {', '.join(names)} failed; the end of {log}:\n{_cause(log)}")
     runtime.rest.wait_running(names)
