@@ -496,8 +496,7 @@ class _Account:
 
     def _requirement(self, of: str) -> float:
         """Maintenance margin of one position by itself, in USD."""
-        at = np.searchsorted(self.found.positions, self.state.market.position_columns.row((self.name, of)))
-        return float(self.found.position_maintenance[at])
+        return float(self.found.position_maintenance[self.state.market.position_columns.row((self.name, of))])
 
     def _unit_usd(self, of: str) -> float:
         """What one contract is worth in USD."""

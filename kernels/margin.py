@@ -67,6 +67,7 @@ from kernels.entries import Migration, packed, unpacked
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin, vol_scaling
 from udfs.margin_parameters import Haircut, Parameters
+from udfs.standard_margin import Margin
 
 VERSION = 3
 SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
@@ -402,10 +403,9 @@ class Valuation(NamedTuple):
     initial: Array
     maintenance: Array
     positions: Array  # rows of those that are not flat
-    position_initial: Array  # standard margin of each of these by itself
+    position_initial: Array  # standard margin of each position by itself, by its row
     position_maintenance: Array
     mark: Array  # by contract, in the quote currency
-    coins: Array  # of each position: its delta, in units of its underlying
     worst_loss: Array  # portfolio margin; 0 where none loses
     worst: Array  # which scenario that is, of `scenarios`; -1 where none
     scenarios: list[str]  # what they are called, with their underlying
@@ -468,73 +468,21 @@ def learn(state: State, good: list[Message], until_ms: int | None) -> list[Outpu
 
 def value(state: State) -> Valuation:
     """Value all accounts at once.  All amounts are in USD; sums are of whole micro-dollars."""
-    usd = state.currency_columns["usd"]
-    contracts = state.contract_columns
-    is_future, is_option = contracts["is_future"].astype(bool), contracts["is_option"].astype(bool)
-    is_inverse, each = contracts["is_inverse"].astype(bool), contracts["contract_size"]
-    settlement = _gather(usd, contracts["settlement"])
-    index, factor = _gather(usd, contracts["underlying"]), _gather(state.currency_columns["factor"], contracts["underlying"])
-    own = contracts["mark"]
-    mark = np.where(is_option | ~np.isnan(own), own, contracts["traded"])
-    mark = np.where((is_option & (mark >= 0)) | (is_future & (mark > 0)), mark, np.nan)
-    forward = contracts["forward_usd"]
-    forward = np.where(forward > 0, forward, index)
-
-    at = np.flatnonzero(state.position_columns["size"])
-    account = state.position_columns["account"][at]
-    of = state.position_columns["contract"][at]
-    size, average = state.position_columns["size"][at], state.position_columns["average"][at]
-    with np.errstate(all="ignore"):
-        # Profit is linear in a basis that does not move with prices: size x average, or size / average for an inverse.
-        unit = np.where(is_inverse & is_future, -each / mark, each * mark) * settlement
-        basis_unit = np.where(is_future, np.where(is_inverse, -each, each), 0.0) * settlement
-        basis = np.where((is_inverse & is_future)[of], size / average, size * average)
-        position_value = size * unit[of] - basis * basis_unit[of]
-
-        rates = contracts["initial"], contracts["maintenance"], contracts["per_coin"]
-        future = is_future[of]
-        initial, maintenance = np.zeros(len(at)), np.zeros(len(at))
-        for inverse, formula in ((False, standard_margin.linear_future), (True, standard_margin.inverse_future)):
-            some = np.flatnonzero(future & (is_inverse[of] == inverse))
-            which = of[some]
-            margin = formula(size[some] * each[which], mark[which], *(rate[which] for rate in rates))
-            initial[some] = margin.initial * (settlement * factor)[which]
-            maintenance[some] = margin.maintenance * (settlement * factor)[which]
-        # Options are linear in size: one formula a contract.  Those settled in USD have their mark in USD.
-        mark_coin = np.where(is_inverse, mark, mark / forward)
-        to_usd = settlement * factor * np.where(is_inverse, 1.0, forward)
-        short = standard_margin.option(-each, mark_coin, forward, contracts["strike_usd"], contracts["is_call"])
-        some = np.flatnonzero(is_option[of])
-        which, sold = of[some], np.maximum(-size[some], 0.0)
-        initial[some] = sold * (short.initial * to_usd)[which]
-        maintenance[some] = sold * (short.maintenance * to_usd)[which]
-
-        coins = np.where(future, size * each[of], 0.0)
-        some = np.flatnonzero(future & is_inverse[of])
-        # An inverse's profit is paid in coin: size/average coins, less what it owes in USD.
-        coins[some] = size[some] * each[of[some]] / average[some]
-        some = np.flatnonzero(is_option[of])
-        years = np.maximum(contracts["expiry_s"] - (state.second or 0), 0.0) / SECONDS_PER_YEAR
-        slope = black76.greeks(
-            forward, contracts["strike_usd"], years, contracts["vol"], contracts["is_call"].astype(bool)
-        ).delta
-        coins[some] = size[some] * (each * slope)[of[some]]
-
-        balances = state.balance_columns
-        funded = np.flatnonzero(balances["amount"])
+    usd, mark = state.currency_columns["usd"], _mark(state)
+    held, balances, count = state.position_columns, state.balance_columns, len(state.account_columns.rows)
+    columns = (held[name] for name in ("account", "contract", "size", "average"))
+    totals = standard_margin.totals(_rates(state, mark), count, *columns)
+    funded = np.flatnonzero(balances["amount"])
+    with np.errstate(invalid="ignore"):
         cash = balances["amount"][funded] * _gather(usd, balances["currency"][funded])
-
-    count = len(state.account_columns.rows)
-    total = _sums(account, position_value, count) + _sums(balances["account"][funded], cash, count)
     found = Valuation(
-        total / 1e6,
-        _sums(account, initial, count) / 1e6,
-        _sums(account, maintenance, count) / 1e6,
-        at,
-        initial,
-        np.rint(maintenance * 1e6) / 1e6,
+        (totals.value + _sums(balances["account"][funded], cash, count)) / 1e6,
+        totals.initial / 1e6,
+        totals.maintenance / 1e6,
+        np.flatnonzero(held["size"]),
+        totals.position_initial,
+        np.rint(totals.position_maintenance * 1e6) / 1e6,
         mark,
-        coins,
         np.zeros(count),
         np.full(count, -1),
         [],
@@ -545,14 +493,69 @@ def value(state: State) -> Valuation:
     return found
 
 
+def _mark(state: State) -> Array:
+    """Of each contract, in the quote currency; NaN where there is none."""
+    contracts = state.contract_columns
+    is_option, own = contracts["is_option"] > 0, contracts["mark"]
+    mark = np.where(is_option | ~np.isnan(own), own, contracts["traded"])
+    is_good = (is_option & (mark >= 0)) | ((contracts["is_future"] > 0) & (mark > 0))
+    return np.asarray(np.where(is_good, mark, np.nan))
+
+
+def _forward(state: State) -> Array:
+    """Of each contract, in USD: its options' own, else the index; NaN where there is none."""
+    forward = state.contract_columns["forward_usd"]
+    index = _gather(state.currency_columns["usd"], state.contract_columns["underlying"])
+    return np.asarray(np.where(forward > 0, forward, index))
+
+
+def _rates(state: State, mark: Array) -> standard_margin.Rates:
+    """What one contract is worth and requires, in USD."""
+    contracts, forward = state.contract_columns, _forward(state)
+    is_future, is_option = contracts["is_future"] > 0, contracts["is_option"] > 0
+    is_inverse, each = contracts["is_inverse"] > 0, contracts["contract_size"]
+    settlement = _gather(state.currency_columns["usd"], contracts["settlement"])
+    required = settlement * _gather(state.currency_columns["factor"], contracts["underlying"])
+    nothing = np.zeros(len(each))
+
+    def future(initial: Array, maintenance: Array, per_coin: Array) -> Margin:
+        rates = initial, maintenance, per_coin
+        linear, inverse = standard_margin.linear_future(each, mark, *rates), standard_margin.inverse_future(each, mark, *rates)
+        return Margin(*(np.where(is_inverse, *of) for of in zip(inverse, linear, strict=True)))
+
+    with np.errstate(all="ignore"):
+        # Those settled in USD have their mark in USD.
+        mark_coin = np.where(is_inverse, mark, mark / forward)
+        short = standard_margin.option(-each, mark_coin, forward, contracts["strike_usd"], contracts["is_call"])
+        in_coin = np.where(is_inverse, 1.0, forward)
+
+        def rate(of_future: Array, of_short_option: Array) -> Array:
+            return np.asarray(np.where(is_future, of_future, np.where(is_option, of_short_option * in_coin, 0.0)) * required)
+
+        flat = future(contracts["initial"], contracts["maintenance"], nothing)
+        return standard_margin.Rates(
+            unit=np.where(is_inverse & is_future, -each / mark, each * mark) * settlement,
+            # Profit is linear in a basis that does not move with prices.
+            basis_unit=np.where(is_future, np.where(is_inverse, -each, each), 0.0) * settlement,
+            is_inverse=is_inverse & is_future,
+            initial_long=rate(flat.initial, 0.0 * short.initial),
+            initial_short=rate(flat.initial, short.initial),
+            maintenance_long=rate(flat.maintenance, 0.0 * short.maintenance),
+            maintenance_short=rate(flat.maintenance, short.maintenance),
+            square=rate(future(nothing, nothing, contracts["per_coin"]).initial, nothing),
+        )
+
+
 def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     """Put what the accounts of one parameter set require in the place of standard margin."""
     base, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == state.number(model))
     if not len(rows):
         return
     if not any(of == model for of, _ in state.held):
-        state.held |= {(model, underlying): held for underlying, held in _arranged(state, model, rows, found).items()}
-        state.priceable[model] = _priceable(state, rows, found)
+        is_mine = state.account_columns["model"] == state.number(model)
+        at = found.positions[is_mine[state.position_columns["account"][found.positions]]]
+        state.held |= {(model, underlying): held for underlying, held in _arranged(state, is_mine, at).items()}
+        state.priceable[model] = _priceable(state, rows, at)
     names = portfolio_margin.scenario_names(base)
     is_known = np.ones(len(found.initial), dtype=np.bool_)
     known = state.priceable[model]
@@ -580,11 +583,10 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     found.maintenance[rows] = np.where(known, maintenance[rows] / 1e6, np.nan)
 
 
-def _priceable(state: State, rows: Array, found: Valuation) -> Array:
-    """Whether each account's positions all have terms that margin can use."""
-    at = found.positions
+def _priceable(state: State, rows: Array, at: Array) -> Array:
+    """Whether the positions of each account, both by their rows, all have terms that margin can use."""
     wrong = ~_usable(state)[state.position_columns["contract"][at]] | ~np.isfinite(_units(state, at))
-    counts = np.bincount(state.position_columns["account"][at], wrong, minlength=len(found.initial))
+    counts = np.bincount(state.position_columns["account"][at], wrong, minlength=len(state.account_columns.rows))
     return np.asarray(counts[rows] == 0)
 
 
@@ -601,11 +603,8 @@ def _units(state: State, rows: Array) -> Array:
         return np.asarray(state.position_columns["size"][rows] * state.contract_columns["contract_size"][contract])
 
 
-def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[str, _Held]:
-    """What the accounts of one model hold, by underlying.  Columns are in the order of names, whatever came first."""
-    chosen = np.zeros(len(found.initial), dtype=np.bool_)
-    chosen[rows] = True
-    at = found.positions[chosen[state.position_columns["account"][found.positions]]]
+def _arranged(state: State, is_mine: Array, at: Array) -> dict[str, _Held]:
+    """What some accounts hold, by underlying, given their positions' rows.  Columns are in the order of names."""
     of, account = state.position_columns["contract"][at], state.position_columns["account"][at]
     units = _units(state, at)
     names = {row: name for name, row in state.contract_columns.rows.items()}
@@ -616,7 +615,7 @@ def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[s
             by_underlying.setdefault(terms.underlying, []).append(names[int(row)])
     coins = {name: row for name, row in state.currency_columns.rows.items() if name not in DOLLARS}
     funded = np.flatnonzero(state.balance_columns["amount"])
-    funded = funded[chosen[state.balance_columns["account"][funded]]]
+    funded = funded[is_mine[state.balance_columns["account"][funded]]]
     currency = state.balance_columns["currency"][funded]
     for coin, row in coins.items():
         if (currency == row).any():
@@ -626,7 +625,7 @@ def _arranged(state: State, model: str, rows: Array, found: Valuation) -> dict[s
     for underlying, contracts in sorted(by_underlying.items()):
         options = sorted(name for name in contracts if state.terms[name].kind == "option")
         ordered = options + sorted(set(contracts) - set(options))
-        columns = np.full(len(found.mark), -1)
+        columns = np.full(len(state.contract_columns["is_option"]), -1)
         for column, name in enumerate(ordered):
             columns[state.contract_columns.row(name)] = column
         expiry_s = np.array([(state.terms[name].expiry_ms or 0) / 1000 for name in options])
@@ -697,7 +696,8 @@ def probabilities(state: State, found: Valuation, said: list[str]) -> tuple[Arra
     place = np.full(len(found.equity), -1)
     place[rows] = np.arange(count)
     held = np.flatnonzero(place[state.position_columns["account"][found.positions]] >= 0)
-    at, coins = found.positions[held], found.coins[held]
+    at = found.positions[held]
+    coins = _deltas(state, at)
     contract, account = (state.position_columns[name][at] for name in ("contract", "account"))
     of, balances = state.contract_columns["underlying"][contract], state.balance_columns
     funded = np.flatnonzero((balances["amount"] != 0) & (place[balances["account"]] >= 0))
@@ -761,6 +761,21 @@ def probabilities(state: State, found: Valuation, said: list[str]) -> tuple[Arra
     return answer, errors
 
 
+def _deltas(state: State, at: Array) -> Array:
+    """Of positions, by their rows: how much each moves with its underlying, in units of that."""
+    contracts = state.contract_columns
+    of, size, average = (state.position_columns[name][at] for name in ("contract", "size", "average"))
+    is_future, each = contracts["is_future"][of] > 0, contracts["contract_size"]
+    years = np.maximum(contracts["expiry_s"] - (state.second or 0), 0.0) / SECONDS_PER_YEAR
+    is_call = contracts["is_call"].astype(bool)
+    with np.errstate(all="ignore"):
+        # An inverse's profit is paid in coin: size/average coins, less what it owes in USD.
+        future = size * each[of] / np.where(contracts["is_inverse"][of] > 0, average, 1.0)
+        slope = black76.greeks(_forward(state), contracts["strike_usd"], years, contracts["vol"], is_call).delta
+        option = np.where(contracts["is_option"][of] > 0, size * (each * slope)[of], 0.0)
+    return np.where(is_future, future, option)
+
+
 def _needs(state: State, found: Valuation, name: str) -> dict[str, float]:
     """What an account requires for maintenance, by underlying."""
     account, row = state.accounts[name], state.account_columns.row(name)
@@ -773,8 +788,7 @@ def _needs(state: State, found: Valuation, name: str) -> dict[str, float]:
         return needs
     for of, (_, size, _) in sorted(account.positions.items()):
         if size:
-            at = np.searchsorted(found.positions, state.position_columns.row((name, of)))
-            underlying = state.terms[of].underlying
+            underlying, at = state.terms[of].underlying, state.position_columns.row((name, of))
             needs[underlying] = needs.get(underlying, 0.0) + float(found.position_maintenance[at])
     return needs
 
@@ -956,9 +970,9 @@ def _report_positions(state: State, found: Valuation, said: list[str], event_ms:
     if not held:
         return []
     rows = np.array([state.position_columns.rows[one] for one in held])
-    at, contract = np.searchsorted(found.positions, rows), state.position_columns["contract"][rows]
+    contract = state.position_columns["contract"][rows]
     initial, maintenance = (
-        np.where(_usable(state)[contract], margin[at], np.nan)
+        np.where(_usable(state)[contract], margin[rows], np.nan)
         for margin in (found.position_initial, found.position_maintenance)
     )
     added, loss, worst = _contributions(state, said, rows, maintenance)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from udfs.compiled import compiled, inlined
+
 FloatArray = NDArray[np.float64]
 
 
@@ -87,6 +89,86 @@ def option(coins: ArrayLike, mark_coin: ArrayLike, forward_usd: ArrayLike, strik
     initial = np.where(is_call, initial, np.maximum(initial, maintenance))
     short = np.maximum(-coins, 0.0)
     return Margin(_owed(short, initial), _owed(short, maintenance))
+
+
+class Rates(NamedTuple):
+    """What one contract, long or short, is worth and requires; an entry for each kind of contract, in any one currency.
+
+    Of a position of `size` contracts bought at `average` on average:
+        value        unit · size - basis_unit · basis, whose basis is size / average of what `is_inverse`, else size · average
+        requirement  rate · |size| + square · size², the rate being the long or the short one
+    """
+
+    unit: FloatArray
+    basis_unit: FloatArray
+    is_inverse: NDArray[np.bool_]
+    initial_long: FloatArray
+    initial_short: FloatArray
+    maintenance_long: FloatArray
+    maintenance_short: FloatArray
+    square: FloatArray
+
+
+class Totals(NamedTuple):
+    """Of every account, in millionths, each position's amount rounded to one; and of each position by itself."""
+
+    value: FloatArray
+    initial: FloatArray
+    maintenance: FloatArray
+    position_initial: FloatArray
+    position_maintenance: FloatArray
+
+
+def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike, size: ArrayLike, average: ArrayLike) -> Totals:
+    """All positions valued, and summed by account; one entry of the last four arguments is a position, which may be flat.
+
+    Sums are of whole numbers, so that they do not depend on the order of positions.  NaN where an amount is not finite.
+    """
+    by, of = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
+    held, bought = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
+    found = Totals(*(np.zeros(accounts) for _ in range(3)), *(np.zeros(len(held)) for _ in range(2)))
+    _sum(by, of, held, bought, *rates, *found)
+    return found
+
+
+@compiled
+def _sum(
+    account: NDArray[np.int64],
+    contract: NDArray[np.int64],
+    size: FloatArray,
+    average: FloatArray,
+    unit: FloatArray,
+    basis_unit: FloatArray,
+    is_inverse: NDArray[np.bool_],
+    initial_long: FloatArray,
+    initial_short: FloatArray,
+    maintenance_long: FloatArray,
+    maintenance_short: FloatArray,
+    square: FloatArray,
+    value: FloatArray,
+    initial: FloatArray,
+    maintenance: FloatArray,
+    position_initial: FloatArray,
+    position_maintenance: FloatArray,
+) -> None:
+    """Fill the last five, which are those of `Totals`, zero before."""
+    for at in range(len(size)):
+        of, by, held = contract[at], account[at], size[at]
+        if held == 0.0:
+            continue
+        is_long, each = held > 0.0, abs(held)
+        basis = held / average[at] if is_inverse[of] else held * average[at]
+        grown = square[of] * held * held
+        position_initial[at] = (initial_long[of] if is_long else initial_short[of]) * each + grown
+        position_maintenance[at] = (maintenance_long[of] if is_long else maintenance_short[of]) * each + grown
+        value[by] += _micro(unit[of] * held - basis_unit[of] * basis)
+        initial[by] += _micro(position_initial[at])
+        maintenance[by] += _micro(position_maintenance[at])
+
+
+@inlined
+def _micro(amount: float) -> float:
+    return np.rint(amount * 1e6) if np.isfinite(amount) else np.nan
 
 
 def bybit_short_put(

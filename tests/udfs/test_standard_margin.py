@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udfs import black76, standard_margin
-from udfs.standard_margin import FUTURES, futures_schedule
+from udfs.standard_margin import FUTURES, Rates, futures_schedule, totals
 
 TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
 
@@ -105,3 +105,42 @@ def test_arguments_broadcast_and_nan_gives_nan() -> None:
     margin = standard_margin.linear_future([[1.0], [2.0]], [100.0, np.nan], 0.02, 0.01, 0.0)
     assert margin.initial[:, 0].tolist() == [2.0, 4.0]
     assert np.isnan(margin.maintenance[:, 1]).all()
+
+
+def test_totals_are_the_sums_of_each_position_by_itself_whatever_their_order() -> None:
+    rng = np.random.default_rng(3)
+    contracts, accounts, positions = 6, 40, 500
+    unit, basis_unit, *five = rng.uniform(0.1, 9.0, (7, contracts))
+    rates = Rates(unit, basis_unit, np.arange(contracts) % 2 == 1, five[0], five[1], five[2], five[3], five[4])
+    account, contract = rng.integers(0, accounts, positions), rng.integers(0, contracts, positions)
+    size, average = rng.normal(0.0, 50.0, positions), rng.uniform(1.0, 100.0, positions)
+    size[::7] = 0.0  # flat
+    expected = np.zeros((3, accounts))
+    for by, of, held, bought in zip(account, contract, size, average, strict=True):
+        basis = held / bought if rates.is_inverse[of] else held * bought
+        initial = rates.initial_long[of] if held > 0 else rates.initial_short[of]
+        maintenance = rates.maintenance_long[of] if held > 0 else rates.maintenance_short[of]
+        square = rates.square[of] * held**2
+        amounts = (
+            rates.unit[of] * held - rates.basis_unit[of] * basis,
+            initial * abs(held) + square,
+            maintenance * abs(held) + square,
+        )
+        expected[:, by] += amounts
+    found = totals(rates, accounts, account, contract, size, average)
+    np.testing.assert_allclose(np.array(found[:3]) / 1e6, expected, rtol=1e-12, atol=1e-4)
+    np.testing.assert_allclose(np.bincount(account, found.position_initial, accounts), expected[1], rtol=1e-12)
+    np.testing.assert_allclose(np.bincount(account, found.position_maintenance, accounts), expected[2], rtol=1e-12)
+
+    order = rng.permutation(positions)
+    again = totals(rates, accounts, account[order], contract[order], size[order], average[order])
+    for ours, theirs in zip(found[:3], again[:3], strict=True):
+        assert (ours == theirs).all()
+
+
+def test_an_account_with_a_position_that_has_no_price_has_no_total_and_others_have() -> None:
+    one = np.array([np.nan, 1.0])
+    rates = Rates(one, one, np.zeros(2, dtype=np.bool_), one, one, one, one, one)
+    found = totals(rates, 3, [0, 1, 2], [0, 1, 0], [1.0, 1.0, 0.0], [0.5, 0.5, 0.5])
+    assert np.isnan(found.value).tolist() == [True, False, False]
+    assert found.value[1:].tolist() == [500_000.0, 0.0]
