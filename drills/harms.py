@@ -18,7 +18,7 @@ from deploy.processes import StartError
 from deploy.savepoints import FILE, folder_of
 from drills import versions
 from drills.rows import Rows, open_transactions
-from drills.suite import HALF_TIME_MS, MARKET, Harm, Suite
+from drills.suite import HALF_TIME_MS, JOBS, MARKET, Harm, Suite
 from drills.versions import Version
 from feeds import Record
 from feeds.publish import Publisher
@@ -270,12 +270,17 @@ class Drill(NamedTuple):
     settle: Callable[[Rows, list[str]], list[str]] = lambda rows, names: []
     """Takes out of the rows what the harm itself has put in, given the names of the jobs; returns what is wrong with that."""
     version: Callable[[], Version] = dict  # of our code, before the harm
-    has_archive: bool = True  # where the archive is among the jobs; not where it would hold what the harm has put in
+    jobs: frozenset[str] = frozenset(JOBS)
+    """Which of those that are drilled it needs, with those whose topics they read."""
 
+
+_MARGIN = frozenset({"positions", "margin"})
+# The archive would hold what the harm has put in.
+_WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
 DRILLS = {
     "taskmanager": Drill("A TaskManager is killed.", kill_taskmanager),
-    "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, has_archive=False),
+    "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
     "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks in place of one.", rescale(2)),
     "rescale-down": Drill(
         "Each job stops with a savepoint and goes on with one task in place of two.", rescale(1), parallelism=2
@@ -283,13 +288,25 @@ DRILLS = {
     "jobmanager": Drill("The JobManager is killed and started again.", kill_jobmanager, is_highly_available=True),
     "both": Drill("JobManager and TaskManager are killed at once.", kill_both, is_highly_available=True),
     "broker": Drill("The broker is stopped and started again.", restart_broker),
-    "transaction": Drill("The broker is killed while a transaction is open.", kill_broker),
-    "clock": Drill("A venue's clock jumps by an hour and back.", jump_clock, settle=without_jump, has_archive=False),
-    "checkpoints": Drill("For a while no checkpoint can be written.", lose_checkpoints),
-    "version": Drill("A savepoint of an unknown version is refused, and no job started.", offer_unknown_state),
-    "upgrade": Drill("Jobs stop, and go on as a version that stores a field more.", upgrade, version=versions.older),
-    "rollback": Drill("A job is upgraded, and goes back to the version before.", go_back, version=versions.older),
-    "column": Drill("A job of SQL goes on as a version with a column more.", widen, settle=without_range, has_archive=False),
+    "transaction": Drill(
+        "The broker is killed while a transaction is open.", kill_broker, jobs=frozenset({"positions", "archive"})
+    ),
+    "clock": Drill("A venue's clock jumps by an hour and back.", jump_clock, settle=without_jump, jobs=_WITHOUT_ARCHIVE),
+    "checkpoints": Drill(
+        "For a while no checkpoint can be written.", lose_checkpoints, jobs=frozenset({"books", "positions", "archive"})
+    ),
+    "version": Drill(
+        "A savepoint of an unknown version is refused, and no job started.",
+        offer_unknown_state,
+        jobs=frozenset({"books", "positions"}),
+    ),
+    "upgrade": Drill(
+        "Jobs stop, and go on as a version that stores a field more.", upgrade, version=versions.older, jobs=_MARGIN
+    ),
+    "rollback": Drill("A job is upgraded, and goes back to the version before.", go_back, version=versions.older, jobs=_MARGIN),
+    "column": Drill(
+        "A job of SQL goes on as a version with a column more.", widen, settle=without_range, jobs=frozenset({"bars"})
+    ),
     "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
 }
 
