@@ -34,11 +34,13 @@ def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
         display.step(f"drill {name}: {drills[name].what}")
         reports.append(reported(name, drills[name], expected, names, display.step))
         display.step(f"drill {name}: {'green' if reports[-1].is_green else 'red'}")
+        for fault in reports[-1].faults:
+            console.print(f"  {fault}", markup=False, soft_wrap=True)
     return reports
 
 
 def show(console: Console, reports: list[Report]) -> None:
-    """Print a line a drill, and under it what is wrong."""
+    """Print a line a drill; what is wrong was said as it ended."""
     table = Table(box=None, header_style="dim")
     for heading in ("drill", "silence", "read again", "rows", "repeats", "took", "verdict"):
         table.add_column(heading, justify="left" if heading in ("drill", "verdict") else "right")
@@ -54,8 +56,6 @@ def show(console: Console, reports: list[Report]) -> None:
         )
     console.print(table)
     for report in reports:
-        for fault in report.faults:
-            console.print(f"  {report.drill}: {fault}", markup=False, soft_wrap=True)
         if report.repeats:
             told = ", ".join(f"{count:,} {name}" for name, count in report.repeats.items())
             console.print(f"  {report.drill}: repeated where delivery is at-least-once: {told}", style="dim", soft_wrap=True)
