@@ -27,7 +27,7 @@ def main(name: str) -> None:
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
     tables.get_config().set("pipeline.name", name)
     if name == "raw_read":
-        connectors = schemas.substituted(schemas.ddl("_connectors"), GROUP=name, DELAY="0")
+        connectors = schemas.substituted(schemas.ddl("_connectors"), GROUP=name, SECURITY="", DELAY="0")
         for statement in schemas.statements(connectors + "\n" + Path(__file__).with_name("raw_read.sql").read_text()):
             tables.execute_sql(statement)
         return

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -188,17 +188,11 @@ class Reader:
     """The rows of one book, the newest that there are and those that come."""
 
     def __init__(self, servers: str) -> None:
-        partitions = topics.existing_topics(servers)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": servers,
-                "group.id": "gammaflow-book",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 50,  # else each search waits half a second for what may still come
-            }
-        )
+        own = {
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 50,  # else each search waits half a second for what may still come
+        }
+        self._consumer, partitions = topics.consuming(servers, "gammaflow-book", own)
         self._bounds = {
             table: {
                 part: self._consumer.get_watermark_offsets(TopicPartition(TABLES[table].topic, part), timeout=10)

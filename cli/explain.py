@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
@@ -53,9 +53,8 @@ def read_topics(servers: str, account: str) -> Rows:
     """An account's rows from its topics, as they stand now."""
     found: dict[str, list[dict[str, Any]]] = {table: [] for table in SOURCES}
     table_of = {TABLES[table].topic: table for table in SOURCES}
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gammaflow-explain", "isolation.level": "read_committed"})
+    consumer, existing = topics.consuming(servers, "gammaflow-explain")
     try:
-        existing = topics.existing_topics(servers)
         ends: dict[tuple[str, int], int] = {}
         for topic in table_of:
             for part in range(existing.get(topic, 0)):

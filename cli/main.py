@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +21,7 @@ from cli import book as ladders
 from cli import drill as drills
 from cli import play, summary
 from cli.display import Display, kernels_table, watermark
+from deploy import acls as access
 from deploy import cluster, jars, runtime, topics
 from deploy.jars import JarError
 from deploy.processes import StartError
@@ -37,6 +38,7 @@ from feeds.publish import replay as publish_lines
 from feeds.resync import ResyncError
 from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
+from schemas import security
 from schemas.records import TABLES
 
 app = typer.Typer(
@@ -214,6 +216,33 @@ def list_topics() -> None:
 
 
 @app.command()
+def acls(
+    is_applied: Annotated[bool, typer.Option("--apply", help="Give them, on the broker at GAMMAFLOW_KAFKA.")] = False,
+) -> None:
+    """List the rights that each of our users needs on a broker that asks for them: one user a job, feed, reader and admin."""
+    with errors():
+        wanted = access.rights()
+        if is_applied:
+            given, beyond = access.apply(runtime.current(runtime.default_home()).kafka, wanted)
+            console.print(f"given: {len(given)}; there already: {len(wanted) - len(given)}")
+            if beyond:
+                console.print("allowed beyond these:")
+                show_rights(beyond)
+        else:
+            show_rights(wanted)
+
+
+def show_rights(rights: list[access.Right]) -> None:
+    """Print rights, one a line."""
+    table = Table(box=None, header_style="dim")
+    for heading in ("user", "operation", "of", "name"):
+        table.add_column(heading)
+    for right in rights:
+        table.add_row(right.user, right.operation, right.kind, f"{right.name}{'…' if right.is_prefix else ''}")
+    console.print(table)
+
+
+@app.command()
 def tail(
     table: Annotated[str, typer.Argument(help="A table of `gammaflow topics`.")],
     key: Annotated[str | None, typer.Option(help="Only rows of this key.")] = None,
@@ -226,11 +255,12 @@ def tail(
             raise KeyError(f"no table {table!r}; there are {', '.join(TABLES)}")
         place = runtime.current(runtime.default_home())
         topic = TABLES[table].topic
-        consumer = Consumer(
-            {"bootstrap.servers": place.kafka, "group.id": "gammaflow-tail", "isolation.level": "read_committed"}
-        )
+        consumer, existing = topics.consuming(place.kafka, "gammaflow-tail")
         try:
-            parts = [TopicPartition(topic, part, 0) for part in range(topics.existing_topics(place.kafka).get(topic, 0))]
+            if topic not in existing:
+                manner = security.manner(security.READER)
+                raise TopicError(f"the broker at {place.kafka} has no topic {topic} that we may see, {manner}")
+            parts = [TopicPartition(topic, part, 0) for part in range(existing[topic])]
             if not from_start:
                 for part in parts:
                     part.offset = consumer.get_watermark_offsets(part, timeout=10)[1]

@@ -38,11 +38,16 @@ log.cleaner.dedupe.buffer.size=33554432
 """
 
 
-def start(home: Path, port: int) -> int:
-    """Format storage under `home` if it is new, start the broker on loopback `port`, wait until it listens; returns its pid."""
+def start(home: Path, port: int, more: str = "") -> int:
+    """Format storage under `home` if it is new, start the broker on loopback `port`, wait until it listens; returns its pid.
+
+    `more` are further properties, which win over our own.
+    """
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "server.properties"
-    settings.write_text(PROPERTIES.format(port=port, controller_port=processes.free_port(0), data=(home / "data").as_posix()))
+    settings.touch(mode=0o600)
+    own = PROPERTIES.format(port=port, controller_port=processes.free_port(0), data=(home / "data").as_posix())
+    settings.write_text(own + more)  # of a property that is there twice, the last counts
     classpath = ":".join(str(path) for path in jars.fetch("kafka")["kafka"])
     log = home.parent / "logs" / "broker.log"
     log4j = Path(__file__).with_name("broker-log4j2.yaml")

@@ -21,7 +21,8 @@ import jobs
 from deploy import broker, cluster, processes, topics, zookeeper
 from deploy import savepoints as contracts
 from deploy.processes import StartError
-from deploy.rest import Flink
+from deploy.rest import Flink, FlinkError
+from schemas import security
 
 KAFKA_PORT = 9092
 FLINK_PORT = 8081
@@ -78,6 +79,8 @@ def up(
     GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing behind.
     """
     kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
+    if kafka is None and security.settings() is not None:
+        raise StartError(f"{security.VARIABLE} is for a broker of your own; GAMMAFLOW_KAFKA does not say where it is")
     state = home / "runtime.json"
     if state.exists():
         if any(processes.is_alive(pid) for pid in json.loads(state.read_text())["started"].values()):
@@ -191,7 +194,8 @@ def submit(
     """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
 
     `settings` are Flink options for these jobs; `archive` is where the archive job writes; a job named in
-    `savepoints` goes on from there; `changed` is as in `bundle`.  Raises `StartError`.
+    `savepoints` goes on from there; `changed` is as in `bundle`.  Raises `StartError`, and `FlinkError` for a job that does
+    not start, which tries again.
     """
     for name in names:
         jobs.text(name)
@@ -206,7 +210,11 @@ def submit(
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
     }
     arguments = ["-pym", "jobs.run", *(f"{name}={paths[name]}" if name in paths else name for name in names)]
-    flink_run(runtime, names, arguments, parallelism, settings, own, changed)
+    try:
+        flink_run(runtime, names, arguments, parallelism, settings, own, changed)
+    except FlinkError as error:
+        users = ", ".join(dict.fromkeys(security.manner(name) for name in names))
+        raise FlinkError(f"{error}; to Kafka at {runtime.kafka} they speak {users}") from error
 
 
 def flink_run(

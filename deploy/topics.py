@@ -1,11 +1,15 @@
 """The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from schemas.clients import Client, Unreachable, reached
 from schemas.records import TABLES
+from schemas.security import ADMIN, READER, manner
 
 PARTITIONS = 4
 """Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
@@ -29,7 +33,6 @@ class TopicError(RuntimeError):
 
 def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
     """Make every topic that does not exist yet; returns the names of the new ones.  Raises `TopicError`."""
-    admin = _admin(servers)
     existing = existing_topics(servers)
     # Event time is the record timestamp, and a replayed day is old: retention by age would delete it at once.
     wanted = [
@@ -42,6 +45,7 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
         if table.topic not in existing
     ]
     if wanted:
+        admin, _ = _reached(AdminClient, servers, ADMIN)
         for topic, future in admin.create_topics(wanted).items():
             try:
                 future.result(timeout=30)
@@ -56,7 +60,7 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
 
     Raises `TopicError`.
     """
-    admin = _admin(servers)
+    admin, _ = _reached(AdminClient, servers, ADMIN)
     names = [TABLES[table].topic for table in tables]
     number = partitions(servers)
     try:
@@ -70,12 +74,8 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
 
 
 def existing_topics(servers: str) -> dict[str, int]:
-    """Every topic on the broker with its number of partitions.  Raises `TopicError` if no broker answers."""
-    try:
-        known = _admin(servers).list_topics(timeout=10).topics
-    except KafkaException as error:
-        raise TopicError(f"no Kafka broker answers at {servers}: {error.args[0].str()}") from error
-    return {name: len(topic.partitions) for name, topic in known.items()}
+    """Every topic that we may see, with its number of partitions.  Raises `TopicError` if no broker answers."""
+    return _reached(AdminClient, servers)[1]
 
 
 def partitions(servers: str) -> int:
@@ -83,7 +83,10 @@ def partitions(servers: str) -> int:
     existing = existing_topics(servers)
     ours = {table.topic: existing.get(table.topic, 0) for table in TABLES.values()}
     if missing := [topic for topic, number in ours.items() if not number]:
-        raise TopicError(f"the broker has no topic {', '.join(missing)}; `gammaflow up` makes them")
+        raise TopicError(
+            f"the broker at {servers} has no topic {', '.join(missing)} that we may see, {manner(READER)}; "
+            "`gammaflow up` makes them, `gammaflow acls` lists the rights"
+        )
     usual = max(ours.values())
     if odd := [f"{topic} has {number}" for topic, number in ours.items() if number != usual]:
         raise TopicError(f"all topics must have as many partitions: {', '.join(odd)}, others {usual}")
@@ -92,8 +95,7 @@ def partitions(servers: str) -> int:
 
 def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> dict[tuple[str, int], int]:
     """The end offset of every partition of the tables' topics, for readers of an isolation level."""
-    existing = existing_topics(servers)
-    consumer = Consumer({**_QUIET, "bootstrap.servers": servers, "group.id": "gammaflow-status", "isolation.level": isolation})
+    consumer, existing = consuming(servers, "gammaflow-status", {"isolation.level": isolation})
     try:
         return {
             (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
@@ -109,9 +111,7 @@ def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> 
 def lag(servers: str, job: str, tables: list[str]) -> int:
     """How many records of its topics a job has not yet read and checkpointed, by its consumer group."""
     latest = ends(servers, tables)
-    consumer = Consumer(
-        {**_QUIET, "bootstrap.servers": servers, "group.id": job, "enable.auto.commit": False, "enable.partition.eof": True}
-    )
+    consumer, _ = consuming(servers, job, {"enable.partition.eof": True})
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
     try:
         parts = consumer.committed([TopicPartition(topic, partition) for topic, partition in latest], timeout=10)
@@ -140,5 +140,16 @@ def _has_record(consumer: Consumer, part: TopicPartition) -> bool:
     return error is None
 
 
-def _admin(servers: str) -> AdminClient:
-    return AdminClient({**_QUIET, "bootstrap.servers": servers})
+def consuming(servers: str, group: str, own: dict[str, Any] | None = None) -> tuple[Consumer, dict[str, int]]:
+    """A consumer that looks and leaves no trace, and every topic that it may see.  Raises `TopicError`."""
+    settings = {"group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False}
+    return _reached(Consumer, servers, READER, settings | (own or {}))
+
+
+def _reached(
+    make: Callable[[dict[str, Any]], Client], servers: str, role: str = READER, own: dict[str, Any] | None = None
+) -> tuple[Client, dict[str, int]]:
+    try:
+        return reached(make, servers, role, {**_QUIET, **(own or {})})
+    except Unreachable as error:
+        raise TopicError(str(error)) from None

@@ -167,7 +167,7 @@ def _noted(savepoint: str) -> Path:
 
 def poison(suite: Suite) -> list[str]:
     """Write a record that no job can read into every topic that one reads."""
-    producer = Producer({"bootstrap.servers": suite.place.kafka})
+    producer = Producer({"bootstrap.servers": suite.place.kafka})  # the suite's own broker, which has no locks
     for table in sorted({table for name in suite.names for table in jobs.sources(name)}):
         producer.produce(TABLES[table].topic, POISON, "poison", timestamp=HALF_TIME_MS)
     if left := producer.flush(30):

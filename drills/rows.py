@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from pyarrow import parquet
 
 from deploy import topics
@@ -30,16 +30,7 @@ Rows = dict[str, Counter[Row]]
 
 def read(servers: str, tables: list[str]) -> Rows:
     """Every committed row of the tables' topics, heartbeats left out.  Raises `TopicError`."""
-    partitions = topics.existing_topics(servers)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "gammaflow-drill",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
+    consumer, partitions = topics.consuming(servers, "gammaflow-drill", {"enable.partition.eof": True})
     rows: Rows = {table: Counter() for table in tables}
     table_of = {TABLES[table].topic: table for table in tables}
     unread = {(topic, part) for topic in table_of for part in range(partitions[topic])}

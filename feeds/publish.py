@@ -11,8 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
+from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
 from schemas.rows import encoded, key, to_ms
+from schemas.security import FEED, manner
 
 _log = logging.getLogger(__name__)
 
@@ -71,30 +73,27 @@ class Publisher:
         self._timeout_s = timeout_s
         self._failure: str | None = None
         timeout_ms = int(timeout_s * 1000)
-        self._producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "acks": "all",
-                "enable.idempotence": True,
-                "compression.type": "zstd",
-                "partitioner": "murmur2_random",
-                "linger.ms": 5,
-                "message.max.bytes": 16 * 1024 * 1024,  # a whole listing of instruments as a dead letter
-                "message.timeout.ms": timeout_ms,
-                "socket.timeout.ms": max(1000, timeout_ms // 2),
-                "topic.metadata.propagation.max.ms": min(5000, timeout_ms),
-                "delivery.report.only.error": True,
-                "on_delivery": self._not_delivered,
-                "logger": _log,
-            }
-        )
+        settings = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "zstd",
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "message.max.bytes": 16 * 1024 * 1024,  # a whole listing of instruments as a dead letter
+            "message.timeout.ms": timeout_ms,
+            "socket.timeout.ms": max(1000, timeout_ms // 2),
+            "topic.metadata.propagation.max.ms": min(5000, timeout_ms),
+            "delivery.report.only.error": True,
+            "on_delivery": self._not_delivered,
+            "logger": _log,
+        }
         self._newest_ms = self._heartbeat_ms = 0
         try:
-            known = self._producer.list_topics(timeout=timeout_s).topics
-        except KafkaException as error:
-            raise PublishError(f"no Kafka broker answers at {servers} within {timeout_s:g} s: {_reason(error)}") from None
+            self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
+        except Unreachable as error:
+            raise PublishError(str(error)) from None
         topics = [TABLES[table].topic for table in FEED_TABLES]
-        self._partitions = [(topic, part) for topic in topics if topic in known for part in known[topic].partitions]
+        self._partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
 
     def heartbeat(self, event_ms: int) -> None:
         """Say in every partition that it is `event_ms`."""
@@ -129,7 +128,7 @@ class Publisher:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                raise PublishError(f"{topic}: {_reason(error)}") from error
+                raise PublishError(f"{topic} at {self.servers}, {manner(FEED)}: {_reason(error)}") from error
             else:
                 return
 
@@ -156,7 +155,7 @@ class Publisher:
 
     def _not_delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failure is None:
-            self._failure = f"{message.topic()}: {error.str()}"
+            self._failure = f"{message.topic()} at {self.servers}, {manner(FEED)}: {error.str()}"
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

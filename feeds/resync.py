@@ -10,8 +10,10 @@ from typing import NamedTuple
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
 from schemas.rows import fault, to_ms
+from schemas.security import FEED, manner
 
 _POLL_S = 0.2
 
@@ -40,16 +42,17 @@ def requests(servers: str, *, timeout_s: float = 10.0) -> Iterator[asyncio.Queue
     queue: asyncio.Queue[Resync] = asyncio.Queue()
     loop, done = asyncio.get_running_loop(), threading.Event()
     topic = TABLES["resync_requests"].topic
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "gammaflow-resync",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "latest",
-            "isolation.level": "read_uncommitted",  # a request that is withdrawn costs one snapshot, waiting costs a stale book
-            "logger": _log,
-        }
-    )
+    settings = {
+        "group.id": "gammaflow-resync",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "latest",
+        "isolation.level": "read_uncommitted",  # a request that is withdrawn costs one snapshot, waiting costs a stale book
+        "logger": _log,
+    }
+    try:
+        consumer, known = reached(Consumer, servers, FEED, settings, timeout_s)
+    except Unreachable as error:
+        raise ResyncError(f"{topic} on {servers}: {error}") from None
 
     def read() -> None:
         while not done.is_set():
@@ -65,8 +68,9 @@ def requests(servers: str, *, timeout_s: float = 10.0) -> Iterator[asyncio.Queue
 
     try:
         try:
-            known = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
-            parts = [TopicPartition(topic, part) for part in known.partitions]
+            if topic not in known:
+                raise ResyncError(f"{topic} on {servers}: there is no such topic that we may see, {manner(FEED)}")
+            parts = [TopicPartition(topic, part) for part in range(known[topic])]
             for part in parts:
                 part.offset = consumer.get_watermark_offsets(part, timeout=timeout_s)[1]
         except KafkaException as error:

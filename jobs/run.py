@@ -23,6 +23,7 @@ import jobs
 import schemas
 from jobs.host import BATCH_TYPE, OUTPUT_TYPE, Host
 from schemas.records import TABLES
+from schemas.security import sql_options
 
 WINDOW_S = "0.05"
 """A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
@@ -68,7 +69,8 @@ def prepared(tables: StreamTableEnvironment, name: str, take: Callable[[StreamTa
 def register_topics(tables: StreamTableEnvironment, job: str) -> None:
     """Register each topic that a job writes, undecoded and typed; for the archive, which writes none, those that it reads."""
     delay_s = setting(tables, "gammaflow.delay", DELAY_S)
-    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job, DELAY=delay_s)]
+    security = sql_options(job)
+    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job, SECURITY=security, DELAY=delay_s)]
     for name in jobs.sinks(job) or jobs.sources(job):
         texts.append(schemas.ddl(name))
     for name in jobs.sinks(job):

@@ -1,7 +1,8 @@
 -- How topics are reached.  Every other file here describes one topic and borrows from here by LIKE.
 --
--- ${KAFKA} is the broker's address, ${GROUP} the consumer group (the job's name) and ${DELAY} how long, in seconds, a job waits
--- for what is out of order: the only places where the environment enters.  Values are JSON, keys are text, and the Kafka record timestamp is the event time.
+-- ${KAFKA} is the broker's address, ${SECURITY} what schemas/security.py adds for a job's user, ${GROUP} the consumer group (the
+-- job's name) and ${DELAY} how long, in seconds, a job waits for what is out of order: the only places where the environment
+-- enters.  Values are JSON, keys are text, and the Kafka record timestamp is the event time.
 
 CREATE TEMPORARY TABLE kafka WITH (
   'connector' = 'kafka',
@@ -24,7 +25,7 @@ CREATE TEMPORARY TABLE kafka WITH (
   -- that a broker allows unless it is told otherwise (transaction.max.timeout.ms), 15 min.
   'properties.transaction.timeout.ms' = '900000',
   -- A few transactional ids, used over and over, in place of a new one at each checkpoint, which brokers keep for a week.
-  'sink.transaction-naming-strategy' = 'POOLING'
+  'sink.transaction-naming-strategy' = 'POOLING'${SECURITY}
 );
 
 -- A topic's typed rows: what the DDL of each topic borrows from.

@@ -36,7 +36,8 @@ def python_type(sql_type: str) -> str:
 def render() -> str:
     """The text that `records.py` should have."""
     tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    for statement in schemas.statements(schemas.substituted(schemas.ddl("_connectors"), KAFKA="", GROUP="", DELAY="0")):
+    connectors = schemas.substituted(schemas.ddl("_connectors"), KAFKA="", SECURITY="", GROUP="", DELAY="0")
+    for statement in schemas.statements(connectors):
         tables.execute_sql(statement)
     lines = [
         '"""The rows of every topic as they stand in JSON.  Made by `make records` from schemas/*.sql: do not edit."""',

@@ -1,0 +1,111 @@
+"""Who may do what on a broker with an authorizer: read off the jobs, and given to their users."""
+
+from typing import NamedTuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+import jobs
+from deploy.topics import TopicError
+from feeds.publish import FEED_TABLES
+from schemas.clients import Unreachable, reached
+from schemas.records import TABLES
+from schemas.security import ADMIN, FEED, READER, user
+
+_KINDS = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transactional id": ResourceType.TRANSACTIONAL_ID,
+    "cluster": ResourceType.BROKER,
+}
+
+
+class Right(NamedTuple):
+    """What one user may do with one thing, or with all whose names begin so."""
+
+    user: str
+    operation: str  # as Kafka names it; READ and WRITE imply DESCRIBE
+    kind: str  # topic, group, transactional id or cluster
+    name: str
+    is_prefix: bool = False
+
+
+def rights() -> list[Right]:
+    """Every right that our users need, and no more."""
+    found = [right for job in jobs.FLOW for right in _of_job(job)]
+    feed, reader, admin = user(FEED), user(READER), user(ADMIN)
+    found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
+    found += [
+        Right(feed, "READ", "topic", TABLES["resync_requests"].topic),
+        Right(feed, "READ", "group", "gammaflow-resync"),
+    ]
+    found += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
+    # Lag is told from what each job has committed.
+    found += [Right(reader, "DESCRIBE", "group", job) for job in jobs.FLOW]
+    found += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
+    # With ALTER of the cluster it can give itself any other right.
+    found += [Right(admin, operation, "cluster", "kafka-cluster") for operation in ("CREATE", "DESCRIBE", "ALTER")]
+    return list(dict.fromkeys(found))
+
+
+def _of_job(job: str) -> list[Right]:
+    name = user(job)
+    found = [Right(name, "READ", "topic", TABLES[table].topic) for table in jobs.sources(job)]
+    found += [Right(name, "READ", "group", job)]
+    for table in jobs.sinks(job):
+        topic = TABLES[table].topic
+        found += [Right(name, "WRITE", "topic", topic)]
+        if TABLES[table].is_exactly_once:
+            # READ: a job that starts asks who has transactions open in the topic, to end its own.
+            found += [Right(name, "READ", "topic", topic), Right(name, "WRITE", "transactional id", f"{job}/{table}", True)]
+    return found
+
+
+def apply(servers: str, wanted: list[Right]) -> tuple[list[Right], list[Right]]:
+    """Give the rights that are missing.  Returns those, and what the same users have beyond them, which is left as it is.
+
+    Raises `TopicError`.
+    """
+    try:
+        admin, _ = reached(AdminClient, servers, ADMIN, {"log_level": 2})
+    except Unreachable as error:
+        raise TopicError(str(error)) from None
+    return give(admin, wanted)
+
+
+def give(admin: AdminClient, wanted: list[Right]) -> tuple[list[Right], list[Right]]:
+    """As `apply`, by a client that has reached the broker."""
+    try:
+        users = {right.user for right in wanted}
+        anyone = AclBindingFilter(
+            ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ALLOW
+        )
+        had = [_right(binding) for binding in admin.describe_acls(anyone).result(timeout=30)]
+        missing = [right for right in wanted if right not in had]
+        if missing:
+            for future in admin.create_acls([_binding(right) for right in missing]).values():
+                future.result(timeout=30)
+    except KafkaException as error:
+        raise TopicError(f"rights could not be read or given, as {user(ADMIN)}: {error.args[0].str()}") from error
+    return missing, sorted(right for right in had if right.user in users and right not in wanted)
+
+
+def _binding(right: Right) -> AclBinding:
+    pattern = ResourcePatternType.PREFIXED if right.is_prefix else ResourcePatternType.LITERAL
+    operation = AclOperation[right.operation]
+    kind, allow = _KINDS[right.kind], AclPermissionType.ALLOW
+    return AclBinding(kind, right.name, pattern, f"User:{right.user}", "*", operation, allow)
+
+
+def _right(binding: AclBinding) -> Right:
+    kind = next((name for name, kind in _KINDS.items() if kind == binding.restype), binding.restype.name)
+    is_prefix = binding.resource_pattern_type == ResourcePatternType.PREFIXED
+    return Right(binding.principal.removeprefix("User:"), binding.operation.name, kind, binding.name, is_prefix)

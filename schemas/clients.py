@@ -1,0 +1,61 @@
+"""Clients of librdkafka's that reach their broker, or say why they do not."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from schemas import security
+
+Client = TypeVar("Client")
+_ATTEMPT_S = 0.5
+_BACKOFF_MS = 500
+"""Between two connections to a broker that ends them: at the client's own 100 there are 20 a second."""
+# Trying again does not mend these.
+_REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+
+
+class Unreachable(Exception):
+    """No broker answers, or it refuses us; the message names it, and who we are."""
+
+
+def reached(
+    make: Callable[[dict[str, Any]], Client],
+    servers: str,
+    role: str,
+    own: dict[str, Any] | None = None,
+    timeout_s: float = 10.0,
+) -> tuple[Client, dict[str, int]]:
+    """A client made by `make` (Producer, Consumer, AdminClient), and the topics that it may see, with their partitions.
+
+    `role` is who it is (`schemas.security`), `own` are further settings.  Raises `Unreachable` after `timeout_s`, at once
+    where the broker refuses us; `SecurityError`.
+    """
+    faults: deque[KafkaError] = deque(maxlen=20)
+    connection = {"bootstrap.servers": servers, "error_cb": faults.append, "reconnect.backoff.ms": _BACKOFF_MS}
+    client: Any = make({**connection, **security.librdkafka(role), **(own or {})})
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            known = client.list_topics(timeout=max(0.01, min(_ATTEMPT_S, deadline_s - time.monotonic()))).topics
+        except KafkaException as error:
+            client.poll(0.01)  # brings the faults
+            refused = next((fault.str() for fault in faults if fault.code() in _REFUSED), None)
+            if refused is None and time.monotonic() < deadline_s:
+                continue
+            if hasattr(client, "close"):
+                client.close()
+            manner = security.manner(role)
+            if refused is not None:
+                raise Unreachable(f"the Kafka broker at {servers} and we refuse each other, {manner}: {refused}") from None
+            reason = _reason(faults, error.args[0])
+            raise Unreachable(f"no Kafka broker answers at {servers} within {timeout_s:g} s, {manner}: {reason}") from None
+        return client, {name: len(topic.partitions) for name, topic in known.items()}
+
+
+def _reason(faults: deque[KafkaError], last: KafkaError) -> str:
+    """What was wrong with one broker, if that is known; that all of them are down says less."""
+    told = [fault for fault in faults if fault.code() != KafkaError._ALL_BROKERS_DOWN]
+    return str((told or [last])[-1].str())

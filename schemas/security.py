@@ -1,0 +1,156 @@
+"""Who our Kafka clients are, and how they speak with a broker: in plain text, or as the file in GAMMAFLOW_KAFKA_SECURITY says.
+
+    protocol=SASL_SSL                   or SSL, encrypted but without a name
+    ca=ca.pem                           who signs the brokers' certificates; left out, those whom the machine trusts
+    mechanism=SCRAM-SHA-512             or SCRAM-SHA-256
+    user=gammaflow-{}                   {} is a job's name, feed, reader or admin
+    passwords=passwords.properties      user=password, one a line
+
+Paths count from the file.  A job's password is read by the Kafka clients in the cluster, from the same path there: what is
+submitted names only the file.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+VARIABLE = "GAMMAFLOW_KAFKA_SECURITY"
+FEED, READER, ADMIN = "feed", "reader", "admin"
+"""Those of us who are no job: what writes a feed's topics; the commands that look; and what makes topics and rights."""
+_FIELDS = {"protocol", "ca", "mechanism", "user", "passwords"}
+_PROTOCOLS = ("SSL", "SASL_SSL")
+_MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
+# Both a Java properties file and a JAAS line say it without an escape.
+_PASSWORD = re.compile(r"[!#-\[\]-~]+")
+_USER = re.compile(r"(?:[\w.-]|\{\})+", re.ASCII)
+_REFERENCE = re.compile("[:}]")  # what ends the path in a reference to a password
+_CLIENTS = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
+"""Where the Java client's classes are in Flink's connector."""
+
+
+class SecurityError(ValueError):
+    """The file, or one that it names, cannot be used; the message says which, and what was expected."""
+
+
+class Security(NamedTuple):
+    """What the file says."""
+
+    protocol: str
+    ca: Path | None
+    mechanism: str
+    user: str  # a pattern
+    passwords: Path
+
+
+def settings() -> Security | None:
+    """What the file says; None where the environment names none.  Raises `SecurityError`."""
+    path = Path(os.environ.get(VARIABLE, ""))
+    if not path.name:
+        return None
+    told = _properties(path)
+    if unknown := told.keys() - _FIELDS:
+        raise SecurityError(f"{path}: {', '.join(sorted(unknown))}: expected only {', '.join(sorted(_FIELDS))}")
+    protocol = _one_of(path, "protocol", told.get("protocol", ""), _PROTOCOLS)
+    mechanism = _one_of(path, "mechanism", told.get("mechanism", _MECHANISMS[0]), _MECHANISMS)
+    folder = path.absolute().parent
+    passwords = folder / told.get("passwords", "passwords.properties")
+    if _REFERENCE.search(str(passwords)):
+        raise SecurityError(f"{path}: passwords: expected a path without : and }}, got {passwords}")
+    pattern = told.get("user", "gammaflow-{}")
+    if not _USER.fullmatch(pattern):
+        raise SecurityError(f"{path}: user: expected letters, digits, and any of . _ - {{}}, got {pattern!r}")
+    return Security(protocol, folder / told["ca"] if "ca" in told else None, mechanism, pattern, passwords)
+
+
+def user(role: str) -> str:
+    """The name of a job, or of `FEED`, `READER` or `ADMIN`, on the broker."""
+    security = settings()
+    return (security.user if security else "gammaflow-{}").replace("{}", role)
+
+
+def manner(role: str) -> str:
+    """How a client of ours speaks with a broker, for messages."""
+    security = settings()
+    if security is None:
+        return f"in plain text ({VARIABLE} is not set)"
+    return f"as {user(role)}" if security.protocol == "SASL_SSL" else "encrypted, without a name"
+
+
+def librdkafka(role: str) -> dict[str, Any]:
+    """The settings of a librdkafka client.  Raises `SecurityError`, also where the file of passwords has none for it."""
+    security = settings()
+    if security is None:
+        return {}
+    own = {"security.protocol": security.protocol}
+    if security.ca is not None:
+        own["ssl.ca.location"] = str(_readable(security.ca))
+    if security.protocol == "SASL_SSL":
+        own |= {
+            "sasl.mechanism": security.mechanism,
+            "sasl.username": user(role),
+            "sasl.password": _password(security.passwords, user(role)),
+        }
+    return own
+
+
+def java(role: str) -> dict[str, str]:
+    """The properties of a Java client in Flink's connector; the password is a reference that the client resolves itself."""
+    security = settings()
+    if security is None:
+        return {}
+    own = {"security.protocol": security.protocol}
+    if security.ca is not None:
+        own |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(security.ca)}
+    if security.protocol == "SASL_SSL":
+        module = f"{_CLIENTS}.security.scram.ScramLoginModule"
+        password = f"${{file:{security.passwords}:{user(role)}}}"
+        own |= {
+            "sasl.mechanism": security.mechanism,
+            "sasl.jaas.config": f'{module} required username="{user(role)}" password="{password}";',
+            "config.providers": "file",
+            "config.providers.file.class": f"{_CLIENTS}.config.provider.FileConfigProvider",
+        }
+    return own
+
+
+def sql_options(role: str) -> str:
+    """Those as options of a Kafka table, each after a comma."""
+    options = {f"properties.{key}": value.replace("'", "''") for key, value in java(role).items()}
+    return "".join(f",\n  '{key}' = '{value}'" for key, value in options.items())
+
+
+def _properties(path: Path) -> dict[str, str]:
+    lines = [line.strip() for line in _readable(path).read_text().splitlines()]
+    pairs: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise SecurityError(f"{path}, line {number}: expected key=value")  # what stands there may be a password
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _password(path: Path, name: str) -> str:
+    if _readable(path).stat().st_mode & 0o007:
+        raise SecurityError(f"{path}: others may read or change it; expected chmod o= of it")
+    password = _properties(path).get(name)
+    if password is None:
+        raise SecurityError(f"{path}: no password of {name}")
+    if not _PASSWORD.fullmatch(password):
+        raise SecurityError(f'{path}: the password of {name}: expected visible ASCII without " and \\')
+    return password
+
+
+def _one_of(path: Path, field: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise SecurityError(f"{path}: {field}: expected {' or '.join(known)}, got {value!r}")
+    return value
+
+
+def _readable(path: Path) -> Path:
+    if not os.access(path, os.R_OK) or not path.is_file():
+        raise SecurityError(f"{path}: expected a file that can be read ({VARIABLE})")
+    return path
