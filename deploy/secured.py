@@ -26,6 +26,7 @@ listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.se
 ssl.keystore.type=PKCS12
 ssl.keystore.location={keys}
 ssl.keystore.password={secret}
+ssl.key.password={secret}
 ssl.truststore.type=PEM
 ssl.truststore.location={ca}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer

@@ -49,7 +49,7 @@ def reached(
                 client.close()
             manner = security.manner(role)
             if refused is not None:
-                raise Unreachable(f"the Kafka broker at {servers} and we refuse each other, {manner}: {refused}") from None
+                raise Unreachable(f"Kafka at {servers} cannot be used {manner}: {refused}") from None
             reason = _reason(faults, error.args[0])
             raise Unreachable(f"no Kafka broker answers at {servers} within {timeout_s:g} s, {manner}: {reason}") from None
         return client, {name: len(topic.partitions) for name, topic in known.items()}

@@ -42,3 +42,8 @@ def test_those_who_only_look_write_nothing_and_feeds_write_nothing_that_a_job_co
     assert {right.operation for right in of(user(READER))} == {"READ", "DESCRIBE"}
     computed = {TABLES[table].topic for job in jobs.FLOW for table in jobs.sinks(job)} - {TABLES["dead_letters"].topic}
     assert not computed & {right.name for right in of(user(FEED)) if right.operation == "WRITE"}
+
+
+def test_a_right_is_read_back_as_it_was_given() -> None:
+    for right in acls.rights():
+        assert acls._right(acls._binding(right)) == right
