@@ -93,7 +93,8 @@ def certificates(folder: Path) -> tuple[Path, Path, str]:
 def _add_users(internal: dict[str, str], passwords: dict[str, str]) -> None:
     scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     wanted = [UserScramCredentialUpsertion(user, scram, password.encode()) for user, password in passwords.items()]
-    for user, future in AdminClient(internal).alter_user_scram_credentials(wanted).items():
+    admin = AdminClient(internal)  # which must live for as long as its answers are waited for
+    for user, future in admin.alter_user_scram_credentials(wanted).items():
         try:
             future.result(timeout=30)
         except KafkaException as error:
