@@ -22,6 +22,7 @@ from deploy.topics import TopicError
 from drills.rows import read
 from feeds import Record
 from feeds.publish import Publisher, PublishError
+from schemas.records import TABLES
 from schemas.rows import to_ms
 from schemas.security import ADMIN, FEED, READER, VARIABLE, user
 
@@ -146,7 +147,7 @@ def test_plain_text_is_not_heard_where_encryption_is_wanted(place: Place, monkey
 
 
 def test_a_topic_that_a_user_may_not_write_is_named(place: Place) -> None:
-    row = json.loads((CASE / "expect" / "positions.jsonl").read_text().splitlines()[0])
+    row = dict.fromkeys(TABLES["positions"].key, "mine")
     with pytest.raises(PublishError) as refused, Publisher(place.kafka, timeout_s=5) as publisher:
         publisher.publish(Record("positions", 1_767_225_600_000, row))
     assert str(refused.value) == f"positions.v1 at {place.kafka}, as gammaflow-feed: Broker: Topic authorization failed"
