@@ -1,8 +1,8 @@
 -- How topics are reached.  Every other file here describes one topic and borrows from here by LIKE.
 --
--- ${KAFKA} is the broker's address, ${SECURITY} what schemas/security.py adds for a job's user, ${GROUP} the consumer group (the
--- job's name) and ${DELAY} how long, in seconds, a job waits for what is out of order: the only places where the environment
--- enters.  Values are JSON, keys are text, and the Kafka record timestamp is the event time.
+-- KAFKA is the broker's address, SECURITY what schemas/security.py adds for a job's user, GROUP the consumer group (the job's
+-- name) and DELAY how long, in seconds, a job waits for what is out of order: the only places where the environment enters.
+-- Values are JSON, keys are text, and the Kafka record timestamp is the event time.
 
 CREATE TEMPORARY TABLE kafka WITH (
   'connector' = 'kafka',
