@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 import jobs
 from deploy import acls, processes, runtime, secured, topics
@@ -128,9 +129,8 @@ def test_a_wrong_password_is_refused_at_once(place: Place, otherwise: Any) -> No
     assert "a-guess" not in str(refused.value)
 
 
-def test_a_broker_whose_authority_is_not_ours_is_refused_at_once(place: Place, otherwise: Any, tmp_path: Path) -> None:
-    _, foreign, _ = secured.certificates(tmp_path / "keys")
-    otherwise(ca=str(foreign))
+def test_a_broker_whose_authority_is_not_ours_is_refused_at_once(place: Place, otherwise: Any) -> None:
+    otherwise(ca=DEFAULT_CA_BUNDLE_PATH)
     began = time.monotonic()
     with pytest.raises(TopicError) as refused:
         topics.existing_topics(place.kafka)
