@@ -40,7 +40,7 @@ def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
 
 
 def show(console: Console, reports: list[Report]) -> None:
-    """Print a line a drill; what is wrong was said as it ended."""
+    """Print a line a drill, and under it what is wrong."""
     table = Table(box=None, header_style="dim")
     for heading in ("drill", "silence", "read again", "rows", "repeats", "took", "verdict"):
         table.add_column(heading, justify="left" if heading in ("drill", "verdict") else "right")
@@ -56,6 +56,8 @@ def show(console: Console, reports: list[Report]) -> None:
         )
     console.print(table)
     for report in reports:
+        for fault in report.faults:
+            console.print(f"  {report.drill}: {fault}", markup=False, soft_wrap=True)
         if report.repeats:
             told = ", ".join(f"{count:,} {name}" for name, count in report.repeats.items())
             console.print(f"  {report.drill}: repeated where delivery is at-least-once: {told}", style="dim", soft_wrap=True)

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from schemas.clients import Client, Unreachable, reached
 from schemas.records import TABLES
@@ -94,40 +94,60 @@ def partitions(servers: str) -> int:
 
 
 def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> dict[tuple[str, int], int]:
-    """The end offset of every partition of the tables' topics, for readers of an isolation level."""
-    consumer, existing = consuming(servers, "gammaflow-status", {"isolation.level": isolation})
+    """The end offset of every partition of the tables' topics, for readers of an isolation level.  Raises `TopicError`."""
+    admin, existing = _reached(AdminClient, servers)
+    parts = [(TABLES[table].topic, part) for table in tables for part in range(existing.get(TABLES[table].topic, 0))]
+    if not parts:
+        return {}
+    level = IsolationLevel[isolation.upper()]
+    asked = admin.list_offsets(
+        {TopicPartition(*part): OffsetSpec.latest() for part in parts}, isolation_level=level, request_timeout=10
+    )
     try:
-        return {
-            (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-            for topic in (TABLES[table].topic for table in tables)
-            for partition in range(existing.get(topic, 0))
-        }
+        found = {(part.topic, part.partition): int(future.result(timeout=20).offset) for part, future in asked.items()}
     except KafkaException as error:
         raise TopicError(f"the ends of topics could not be asked of {servers}: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
+    return {part: found[part] for part in parts}
+
+
+def committed(servers: str, names: list[str]) -> dict[str, dict[tuple[str, int], int]]:
+    """How far each of these jobs has read and checkpointed, by its consumer group.  Raises `TopicError`."""
+    admin, _ = _reached(AdminClient, servers)
+    asked = {
+        name: future
+        for group in names
+        for name, future in admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10).items()
+    }
+    found: dict[str, dict[tuple[str, int], int]] = {}
+    for name, future in asked.items():
+        try:
+            parts = future.result(timeout=20).topic_partitions
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_GROUP_YET:
+                raise TopicError(f"consumer group {name} at {servers}: {error.args[0].str()}") from error
+            parts = []
+        found[name] = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
+    return found
 
 
 def lag(servers: str, job: str, tables: list[str]) -> int:
-    """How many records of its topics a job has not yet read and checkpointed, by its consumer group."""
-    latest = ends(servers, tables)
-    consumer, _ = consuming(servers, job, {"enable.partition.eof": True})
+    """How many records of its topics a job has not yet read and checkpointed.  Raises `TopicError`."""
+    latest, done = ends(servers, tables), committed(servers, [job])[job]
+    behind = {part: end - done.get(part, 0) for part, end in latest.items() if end > done.get(part, 0)}
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
+    unsure = [TopicPartition(*part, done.get(part, 0)) for part in behind if part[0] in in_transactions]
+    if not unsure:
+        return sum(behind.values())
+    consumer, _ = consuming(servers, job, {"enable.partition.eof": True})
     try:
-        parts = consumer.committed([TopicPartition(topic, partition) for topic, partition in latest], timeout=10)
-        committed = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
-        behind = {part: end - committed.get(part, 0) for part, end in latest.items() if end > committed.get(part, 0)}
-        return sum(
-            count
-            for part, count in behind.items()
-            if part[0] not in in_transactions or _has_record(consumer, TopicPartition(*part, committed.get(part, 0)))
-        )
+        for part in unsure:
+            if not _has_record(consumer, part):
+                del behind[part.topic, part.partition]
     except KafkaException as error:
-        if error.args[0].code() not in _NO_GROUP_YET:
-            raise TopicError(f"consumer group {job}: {error.args[0].str()}") from error
-        return sum(latest.values())
+        raise TopicError(f"consumer group {job} at {servers}: {error.args[0].str()}") from error
     finally:
         consumer.close()
+    return sum(behind.values())
 
 
 def _has_record(consumer: Consumer, part: TopicPartition) -> bool:

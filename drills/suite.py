@@ -20,6 +20,7 @@ from drills.versions import Version
 from feeds.publish import Publisher, play
 from feeds.simulator import Scenario, simulate
 from schemas import TABLE_OF
+from schemas.records import TABLES
 
 JOBS = ("books", "book_depth", "bars", "positions", "margin", "liquidations", "archive")
 """What is drilled unless told otherwise: each kind of job and of topic once.  All jobs take three times as long to start."""
@@ -174,7 +175,7 @@ def played(
 
 
 def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
-    behind = {name: topics.lag(suite.place.kafka, name, jobs.sources(name)) for name in suite.names}
+    behind = _behind(suite)
     began_ms = time.time() * 1000
     with listening(suite.place.kafka, sorted(STEADY & set(suite.written))) as silences_s:
         restarting = harm(suite)
@@ -183,6 +184,17 @@ def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
         for name in suite.names:
             runtime.wait_read(suite.place, name, WAIT_S)
     return max(silences_s.values()), sum(behind[name] for name in restarting)
+
+
+def _behind(suite: Suite) -> dict[str, int]:
+    """By job, how many records it has not yet read and checkpointed; asked of all at once, for the market goes on."""
+    tables = {name: {TABLES[table].topic for table in jobs.sources(name)} for name in suite.names}
+    done = topics.committed(suite.place.kafka, suite.names)
+    ends = topics.ends(suite.place.kafka, sorted({table for name in suite.names for table in jobs.sources(name)}))
+    return {
+        name: sum(end - done[name].get(part, 0) for part, end in ends.items() if part[0] in tables[name])
+        for name in suite.names
+    }
 
 
 @contextmanager

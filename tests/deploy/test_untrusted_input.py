@@ -66,7 +66,8 @@ def test_what_only_reads_it_is_not(text: str) -> None:
 
 
 def test_only_a_jobs_own_state_is_unpickled_and_nothing_else_is_run() -> None:
-    modules = [path for folder in PRODUCT for path in sorted((ROOT / folder).rglob("*.py"))]
+    files = (path for folder in PRODUCT for path in sorted((ROOT / folder).rglob("*.py")))
+    modules = [path for path in files if "site-packages" not in path.parts]  # of the benches' peers
     assert len(modules) > 50
     found = [f"{path.relative_to(ROOT)}:{danger}" for path in modules for danger in dangers(path.read_text())]
     assert [re.sub(r":\d+:", ":", where) for where in found] == ["jobs/host.py: Types.PICKLED_BYTE_ARRAY"]

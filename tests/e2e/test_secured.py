@@ -32,7 +32,11 @@ CASE = (
 )  # a job with an exactly-once topic needs every kind of right
 JOB = "positions"
 STRANGER = "gammaflow-stranger"  # a user without a right
-SETTINGS = {"table.exec.source.idle-timeout": "0 ms", "execution.checkpointing.interval": "1 s"}
+SETTINGS = {
+    "table.exec.source.idle-timeout": "0 ms",
+    "execution.checkpointing.interval": "1 s",
+    "restart-strategy.exponential-delay.max-backoff": "4 s",
+}
 
 
 @dataclass
