@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
+from confluent_kafka import TopicPartition
+
 import jobs
 from deploy import processes, runtime, topics
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 from deploy.runtime import Runtime
-from deploy.topics import TopicError
 from drills.rows import Rows, archived, open_transactions, read
 from drills.versions import Version
 from feeds.publish import Publisher, play
@@ -199,22 +200,22 @@ def _behind(suite: Suite) -> dict[str, int]:
 
 @contextmanager
 def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
-    """While the block lasts, note for each table the longest time in s between two polls that found new rows, or the start."""
+    """While the block lasts, note for each table the longest time in s without a new record, or from the start to the first."""
     silences_s = dict.fromkeys(tables, 0.0)
+    ends = topics.ends(servers, tables)
+    # A broker that has been stopped sends nothing; the consumer finds it again.
+    consumer, _ = topics.consuming(servers, "gammaflow-drill")
+    consumer.assign([TopicPartition(topic, part, end) for (topic, part), end in ends.items()])
     is_over = Event()
 
     def listen() -> None:
         heard_s = dict.fromkeys(tables, time.monotonic())
-        last: dict[tuple[str, int], int] = {}
-        while not is_over.wait(POLL_S):
-            # A broker that has been stopped does not answer.
-            with suppress(TopicError):
-                ends = topics.ends(servers, tables)
-                now_s = time.monotonic()
-                for table in {TABLE_OF[topic] for (topic, part), end in ends.items() if end > last.get((topic, part), end)}:
-                    silences_s[table] = max(silences_s[table], now_s - heard_s[table])
-                    heard_s[table] = now_s
-                last = ends
+        while not is_over.is_set():
+            messages = consumer.consume(1_000, timeout=POLL_S)
+            now_s = time.monotonic()
+            for table in {TABLE_OF[message.topic()] for message in messages if message.error() is None}:
+                silences_s[table] = max(silences_s[table], now_s - heard_s[table])
+                heard_s[table] = now_s
 
     with ThreadPoolExecutor(1) as pool:
         listener = pool.submit(listen)
@@ -223,6 +224,7 @@ def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
         finally:
             is_over.set()
             listener.result()
+            consumer.close()
 
 
 class Feed:
