@@ -138,26 +138,32 @@ def lag(servers: str, job: str, tables: list[str]) -> int:
     unsure = [TopicPartition(*part, done.get(part, 0)) for part in behind if part[0] in in_transactions]
     if not unsure:
         return sum(behind.values())
-    consumer, _ = consuming(servers, job, {"enable.partition.eof": True})
-    try:
-        for part in unsure:
-            if not _has_record(consumer, part):
-                del behind[part.topic, part.partition]
-    except KafkaException as error:
-        raise TopicError(f"consumer group {job} at {servers}: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
+    for part in _without_record(servers, unsure):
+        del behind[part]
     return sum(behind.values())
 
 
-def _has_record(consumer: Consumer, part: TopicPartition) -> bool:
-    """Whether a record stands behind an offset: what stands there may be the end of a transaction, which nobody reads."""
-    consumer.assign([part])
-    message = consumer.poll(10)
-    error = message.error() if message is not None else None
-    if error is not None and error.code() != KafkaError._PARTITION_EOF:
-        raise KafkaException(error)
-    return error is None
+def _without_record(servers: str, parts: list[TopicPartition]) -> set[tuple[str, int]]:
+    """Where no record stands behind an offset: what stands there is the end of a transaction, which nobody reads."""
+    consumer, _ = consuming(servers, "gammaflow-status", {"enable.partition.eof": True})
+    unread, without = {(part.topic, part.partition) for part in parts}, set()
+    try:
+        consumer.assign(parts)
+        while unread:
+            message = consumer.poll(10)
+            if message is None:
+                raise TopicError(f"the broker at {servers} sends nothing of {', '.join(sorted({of for of, _ in unread}))}")
+            part, error = (message.topic(), message.partition()), message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise TopicError(f"{part[0]} at {servers}: {error.str()}")
+            if part in unread and error is not None:
+                without.add(part)
+            unread.discard(part)
+    except KafkaException as error:
+        raise TopicError(f"{', '.join(sorted({of for of, _ in unread}))} at {servers}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+    return without
 
 
 def consuming(servers: str, group: str, own: dict[str, Any] | None = None) -> tuple[Consumer, dict[str, int]]:

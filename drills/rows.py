@@ -1,5 +1,6 @@
 """The rows of topics, and whether two runs have the same."""
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from deploy import topics
 from deploy.topics import TopicError
 from schemas.records import TABLES
 
-SILENCE_S = 10.0
+SILENCE_S, POLL_S = 10.0, 0.1
 ARCHIVE = "archive/"
 """Before the name of a table: what the archive has of it."""
 
@@ -36,9 +37,12 @@ def read(servers: str, tables: list[str]) -> Rows:
     unread = {(topic, part) for topic in table_of for part in range(partitions[topic])}
     try:
         consumer.assign([TopicPartition(*part, 0) for part in sorted(unread)])
+        heard_s = time.monotonic()
         while unread:
-            messages = consumer.consume(10_000, timeout=SILENCE_S)
-            if not messages:
+            messages = consumer.consume(10_000, timeout=POLL_S)
+            if messages:
+                heard_s = time.monotonic()
+            elif time.monotonic() > heard_s + SILENCE_S:
                 raise TopicError(f"the broker has sent nothing for {SILENCE_S:g} s; unread are {sorted(unread)}")
             for message in messages:
                 if (error := message.error()) is None:
