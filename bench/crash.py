@@ -62,8 +62,8 @@ JOBS = {
     "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
 }
 """The jobs, and with which settings they are submitted: for orders that are soon there."""
-PARTITIONS = 2
-"""Of each topic: as many as there are cores."""
+PARTITIONS = 1
+"""Of each topic: a shard reads all prices, and the jobs have an interpreter each, which two shards would share."""
 
 
 class Figures(NamedTuple):

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.clients import Client, Unreachable, reached
 from schemas.records import TABLES
@@ -95,74 +95,62 @@ def partitions(servers: str) -> int:
 
 def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> dict[tuple[str, int], int]:
     """The end offset of every partition of the tables' topics, for readers of an isolation level.  Raises `TopicError`."""
-    admin, existing = _reached(AdminClient, servers)
-    parts = [(TABLES[table].topic, part) for table in tables for part in range(existing.get(TABLES[table].topic, 0))]
-    if not parts:
-        return {}
-    level = IsolationLevel[isolation.upper()]
-    asked = admin.list_offsets(
-        {TopicPartition(*part): OffsetSpec.latest() for part in parts}, isolation_level=level, request_timeout=10
-    )
+    consumer, existing = consuming(servers, "gammaflow-status", {"isolation.level": isolation})
     try:
-        found = {(part.topic, part.partition): int(future.result(timeout=20).offset) for part, future in asked.items()}
+        return _ends(consumer, existing, tables)
     except KafkaException as error:
         raise TopicError(f"the ends of topics could not be asked of {servers}: {error.args[0].str()}") from error
-    return {part: found[part] for part in parts}
+    finally:
+        consumer.close()
 
 
-def committed(servers: str, names: list[str]) -> dict[str, dict[tuple[str, int], int]]:
-    """How far each of these jobs has read and checkpointed, by its consumer group.  Raises `TopicError`."""
-    admin, _ = _reached(AdminClient, servers)
-    asked = {
-        name: future
-        for group in names
-        for name, future in admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10).items()
-    }
-    found: dict[str, dict[tuple[str, int], int]] = {}
-    for name, future in asked.items():
-        try:
-            parts = future.result(timeout=20).topic_partitions
-        except KafkaException as error:
-            if error.args[0].code() not in _NO_GROUP_YET:
-                raise TopicError(f"consumer group {name} at {servers}: {error.args[0].str()}") from error
-            parts = []
-        found[name] = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
-    return found
+def _ends(consumer: Consumer, existing: dict[str, int], tables: list[str]) -> dict[tuple[str, int], int]:
+    names = [TABLES[table].topic for table in tables]
+    # All of them in one request; get_watermark_offsets makes two for each partition.
+    parts = [TopicPartition(name, part, OFFSET_END) for name in names for part in range(existing.get(name, 0))]
+    found = consumer.offsets_for_times(parts, timeout=10) if parts else []
+    for part in found:
+        if part.error is not None:
+            raise KafkaException(part.error)
+    return {(part.topic, part.partition): part.offset for part in found}
 
 
 def lag(servers: str, job: str, tables: list[str]) -> int:
-    """How many records of its topics a job has not yet read and checkpointed.  Raises `TopicError`."""
-    latest, done = ends(servers, tables), committed(servers, [job])[job]
-    behind = {part: end - done.get(part, 0) for part, end in latest.items() if end > done.get(part, 0)}
+    """How many records of its topics a job has not yet read and checkpointed, by its consumer group.  Raises `TopicError`."""
+    consumer, existing = consuming(servers, job, {"enable.partition.eof": True})
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
-    unsure = [TopicPartition(*part, done.get(part, 0)) for part in behind if part[0] in in_transactions]
-    if not unsure:
-        return sum(behind.values())
-    for part in _without_record(servers, unsure):
-        del behind[part]
-    return sum(behind.values())
-
-
-def _without_record(servers: str, parts: list[TopicPartition]) -> set[tuple[str, int]]:
-    """Where no record stands behind an offset: what stands there is the end of a transaction, which nobody reads."""
-    consumer, _ = consuming(servers, "gammaflow-status", {"enable.partition.eof": True})
-    unread, without = {(part.topic, part.partition) for part in parts}, set()
     try:
-        consumer.assign(parts)
-        while unread:
-            message = consumer.poll(10)
-            if message is None:
-                raise TopicError(f"the broker at {servers} sends nothing of {', '.join(sorted({of for of, _ in unread}))}")
-            part, error = (message.topic(), message.partition()), message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                raise TopicError(f"{part[0]} at {servers}: {error.str()}")
-            if part in unread and error is not None:
-                without.add(part)
-            unread.discard(part)
+        latest = _ends(consumer, existing, tables)
+        try:
+            parts = consumer.committed([TopicPartition(*part) for part in latest], timeout=10)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_GROUP_YET:
+                raise
+            return sum(latest.values())
+        done: dict[tuple[str, int], int] = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
+        behind = {part: end - done[part] for part, end in latest.items() if end > done[part]}
+        unsure = [TopicPartition(*part, done[part]) for part in behind if part[0] in in_transactions]
+        return sum(behind.values()) - sum(behind[part] for part in _without_record(consumer, unsure))
     except KafkaException as error:
-        raise TopicError(f"{', '.join(sorted({of for of, _ in unread}))} at {servers}: {error.args[0].str()}") from error
+        raise TopicError(f"consumer group {job} at {servers}: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def _without_record(consumer: Consumer, parts: list[TopicPartition]) -> set[tuple[str, int]]:
+    """Where no record stands behind an offset: what stands there is the end of a transaction, which nobody reads."""
+    unread, without = {(part.topic, part.partition) for part in parts}, set()
+    consumer.assign(parts)
+    while unread:
+        message = consumer.poll(10)
+        if message is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        part, error = (message.topic(), message.partition()), message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        if part in unread and error is not None:
+            without.add(part)
+        unread.discard(part)
     return without
 
 

@@ -21,7 +21,6 @@ from drills.versions import Version
 from feeds.publish import Publisher, play
 from feeds.simulator import Scenario, simulate
 from schemas import TABLE_OF
-from schemas.records import TABLES
 
 JOBS = ("books", "book_depth", "bars", "positions", "margin", "liquidations", "archive")
 """What is drilled unless told otherwise: each kind of job and of topic once.  All jobs take three times as long to start."""
@@ -189,13 +188,9 @@ def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
 
 def _behind(suite: Suite) -> dict[str, int]:
     """By job, how many records it has not yet read and checkpointed; asked of all at once, for the market goes on."""
-    tables = {name: {TABLES[table].topic for table in jobs.sources(name)} for name in suite.names}
-    done = topics.committed(suite.place.kafka, suite.names)
-    ends = topics.ends(suite.place.kafka, sorted({table for name in suite.names for table in jobs.sources(name)}))
-    return {
-        name: sum(end - done[name].get(part, 0) for part, end in ends.items() if part[0] in tables[name])
-        for name in suite.names
-    }
+    with ThreadPoolExecutor(len(suite.names)) as pool:
+        lags = pool.map(lambda name: topics.lag(suite.place.kafka, name, jobs.sources(name)), suite.names)
+        return dict(zip(suite.names, lags, strict=True))
 
 
 @contextmanager
