@@ -21,7 +21,7 @@ from drills.rows import Rows, open_transactions
 from drills.suite import HALF_TIME_MS, JOBS, MARKET, Harm, Suite
 from drills.versions import Version
 from feeds import Record
-from feeds.publish import FEED_TABLES, Publisher
+from feeds.publish import Publisher
 from feeds.simulator import simulate
 from schemas.records import TABLES
 from schemas.rows import instant_ms
