@@ -40,6 +40,7 @@ def submit(name: str, savepoint: str) -> None:
     It goes on from `savepoint`, a path; from nothing where that is empty.
     """
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
+    count_operators_anew(tables)
     tables.get_config().set("pipeline.name", name)
     if savepoint:
         tables.get_config().set("execution.state-recovery.path", savepoint)
@@ -47,6 +48,20 @@ def submit(name: str, savepoint: str) -> None:
     for insert in prepared(tables, name, host_kernel):
         inserts.add_insert_sql(insert)
     inserts.execute()
+
+
+def count_operators_anew(tables: StreamTableEnvironment) -> None:
+    """Let the operators of the next statements be numbered from 1, as in a client that has submitted nothing yet.
+
+    Their uids bear these numbers, which the planner counts for as long as its process lives: without this a job has others when
+    it is submitted alone than behind another one, and does not find its state.
+    """
+    # The planner has a class loader of its own.
+    loader = tables._j_tenv.getPlanner().getClass().getClassLoader()
+    counter = loader.loadClass("org.apache.flink.table.planner.plan.nodes.exec.ExecNodeContext")
+    gateway = get_gateway()
+    no_types = gateway.new_array(gateway.jvm.java.lang.Class, 0)
+    counter.getMethod("resetIdCounter", no_types).invoke(None, gateway.new_array(gateway.jvm.java.lang.Object, 0))
 
 
 def prepared(tables: StreamTableEnvironment, name: str, take: Callable[[StreamTableEnvironment, str], None]) -> list[str]:
