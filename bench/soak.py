@@ -148,7 +148,8 @@ def keep_little(servers: str) -> None:
     wanted = {"retention.bytes": KEPT_BYTES, "segment.bytes": KEPT_BYTES // 4}
     entries = [ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
     resource = ConfigResource(ResourceType.TOPIC, load.TOPIC, incremental_configs=entries)
-    for future in AdminClient({"bootstrap.servers": servers}).incremental_alter_configs([resource]).values():
+    admin = AdminClient({"bootstrap.servers": servers})  # which must outlive its answers
+    for future in admin.incremental_alter_configs([resource]).values():
         future.result(timeout=30)
 
 
@@ -157,11 +158,8 @@ def held(up: Runtime) -> tuple[float, float, float]:
     (name, pid), *_ = up.taskmanagers.items()
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     resident = sum(process.memory_info().rss for process in family)
-    wanted = ("Heap.Used", "NonHeap.Used", "Direct.MemoryUsed")
-    query = ",".join(f"Status.JVM.Memory.{of}" for of in wanted)
-    found = {row["id"]: float(row["value"]) for row in up.rest.get(f"/taskmanagers/{name}/metrics?get={query}")}
-    heap, *beside = (found[f"Status.JVM.Memory.{of}"] for of in wanted)
-    return resident / 1e6, heap / 1e6, sum(beside) / 1e6
+    told = up.rest.get(f"/taskmanagers/{name}")["metrics"]
+    return resident / 1e6, told["heapUsed"] / 1e6, (told["nonHeapUsed"] + told["directUsed"]) / 1e6
 
 
 def watched(up: Runtime, writer: Any, behind: Any) -> list[Sample]:
