@@ -21,7 +21,7 @@ from drills.rows import Rows, open_transactions
 from drills.suite import HALF_TIME_MS, JOBS, MARKET, Harm, Suite
 from drills.versions import Version
 from feeds import Record
-from feeds.publish import Publisher
+from feeds.publish import FEED_TABLES, Publisher
 from feeds.simulator import simulate
 from schemas.records import TABLES
 from schemas.rows import instant_ms
@@ -166,10 +166,11 @@ def _noted(savepoint: str) -> Path:
 
 
 def poison(suite: Suite) -> list[str]:
-    """Write a record that no job can read into every topic that one reads."""
+    """Write a record that no job can read into every topic that one reads, as of a time that the topic has reached."""
     producer = Producer({"bootstrap.servers": suite.place.kafka})  # the suite's own broker, which has no locks
     for table in sorted({table for name in suite.names for table in jobs.sources(name)}):
-        producer.produce(TABLES[table].topic, POISON, "poison", timestamp=HALF_TIME_MS)
+        event_ms = HALF_TIME_MS - 1_000 if table in FEED_TABLES else MARKET.start_ms
+        producer.produce(TABLES[table].topic, POISON, "poison", timestamp=event_ms)
     if left := producer.flush(30):
         raise StartError(f"{left} poisoned records were not taken by the broker")
     return []
