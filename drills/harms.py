@@ -275,7 +275,6 @@ class Drill(NamedTuple):
     """Which of those that are drilled it needs, with those whose topics they read."""
 
 
-_MARGIN = frozenset({"positions", "margin"})
 # The archive would hold what the harm has put in.
 _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
@@ -302,9 +301,17 @@ DRILLS = {
         jobs=frozenset({"books", "positions"}),
     ),
     "upgrade": Drill(
-        "Jobs stop, and go on as a version that stores a field more.", upgrade, version=versions.older, jobs=_MARGIN
+        "Jobs stop, and go on as a version that stores a field more.",
+        upgrade,
+        version=versions.older,
+        jobs=_WITHOUT_ARCHIVE - {"bars"},  # liquidations stores what margin does
     ),
-    "rollback": Drill("A job is upgraded, and goes back to the version before.", go_back, version=versions.older, jobs=_MARGIN),
+    "rollback": Drill(
+        "A job is upgraded, and goes back to the version before.",
+        go_back,
+        version=versions.older,
+        jobs=frozenset({"positions", "margin"}),
+    ),
     "column": Drill(
         "A job of SQL goes on as a version with a column more.", widen, settle=without_range, jobs=frozenset({"bars"})
     ),
