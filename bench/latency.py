@@ -105,7 +105,7 @@ def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any,
         event_at, received_at = instant_ms(event_ms).encode(), instant_us(now_us).encode()
         writer.beat(event_ms)
         for row_key, head, middle, tail in rows[done:due]:
-            writer.producer.produce(load.TOPIC, head + event_at + middle + received_at + tail, row_key, timestamp=event_ms)
+            writer.put(load.TOPIC, head + event_at + middle + received_at + tail, row_key, event_ms)
         done = due
         writer.producer.poll(0)
         behind.value = time.monotonic() - start_s - (done - instruments) / per_s

@@ -101,46 +101,29 @@ def rows(messages: int, instruments: int) -> Iterator[tuple[str, list[bytes], in
 def feed(servers: str, schedule: Schedule, instruments: int, behind: Any, is_ready: Any) -> None:
     """The writer's process."""
     source, writer = rows(CYCLE, instruments), Writer(servers, FEED_TABLES)
-    whole_s = sum(for_s for _, for_s in schedule)
-    total, done = due(schedule, whole_s), 0
+    total, done = due(schedule, sum(for_s for _, for_s in schedule)), 0
     is_ready.set()
     start_s = time.monotonic()
     while done < total:
-        wanted = due(schedule, time.monotonic() - start_s)
+        since_s = time.monotonic() - start_s
+        wanted = due(schedule, since_s)
         now_us = time.time_ns() // 1000
         event_ms = now_us // 1000
         event_at, received_at = f'"{instant_ms(event_ms)}"'.encode(), f'"{instant_us(now_us)}"'.encode()
         writer.beat(event_ms)
         for row_key, parts, sequence, previous in itertools.islice(source, wanted - done):
-            numbers = [b"%d" % sequence] if previous is None else [b"%d" % sequence, b"%d" % previous]
-            filled = [parts[0], event_at, parts[1], received_at, parts[2], numbers[0], parts[3]]
-            value = b"".join(filled if previous is None else [*filled, numbers[1], parts[4]])
-            while True:
-                try:
-                    writer.producer.produce(load.TOPIC, value, row_key, timestamp=event_ms)
-                    break
-                except BufferError:
-                    writer.producer.poll(0.01)
+            filled = [parts[0], event_at, parts[1], received_at, parts[2], b"%d" % sequence, parts[3]]
+            value = b"".join(filled if previous is None else [*filled, b"%d" % previous, parts[4]])
+            writer.put(load.TOPIC, value, row_key, event_ms)
         done = wanted
         writer.producer.poll(0)
         # What was due when this began is written now.
-        behind.value = time.monotonic() - start_s - min(_reached_s(schedule, done), whole_s)
+        behind.value = time.monotonic() - start_s - since_s
         time.sleep(STEP_S)
     for _ in range(10):
         writer.beat(time.time_ns() // 1_000_000)
         writer.producer.poll(0.2)
     writer.flush()
-
-
-def _reached_s(schedule: Schedule, messages: int) -> float:
-    """After how many seconds so many messages are due."""
-    at_s = 0.0
-    for per_s, for_s in schedule:
-        if messages <= per_s * for_s:
-            return at_s + messages / per_s
-        messages -= int(per_s * for_s)
-        at_s += for_s
-    return at_s
 
 
 def keep_little(servers: str) -> None:
@@ -165,9 +148,8 @@ def held(up: Runtime) -> tuple[float, float, float]:
 def watched(up: Runtime, writer: Any, behind: Any) -> list[Sample]:
     """A sample each `SAMPLE_S` until the writer has ended.  Tops are read of one partition: they are for all alike."""
     consumer = Consumer({"bootstrap.servers": up.kafka, "group.id": "bench", "enable.auto.commit": False})
-    topic = TABLES["book_tops"].topic
-    first = next(of for of in topics.ends(up.kafka, ["book_tops"]) if of[0] == topic)
-    consumer.assign([TopicPartition(*first, topics.ends(up.kafka, ["book_tops"])[first])])
+    (topic, part), end = next(iter(topics.ends(up.kafka, ["book_tops"]).items()))
+    consumer.assign([TopicPartition(topic, part, end)])
     job = up.rest.active()["books"]
     samples: list[Sample] = []
     start_s = sampled_s = time.monotonic()

@@ -31,9 +31,13 @@ class Writer:
 
     def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
         """Write one row."""
+        self.put(TABLES[table].topic, encoded(row), key(table, row), event_ms)
+
+    def put(self, topic: str, value: bytes, row_key: str, event_ms: int) -> None:
+        """Write one row's JSON, once there is room for it."""
         while True:
             try:
-                self.producer.produce(TABLES[table].topic, encoded(row), key(table, row), timestamp=event_ms)
+                self.producer.produce(topic, value, row_key, timestamp=event_ms)
                 return
             except BufferError:
                 self.producer.poll(0.1)

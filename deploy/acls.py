@@ -14,9 +14,9 @@ from confluent_kafka.admin import (
 )
 
 import jobs
+from deploy import topics
 from deploy.topics import TopicError
 from feeds.publish import FEED_TABLES
-from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
 from schemas.security import ADMIN, FEED, READER, user
 
@@ -74,11 +74,7 @@ def apply(servers: str, wanted: list[Right]) -> tuple[list[Right], list[Right]]:
 
     Raises `TopicError`.
     """
-    try:
-        admin, _ = reached(AdminClient, servers, ADMIN, {"log_level": 2})
-    except Unreachable as error:
-        raise TopicError(str(error)) from None
-    return give(admin, wanted)
+    return give(topics.administering(servers), wanted)
 
 
 def give(admin: AdminClient, wanted: list[Right]) -> tuple[list[Right], list[Right]]:

@@ -45,7 +45,7 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
         if table.topic not in existing
     ]
     if wanted:
-        admin, _ = _reached(AdminClient, servers, ADMIN)
+        admin = administering(servers)
         for topic, future in admin.create_topics(wanted).items():
             try:
                 future.result(timeout=30)
@@ -60,7 +60,7 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
 
     Raises `TopicError`.
     """
-    admin, _ = _reached(AdminClient, servers, ADMIN)
+    admin = administering(servers)
     names = [TABLES[table].topic for table in tables]
     number = partitions(servers)
     try:
@@ -152,6 +152,11 @@ def _without_record(consumer: Consumer, parts: list[TopicPartition]) -> set[tupl
             without.add(part)
         unread.discard(part)
     return without
+
+
+def administering(servers: str) -> AdminClient:
+    """A client that may make topics and rights.  It must outlive its answers.  Raises `TopicError`."""
+    return _reached(AdminClient, servers, ADMIN)[0]
 
 
 def consuming(servers: str, group: str, own: dict[str, Any] | None = None) -> tuple[Consumer, dict[str, int]]:

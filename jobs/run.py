@@ -17,7 +17,7 @@ from itertools import count
 from pyflink.common import Types
 from pyflink.datastream import KeyedStream, StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
-from pyflink.table import StreamTableEnvironment
+from pyflink.table import StatementSet, StreamTableEnvironment
 
 import jobs
 import schemas
@@ -40,17 +40,22 @@ def submit(name: str, savepoint: str) -> None:
     It goes on from `savepoint`, a path; from nothing where that is empty.
     """
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
-    count_operators_anew(tables)
     tables.get_config().set("pipeline.name", name)
     if savepoint:
         tables.get_config().set("execution.state-recovery.path", savepoint)
+    planned(tables, name).execute()
+
+
+def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
+    """All that a job does, ready to be executed."""
+    _count_operators_anew(tables)
     inserts = tables.create_statement_set()
     for insert in prepared(tables, name, host_kernel):
         inserts.add_insert_sql(insert)
-    inserts.execute()
+    return inserts
 
 
-def count_operators_anew(tables: StreamTableEnvironment) -> None:
+def _count_operators_anew(tables: StreamTableEnvironment) -> None:
     """Let the operators of the next statements be numbered from 1, as in a client that has submitted nothing yet.
 
     Their uids bear these numbers, which the planner counts for as long as its process lives: without this a job has others when

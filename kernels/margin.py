@@ -538,6 +538,7 @@ def _rates(state: State, mark: Array) -> standard_margin.Rates:
             # Profit is linear in a basis that does not move with prices.
             basis_unit=np.where(is_future, np.where(is_inverse, -each, each), 0.0) * settlement,
             is_inverse=is_inverse & is_future,
+            # Nothing, but NaN where a short one cannot be told: an account is not healthy for want of a price.
             initial_long=rate(flat.initial, 0.0 * short.initial),
             initial_short=rate(flat.initial, short.initial),
             maintenance_long=rate(flat.maintenance, 0.0 * short.maintenance),
@@ -548,11 +549,11 @@ def _rates(state: State, mark: Array) -> standard_margin.Rates:
 
 def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     """Put what the accounts of one parameter set require in the place of standard margin."""
-    base, rows = state.sets[model], np.flatnonzero(state.account_columns["model"] == state.number(model))
+    base, is_mine = state.sets[model], state.account_columns["model"] == state.number(model)
+    rows = np.flatnonzero(is_mine)
     if not len(rows):
         return
     if not any(of == model for of, _ in state.held):
-        is_mine = state.account_columns["model"] == state.number(model)
         at = found.positions[is_mine[state.position_columns["account"][found.positions]]]
         state.held |= {(model, underlying): held for underlying, held in _arranged(state, is_mine, at).items()}
         state.priceable[model] = _priceable(state, rows, at)

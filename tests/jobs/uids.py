@@ -13,12 +13,8 @@ def uids(name: str) -> list[str]:
     """Those of one job, as `run.submit` plans it."""
     environment = StreamExecutionEnvironment.get_execution_environment()
     tables = StreamTableEnvironment.create(environment)
-    run.count_operators_anew(tables)
     tables.get_config().set("table.exec.uid.generation", "ALWAYS")  # as in flink-conf, which a client without a cluster ignores
-    inserts = tables.create_statement_set()
-    for insert in run.prepared(tables, name, run.host_kernel):
-        inserts.add_insert_sql(insert)
-    inserts.attach_as_datastream()
+    run.planned(tables, name).attach_as_datastream()
     graph = environment._j_stream_execution_environment.getStreamGraph()
     nodes = graph.getStreamNodes().iterator()
     found = []
