@@ -56,7 +56,7 @@ CONF: dict[str, Any] = {
     "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
     "taskmanager": {"load-balance": {"mode": "SLOTS"}, "numberOfTaskSlots": 1},
 }
-SOON = {"pipeline.auto-watermark-interval": "5 ms", "execution.buffer-timeout.interval": "1 ms"}
+SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.interval": "5 ms"}
 JOBS = {
     "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01"} | SOON,
     "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
@@ -241,7 +241,7 @@ def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is
     for number in range(batches):
         at = level(number * BATCH_S)
         while time.monotonic() < start_s + number * BATCH_S:
-            for message in consumer.consume(500, timeout=0.002):
+            for message in consumer.consume(500, timeout=0.005):
                 order = orjson.loads(message.value())
                 event_ms = now_ms()
                 made = fill(
@@ -287,7 +287,6 @@ def reader(servers: str, isolation: str) -> Consumer:
         {
             "bootstrap.servers": servers,
             "group.id": f"bench-{isolation}",
-            "fetch.wait.max.ms": 5,
             "isolation.level": isolation,
             "enable.auto.commit": False,
         }

@@ -1,9 +1,9 @@
 """The one keyed operator: it hands each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
 
-State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); once it
-holds `JOURNAL_MESSAGES` for each entry that was touched, those entries are stored and the journal is emptied.  Recovery reads
-the entries and steps through the journal again.  So a batch that touches many books does not rewrite them all, and a
-checkpoint never carries much more journal than state.
+State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); once
+storing the entries that were touched takes no more than `STORE_SHARE` of the time that stepping through the journal has, they
+are stored and the journal is emptied.  Recovery reads the entries and steps through the journal again.  So a batch that touches
+many books does not rewrite them all, what costs little is stored at once, and there is little to step through again.
 """
 
 import gc
@@ -26,7 +26,7 @@ from jobs.metrics import Metrics
 from kernels import batch
 from schemas.records import TABLES
 
-JOURNAL_MESSAGES = 32
+STORE_SHARE = 0.2
 SWEEP_MS = 60 * 60 * 1000
 OURS = ("jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
@@ -41,6 +41,8 @@ class _Shard:
         self.number = number
         self.state = state
         self.journaled = 0  # messages
+        self.journaled_s = 0.0  # what stepping through them has taken
+        self.entry_s = 2e-5  # what storing an entry took the last time
         self.sweep_ms: int | None = None  # when the next one is due
         self.until_ms: int | None = None  # of the last batch
         self.held: dict[int, list[tuple[bool, bytes]]] = {}  # by the end of its window: whether it is late, and what came
@@ -153,22 +155,26 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
-        started_s = time.perf_counter()
-        lines = batch.conflated(self._step(shard, until_ms, data), self.conflated)
-        self.metrics.stepped(until_ms, batch.count(data), lines, time.perf_counter() - started_s)
-        if shard.journaled >= JOURNAL_MESSAGES * len(shard.state.touched) or not data:
+        lines, took_s = self._step(shard, until_ms, data)
+        self.metrics.stepped(until_ms, batch.count(data), lines, took_s)
+        if shard.entry_s * len(shard.state.touched) <= STORE_SHARE * shard.journaled_s or not data:
             self._store(shard)
         else:
             self.journal.add((until_ms, data))
         for table, heads, values in lines:
             yield Row(table, heads.decode(), values.decode())
 
-    def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> list[batch.Lines]:
-        shard.journaled += batch.count(data)
+    def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> tuple[list[batch.Lines], float]:
+        started_s = time.perf_counter()
         silent = frozenset() if shard.number == self.shard_numbers[0] else self.shared_topics
-        return batch.run(self.kernel, shard.state, data, until_ms, silent)
+        lines = batch.conflated(batch.run(self.kernel, shard.state, data, until_ms, silent), self.conflated)
+        took_s = time.perf_counter() - started_s
+        shard.journaled += batch.count(data)
+        shard.journaled_s += took_s
+        return lines, took_s
 
     def _store(self, shard: _Shard) -> None:
+        started_s = time.perf_counter()
         stored = {name: shard.state.encode(name) for name in shard.state.touched}
         # All at once: a call into Java costs more than an entry.
         if there := {name: data for name, data in stored.items() if data is not None}:
@@ -176,9 +182,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         for name, data in stored.items():
             if data is None:
                 self.entries.remove(name)
-        shard.state.touched.clear()
         self.journal.clear()
-        shard.journaled = 0
+        if stored:
+            shard.entry_s = (time.perf_counter() - started_s) / len(stored)
+        shard.state.touched.clear()
+        shard.journaled, shard.journaled_s = 0, 0.0
 
     def _store_held(self, shard: _Shard) -> None:
         self.held.clear()

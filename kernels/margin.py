@@ -80,6 +80,8 @@ STANDARD = "standard"
 SECONDS_PER_YEAR = 365 * 86_400
 SHORTEST_S, FURTHEST = 3_600, 0.1
 """From which time to expiry, and up to which |ln(K/F)|, an option can tell the short vol."""
+RESTLESS = 0.1
+"""Up to which part of the accounts of a model those that have traded since are arranged by themselves."""
 TOLD = 500
 """Accounts that nothing has happened to and that are told of all the same, each second and shard."""
 ESTIMATES, PATHS, PATH_STEPS = 4, 512, 8
@@ -192,9 +194,11 @@ class State:
         self.touched: set[str] = set()
 
         self.sets: dict[str, Parameters] = {}
-        self.held: dict[tuple[str, str], _Held] = {}
-        """By model and underlying, what its accounts hold, with what they require of it: made anew where it was dropped."""
-        self.priceable: dict[str, Array] = {}  # by model, whether each of its accounts holds only what has a margin; as `held`
+        self.held: dict[tuple[str, str, bool], _Held] = {}
+        """By model, underlying and whether it is of those of `restless`: what accounts hold, with what they require of it."""
+        self.restless: dict[str, set[int]] = {}
+        """By model, the rows of accounts that hold something else than when all of the model's were arranged in `held`."""
+        self.priceless: dict[str, set[int]] = {}  # by model, the rows of accounts that hold what has no margin; as `held`
         self.moved: set[str] = set()  # underlyings whose requirements are to be made again
 
         self.account_names: list[str] = []  # by their rows: no account is freed
@@ -313,10 +317,17 @@ class State:
         return 0 if model == STANDARD else 1 + list(self.sets).index(model)
 
     def drop(self, account: str) -> None:
-        """What an account holds has changed: what its model's accounts hold is to be arranged again."""
+        """What an account holds has changed: it is to be arranged again."""
         model = self.accounts[account].model if account in self.accounts else STANDARD
-        if model != STANDARD:
-            self.held = {of: held for of, held in self.held.items() if of[0] != model}
+        if model == STANDARD:
+            return
+        row = self.account_columns.row(account)
+        self.restless.setdefault(model, set()).add(row)
+        for of, held in list(self.held.items()):
+            if of[0] == model and of[2]:
+                del self.held[of]
+            elif of[0] == model:
+                held.stands[held.positions.accounts == row] = False
 
     def put_terms(self, name: str, terms: Terms) -> None:
         """Set the terms of a contract."""
@@ -426,6 +437,7 @@ class _Held(NamedTuple):
     contracts: list[str]  # the columns: options by expiry, then futures; behind them the coin
     expiries: Array  # seconds since 1970
     positions: portfolio_margin.Positions
+    stands: Array  # whether each of its accounts still holds this
     required: _Required | None
 
 
@@ -553,15 +565,10 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     rows = np.flatnonzero(is_mine)
     if not len(rows):
         return
-    if not any(of == model for of, _ in state.held):
-        at = found.positions[is_mine[state.position_columns["account"][found.positions]]]
-        state.held |= {(model, underlying): held for underlying, held in _arranged(state, is_mine, at).items()}
-        state.priceable[model] = _priceable(state, rows, at)
+    _arrange(state, model, is_mine, found.positions)
     names = portfolio_margin.scenario_names(base)
-    is_known = np.ones(len(found.initial), dtype=np.bool_)
-    known = state.priceable[model]
-    initial, maintenance = np.zeros(len(is_known)), np.zeros(len(is_known))
-    for (of, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
+    initial, maintenance = np.zeros(len(is_mine)), np.zeros(len(is_mine))
+    for (of, underlying, is_restless), held in sorted(state.held.items(), key=lambda one: one[0]):
         if of != model:
             continue
         made = held.required
@@ -571,24 +578,46 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
             worth = portfolio_margin.values(parameters, market, held.positions.instruments)
             required = portfolio_margin.requirements(parameters, market, held.positions, worth)
             made = _Required(parameters, market, worth, required)
-            state.held[of, underlying] = held._replace(required=made)
-        required, accounts = made.requirements, held.positions.accounts
-        initial[accounts] += _micro(required.initial)
-        maintenance[accounts] += _micro(required.maintenance)
-        loss = np.where(np.isfinite(required.worst_pnl), -required.worst_pnl, 0.0)
+            state.held[of, underlying, is_restless] = held._replace(required=made)
+        accounts, required = held.positions.accounts[held.stands], made.requirements
+        initial[accounts] += _micro(required.initial[held.stands])
+        maintenance[accounts] += _micro(required.maintenance[held.stands])
+        worst_pnl = required.worst_pnl[held.stands]
+        loss = np.where(np.isfinite(worst_pnl), -worst_pnl, 0.0)
         worse = loss > found.worst_loss[accounts]
         found.worst_loss[accounts[worse]] = loss[worse]
-        found.worst[accounts[worse]] = len(found.scenarios) + required.worst[worse]
+        found.worst[accounts[worse]] = len(found.scenarios) + required.worst[held.stands][worse]
         found.scenarios.extend(f"{underlying}: {name}" for name in names)
-    found.initial[rows] = np.where(known, initial[rows] / 1e6, np.nan)
-    found.maintenance[rows] = np.where(known, maintenance[rows] / 1e6, np.nan)
+    initial[list(state.priceless[model])] = np.nan
+    found.initial[rows] = initial[rows] / 1e6
+    found.maintenance[rows] = np.where(np.isnan(initial[rows]), np.nan, maintenance[rows] / 1e6)
 
 
-def _priceable(state: State, rows: Array, at: Array) -> Array:
-    """Whether the positions of each account, both by their rows, all have terms that margin can use."""
+def _arrange(state: State, model: str, is_mine: Array, positions: Array) -> None:
+    """See to it that what the accounts of one model hold is arranged as it is now, given the rows of all positions.
+
+    Few accounts trade between two prices.  Those that have since all were arranged are arranged by themselves, until they are
+    many.
+    """
+    restless, keys = state.restless.setdefault(model, set()), [of for of in state.held if of[0] == model]
+    is_anew = not keys or len(restless) > RESTLESS * is_mine.sum()
+    if is_anew:
+        for of in keys:
+            del state.held[of]
+        restless.clear()
+        state.priceless[model] = set()
+    elif not restless or any(of[2] for of in keys):
+        return
+    else:
+        is_restless = np.zeros(len(is_mine), dtype=np.bool_)
+        is_restless[list(restless)] = True
+        is_mine = is_mine & is_restless
+        state.priceless[model] -= restless
+    at = positions[is_mine[state.position_columns["account"][positions].astype(np.int64)]]
+    for underlying, held in _arranged(state, is_mine, at).items():
+        state.held[model, underlying, not is_anew] = held
     wrong = ~_usable(state)[state.position_columns["contract"][at]] | ~np.isfinite(_units(state, at))
-    counts = np.bincount(state.position_columns["account"][at], wrong, minlength=len(state.account_columns.rows))
-    return np.asarray(counts[rows] == 0)
+    state.priceless[model] |= set(state.position_columns["account"][at][wrong].astype(int).tolist())
 
 
 def _usable(state: State) -> Array:
@@ -647,7 +676,7 @@ def _arranged(state: State, is_mine: Array, at: Array) -> dict[str, _Held]:
             np.concatenate([columns[of[mine]], np.full(len(coin), len(ordered))]),
             np.concatenate([units[mine], state.balance_columns["amount"][coin]]),
         )
-        arranged[underlying] = _Held(ordered, expiries, positions, None)
+        arranged[underlying] = _Held(ordered, expiries, positions, np.ones(len(positions.accounts), dtype=np.bool_), None)
     return arranged
 
 
@@ -658,8 +687,11 @@ def _market(state: State, parameters: Parameters, underlying: str, held: _Held, 
     options, futures = rows[: len(instruments.strike)], rows[len(instruments.strike) :]
     usd = state.currency_columns["usd"]
     spot = float(usd[state.currency(underlying)])
-    forwards = np.where(contracts["forward_usd"][options] > 0, contracts["forward_usd"][options], spot)
-    forward = np.array([np.median(forwards[instruments.expiry == one]) for one in range(instruments.expiries)])
+    # Of all options, held or not: what accounts require depends on nobody else's positions.
+    is_quoted = (contracts["is_option"] > 0) & (contracts["underlying"] == state.currency(underlying))
+    is_quoted &= contracts["forward_usd"] > 0
+    quotes = (contracts["forward_usd"][is_quoted & (contracts["expiry_s"] == one)] for one in held.expiries)
+    forward = np.array([np.median(quoted) if len(quoted) else spot for quoted in quotes], dtype=np.float64)
     haircut = parameters.collaterals.get(underlying, Haircut(0.0, 0.0, True))
     # Of an inverse contract a unit is a USD: worth the same in USD whatever the price, as the coins it is paid in move with it.
     is_inverse = contracts["is_inverse"][futures] > 0
@@ -782,9 +814,9 @@ def _needs(state: State, found: Valuation, name: str) -> dict[str, float]:
     account, row = state.accounts[name], state.account_columns.row(name)
     needs: dict[str, float] = {}
     if account.model != STANDARD:
-        for (model, underlying), held in state.held.items():
-            if model == account.model and held.required is not None:
-                mine = held.positions.accounts == row
+        for (model, underlying, _), held in state.held.items():
+            mine = np.flatnonzero((held.positions.accounts == row) & held.stands)
+            if model == account.model and held.required is not None and len(mine):
                 needs[underlying] = float(held.required.requirements.maintenance[mine].sum())
         return needs
     for of, (_, size, _) in sorted(account.positions.items()):
@@ -901,7 +933,7 @@ def keep_time(state: State, second: int) -> bool:
     if state.second == second:
         return False
     is_first, state.second, state.estimates = state.second is None, second, 0
-    state.moved |= {underlying for _, underlying in state.held}
+    state.moved |= {underlying for _, underlying, _ in state.held}
     state.touched.add("clock")
     return not is_first
 
@@ -1010,9 +1042,10 @@ def _contributions(state: State, said: list[str], rows: Array, standard: Array) 
     names = {state.account_columns.row(name): name for name in said}
     added, loss = np.where(model == state.number(STANDARD), standard, np.nan), np.full(len(rows), np.nan)
     worst: list[str | None] = [None] * len(rows)
-    for (chosen, underlying), held in sorted(state.held.items(), key=lambda one: one[0]):
+    for (chosen, underlying, _), held in sorted(state.held.items(), key=lambda one: one[0]):
         is_on = (model == state.number(chosen)) & (contracts["underlying"][of] == state.currency(underlying))
-        mine = np.flatnonzero(is_on & usable & np.isfinite(units))
+        is_here = np.isin(account, held.positions.accounts[held.stands])
+        mine = np.flatnonzero(is_on & is_here & usable & np.isfinite(units))
         if held.required is None or not len(mine):
             continue
         column = np.zeros(len(contracts["underlying"]), dtype=np.int64)

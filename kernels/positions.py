@@ -328,8 +328,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         prices = [message.row for message in good if message.table == "index_prices"]
         for row in sorted(prices, key=lambda row: (to_ms(row["event_at"]), row["received_at"], row["price_usd"])):
             _learn_index(state, row)
-    for message in sorted((m for m in good if m.table in _ID), key=_turn):
-        outputs += _applied_or_refused(state, message, until_ms)
+    for (*_, contents, _, _, _), message in sorted(((_turn(m), m) for m in good if m.table in _ID), key=lambda one: one[0]):
+        outputs += _applied_or_refused(state, message, contents, until_ms)
     if until_ms is not None:
         outputs += _settle(state, until_ms)
         state.free(until_ms)
@@ -424,18 +424,17 @@ def _applied_name(account: str, table: str, of: str) -> str:
     return orjson.dumps([account, table, of]).decode()
 
 
-def _applied_or_refused(state: State, message: Message, until_ms: int | None) -> list[Output]:
+def _applied_or_refused(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
     try:
-        return _apply(state, message, until_ms)
+        return _apply(state, message, contents, until_ms)
     except _RefusedError as refused:
         return [dead_letter(message, refused.fault, until_ms)]
 
 
-def _apply(state: State, message: Message, until_ms: int | None) -> list[Output]:
-    """Book one fill or transfer, or raise `_RefusedError` and leave the account as it was."""
+def _apply(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
+    """Book one fill or transfer of these contents, or raise `_RefusedError` and leave the account as it was."""
     row, table = message.row, message.table
-    event_ms, contents = to_ms(row["event_at"]), _digest(table, row)
-    name = row["account"]
+    event_ms, name = to_ms(row["event_at"]), row["account"]
     if name in HOUSE:
         raise _RefusedError("account", "an account that is not the house's", name)
     account = state.accounts.get(name, Account())
@@ -466,7 +465,8 @@ def _apply(state: State, message: Message, until_ms: int | None) -> list[Output]
     state.accounts[name] = account
     if table == "fills":
         for partition, offset, waiting in sorted(account.pending.pop(row["fill_id"], []), key=lambda one: one[:2]):
-            outputs += _applied_or_refused(state, Message("fills", partition, offset, waiting), until_ms)
+            message = Message("fills", partition, offset, waiting)
+            outputs += _applied_or_refused(state, message, _digest("fills", waiting), until_ms)
     if until_ms is not None:
         before_ms = (until_ms - KEPT_MS) // HOUR_MS * HOUR_MS
         state.touched |= {f"applied/{of}" for of in account.forget(name, before_ms)}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,13 +25,19 @@ class Fault(NamedTuple):
 def instant_ms(ms: int) -> str:
     """Milliseconds since 1970 as ISO-8601 text in UTC, always with three decimals, so that text order is time order."""
     seconds, part = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{part:03d}Z"
+    return f"{_second(seconds)}.{part:03d}Z"
 
 
 def instant_us(us: int) -> str:
     """Microseconds since 1970 as ISO-8601 text in UTC, always with six decimals."""
     seconds, part = divmod(us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{part:06d}Z"
+    return f"{_second(seconds)}.{part:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    # Kept, for most rows of a moment are of one second.
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def to_us(instant: str) -> int:
@@ -79,16 +86,23 @@ def fault(table: str, row: object) -> Fault | None:
     """
     if not isinstance(row, Mapping):
         return Fault(None, f"a row of {table}", shown(row))
-    for name, (sql_type, nullable) in TABLES[table].columns.items():
+    for name, is_good, expected, is_nullable in _checks(table):
         value = row.get(name)
         if value is None:
-            if nullable:
+            if is_nullable:
                 continue
+            sql_type, _ = TABLES[table].columns[name]
             return Fault(name, f"{sql_type}, not NULL", "missing" if name not in row else "NULL")
-        base = sql_type.partition("(")[0]
-        if not _CHECKS[base](value):
-            return Fault(name, _EXPECTED.get(base, sql_type), shown(value))
+        if not is_good(value):
+            return Fault(name, expected, shown(value))
     return None
+
+
+@cache
+def _checks(table: str) -> list[tuple[str, Callable[[Any], bool], str, bool]]:
+    """Of each column of a table: its name, its check, what that expects, and whether it may be NULL."""
+    columns = ((name, of.partition("(")[0], of, is_nullable) for name, (of, is_nullable) in TABLES[table].columns.items())
+    return [(name, _CHECKS[base], _EXPECTED.get(base, of), is_nullable) for name, base, of, is_nullable in columns]
 
 
 def _is_number(value: Any) -> bool:

@@ -290,3 +290,44 @@ def test_what_is_stepped_through_again_after_a_recovery_is_not_counted_again(fli
     assert [offsets for _, offsets in flink.calls] == [[1, 2], [3], [4]]
     found = {name: sum(values) for name, values in flink.metrics.found.items()}
     assert (found["batches"], found["messages"], found["restored_entries"]) == (1, 1, 1)
+
+
+def test_what_costs_little_beside_its_steps_is_stored_at_once_and_what_costs_much_is_not(
+    flink: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, costs = 0.0, {"step": 1.0, "store": 1.0}
+
+    def spend(of: str) -> None:
+        nonlocal now_s
+        now_s += costs[of]
+
+    def encode(*_: Any) -> bytes:
+        spend("store")
+        return b"[]"
+
+    def run(_: Any, state: Recorder, *__: Any) -> list[batch.Lines]:
+        spend("step")
+        state.touched.add("it")
+        return []
+
+    monkeypatch.setattr("time.perf_counter", lambda: now_s)
+    monkeypatch.setattr(Recorder, "encode", encode)
+    monkeypatch.setattr("jobs.host.batch.run", run)
+
+    def journal() -> int:
+        return len(flink.lists["journal"])
+
+    flink.send(50, 1)
+    flink.advance(49)
+    assert journal() == 0  # as a first guess it costs nothing; it turns out to cost as much as a step
+    lengths = []
+    for number in range(2, 12):
+        flink.send(50 * number, number)
+        flink.advance(50 * number - 1)
+        lengths.append(journal())
+    assert lengths == [1, 2, 3, 4, 0, 1, 2, 3, 4, 0]  # a fifth
+    costs["store"] = 0.1
+    for number in range(12, 20):
+        flink.send(50 * number, number)
+        flink.advance(50 * number - 1)
+    assert journal() == 0
