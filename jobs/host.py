@@ -130,6 +130,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self._set_sweep(shard, None, ctx)
         if self.metrics.is_due(shard.number):
             self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | self.gauges(shard.state))
+            # A kernel's state is large and has no cycles: a collection would stop everything for a second to look through it.
+            gc.collect(1)
+            gc.freeze()
 
     def _batched(self, shard: _Shard, until_ms: int, messages: bytes, ctx: Any) -> Iterator[Row]:
         if messages:
