@@ -12,6 +12,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -291,7 +292,18 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
 
 
 def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
-    """Let each job read all there is, for which it has so much time, and finish, in the order of their data flow."""
-    for name in sorted(names, key=jobs.FLOW.index):
-        wait_read(runtime, name, timeout_s)
-        runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())
+    """Let each job read all there is, for which it has so much time, and finish, once those have whose rows it reads."""
+    drained: dict[str, Future[None]] = {}
+    with ThreadPoolExecutor(len(names)) as pool:
+        for name in sorted(names, key=jobs.FLOW.index):
+            before = [of for job, of in drained.items() if not set(jobs.sinks(job)).isdisjoint(jobs.sources(name))]
+            drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
+    for job in drained.values():
+        job.result()
+
+
+def _drained(runtime: Runtime, name: str, before: list[Future[None]], timeout_s: float) -> None:
+    for job in before:
+        job.result()
+    wait_read(runtime, name, timeout_s)
+    runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())

@@ -1,11 +1,16 @@
-"""What a runtime is told by its environment."""
+"""What a runtime is told by its environment, and how it lets jobs finish."""
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import jobs
 from deploy import runtime
 from deploy.processes import StartError
+
+NAMES = ["archive", "liquidations", "books", "positions", "book_depth", "bars"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "four", "", "129", "2.0"])
@@ -22,3 +27,33 @@ def test_topics_have_as_many_partitions_as_told_or_else_four(monkeypatch: pytest
     assert runtime.partitions_wanted() == 8
     monkeypatch.delenv("GAMMAFLOW_PARTITIONS")
     assert runtime.partitions_wanted() == 4
+
+
+def drained(monkeypatch: pytest.MonkeyPatch, stuck: str = "") -> list[str]:
+    """The jobs in the order in which they finish; one that is stuck does not."""
+    finished: list[str] = []
+
+    def wait_read(_: Any, name: str, __: float) -> None:
+        if name == stuck:
+            raise StartError(f"job {name} has not read its topics")
+
+    monkeypatch.setattr(runtime, "wait_read", wait_read)
+    rest = SimpleNamespace(active=lambda: {name: name for name in NAMES}, drain=lambda job, _: finished.append(job))
+    place: Any = SimpleNamespace(home="/nowhere", rest=rest)
+    if stuck:
+        with pytest.raises(StartError, match=stuck):
+            runtime.drain(place, NAMES)
+    else:
+        runtime.drain(place, NAMES)
+    return finished
+
+
+def test_a_job_finishes_after_those_whose_rows_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = drained(monkeypatch)
+    assert sorted(finished) == sorted(NAMES)
+    for at, name in enumerate(finished):
+        assert not {table for later in finished[at + 1 :] for table in jobs.sinks(later)} & set(jobs.sources(name))
+
+
+def test_where_a_job_does_not_finish_those_that_read_its_rows_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(drained(monkeypatch, stuck="positions")) == {"books", "book_depth", "bars"}

@@ -1,6 +1,7 @@
 import random
 from base64 import b64decode
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import orjson
@@ -569,6 +570,41 @@ def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, 
     del moved
     more = [balance("USDC", "1001", T0 + 31, account=name) for name in book]
     assert step(state, *more, until_ms=T0 + 40) == step(fresh, *more, until_ms=T0 + 40)
+
+
+trades = st.lists(
+    st.one_of(
+        st.builds(
+            position,
+            st.sampled_from(["LINEAR", "INVERSE", "CALL", "PUT", "USDC-PUT"]),
+            st.integers(-40, 40).map(str),
+            st.just("60000"),
+            account=st.sampled_from("abcde"),
+        ),
+        st.builds(balance, st.sampled_from(["USDC", "BTC"]), st.integers(-3, 4000).map(str), account=st.sampled_from("abcde")),
+        st.builds(chosen, st.sampled_from("abcde"), st.sampled_from(["standard", "scenario_grid", "deribit_like"])),
+        st.builds(ticker, st.just("CALL"), mark_iv=st.sampled_from([0.5, 0.9])),
+        st.builds(index, st.just("BTC"), st.sampled_from([55_000.0, 66_000.0])),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(portfolios, st.lists(trades, max_size=5))
+def test_accounts_arranged_by_themselves_require_what_they_would_among_all(book: Any, batches: list[list[Message]]) -> None:
+    apart, among = margin.new(), margin.new()
+    opening = [*option_market()]
+    for name, (sizes, coins) in book.items():
+        opening += [position(of, str(size), str(AVERAGES[of]), account=name) for of, size in sizes.items()]
+        opening += [chosen(name, "deribit_like"), balance("BTC", str(coins), account=name)]
+    for number, batch in enumerate([opening, *batches]):
+        came = [one._replace(row=one.row | {"event_at": instant_ms(T0 + 20 * number)}) for one in batch]
+        outputs = []
+        for state, share in ((apart, 1.0), (among, 0.0)):
+            with mock.patch.object(margin, "RESTLESS", share):
+                outputs.append(step(state, *came, until_ms=T0 + 20 * (number + 1)))
+        assert outputs[0] == outputs[1]
 
 
 @pytest.mark.parametrize("model", ["scenario_grid", "deribit_like"])
