@@ -93,6 +93,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
+    def close(self) -> None:
+        """Let go of the state: the process may outlive its job.  What other jobs in it hold is left alone again in a second."""
+        self.shards.clear()
+        gc.unfreeze()
+
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> None:
         """Hold a batch of a window, or a late message, until its time is over."""
         number, until_ms, is_late, messages = value[0], value[1], value[2], value[3] or b""

@@ -1,5 +1,6 @@
 """The keyed host without Flink: what it gives its kernel, when, and what it goes on with after a recovery."""
 
+import gc
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -331,3 +332,13 @@ def test_what_costs_little_beside_its_steps_is_stored_at_once_and_what_costs_muc
         flink.send(50 * number, number)
         flink.advance(50 * number - 1)
     assert journal() == 0
+
+
+def test_the_collector_leaves_the_state_alone_until_its_job_ends(flink: Cluster) -> None:
+    flink.send(50, 1)
+    flink.advance(49)
+    calls = flink.host.shards[7].state.calls  # type: ignore[attr-defined]
+    assert not any(one is calls for one in gc.get_objects())  # which lists what can be collected
+    flink.host.close()
+    assert any(one is calls for one in gc.get_objects())
+    assert not flink.host.shards
