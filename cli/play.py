@@ -36,7 +36,7 @@ def bounded(
     if out.exists() and any(out.iterdir()):
         raise PlayError(f"{out} is not empty; choose another folder, or remove it first")
     out.mkdir(parents=True, exist_ok=True)
-    with runtime.temporary(conf, say=display.step) as place:
+    with runtime.temporary(conf, say=display.step, ports=runtime.PORTS) as place:
         refuse_used_topics(place)
         display.step("jobs")
         runtime.submit(place, list(names), parallelism, DETERMINISTIC, out, archive_interval="5 s")

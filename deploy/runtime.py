@@ -25,8 +25,10 @@ from deploy.processes import StartError
 from deploy.rest import Flink, FlinkError
 from schemas import security
 
-KAFKA_PORT = 9092
-FLINK_PORT = 8081
+PORTS = (9092, 8081)
+"""Where a user looks for broker and cluster first."""
+ANY_PORTS = (0, 0)
+"""For what is over soon: whatever else starts at the same moment must not be taken for it."""
 SHIPPED = ("jobs", "kernels", "schemas", "udfs")
 
 
@@ -70,7 +72,7 @@ def up(
     conf: dict[str, Any] | None = None,
     taskmanagers: int = 1,
     say: Callable[[str], None] = lambda _: None,
-    ports: tuple[int, int] = (KAFKA_PORT, FLINK_PORT),
+    ports: tuple[int, int] = PORTS,
     is_highly_available: bool = False,
 ) -> Runtime:
     """Start what is to be embedded, create the topics, and remember it under `home`.
@@ -170,7 +172,7 @@ def temporary(
     conf: dict[str, Any] | None = None,
     taskmanagers: int = 1,
     say: Callable[[str], None] = lambda _: None,
-    ports: tuple[int, int] = (KAFKA_PORT, FLINK_PORT),
+    ports: tuple[int, int] = ANY_PORTS,
     is_highly_available: bool = False,
 ) -> Iterator[Runtime]:
     """A runtime of one's own in a temporary folder, stopped and removed at the end; arguments as of `up`."""

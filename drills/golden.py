@@ -22,7 +22,7 @@ import jobs
 from deploy import runtime, topics
 from deploy.savepoints import folder_of
 from drills.rows import Rows
-from drills.suite import CONF, HALF_TIME_MS, MARKET, PORTS, TASKMANAGERS, WAIT_S, Suite
+from drills.suite import CONF, HALF_TIME_MS, MARKET, TASKMANAGERS, WAIT_S, Suite
 from feeds import Record
 from feeds.publish import Publisher
 from feeds.simulator import simulate
@@ -38,7 +38,7 @@ def record(folder: Path) -> None:
     Raises `FileExistsError`, and as `drills.suite.played`.
     """
     folder.mkdir(parents=True)
-    with runtime.temporary(CONF, TASKMANAGERS, ports=PORTS) as place:
+    with runtime.temporary(CONF, TASKMANAGERS) as place:
         suite = Suite(place, NAMES, 1)
         suite.submit()
         with Publisher(place.kafka) as publisher:
@@ -62,7 +62,7 @@ def gone_on(folder: Path) -> Rows:
     Raises as `drills.suite.played`.
     """
     written = json.loads((folder / WRITTEN).read_text())
-    with runtime.temporary(CONF, TASKMANAGERS, ports=PORTS) as place:
+    with runtime.temporary(CONF, TASKMANAGERS) as place:
         suite = Suite(place, NAMES, 1)
         producer = Producer({"bootstrap.servers": place.kafka})
         for of, end in written["ends"].items():

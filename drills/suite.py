@@ -52,7 +52,6 @@ CONF = {
     "env": {"java": {"opts": {"client": _QUICK, "jobmanager": _QUICK, "taskmanager": f"-XX:+UseParallelGC {_QUICK}"}}},
 }
 TASKMANAGERS = 2
-PORTS = (0, 0)  # any: whatever else starts at the same moment must not be taken for this suite
 WAIT_S = 90.0
 POLL_S = 0.1
 
@@ -159,7 +158,7 @@ def played(
     """
     if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
         raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
-    with runtime.temporary(CONF, TASKMANAGERS, say, PORTS, is_highly_available) as place:
+    with runtime.temporary(CONF, TASKMANAGERS, say, is_highly_available=is_highly_available) as place:
         suite = Suite(place, names, parallelism, version or {})
         say("jobs")
         suite.submit()
