@@ -54,8 +54,6 @@ TOLD = (*FEED_TABLES, "book_depth")
 VENUE = "sim"
 CONF: dict[str, Any] = {
     "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
-    # As in production.  The heap copies all entries of a shard after each checkpoint, when the first of them is written again.
-    "state": {"backend": {"type": "rocksdb"}},
     "taskmanager": {"load-balance": {"mode": "SLOTS"}, "numberOfTaskSlots": 1},
 }
 SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.interval": "5 ms"}
