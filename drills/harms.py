@@ -243,7 +243,7 @@ def lose_cluster(suite: Suite) -> list[str]:
     cluster = [name for name in place.started if name != "broker"]
     for name in cluster:
         processes.kill(place.started[name])
-    for folder in ("checkpoints", "savepoints"):
+    for folder in ("checkpoints", "savepoints", "archive"):
         shutil.rmtree(Path(place.home) / folder, ignore_errors=True)
     topics.renew(place.kafka, suite.written, suite.names)
     suite.start_again(cluster)

@@ -63,14 +63,15 @@ class Publisher:
     feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.
     """
 
-    def __init__(self, servers: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, servers: str, *, timeout_s: float = 30.0, delivery_s: float = 120.0) -> None:
         """Connect to the brokers `servers` (host:port, …).
 
-        `timeout_s` bounds the wait for a broker, here and for each record.  Raises `PublishError` if none answers.
+        `timeout_s` bounds the wait for a broker here, `delivery_s` that of each record: longer than a broker takes to start
+        again on a busy machine.  Raises `PublishError` if none answers.
         """
         self.servers = servers
         self.counts: Counter[str] = Counter()  # records by table: handed over, and delivered once `flush` has returned
-        self._timeout_s = timeout_s
+        self._timeout_s, self._delivery_s = timeout_s, delivery_s
         self._failure: str | None = None
         timeout_ms = int(timeout_s * 1000)
         settings = {
@@ -80,7 +81,7 @@ class Publisher:
             "partitioner": "murmur2_random",
             "linger.ms": 5,
             "message.max.bytes": 16 * 1024 * 1024,  # a whole listing of instruments as a dead letter
-            "message.timeout.ms": timeout_ms,
+            "message.timeout.ms": int(delivery_s * 1000),
             "socket.timeout.ms": max(1000, timeout_ms // 2),
             "topic.metadata.propagation.max.ms": min(5000, timeout_ms),
             "delivery.report.only.error": True,
@@ -134,11 +135,11 @@ class Publisher:
 
     def flush(self) -> None:
         """Wait until every record handed over is acknowledged.  Raises `PublishError` for one that is not."""
-        # A record fails by itself after `timeout_s`; the second that is added lets its report arrive.
-        left = self._producer.flush(self._timeout_s + 1)
+        # A record fails by itself after `delivery_s`; the second that is added lets its report arrive.
+        left = self._producer.flush(self._delivery_s + 1)
         self._raise_failure()
         if left:
-            raise PublishError(f"{left} records not acknowledged within {self._timeout_s:g} s")
+            raise PublishError(f"{left} records not acknowledged within {self._delivery_s:g} s")
 
     def __enter__(self) -> Self:
         return self
