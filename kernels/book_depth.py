@@ -9,7 +9,7 @@ from kernels import Message, Output, batch, books
 from kernels.ladders import ASK, BID, Arrays
 from schemas.rows import instant_ms
 
-VERSION = books.VERSION
+VERSION, MIGRATIONS = books.VERSION, books.MIGRATIONS
 SHARED = books.SHARED
 LEVELS = 20
 """How many levels of each side are shown; schemas/book_depth.sql and book_metrics.sql count on it."""

@@ -2,7 +2,8 @@
 
 A book is followed by the venue's own numbers.  An update that does not follow the last one waits for those between, which may
 be late; where they do not come within `GRACE_MS` of event time they are lost: the book is stale from then on, says so, keeps
-what arrives, and is whole again at a snapshot that the kept updates join.
+what arrives, and is whole again at a snapshot that the kept updates join.  A snapshot that they do not join yet waits for as
+long, for what lies between.  So the tops do not depend on the order in which messages come, as far as it is within the grace.
 """
 
 import json
@@ -16,12 +17,13 @@ import orjson
 
 from kernels import Message, Output, batch
 from kernels.checks import FUTURE_MS, dead_letter
+from kernels.entries import Migration, unpacked
 from kernels.ladders import ASK, BID, BOOK, LEVEL_BYTES, Ladders
 from kernels.plain_updates import PlainUpdates
 from schemas.records import TABLES
 from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, to_ms
 
-VERSION = 2
+VERSION = 3
 SHARED: frozenset[str] = frozenset()
 GRACE_MS = 250
 """How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by."""
@@ -49,14 +51,15 @@ _number = itemgetter("sequence")
 
 
 class Book:
-    """One instrument's book: what `kernels.ladders` holds of it under a number, and the updates that wait."""
+    """One instrument's book: what `kernels.ladders` holds of it under a number, and the messages that wait."""
 
-    __slots__ = ("kept", "ladders", "number")
+    __slots__ = ("kept", "ladders", "number", "snapshot")
 
     def __init__(self, ladders: Ladders, name: str) -> None:
         self.ladders = ladders
         self.number = ladders.add(name)
         self.kept: list[Row] = []  # for the updates before them, or if stale for a snapshot
+        self.snapshot: Row | None = None  # of a stale book: for the updates between it and the kept ones
         self.fields["is_stale"] = 1
 
     @property
@@ -100,6 +103,10 @@ class Book:
             if row[column]:
                 self.ladders.put(2 * self.number + side, row[column])
 
+    def begin_anew(self) -> None:
+        """Know nothing of the sequence any more, and let go of what waits."""
+        self.sequence, self.kept, self.snapshot = None, [], None
+
     def clear(self) -> None:
         """Delete every level."""
         self.ladders.clear(2 * self.number + BID)
@@ -136,16 +143,15 @@ class State:
             "top": [_maybe(fields[name]) for name in _TOP] if fields["was_shown"] else None,
             "was_stale": bool(fields["was_stale"]),
             "kept": [encoded(row).decode() for row in book.kept],
+            "snapshot": None if book.snapshot is None else encoded(book.snapshot).decode(),
             "counts": [len(side) // LEVEL_BYTES for side in sides],
         }
         return bytes([VERSION]) + orjson.dumps(head) + b"\n" + b"".join(sides)
 
     def decode(self, name: str, data: bytes) -> None:
         """Put back a book that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
-        if data[0] != VERSION:
-            raise ValueError(f"book {name}: stored by version {data[0]}, this kernel reads version {VERSION}")
-        text, _, levels = data[1:].partition(b"\n")
-        head = orjson.loads(text)
+        text, _, levels = data.partition(b"\n")
+        head = unpacked("books", name, text, VERSION, MIGRATIONS)
         book = self._add(name)
         book.sequence = head["sequence"]
         fields = book.fields
@@ -157,6 +163,7 @@ class State:
                 fields[field] = nan if value is None else value
         book.kept = [_exact(row.encode()) for row in head["kept"]]
         fields["keeps"] = bool(book.kept)
+        book.snapshot = None if head["snapshot"] is None else _exact(head["snapshot"].encode())
         bids, asks = head["counts"]
         self.ladders.decode(2 * book.number + BID, bids, levels[: LEVEL_BYTES * bids])
         self.ladders.decode(2 * book.number + ASK, asks, levels[LEVEL_BYTES * bids :])
@@ -223,14 +230,14 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
             outputs.append(_fault(row, "late", "before its gap was declared", f"after {instant_ms(book.event_ms)}"))
         if row["kind"] == "snapshot":
-            _snapshot(book, row, event_ms, outputs)
+            _snapshot(book, row, until_ms, outputs)
         elif _follows(book, row) and not book.is_stale:
             _change(book, row, outputs)
             _show(book, row, event_ms, outputs)
             if book.kept:
                 _continue(book, outputs)
         else:
-            _take(book, row, event_ms, outputs)
+            _take(book, row, event_ms, until_ms, outputs)
         _settle(state, name, book)
     if until_ms is None:
         return outputs + [request for name in sorted(state.stale) if (request := _resync(state, name, None))]
@@ -259,6 +266,11 @@ def _in_time(state: State, until_ms: int) -> list[Output]:
     outputs: list[Output] = []
     if state.waiting:
         _end_waiting(state, until_ms, outputs)
+    for name in sorted(state.stale):
+        book = state.books[name]
+        if book.snapshot is not None:
+            _try_again(book, until_ms, outputs)
+            _settle(state, name, book)
     for name in sorted(state.stale):
         if (request := _resync(state, name, until_ms)) is not None:
             outputs.append(request)
@@ -420,18 +432,18 @@ def _verify(book: Book, row: Row, outputs: list[Output]) -> None:
     book.fields["is_stale"] = 1
 
 
-def _take(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
+def _take(book: Book, row: Row, event_ms: int, until_ms: int | None, outputs: list[Output]) -> None:
     """Take an update that does not simply follow the last one: apply it, drop it or keep it."""
     if book.sequence is not None:
         if row["sequence"] <= book.sequence and event_ms >= book.event_ms + RENUMBERED_MS:
             if not book.is_stale:
                 _lose(book, row, outputs)
-            book.sequence, book.kept = None, []
+            book.begin_anew()
         elif not book.is_stale:
             if book.fields["previous"] < row["sequence"] < book.sequence and row["prev_sequence"] is not None:
                 # The book went from one number to the other, and here is one between: the last it took was not its own.
                 _lose(book, row, outputs, "conflict")
-                book.sequence, book.kept = None, []
+                book.begin_anew()
                 return
             if row["sequence"] <= book.sequence:
                 return
@@ -440,22 +452,24 @@ def _take(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
                 _show(book, row, event_ms, outputs)
                 _continue(book, outputs)
                 return
-    book.kept.append({column: row.get(column) for column in _COLUMNS})
+    book.kept.append(_known(row))
     if len(book.kept) > KEPT_UPDATES:
         if not book.is_stale:
             _lose(book, min(book.kept, key=_number), outputs)
         del book.kept[0]
+    if book.snapshot is not None:
+        _try_again(book, until_ms, outputs)
 
 
-def _followers(book: Book, outputs: list[Output]) -> Iterator[Row]:
-    """Apply the kept updates that follow now, one by one."""
+def _followers(book: Book, outputs: list[Output], until_ms: float = inf) -> Iterator[Row]:
+    """Apply the kept updates that follow now, one by one, as long as they are not later than `until_ms`."""
     book.kept.sort(key=_number)
     while book.kept and not book.is_stale:
         row, sequence = book.kept[0], book.sequence
         assert sequence is not None
         if row["sequence"] <= sequence:
             del book.kept[0]
-        elif _follows(book, row) or (book.is_fresh and _joins(row, sequence)):
+        elif (_follows(book, row) or (book.is_fresh and _joins(row, sequence))) and to_ms(row["event_at"]) <= until_ms:
             del book.kept[0]
             _change(book, row, outputs)
             yield row
@@ -490,9 +504,9 @@ def _lose(book: Book, row: Row, outputs: list[Output], kind: str = "gap") -> Non
     _show(book, row, to_ms(row["event_at"]), outputs)
 
 
-def _snapshot(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
+def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output]) -> None:
     """Start from a snapshot, and join the updates that were kept for it."""
-    sequence, later = row["sequence"], book.kept
+    sequence, event_ms, later = row["sequence"], to_ms(row["event_at"]), book.kept
     if sequence == book.sequence and not book.is_stale:
         return
     if book.sequence is not None and sequence < book.sequence:
@@ -504,21 +518,37 @@ def _snapshot(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> Non
         later = [update for update in later if update["sequence"] <= book.sequence]
     later = sorted((update for update in later if update["sequence"] > sequence), key=_number)
     if book.is_stale and later and not _joins(later[0], sequence):
+        if until_ms is None or to_ms(later[0]["event_at"]) + GRACE_MS > until_ms:
+            # What lies between is late, or lost.
+            if book.snapshot is None or sequence >= book.snapshot["sequence"]:
+                book.snapshot = _known(row)
+            return
         expected = f"a snapshot at {later[0]['prev_sequence']} or later"
         outputs.append(_fault(row, "snapshot_outdated", expected, f"sequence {sequence}"))
         return
     book.clear()
     book.put(row)
-    book.sequence, book.kept = sequence, later
+    book.sequence, book.kept, book.snapshot = sequence, later, None
     fields = book.fields
     fields["previous"], fields["is_fresh"], fields["is_stale"] = sequence, 1, 0
     _verify(book, row, outputs)
-    newest, newest_ms = row, event_ms
-    for update in _followers(book, outputs):
-        if (update_ms := to_ms(update["event_at"])) > newest_ms:
-            newest, newest_ms = update, update_ms
-    # The book is known from now on: the updates that the snapshot waited for make one change of the top, not one each.
-    _show(book, {**newest, "sequence": book.sequence}, newest_ms, outputs)
+    # What was before the instant of the snapshot and is not in it made no change of its own: time does not step back.
+    for _ in _followers(book, outputs, event_ms - 1):
+        pass
+    _show(book, {**row, "sequence": book.sequence}, event_ms, outputs)
+    _continue(book, outputs)
+
+
+def _try_again(book: Book, until_ms: int | None, outputs: list[Output]) -> None:
+    """Start from the snapshot that waits, if it can be joined now; it waits no longer than the grace."""
+    row, book.snapshot = book.snapshot, None
+    assert row is not None
+    _snapshot(book, row, until_ms, outputs)
+
+
+def _known(row: Row) -> Row:
+    """A row without what its DDL does not know."""
+    return {column: row.get(column) for column in _COLUMNS}
 
 
 def _show(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
@@ -578,8 +608,16 @@ def _fault(row: Row, kind: str, expected: str, got: str) -> Output:
     )
 
 
+def _without_snapshot(name: str, head: Row) -> Row:
+    """Version 2 threw a snapshot away that could not be joined at once."""
+    return {**head, "snapshot": None}
+
+
 def _free_idle(state: State, until_ms: int) -> None:
     oldest = until_ms - IDLE_MS
     for name, book in list(state.books.items()):
         if book.event_ms < oldest and not (book.kept and to_ms(book.kept[-1]["event_at"]) >= oldest):
             state.free(name)
+
+
+MIGRATIONS: dict[int, Migration] = {2: _without_snapshot}

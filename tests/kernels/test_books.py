@@ -178,8 +178,12 @@ def test_every_deribit_ticker_has_the_top_of_the_book_of_its_instant() -> None:
 
 
 def published(path: Path) -> Iterator[tuple[int, Top]]:
-    """Sequence and top of a Binance book at each change, by the venue's own instructions."""
+    """Sequence and top of a Binance book at each change, by the venue's own instructions.
+
+    What was before the snapshot's instant, its own or else that of the newest event, is shown with it.
+    """
     last: int | None = None
+    newest_ms = 0
     sides: tuple[dict[float, float], dict[float, float]] = ({}, {})
     early: list[dict[str, Any]] = []
     is_first, shown = True, None
@@ -201,16 +205,31 @@ def published(path: Path) -> Iterator[tuple[int, Top]]:
                     del side[float(price)]
         last, is_first = data["u"], False
 
+    def changed() -> Iterator[tuple[int, Top]]:
+        nonlocal shown
+        assert last is not None
+        bid, ask = max(sides[0]), min(sides[1])
+        top = (bid, sides[0][bid], ask, sides[1][ask])
+        if top != shown:
+            shown = top
+            yield last, top
+
     for line in gzip.decompress(path.read_bytes()).splitlines():
         data = orjson.loads(line.split(b" ", 1)[1])
         data = data.get("data", data)
+        newest_ms = max(newest_ms, data.get("E", 0))
         if "lastUpdateId" in data:
             if last is not None and data["lastUpdateId"] < last:
                 continue
             sides = tuple({float(price): float(size) for price, size in data[name]} for name in ("bids", "asks"))  # type: ignore[assignment]
             last, is_first = data["lastUpdateId"], True
+            snapshot_ms = data.get("E", newest_ms)
+            while early and early[0]["E"] < snapshot_ms:
+                follow(early.pop(0))
+            yield from changed()
             for kept in early:
                 follow(kept)
+                yield from changed()
             early = []
         elif data.get("e") != "depthUpdate":
             continue
@@ -219,12 +238,7 @@ def published(path: Path) -> Iterator[tuple[int, Top]]:
             continue
         else:
             follow(data)
-        assert last is not None
-        bid, ask = max(sides[0]), min(sides[1])
-        top = (bid, sides[0][bid], ask, sides[1][ask])
-        if top != shown:
-            shown = top
-            yield last, top
+            yield from changed()
 
 
 @pytest.mark.parametrize("name", BINANCE)
@@ -322,6 +336,26 @@ def test_an_update_that_is_merely_late_makes_no_difference(stream: list[Message]
         outputs += step(state, m, until=ms - T0)
         if data.draw(st.booleans()):
             state = restored(state)
+    outputs += step(state, until=arrivals[-1][0] - T0 + 10 * books.GRACE_MS)
+    assert by_instrument(outputs) == by_instrument(one_by_one(stream))
+    assert faults(outputs) == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(with_snapshots=False), st.data())
+def test_whatever_comes_within_the_grace_comes_in_any_order(stream: list[Message], data: st.DataObject) -> None:
+    delays = [data.draw(st.integers(0, books.GRACE_MS - 1)) for _ in stream]
+    arrivals = sorted((to_ms(m.row["event_at"]) + delay, m.offset, m) for m, delay in zip(stream, delays, strict=True))
+    state, outputs = books.new(), []
+    late: list[Message] = []
+    on_time: list[Message] = []
+    for ms, _, m in arrivals:
+        (late if data.draw(st.booleans()) else on_time).append(m)
+        if data.draw(st.booleans()):
+            outputs += step(state, *late, until=None) + step(state, *on_time, until=ms - T0 + 1)
+            late, on_time = [], []
+            state = restored(state)
+    outputs += step(state, *late, until=None) + step(state, *on_time, until=arrivals[-1][0] - T0 + 1)
     outputs += step(state, until=arrivals[-1][0] - T0 + 10 * books.GRACE_MS)
     assert by_instrument(outputs) == by_instrument(one_by_one(stream))
     assert faults(outputs) == []
@@ -496,15 +530,36 @@ def test_a_snapshot_joins_the_updates_that_came_before_it() -> None:
     state = books.new()
     updates = [change(n, float(n), n, previous=n - 4) for n in (8, 12, 16)]
     assert step(state, *updates) == []
-    (top,) = step(restored(state), snapshot(10, ms=9))
-    assert (top.row["sequence"], top.row["bid_size"], top.event_ms) == (16, 16.0, T0 + 16)
-    assert step(state, snapshot(10, ms=9)) == [top]
+    tops = step(restored(state), snapshot(10, ms=9))
+    assert [(top.row["sequence"], top.row["bid_size"], top.event_ms - T0) for top in tops] == [
+        (10, 1.0, 9),
+        (12, 12.0, 12),
+        (16, 16.0, 16),
+    ]
+    assert step(state, snapshot(10, ms=9)) == tops
+
+
+def test_updates_from_before_the_instant_of_a_snapshot_are_shown_with_it() -> None:
+    state = books.new()
+    assert step(state, *(change(n, float(n), n) for n in (11, 12, 13))) == []
+    tops = step(state, snapshot(10, ms=13))
+    assert [(top.row["sequence"], top.row["bid_size"], top.event_ms - T0) for top in tops] == [(12, 12.0, 13), (13, 13.0, 13)]
+
+
+def test_a_snapshot_waits_for_what_lies_between_it_and_the_updates_that_came_before_it() -> None:
+    state = books.new()
+    assert step(state, change(12, 2.0, 12)) == []
+    assert step(state, snapshot(10, ms=10)) == []
+    assert bid_sizes(step(restored(state), change(11, 1.5, 11), until=None)) == [(1.0, False), (1.5, False), (2.0, False)]
+    assert step(state, until=12 + books.GRACE_MS - 1) == []
+    assert faults(step(state, until=12 + books.GRACE_MS)) == [("A", "snapshot_outdated", 10)]
+    assert step(state, change(11, 1.5, 11), until=None) == []
 
 
 def test_an_outdated_snapshot_is_a_fault_and_a_later_one_heals() -> None:
     state = books.new()
-    step(state, change(12, 2.0, 1))
-    assert faults(step(state, snapshot(10, ms=2))) == [("A", "snapshot_outdated", 10)]
+    step(state, change(12, 2.0, 1), until=2 + books.GRACE_MS)
+    assert faults(step(state, snapshot(10, ms=2), until=2 + books.GRACE_MS)) == [("A", "snapshot_outdated", 10)]
     assert bid_sizes(step(state, snapshot(11, ms=3))) == [(2.0, False)]
 
 
@@ -540,7 +595,7 @@ def test_repeats_that_a_stale_book_has_kept_are_no_gap() -> None:
     step(state, change(11, 2.0), change(11, 2.0), change(12, 3.0), change(12, 3.0))
     outputs = step(state, snapshot(10))
     assert faults(outputs) == []
-    assert bid_sizes(outputs) == [(3.0, False)]
+    assert bid_sizes(outputs) == [(1.0, False), (2.0, False), (3.0, False)]
 
 
 def test_of_equal_sequences_the_first_in_the_log_counts() -> None:
@@ -555,7 +610,7 @@ def test_a_crossed_book_is_a_fault_and_stale_until_a_snapshot() -> None:
     assert crossed.row["kind"] == "crossed"
     assert (top.row["bid_price"], top.row["ask_price"], top.row["is_stale"]) == (101.0, 101, True)
     assert step(state, change(12, 2.0, 2)) == []
-    assert bid_sizes(step(state, snapshot(11, ms=1))) == [(2.0, False)]
+    assert bid_sizes(step(state, snapshot(11, ms=1))) == [(1.0, False), (2.0, False)]
 
 
 def test_a_book_that_a_waiting_update_crosses_keeps_those_after_it() -> None:
@@ -616,7 +671,7 @@ def test_idle_books_are_freed_by_an_empty_batch() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="stored by version 9, this kernel reads version 2"):
+    with pytest.raises(ValueError, match="stored as version 9, this code reads version 3"):
         books.new().decode("v:A", b"\x09[]")
 
 
