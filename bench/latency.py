@@ -102,10 +102,13 @@ def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any,
         due = min(len(rows), instruments + int((time.monotonic() - start_s) * per_s))
         now_us = time.time_ns() // 1000
         event_ms = now_us // 1000
-        event_at, received_at = instant_ms(event_ms).encode(), instant_us(now_us).encode()
+        received = {"received_at": instant_us(now_us)}
+        event_at, received_at = instant_ms(event_ms).encode(), received["received_at"].encode()
         writer.beat(event_ms)
         for row_key, head, middle, tail in rows[done:due]:
-            writer.put(load.TOPIC, head + event_at + middle + received_at + tail, row_key, event_ms)
+            value = head + event_at + middle + received_at + tail
+            writer.packs["order_books"].add(received, row_key, value, event_ms)
+        writer.ship()
         done = due
         writer.producer.poll(0)
         behind.value = time.monotonic() - start_s - (done - instruments) / per_s

@@ -15,6 +15,7 @@ import orjson
 from confluent_kafka import Producer
 
 from deploy import topics
+from feeds.packs import Packs
 from feeds.publish import END_MS, HEARTBEAT_MS
 from kernels import Kernel, batch, books
 from schemas.records import TABLES
@@ -119,18 +120,22 @@ class Truth:
         self.state = books.new()
         self.batch: list[bytes] = []
         self.until_ms = START_MS + WINDOW_MS
-        self.messages = self.tops = self.others = self.level_changes = 0
+        self.messages = self.records = self.tops = self.others = self.level_changes = 0
         self.kernel_s = 0.0  # of processor time
 
-    def add(self, event_ms: int, row: Row, value: bytes) -> None:
-        """Take one row and its JSON, in the order of the stream."""
-        if event_ms >= self.until_ms:
-            self.step()
-            self.until_ms += WINDOW_MS
-        self.batch.append(b"%s\x1f0\x1f%d\x1f%s" % (TOPIC.encode(), self.messages, value))
+    def count(self, row: Row) -> None:
+        """Take notice of a row."""
         self.messages += 1
         if row["kind"] == "change":
             self.level_changes += len(row["bids"]) + len(row["asks"])
+
+    def add(self, event_ms: int, value: bytes) -> None:
+        """Take one record, in the order of the stream."""
+        if event_ms >= self.until_ms:
+            self.step()
+            self.until_ms += WINDOW_MS
+        self.batch.append(b"%s\x1f0\x1f%d\x1f%s" % (TOPIC.encode(), self.records, value))
+        self.records += 1
 
     def step(self) -> None:
         """End the micro-batch."""
@@ -163,9 +168,12 @@ def publish(servers: str, messages: int, instruments: int) -> Truth:
             "queue.buffering.max.messages": 500_000,
         }
     )
-    partitions = range(topics.existing_topics(servers)[TOPIC])
+    partitions = topics.existing_topics(servers)[TOPIC]
+    truth = Truth()
 
-    def produce(value: bytes | None, row_key: str, event_ms: int, partition: int = -1) -> None:
+    def produce(partition: int, row_key: str | None, value: bytes | None, event_ms: int) -> None:
+        if value is not None:
+            truth.add(event_ms, value)
         while True:
             try:
                 producer.produce(TOPIC, value, row_key, partition, timestamp=event_ms)
@@ -174,21 +182,21 @@ def publish(servers: str, messages: int, instruments: int) -> Truth:
                 producer.poll(0.1)
 
     def heartbeat(event_ms: int) -> None:
-        for partition in partitions:
-            produce(None, "heartbeat", event_ms, partition)
+        packs.ship()
+        for partition in range(partitions):
+            produce(partition, "heartbeat", None, event_ms)
 
-    truth = Truth()
+    packs = Packs(partitions, produce)
     event_ms = heartbeat_ms = 0
     for event_ms, row in stream(messages, instruments):
         if event_ms >= heartbeat_ms + HEARTBEAT_MS:
             heartbeat_ms = event_ms
             heartbeat(event_ms)
-        value = orjson.dumps(row)
-        produce(value, key("order_books", row), event_ms)
-        truth.add(event_ms, row, value)
+        packs.add(row, key("order_books", row), orjson.dumps(row), event_ms)
+        truth.count(row)
         producer.poll(0)
-    truth.step()
     heartbeat(event_ms + END_MS)
+    truth.step()
     if left := producer.flush(60):
         raise RuntimeError(f"{left} records were not acknowledged")
     return truth

@@ -109,12 +109,14 @@ def feed(servers: str, schedule: Schedule, instruments: int, behind: Any, is_rea
         wanted = due(schedule, since_s)
         now_us = time.time_ns() // 1000
         event_ms = now_us // 1000
-        event_at, received_at = f'"{instant_ms(event_ms)}"'.encode(), f'"{instant_us(now_us)}"'.encode()
+        received = {"received_at": instant_us(now_us)}
+        event_at, received_at = f'"{instant_ms(event_ms)}"'.encode(), f'"{received["received_at"]}"'.encode()
         writer.beat(event_ms)
         for row_key, parts, sequence, previous in itertools.islice(source, wanted - done):
             filled = [parts[0], event_at, parts[1], received_at, parts[2], b"%d" % sequence, parts[3]]
             value = b"".join(filled if previous is None else [*filled, b"%d" % previous, parts[4]])
-            writer.put(load.TOPIC, value, row_key, event_ms)
+            writer.packs["order_books"].add(received, row_key, value, event_ms)
+        writer.ship()
         done = wanted
         writer.producer.poll(0)
         # What was due when this began is written now.

@@ -7,7 +7,8 @@ from confluent_kafka import Producer
 
 from bench.passes import BenchError
 from deploy import topics
-from feeds.publish import HEARTBEAT_MS
+from feeds.packs import Packs
+from feeds.publish import HEARTBEAT_MS, PACKED
 from schemas.records import TABLES
 from schemas.rows import encoded, key
 
@@ -27,17 +28,24 @@ class Writer:
         )
         existing = topics.existing_topics(servers)
         self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
+        self.packs = {table: self._packing(TABLES[table].topic, existing[TABLES[table].topic]) for table in PACKED}
         self.beat_ms = 0
+
+    def _packing(self, topic: str, partitions: int) -> Packs:
+        def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
+            self.put(topic, value, row_key, event_ms, partition)
+
+        return Packs(partitions, send)
 
     def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
         """Write one row."""
         self.put(TABLES[table].topic, encoded(row), key(table, row), event_ms)
 
-    def put(self, topic: str, value: bytes, row_key: str, event_ms: int) -> None:
-        """Write one row's JSON, once there is room for it."""
+    def put(self, topic: str, value: bytes, row_key: str | None, event_ms: int, partition: int = -1) -> None:
+        """Write a record, once there is room for it."""
         while True:
             try:
-                self.producer.produce(topic, value, row_key, timestamp=event_ms)
+                self.producer.produce(topic, value, row_key, partition, timestamp=event_ms)
                 return
             except BufferError:
                 self.producer.poll(0.1)
@@ -45,11 +53,18 @@ class Writer:
     def beat(self, event_ms: int) -> None:
         """Say what time it is, where it is time to."""
         if event_ms >= self.beat_ms + HEARTBEAT_MS:
+            self.ship()
             self.beat_ms = event_ms
             for topic, part in self.parts:
                 self.producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
 
+    def ship(self) -> None:
+        """Hand over rows that wait for others of their instant."""
+        for packs in self.packs.values():
+            packs.ship()
+
     def flush(self) -> None:
         """Wait until all of it is written."""
+        self.ship()
         if left := self.producer.flush(60):
             raise BenchError(f"{left} records were not acknowledged")

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import orjson
 import typer
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +41,8 @@ from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from schemas import security
 from schemas.records import TABLES
+from schemas.rows import key as key_of
+from schemas.rows import parted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -270,12 +273,23 @@ def tail(
                 message = consumer.poll(0.5)
                 if message is None or message.error() or message.value() is None:
                     continue
-                if key is None or (message.key() or b"").decode() == key:
-                    sys.stdout.buffer.write(message.value() + b"\n")
-                    sys.stdout.flush()
-                    shown += 1
+                for row in _of_key(table, key, message):
+                    if count is None or shown < count:
+                        sys.stdout.buffer.write(row + b"\n")
+                        shown += 1
+                sys.stdout.flush()
         finally:
             consumer.close()
+
+
+def _of_key(table: str, of: str | None, message: Message) -> list[bytes]:
+    """The rows of a record, those of one key where it is given.  Rows of several keys share a record that has none itself."""
+    rows = parted(message.value())
+    if of is None:
+        return rows
+    if len(rows) == 1:
+        return rows if (message.key() or b"").decode() == of else []
+    return [row for row in rows if key_of(table, orjson.loads(row)) == of]
 
 
 @app.command()

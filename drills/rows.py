@@ -5,12 +5,14 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 from confluent_kafka import KafkaError, TopicPartition
 from pyarrow import parquet
 
 from deploy import topics
 from deploy.topics import TopicError
 from schemas.records import TABLES
+from schemas.rows import key, parted
 
 SILENCE_S, POLL_S = 10.0, 0.1
 ARCHIVE = "archive/"
@@ -18,7 +20,7 @@ ARCHIVE = "archive/"
 
 
 class Row(NamedTuple):
-    """A record as its readers see it; where in the topic it stands does not matter."""
+    """A row as its readers see it; where in the topic it stands does not matter, nor which others share its record."""
 
     key: bytes
     event_ms: int
@@ -47,8 +49,11 @@ def read(servers: str, tables: list[str]) -> Rows:
             for message in messages:
                 if (error := message.error()) is None:
                     if message.value() is not None:
-                        row = Row(message.key(), message.timestamp()[1], message.value())
-                        rows[table_of[message.topic()]][row] += 1
+                        table, own = table_of[message.topic()], parted(message.value())
+                        for value in own:
+                            # Rows of several keys share a record that has none.
+                            row_key = message.key() if len(own) == 1 else key(table, orjson.loads(value)).encode()
+                            rows[table][Row(row_key, message.timestamp()[1], value)] += 1
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unread.discard((message.topic(), message.partition()))
                 else:

@@ -223,6 +223,7 @@ async def run(
 ) -> Tally:
     """Publish what a venue sends until `stop` is set, as `listen`; returns what came.  Raises as `listen` and as the sink."""
     tally = Tally()
+    has_news = asyncio.Event()
 
     async def publish() -> None:
         async with aclosing(listen(session, resyncs=resyncs, pause_s=pause_s, ask_again_s=ask_again_s)) as stream:  # type: ignore[type-var]
@@ -230,16 +231,23 @@ async def run(
                 for record in converted.records:
                     sink.publish(record)
                 tally.add(converted)
+                has_news.set()
 
-    publishing, stopping = asyncio.create_task(publish()), asyncio.create_task(stop.wait())
+    async def ship() -> None:
+        # Has its turn when all messages that are there have been published.
+        while await has_news.wait():
+            has_news.clear()
+            sink.ship()
+
+    tasks = {asyncio.create_task(publish()), asyncio.create_task(ship()), asyncio.create_task(stop.wait())}
     try:
-        await asyncio.wait({publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if publishing.done():
-            publishing.result()
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
     finally:
-        publishing.cancel()
-        stopping.cancel()
-        await asyncio.gather(publishing, stopping, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return tally
 
 

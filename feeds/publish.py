@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
+from feeds.packs import Packs
 from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
 from schemas.rows import encoded, key, to_ms
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 FEED_TABLES = ("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers")
 """What feeds write, and so where they say what time it is."""
+PACKED = frozenset({"order_books"})
+"""Of these, rows of one instant share a record (`feeds.packs`): the tables of which there are most."""
 HEARTBEAT_MS = 100
 END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
@@ -52,12 +55,17 @@ class Sink(Protocol):
     def publish(self, record: Record) -> None:
         """Take one record."""
 
+    def ship(self) -> None:
+        """Let go of what was taken: nothing more comes for now."""
+
 
 class Publisher:
     """Writes records to the topics that their tables name.
 
     Acknowledged by all replicas and idempotent, so that a retry neither loses nor repeats nor reorders; partitioned as
     Java producers do, so that Flink's own rows of a key land beside these.
+
+    Rows of the tables in `PACKED` wait for others of their instant, until one of another comes, or `ship` says that none does.
 
     Every `HEARTBEAT_MS` of event time a heartbeat, a record without a value, goes into every partition of every topic that
     feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.
@@ -95,9 +103,17 @@ class Publisher:
             raise PublishError(str(error)) from None
         topics = [TABLES[table].topic for table in FEED_TABLES]
         self._partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
+        self._packs = {table: self._packing(TABLES[table].topic, known.get(TABLES[table].topic, 0)) for table in PACKED}
+
+    def _packing(self, topic: str, partitions: int) -> Packs:
+        def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
+            self._produce(topic, value, row_key, event_ms, partition)
+
+        return Packs(partitions, send)
 
     def heartbeat(self, event_ms: int) -> None:
         """Say in every partition that it is `event_ms`."""
+        self.ship()
         self._heartbeat_ms = event_ms
         for topic, partition in self._partitions:
             self._produce(topic, None, "heartbeat", event_ms, partition)
@@ -116,11 +132,19 @@ class Publisher:
             if self._newest_ms >= self._heartbeat_ms + HEARTBEAT_MS:
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
-        self._produce(TABLES[record.table].topic, value, row_key, event_ms, -1)
+        if record.table in PACKED:
+            self._packs[record.table].add(record.row, row_key, value, event_ms)
+        else:
+            self._produce(TABLES[record.table].topic, value, row_key, event_ms, -1)
         self._producer.poll(0)
         self.counts[record.table] += 1
 
-    def _produce(self, topic: str, value: bytes | None, row_key: str, event_ms: int, partition: int) -> None:
+    def ship(self) -> None:
+        """Hand the rows that wait for others to the producer.  Raises `PublishError` as `publish`."""
+        for packs in self._packs.values():
+            packs.ship()
+
+    def _produce(self, topic: str, value: bytes | None, row_key: str | None, event_ms: int, partition: int) -> None:
         while True:
             self._raise_failure()
             try:
@@ -135,6 +159,7 @@ class Publisher:
 
     def flush(self) -> None:
         """Wait until every record handed over is acknowledged.  Raises `PublishError` for one that is not."""
+        self.ship()
         # A record fails by itself after `delivery_s`; the second that is added lets its report arrive.
         left = self._producer.flush(self._delivery_s + 1)
         self._raise_failure()
@@ -152,6 +177,7 @@ class Publisher:
                 self.heartbeat(self._newest_ms + END_MS)
             self.flush()
         else:
+            self.ship()
             self._producer.flush(self._timeout_s)
 
     def _not_delivered(self, error: KafkaError | None, message: Message) -> None:
@@ -164,10 +190,13 @@ class Publisher:
 
 
 class _Pace:
-    """Waits until what happened at an instant is due, counted from the first; never where `speed` is None."""
+    """Waits until what happened at an instant is due, counted from the first; never where `speed` is None.
 
-    def __init__(self, speed: float | None, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self.speed, self.clock, self.sleep = speed, clock, sleep
+    Before it waits, the sink lets go of what it has.
+    """
+
+    def __init__(self, sink: Sink, speed: float | None, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self.sink, self.speed, self.clock, self.sleep = sink, speed, clock, sleep
         self.start: tuple[float, int] | None = None  # of the clock, and the instant then
 
     def wait(self, instant_us: int) -> None:
@@ -177,6 +206,7 @@ class _Pace:
             self.start = self.clock(), instant_us
         wait_s = self.start[0] + (instant_us - self.start[1]) / 1e6 / self.speed - self.clock()
         if wait_s > 0:
+            self.sink.ship()
             self.sleep(wait_s)
 
 
@@ -206,7 +236,7 @@ def _replay(
     sleep: Callable[[float], None],
 ) -> Iterator[Tally]:
     tally = Tally()
-    pace = _Pace(speed, clock, sleep)
+    pace = _Pace(sink, speed, clock, sleep)
     for one in converted:
         line = one.line
         # A line without a time of its own has no time to wait for.
@@ -235,7 +265,7 @@ def play(
 
     `speed` is how many seconds of event time pass in a second of `clock`; None is as fast as the sink takes them.
     """
-    pace = _Pace(speed, clock, sleep)
+    pace = _Pace(sink, speed, clock, sleep)
     for record in records:
         pace.wait(record.event_ms * 1000)
         sink.publish(record)

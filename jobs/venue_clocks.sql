@@ -12,7 +12,9 @@ CREATE TEMPORARY TABLE inputs (
   event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
   heard_at AS COALESCE(
-    TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.received_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)),
+    TRY_CAST(REPLACE(REPLACE(
+      COALESCE(JSON_VALUE(`value`, '$.received_at'), JSON_VALUE(`value`, '$[0].received_at')), 'T', ' '), 'Z', ''
+    ) AS TIMESTAMP_LTZ(3)),
     event_at - INTERVAL '1' MINUTE
   ),
   arrived_at AS PROCTIME(),
@@ -20,23 +22,28 @@ CREATE TEMPORARY TABLE inputs (
 ) WITH ('topic' = 'order_books.v1;trades.v1') LIKE kafka_records (OVERWRITING METADATA EXCLUDING WATERMARKS);
 
 -- Grain   one row per update or trade, in microseconds since 1970.  A snapshot is left out: it is asked for, and may bear a
---         time that is not its own.  So is what no kernel would take: a time that is a day old, or a minute ahead.  JSON is
---         read in a function table: that the planner does not unfold, and each field is read once
+--         time that is not its own.  So is what no kernel would take: a time that is a day old, or a minute ahead.  A record
+--         may hold several rows, all of its own instant
 CREATE TEMPORARY VIEW times AS
 SELECT
   topic, venue, instrument, heard_at, arrived_at, event_us, received_us - event_us AS offset_us
 FROM (
   SELECT
-    topic, venue, instrument, kind, heard_at, arrived_at,
+    topic, heard_at, arrived_at,
+    JSON_VALUE(message, '$.venue') AS venue,
+    JSON_VALUE(message, '$.instrument') AS instrument,
+    JSON_VALUE(message, '$.kind') AS kind,
     EXTRACT(EPOCH FROM event_at) * 1000000 + EXTRACT(MILLISECOND FROM event_at) * 1000 AS event_us,
     EXTRACT(EPOCH FROM received_at) * 1000000 + EXTRACT(MICROSECOND FROM received_at) AS received_us
-  FROM inputs CROSS JOIN UNNEST(ARRAY[ROW(
-    JSON_VALUE(`value`, '$.venue'),
-    JSON_VALUE(`value`, '$.instrument'),
-    JSON_VALUE(`value`, '$.kind'),
-    TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.received_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(6))
-  )]) AS message (venue, instrument, kind, received_at)
-  WHERE `value` IS NOT NULL
+  FROM (
+    SELECT
+      topic, event_at, heard_at, arrived_at, message,
+      TRY_CAST(REPLACE(REPLACE(JSON_VALUE(message, '$.received_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(6)) AS received_at
+    FROM inputs CROSS JOIN UNNEST(
+      JSON_QUERY(`value`, '$' RETURNING ARRAY<STRING> WITH CONDITIONAL ARRAY WRAPPER)
+    ) AS part (message)
+    WHERE `value` IS NOT NULL
+  )
 )
 WHERE venue IS NOT NULL AND instrument IS NOT NULL AND (topic = 'trades.v1' OR kind = 'change')
   AND received_us - event_us BETWEEN -60000000 AND 86400000000;

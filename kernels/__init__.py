@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Message(NamedTuple):
-    """One record of a topic."""
+    """One row of a topic, which is a record or a part of one."""
 
     table: str  # the topic's name in schemas/
     partition: int

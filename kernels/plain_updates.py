@@ -3,7 +3,7 @@
 Nearly every message is one: written as the feeds write it, of a book that is whole, following the update before it, and
 leaving the book uncrossed and with the checksum that the venue says.  Any other is left, as it stands, to `kernels.books`,
 and with it all that the batch has of its book after it.  So this module decides nothing: it may only be as right as
-`kernels.books`, sooner.
+`kernels.books`, sooner.  A record is a row or an array of rows, which `schemas.rows.parted` parts in the same way.
 """
 
 from typing import Any
@@ -74,22 +74,30 @@ def run(
 ) -> int:
     """Go on with a batch; returns `DONE`, or what is needed to go on.
 
-    `progress` is place in data, lengths of `heads` and `out`, records in `left` (start and end of each), books in `touched`,
-    and for `NEEDS_ROOM` the side and the levels that it needs room for.
+    `progress` is place in data, lengths of `heads` and `out`, rows in `left` (start and end of their record's place, and of
+    themselves), books in `touched`; start and end of the place of the record whose array of rows it is in, if it is in one; and
+    for `NEEDS_ROOM` the side and the levels that it needs room for.
     """
     place, head, length, lefts, touches = progress[0], progress[1], progress[2], progress[3], progress[4]
-    while place < end:
+    record, value, is_in_array = progress[5], progress[6], progress[7] > 0
+    while place < end or is_in_array:
         start = at = place
-        fields = 0
-        while at < end and fields < 3 and data[at] != RECORD_END:
-            if data[at] == FIELD_END:
-                fields += 1
-            at += 1
-        value = at
+        if not is_in_array:
+            record = place
+            fields = 0
+            while at < end and fields < 3 and data[at] != RECORD_END:
+                if data[at] == FIELD_END:
+                    fields += 1
+                at += 1
+            value = at
+            if data[at] == 91 and data[_behind_space(data, at + 1)] == 123:
+                is_in_array = True
+                start = at = _behind_space(data, at + 1)
+        row = at
         book = -1
         is_plain = False
-        while True:  # once: each break leaves the record
-            if fields < 3 or not _is_at(data, at, _VENUE):
+        while True:  # once: each break leaves the row
+            if not _is_at(data, at, _VENUE):
                 break
             venue = at + len(_VENUE)
             venue_end = _string_end(data, venue)
@@ -135,13 +143,13 @@ def run(
                 break
             bids, at = _levels(data, at + len(_BIDS), level_keys, level_sizes, level_scales, 0, 1.0)
             if bids == -2:
-                progress[0], progress[1], progress[2], progress[3], progress[4] = start, head, length, lefts, touches
+                _remember(progress, start, head, length, lefts, touches, record, value, is_in_array)
                 return NEEDS_SCRATCH
             if bids < 0 or not _is_at(data, at, _ASKS):
                 break
             levels, at = _levels(data, at + len(_ASKS), level_keys, level_sizes, level_scales, bids, -1.0)
             if levels == -2:
-                progress[0], progress[1], progress[2], progress[3], progress[4] = start, head, length, lefts, touches
+                _remember(progress, start, head, length, lefts, touches, record, value, is_in_array)
                 return NEEDS_SCRATCH
             if levels < 0 or data[at] != 93:
                 break
@@ -162,15 +170,15 @@ def run(
                         checksum = -checksum
             if previous == _UNNUMBERED and not has_checksum:
                 break
-            if data[at] != 125 or (at + 1 != end and data[at + 1] != RECORD_END):
+            if data[at] != 125 or not (is_in_array or at + 1 == end or data[at + 1] == RECORD_END):
                 break
             at += 1
             for side in range(2):
                 more = bids if side == BID else levels - bids
                 run_of = sides[2 * book + side]
                 if run_of.count + more > run_of.room:
-                    progress[0], progress[1], progress[2], progress[3], progress[4] = start, head, length, lefts, touches
-                    progress[5], progress[6] = 2 * book + side, more
+                    _remember(progress, start, head, length, lefts, touches, record, value, is_in_array)
+                    progress[8], progress[9] = 2 * book + side, more
                     return NEEDS_ROOM
             for level in range(levels):
                 side = 2 * book + (BID if level < bids else ASK)
@@ -220,7 +228,7 @@ def run(
             head = _copied(data, venue, venue_end, heads, head)
             heads[head] = 58
             head = _copied(data, name, name_end, heads, head + 1)
-            length = _copied(data, value, times_end, out, length)
+            length = _copied(data, row, times_end, out, length)
             length = _put_whole(sequence, out, _put(_SEQUENCE, out, length))
             length = _put_number(bid, bid_scales & 255, out, _put(_BID_PRICE, out, length))
             length = _put_number(bid_size, bid_scales >> 8, out, _put(_BID_SIZE, out, length))
@@ -231,14 +239,87 @@ def run(
         if not is_plain:
             if book >= 0:
                 books[book].left_in = batch
-            at = start
-            while at < end and data[at] != RECORD_END:
-                at += 1
-            left[lefts, 0], left[lefts, 1] = start, at
-            lefts += 1
+            at = _object_end(data, row, end) if is_in_array else _record_end(data, start, end)
+            if at >= 0:
+                lefts = _leave(left, lefts, record, value, row, at)
+        if is_in_array:
+            behind = row if at < 0 else _behind_space(data, at)
+            if behind > row and data[behind] == 44:
+                place = _behind_space(data, behind + 1)
+                continue
+            is_in_array = False
+            at = behind + 1
+            if behind == row or data[behind] != 93 or not (at == end or data[at] == RECORD_END):
+                # Nobody can tell where the next row begins: what is left of the record is left.
+                at = _record_end(data, behind, end)
+                lefts = _leave(left, lefts, record, value, behind, at)
         place = at + 1
-    progress[0], progress[1], progress[2], progress[3], progress[4] = place, head, length, lefts, touches
+    _remember(progress, place, head, length, lefts, touches, record, value, is_in_array)
     return DONE
+
+
+@compiled
+def _remember(
+    progress: NDArray[np.int64],
+    place: int,
+    head: int,
+    length: int,
+    lefts: int,
+    touches: int,
+    record: int,
+    value: int,
+    is_in_array: bool,
+) -> None:
+    progress[0], progress[1], progress[2], progress[3], progress[4] = place, head, length, lefts, touches
+    progress[5], progress[6], progress[7] = record, value, is_in_array
+
+
+@compiled
+def _leave(left: NDArray[np.int64], lefts: int, record: int, value: int, row: int, end: int) -> int:
+    left[lefts, 0], left[lefts, 1], left[lefts, 2], left[lefts, 3] = record, value, row, end
+    return lefts + 1
+
+
+@compiled
+def _record_end(data: U1, at: int, end: int) -> int:
+    while at < end and data[at] != RECORD_END:
+        at += 1
+    return at
+
+
+@compiled
+def _behind_space(data: U1, at: int) -> int:
+    while data[at] == 32 or data[at] == 9 or data[at] == 10 or data[at] == 13:
+        at += 1
+    return at
+
+
+@compiled
+def _object_end(data: U1, at: int, end: int) -> int:
+    """Where the JSON object that begins here ends; -1 where none does in this record."""
+    if data[at] != 123:
+        return -1
+    depth = 0
+    is_text = False
+    while at < end and data[at] != RECORD_END:
+        byte = data[at]
+        if is_text:
+            if byte == 92:
+                at += 1
+                if at == end or data[at] == RECORD_END:
+                    return -1
+            elif byte == 34:
+                is_text = False
+        elif byte == 34:
+            is_text = True
+        elif byte == 123:
+            depth += 1
+        elif byte == 125:
+            depth -= 1
+            if depth == 0:
+                return at + 1
+        at += 1
+    return -1
 
 
 @compiled
@@ -493,16 +574,16 @@ class PlainUpdates:
     def take(self, ladders: Any, data: bytes, until_ms: int) -> tuple[bytes, bytes, bytes, list[int]]:
         """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed."""
         self.batch += 1
-        records = data.count(b"\x1e") + 1
+        rows = data.count(b"\x1e") + data.count(b"{") + 1  # at most
         padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
         # Kept from batch to batch: memory that is new each time costs more to get than to fill.
-        if len(self.heads) < (head_room := len(data) + 16 * records):
+        if len(self.heads) < (head_room := len(data) + 16 * rows):
             self.heads = np.empty(2 * head_room, np.uint8)
-        if len(self.out) < (room := len(data) + 512 * records):
+        if len(self.out) < (room := len(data) + 512 * rows):
             self.out = np.empty(2 * room, np.uint8)
         heads, out = self.heads, self.out
-        left, touched = np.empty((records, 2), np.int64), np.empty(records, np.int32)
-        progress = np.zeros(7, np.int64)
+        left, touched = np.empty((2 * rows, 4), np.int64), np.empty(rows, np.int32)
+        progress = np.zeros(10, np.int64)
         while True:
             arrays: Arrays = ladders.arrays
             scratch = self.scratch
@@ -514,8 +595,9 @@ class PlainUpdates:
             if code == DONE:
                 break
             if code == NEEDS_ROOM:
-                ladders.reserve(int(progress[5]), int(progress[6]))
+                ladders.reserve(int(progress[8]), int(progress[9]))
             else:
                 self.scratch = Scratch(4 * len(scratch.keys))
-        rest = b"\x1e".join([data[start:end] for start, end in left[: progress[3]].tolist()])
+        places = left[: progress[3]].tolist()
+        rest = b"\x1e".join([data[record:value] + data[row:row_end] for record, value, row, row_end in places])
         return heads[: progress[1]].tobytes(), out[: progress[2]].tobytes(), rest, touched[: progress[4]].tolist()

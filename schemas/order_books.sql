@@ -1,6 +1,7 @@
 -- Topic order_books.v1, keyed by venue:instrument.  Append-only.
 --
 -- Grain   one row per snapshot or update of one book, as the venue numbered it
+-- Record  a row, or a JSON array of rows of one instant (feeds/packs.py); one of several books has no key
 -- Order   an update follows the one whose sequence equals its prev_sequence; one without follows the one received before it
 CREATE TEMPORARY TABLE order_books (
   venue         STRING           NOT NULL,

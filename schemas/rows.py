@@ -1,6 +1,7 @@
 """Whether a row is what its DDL says, in plain Python; and the one way that a row and an instant are written."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -67,6 +68,58 @@ def _digits(value: object) -> orjson.Fragment:
     if type(value) is not Decimal or not value.is_finite():
         raise TypeError
     return orjson.Fragment(format(value, "f"))
+
+
+_SPACE = b" \t\n\r"
+_PARTING = re.compile(rb'"(?:[^"\\\x1e]|\\[^\x1e])*"|[{}"\x1e]')
+"""What tells where a JSON object ends: its texts, and its braces.  A text without an end, or U+001E, ends nothing."""
+
+
+def parted(value: bytes) -> list[bytes]:
+    """The rows in the value of a record, each as it stands there: a row, or a JSON array of rows.
+
+    Where an array is none, what is left of it is one row: whoever decodes it says what is wrong with it.
+    """
+    rows: list[bytes] = []
+    at = _behind_space(value, 1)
+    if value[:1] != b"[" or value[at : at + 1] != b"{":
+        return [value]
+    while True:
+        end = _object_end(value, at)
+        if end < 0:
+            return [*rows, value[at:]]
+        rows.append(value[at:end])
+        at = _behind_space(value, end)
+        parting = value[at : at + 1]
+        if parting == b"]" and at + 1 == len(value):
+            return rows
+        if parting != b",":
+            return [*rows, value[at:]]
+        at = _behind_space(value, at + 1)
+
+
+def _behind_space(value: bytes, at: int) -> int:
+    while at < len(value) and value[at] in _SPACE:
+        at += 1
+    return at
+
+
+def _object_end(value: bytes, start: int) -> int:
+    """Where the JSON object that begins here ends; -1 where none does."""
+    if value[start : start + 1] != b"{":
+        return -1
+    depth = 0
+    for found in _PARTING.finditer(value, start):
+        one = found[0]
+        if one == b"{":
+            depth += 1
+        elif one == b"}":
+            depth -= 1
+            if depth == 0:
+                return found.end()
+        elif len(one) == 1:
+            return -1
+    return -1
 
 
 def shown(value: object, limit: int = 80) -> str:

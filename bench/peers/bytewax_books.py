@@ -27,7 +27,12 @@ class Books(StatefulBatchLogic):  # type: ignore[misc]
 
 
 def decoded(messages: list[KafkaSourceMessage]) -> list[tuple[str, Row]]:
-    return [(message.key.decode(), orjson.loads(message.value)) for message in messages if message.value is not None]
+    rows: list[tuple[str, Row]] = []
+    for message in messages:
+        if message.value is not None:
+            found = orjson.loads(message.value)
+            rows += [(f"{row['venue']}:{row['instrument']}", row) for row in (found if type(found) is list else (found,))]
+    return rows
 
 
 def encoded(rows: list[tuple[str, Row]]) -> list[KafkaSinkMessage]:

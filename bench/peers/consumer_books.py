@@ -23,15 +23,17 @@ producer = Producer(
 parts = [TopicPartition(topic, int(part), 0) for part in os.environ["PARTITIONS"].split(",")]
 left = sum(consumer.get_watermark_offsets(part)[1] for part in parts)
 consumer.assign(parts)
-books: dict[bytes, Book] = {}
+books: dict[str, Book] = {}
 while left > 0:
     messages = consumer.consume(5_000, timeout=1)
     left -= len(messages)
     for message in messages:
         if (value := message.value()) is not None:
-            key = message.key()
-            book = books.get(key) or books.setdefault(key, Book())
-            if top := book.apply(orjson.loads(value)):
-                producer.produce(os.environ["OUTPUT"], orjson.dumps(top), key)
+            rows = orjson.loads(value)
+            for row in rows if type(rows) is list else (rows,):
+                key = f"{row['venue']}:{row['instrument']}"
+                book = books.get(key) or books.setdefault(key, Book())
+                if top := book.apply(row):
+                    producer.produce(os.environ["OUTPUT"], orjson.dumps(top), key)
     producer.poll(0)
 producer.flush()

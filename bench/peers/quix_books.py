@@ -5,7 +5,6 @@ Run by `python -m bench.books`, with KAFKA, INPUT and OUTPUT in the environment.
 """
 
 import os
-from typing import Any
 
 import orjson
 from book import Book, Row  # type: ignore[import-not-found]
@@ -21,17 +20,25 @@ app = Application(
     loglevel="ERROR",
 )
 source = app.topic(os.environ["INPUT"], value_deserializer="bytes", key_deserializer="bytes")
-sink = app.topic(os.environ["OUTPUT"], value_serializer="bytes", key_serializer="bytes")
-books: dict[bytes, Book] = {}
+sink = app.topic(os.environ["OUTPUT"], value_serializer="json", key_serializer="str")
+books: dict[str, Book] = {}
 
 
-def top(value: bytes | None, key: bytes, *_: Any) -> list[bytes]:
+def key(row: Row) -> str:
+    return f"{row['venue']}:{row['instrument']}"
+
+
+def tops(value: bytes | None) -> list[Row]:
     if value is None:
         return []
-    book = books.get(key) or books.setdefault(key, Book())
-    row: Row | None = book.apply(orjson.loads(value))
-    return [orjson.dumps(row)] if row else []
+    rows = orjson.loads(value)
+    found = []
+    for row in rows if type(rows) is list else (rows,):
+        book = books.get(name := key(row)) or books.setdefault(name, Book())
+        if top := book.apply(row):
+            found.append(top)
+    return found
 
 
-app.dataframe(source).apply(top, expand=True, metadata=True).to_topic(sink)
+app.dataframe(source).apply(tops, expand=True).to_topic(sink, key=key)
 app.run(timeout=5.0)

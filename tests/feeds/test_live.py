@@ -30,6 +30,7 @@ class Collected:
 
     def __init__(self, enough: Callable[[list[Record]], bool]) -> None:
         self.records: list[Record] = []
+        self.shipped = 0
         self.stop = asyncio.Event()
         self._enough = enough
 
@@ -37,6 +38,9 @@ class Collected:
         self.records.append(record)
         if self._enough(self.records):
             self.stop.set()
+
+    def ship(self) -> None:
+        self.shipped = len(self.records)
 
 
 @asynccontextmanager

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from feeds import Record
 from feeds import publish as publishing
 from feeds.capture import Converted, Line, convert, read
-from feeds.publish import AHEAD_MS, END_MS, FEED_TABLES, Publisher, PublishError, replay, trusted_ms
+from feeds.publish import AHEAD_MS, END_MS, FEED_TABLES, HEARTBEAT_MS, Publisher, PublishError, replay, trusted_ms
 from schemas.records import TABLES
-from schemas.rows import Fault, instant_us
+from schemas.rows import Fault, instant_us, parted
 
 START_US = 1_700_000_000_000_000
 
@@ -25,16 +25,21 @@ class Timeline:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.published: list[tuple[float, Record]] = []
+        self.shipped = 0
 
     def clock(self) -> float:
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
+        assert self.shipped == len(self.published), "what was published waits for what is yet to happen"
         self.now_s += seconds
 
     def publish(self, record: Record) -> None:
         self.published.append((self.now_s - 1000.0, record))
+
+    def ship(self) -> None:
+        self.shipped = len(self.published)
 
 
 def received(offset_us: int, *, kind: str = "message", fault: Fault | None = None) -> Converted:
@@ -131,6 +136,26 @@ def test_time_is_told_in_every_partition_that_feeds_write_and_never_steps_back(m
     assert {at for at, _ in beats} == {5_000, 9_000, 9_000 + END_MS}
     assert all({where for at, where in beats if at == told} == everywhere for told in (5_000, 9_000, 9_000 + END_MS))
     assert [at for _, value, _, at in sent if value is not None] == [5_000, 8_000]
+
+
+def test_the_time_never_overtakes_a_row_that_waits_for_others_of_its_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    with Publisher("nowhere") as publisher:
+        for ms in (0, 0, 0, HEARTBEAT_MS - 1, HEARTBEAT_MS, HEARTBEAT_MS):
+            row = {"venue": "v", "instrument": "A", "received_at": instant_us((5_000 + ms) * 1000)}
+            publisher.publish(Record("order_books", 5_000 + ms, row))
+        publisher.publish(Record("index_prices", 6_000, {"venue": "v", "underlying": "BTC", "price_usd": 1.0}))
+    sent = publisher._producer.sent
+    told_ms = 0
+    for _, value, _, at in sent:
+        assert at >= told_ms
+        told_ms = told_ms if value is not None else at
+    assert [(len(parted(value)), at) for _, value, _, at in sent if value is not None] == [
+        (3, 5_000),
+        (1, 5_000 + HEARTBEAT_MS - 1),
+        (2, 5_000 + HEARTBEAT_MS),
+        (1, 6_000),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,15 @@ json = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=5,
 )
+
+
+def is_one(value: Any) -> bool:
+    """Whether a value is no array of rows, nor begins like one."""
+    return not (isinstance(value, list) and value and isinstance(value[0], dict))
+
+
+ones = json.filter(is_one)
+objects = st.dictionaries(st.text(), json, max_size=3)
 broken = st.sampled_from(
     [
         b"",
@@ -49,7 +58,7 @@ def sent(outputs: list[Output]) -> dict[str, list[tuple[str, int, Any]]]:
     return records
 
 
-@given(st.lists(json), st.booleans())
+@given(st.lists(ones), st.booleans())
 def test_values_arrive_as_they_were_sent(values: list[Any], is_pretty: bool) -> None:
     option = orjson.OPT_INDENT_2 if is_pretty else 0
     messages, letters = batch.decode(joined([orjson.dumps(value, option=option) for value in values]), T0)
@@ -57,7 +66,7 @@ def test_values_arrive_as_they_were_sent(values: list[Any], is_pretty: bool) -> 
     assert letters == []
 
 
-@given(st.lists(st.tuples(st.booleans(), json, broken), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.booleans(), ones, broken), min_size=1, max_size=8))
 def test_each_broken_value_is_one_dead_letter_and_costs_its_neighbours_nothing(
     values: list[tuple[bool, Any, bytes]],
 ) -> None:
@@ -73,6 +82,16 @@ def test_each_broken_value_is_one_dead_letter_and_costs_its_neighbours_nothing(
         assert fault("dead_letters", letter.row) is None
         assert letter.row["source"] == TOPIC
         assert letter.row["field"] is None
+
+
+@given(st.lists(st.lists(objects, min_size=1, max_size=4), max_size=4), st.booleans())
+def test_each_row_of_an_array_is_a_message_as_it_was_sent(arrays: list[list[Any]], is_pretty: bool) -> None:
+    option = orjson.OPT_INDENT_2 if is_pretty else 0
+    messages, letters = batch.decode(joined([orjson.dumps(rows, option=option) for rows in arrays]), T0)
+    expected = [("order_books", n % 3, n, row) for n, rows in enumerate(arrays) for row in rows]
+    assert [m[:4] for m in messages] == expected
+    assert [orjson.loads(m.value) for m in messages] == [row for *_, row in expected]
+    assert letters == []
 
 
 def test_an_empty_batch_holds_nothing() -> None:

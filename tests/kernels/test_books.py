@@ -54,17 +54,23 @@ def change(sequence: int, bid_size: float, ms: int = 0, previous: int | None = N
 
 
 def step(state: books.State, *messages: Message, until: int | None = 100) -> list[Output]:
-    """One batch, until `until` ms after the start; where it can be written as bytes, it must do the same as bytes."""
+    """One batch, until `until` ms after the start; where it can be written as bytes, it must do the same as bytes.
+
+    As records of a row each, and as records of three.
+    """
     until_ms = None if until is None else T0 + until
-    twin = restored(state)
+    twins = restored(state), restored(state)
     outputs = books.step(state, list(messages), until_ms)
     if messages and "inf" not in (text := repr(messages)) and "nan" not in text:
         # The rows of a book are of one partition, and read in its order.
         logged = sorted(messages, key=lambda m: m.offset)
-        data = joined((m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in logged)
-        lines = batch.run(books, twin, data, until_ms)  # type: ignore[arg-type] # a module is a kernel
-        assert by_key(lines) == by_key(batch.encode(outputs))
-        assert {name: state.encode(name) for name in state.books} == {name: twin.encode(name) for name in twin.books}
+        rows = [(m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in logged]
+        by_threes = [rows[n : n + 3] for n in range(0, len(rows), 3)]
+        arrays = [(some[0][0], b"[" + b",".join(row for _, row in some) + b"]") for some in by_threes]
+        for twin, records in zip(twins, (rows, arrays) if all(type(m.row) is dict for m in logged) else (rows,), strict=False):
+            lines = batch.run(books, twin, joined(records), until_ms)  # type: ignore[arg-type] # a module is a kernel
+            assert by_key(lines) == by_key(batch.encode(outputs))
+            assert {name: state.encode(name) for name in state.books} == {name: twin.encode(name) for name in twin.books}
     outputs = unasked(outputs)
     for output in outputs:
         assert fault(output.table, output.row) is None
@@ -352,10 +358,10 @@ def test_whatever_comes_within_the_grace_comes_in_any_order(stream: list[Message
     for ms, _, m in arrivals:
         (late if data.draw(st.booleans()) else on_time).append(m)
         if data.draw(st.booleans()):
-            outputs += step(state, *late, until=None) + step(state, *on_time, until=ms - T0 + 1)
+            outputs += step(state, *late, until=None) + step(state, *on_time, until=ms - T0)
             late, on_time = [], []
             state = restored(state)
-    outputs += step(state, *late, until=None) + step(state, *on_time, until=arrivals[-1][0] - T0 + 1)
+    outputs += step(state, *late, until=None) + step(state, *on_time, until=arrivals[-1][0] - T0)
     outputs += step(state, until=arrivals[-1][0] - T0 + 10 * books.GRACE_MS)
     assert by_instrument(outputs) == by_instrument(one_by_one(stream))
     assert faults(outputs) == []
@@ -726,7 +732,7 @@ BAD = [
     ("bids", snapshot(12, bid=105).row),
     ("prev_sequence", snapshot(12).row | {"prev_sequence": "x"}),
     ("event_at", snapshot(12).row | {"event_at": "1970-01-01T00:00:00.000Z"}),
-    *[(None, row) for row in ([], [GOOD], None, 5, "row")],
+    *[(None, row) for row in ([], [[GOOD]], None, 5, "row")],
 ]
 
 
@@ -748,6 +754,27 @@ def test_a_bad_row_is_one_dead_letter_and_changes_nothing_else(field: str | None
     assert abs(letter.event_ms - T0) <= 100 or (is_late and letter.event_ms == 0)
     assert state.touched == alone.touched
     assert {name: state.encode(name) for name in state.books} == {name: alone.encode(name) for name in alone.books}
+
+
+WHOLE = [change(11, 2.0), change(12, 3.0), change(11, 4.0, name="B"), change(12, 5.0, name="B")]
+
+
+@pytest.mark.parametrize("wrong", [b"", b"3", b"{", b'{"venue":"v', b"[]", b"{}{}", b'{"a":"\x1e"}', b"{NaN}", b'{"}":"\\'])
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("parting", [b",", b", ", b"\n,\n"])
+def test_rows_of_an_array_before_what_is_wrong_with_it_are_taken(wrong: bytes, place: int, parting: bytes) -> None:
+    rows = [json.dumps(m.row, separators=(",", ":")).encode() for m in WHOLE]
+    array = b"[" + parting.join([*rows[:place], wrong, *rows[place:]]) + b"]"
+    after = change(13, 6.0), change(13, 7.0, name="B")
+    records = [(1, array), *((m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in after)]
+    state, other = begun(snapshot(10), snapshot(10, name="B")), begun(snapshot(10), snapshot(10, name="B"))
+    lines = batch.run(books, state, joined(records), T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+    messages, broken = batch.decode(joined(records), T0 + 100)
+    assert by_key(lines) == by_key(batch.encode([*broken, *books.step(other, messages, T0 + 100)]))
+    assert {name: state.encode(name) for name in state.books} == {name: other.encode(name) for name in other.books}
+    taken = [m.row for m in messages if "venue" in m.row]
+    assert taken[:place] == [m.row for m in WHOLE[:place]]
+    assert any(lines.table == "dead_letters" for lines in lines)
 
 
 def test_a_value_that_is_no_json_costs_the_others_nothing() -> None:
