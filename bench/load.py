@@ -151,7 +151,7 @@ class Truth:
         self.batch = []
 
 
-def publish(servers: str, messages: int, instruments: int) -> Truth:
+def publish(servers: str, messages: int, instruments: int, is_packed: bool = True) -> Truth:
     """Write the stream and its heartbeats into order_books.v1; returns what the kernel makes of it.
 
     As `feeds.publish.Publisher` writes them but for larger batches: the load is made fast, and read many times.
@@ -186,7 +186,7 @@ def publish(servers: str, messages: int, instruments: int) -> Truth:
         for partition in range(partitions):
             produce(partition, "heartbeat", None, event_ms)
 
-    packs = Packs(partitions, produce)
+    packs = Packs(partitions if is_packed else 0, produce)
     event_ms = heartbeat_ms = 0
     for event_ms, row in stream(messages, instruments):
         if event_ms >= heartbeat_ms + HEARTBEAT_MS:

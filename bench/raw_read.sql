@@ -1,4 +1,6 @@
 -- The ceiling: how fast does Flink read a topic's bytes, and do nothing with them?
+--
+-- Grain   a record, as often as there are COPIES: once through a topic whose records have many rows is over too soon to measure
 
 CREATE TEMPORARY TABLE inputs (
   `value` BYTES
@@ -12,4 +14,4 @@ CREATE TEMPORARY TABLE nothing (
   `value` BYTES
 ) WITH ('connector' = 'blackhole');
 
-INSERT INTO nothing (`value`) SELECT `value` FROM inputs;
+INSERT INTO nothing (`value`) ${COPIES};

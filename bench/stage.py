@@ -1,6 +1,6 @@
-"""Submits the books job up to one of its stages, what that makes dropped: `flink run -py bench/stage.py <stage>`.
+"""Submits the books job up to one of its stages, what that makes dropped: `flink run -py bench/stage.py <stage> <copies>`.
 
-    raw_read  the bytes, read                              (raw_read.sql)
+    raw_read  the bytes, read, so many copies at once      (raw_read.sql)
     inbox     each record with its shard and its message   (jobs/_inbox.sql)
     batches   the batches, as the kernel gets them         (jobs/_batches.sql)
 
@@ -22,13 +22,16 @@ COLUMNS = {
 }
 
 
-def main(name: str) -> None:
+def main(name: str, copies: int) -> None:
     """Submit a stage, without waiting for it to end."""
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
     tables.get_config().set("pipeline.name", name)
     if name == "raw_read":
-        connectors = schemas.substituted(schemas.ddl("_connectors"), GROUP=name, SECURITY="", DELAY="0")
-        for statement in schemas.statements(connectors + "\n" + Path(__file__).with_name("raw_read.sql").read_text()):
+        for reuse in ("source", "sub-plan"):
+            tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
+        texts = schemas.ddl("_connectors") + "\n" + Path(__file__).with_name("raw_read.sql").read_text()
+        reads = " UNION ALL ".join(["SELECT `value` FROM inputs"] * copies)
+        for statement in schemas.statements(schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", COPIES=reads)):
             tables.execute_sql(statement)
         return
     run.prepared(tables, "books", run.register_batches)
@@ -38,4 +41,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

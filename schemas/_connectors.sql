@@ -2,7 +2,8 @@
 --
 -- KAFKA is the broker's address, SECURITY what schemas/security.py adds for a job's user, GROUP the consumer group (the job's
 -- name) and DELAY how long, in seconds, a job waits for what is out of order: the only places where the environment enters.
--- Values are JSON, keys are text, and the Kafka record timestamp is the event time.
+-- Values are JSON, keys are text, and the Kafka record timestamp is the event time.  Where a value is an array, each of its
+-- elements is a row; a topic that is written so says it.
 
 CREATE TEMPORARY TABLE kafka WITH (
   'connector' = 'kafka',
