@@ -175,9 +175,9 @@ def said(name: str, one: Pass) -> Pass:
 def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> dict[str, Any]:
     """The load over few instruments: the ceiling, the job on both backends, the peers."""
     with runtime.temporary(CONF) as up:
-        published(up, messages // 4, instruments, is_packed=False)
-        said("raw read, a row a record, first pass", stage("raw_read", up, messages // 4, parallelism))
-        single = said("raw read, a row a record", stage("raw_read", up, messages // 4, parallelism))
+        published(up, messages // 2, instruments, is_packed=False)
+        said("raw read, a row a record, first pass", stage("raw_read", up, messages // 2, parallelism))
+        single = said("raw read, a row a record", stage("raw_read", up, messages // 2, parallelism))
     with runtime.temporary(CONF) as up:
         given = published(up, messages, instruments)
         first_raw = said("raw read, first pass", stage("raw_read", up, messages, parallelism))
