@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
@@ -243,8 +242,7 @@ def lose_cluster(suite: Suite) -> list[str]:
     cluster = [name for name in place.started if name != "broker"]
     for name in cluster:
         processes.kill(place.started[name])
-    for folder in ("checkpoints", "savepoints", "archive"):
-        shutil.rmtree(Path(place.home) / folder, ignore_errors=True)
+    suite.lose_stored()
     topics.renew(place.kafka, suite.written, suite.names)
     suite.start_again(cluster)
     suite.submit()
