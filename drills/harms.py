@@ -276,6 +276,7 @@ class Drill(NamedTuple):
 # The archive would hold what the harm has put in.
 _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
+# In this order most can go on with the processes of the one before: those of one version and one kind of cluster together.
 DRILLS = {
     "taskmanager": Drill("A TaskManager is killed.", kill_taskmanager),
     "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
@@ -283,8 +284,6 @@ DRILLS = {
     "rescale-down": Drill(
         "Each job stops with a savepoint and goes on with one task in place of two.", rescale(1), parallelism=2
     ),
-    "jobmanager": Drill("The JobManager is killed and started again.", kill_jobmanager, is_highly_available=True),
-    "both": Drill("JobManager and TaskManager are killed at once.", kill_both, is_highly_available=True),
     "broker": Drill("The broker is stopped and started again.", restart_broker),
     "transaction": Drill(
         "The broker is killed while a transaction is open.", kill_broker, jobs=frozenset({"positions", "archive"})
@@ -298,22 +297,24 @@ DRILLS = {
         offer_unknown_state,
         jobs=frozenset({"books", "positions"}),
     ),
+    "column": Drill(
+        "A job of SQL goes on as a version with a column more.", widen, settle=without_range, jobs=frozenset({"bars"})
+    ),
     "upgrade": Drill(
         "Jobs stop, and go on as a version that stores a field more.",
         upgrade,
         version=versions.older,
         jobs=_WITHOUT_ARCHIVE - {"bars"},  # liquidations stores what margin does
     ),
+    "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
     "rollback": Drill(
         "A job is upgraded, and goes back to the version before.",
         go_back,
         version=versions.older,
         jobs=frozenset({"positions", "margin"}),
     ),
-    "column": Drill(
-        "A job of SQL goes on as a version with a column more.", widen, settle=without_range, jobs=frozenset({"bars"})
-    ),
-    "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
+    "jobmanager": Drill("The JobManager is killed and started again.", kill_jobmanager, is_highly_available=True),
+    "both": Drill("JobManager and TaskManager are killed at once.", kill_both, is_highly_available=True),
 }
 
 CONTROLS = {

@@ -81,11 +81,10 @@ class Suite:
         self.start_again(list(self.place.taskmanagers))
 
     def start_again(self, names: list[str]) -> None:
-        """Start processes of the cluster that have ended, and wait until it has all its TaskManagers."""
+        """Start processes of the cluster that have ended, and wait until it knows its TaskManagers."""
         for name in names:
             runtime.restart(self.place, name)
-        count = len(self.place.taskmanagers)
-        self.wait(lambda: self.place.rest.get("/overview")["taskmanagers"] == count, "the cluster is up")
+        self.wait(self.knows_taskmanagers, "the cluster is up")
 
     def lose_stored(self) -> None:
         """Remove all that the jobs have stored, and the archive."""
@@ -98,6 +97,11 @@ class Suite:
             return read(self.place.kafka, self.written)
         tables = jobs.sources("archive")
         return read(self.place.kafka, tables) | archived(Path(self.place.home) / "archive", tables)
+
+    def knows_taskmanagers(self) -> bool:
+        """Whether the cluster counts the TaskManagers that are alive, and no other.  Raises `FlinkError`."""
+        alive = sum(processes.is_alive(pid) for pid in self.place.taskmanagers.values())
+        return bool(self.place.rest.get("/overview")["taskmanagers"] == alive)
 
     def taskmanagers(self) -> dict[str, list[str]]:
         """The names of the jobs with tasks on each TaskManager, by its own name."""
@@ -167,6 +171,8 @@ def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
     with listening(suite.place.kafka, sorted(STEADY & set(suite.written))) as silences_s:
         restarting = harm(suite)
         suite.wait(lambda: suite.have_restarted(restarting, began_ms), f"jobs {', '.join(restarting)} start again")
+        # Whoever asks for metrics while a dead TaskManager counts as one gets none until it has not answered for a minute.
+        suite.wait(suite.knows_taskmanagers, "the cluster knows its TaskManagers")
         feed.wait_end()
         for name in suite.names:
             runtime.wait_read(suite.place, name, WAIT_S)
