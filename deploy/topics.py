@@ -15,6 +15,7 @@ PARTITIONS = 4
 """Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
 MAX_PARTITIONS = 128
 """As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
+LISTED_S = 60.0
 # A broker that does not answer is told of by an exception; the client would also write to the terminal.
 _QUIET = {"log_level": 2}
 # What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
@@ -52,6 +53,7 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicError(f"topic {topic}: {error.args[0].str()}") from error
+        _wait_listed(servers, lambda listed: {topic.topic for topic in wanted} <= listed)
     return [topic.topic for topic in wanted]
 
 
@@ -70,9 +72,17 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
             # A job that has told the broker of no checkpoint has no group.
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
-    while set(names) & set(existing_topics(servers)):
-        time.sleep(0.1)
+    _wait_listed(servers, lambda listed: not listed & set(names))
     create(servers, number)
+
+
+def _wait_listed(servers: str, condition: Callable[[set[str]], bool]) -> None:
+    """Wait for the broker, which answers that topics are made or removed before it lists them so.  Raises `TopicError`."""
+    deadline_s = time.monotonic() + LISTED_S
+    while not condition(set(existing_topics(servers))):
+        if time.monotonic() > deadline_s:
+            raise TopicError(f"the broker at {servers} does not list topics as they were made or removed {LISTED_S:g} s ago")
+        time.sleep(0.1)
 
 
 def existing_topics(servers: str) -> dict[str, int]:
