@@ -91,8 +91,12 @@ class Flink:
         """Where a job is in the topics that it reads, by topic and partition: the offset behind the newest record it has taken.
 
         Left out are partitions of which it has taken none since it was started.  Dots in a topic's name are underscores here.
+        Of a job that has gone on from a checkpoint nothing is said: metrics of the tasks that it had before may still stand here.
         """
         found: dict[tuple[str, int], int] = {}
+        restored = self.checkpoints(job)["latest"]["restored"]
+        if restored is not None and not restored["is_savepoint"]:
+            return found
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if OFFSET.search(row["id"])]

@@ -25,8 +25,15 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return answers
 
 
-def test_a_job_is_behind_the_newest_record_that_it_has_taken_of_a_partition(answers: dict[str, Any]) -> None:
+def test_of_a_job_that_has_gone_on_from_a_checkpoint_no_metric_is_believed(answers: dict[str, Any]) -> None:
+    answers["GET /jobs/1/checkpoints"] = {"latest": {"restored": {"id": 5, "is_savepoint": False}}}
+    assert Flink("nowhere").read(JOB) == {}
+
+
+@pytest.mark.parametrize("restored", [None, {"id": 5, "is_savepoint": True}])
+def test_a_job_is_behind_the_newest_record_that_it_has_taken_of_a_partition(restored: Any, answers: dict[str, Any]) -> None:
     newest = {f"{READER}.0.currentOffset": 41.0, f"{READER}.1.currentOffset": -1.0}
+    answers["GET /jobs/1/checkpoints"] = {"latest": {"restored": restored}}
     answers["GET /jobs/1"] = {"vertices": [{"id": "2"}]}
     answers[f"GET {METRICS}"] = [{"id": name} for name in [*newest, f"{READER}.0.committedOffset", "0.numRecordsIn"]]
     answers[f"GET {METRICS}?get={','.join(newest)}&agg=max"] = [{"id": name, "max": value} for name, value in newest.items()]
