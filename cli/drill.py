@@ -8,16 +8,17 @@ from rich.table import Table
 
 import jobs
 from cli.display import Display
-from drills import suite
 from drills.harms import CONTROLS, DRILLS
 from drills.report import Report, reported
+from drills.stage import Stage
+from drills.suite import played
 
 
 def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
     """Do some drills with the named jobs, and say on `console` what goes on.
 
     Raises `KeyError` for a drill or job that is not known, and the errors of `drills.suite.played` where even an undisturbed
-    run fails.
+    run fails; what was started is stopped in any case.
     """
     drills = {**DRILLS, **CONTROLS}
     for name in chosen:
@@ -28,14 +29,15 @@ def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
     display = Display(console)
     display.step("an undisturbed run, to compare with")
     names = sorted(names, key=jobs.FLOW.index)
-    expected = suite.played(names, say=display.step).rows
     reports: list[Report] = []
-    for name in chosen:
-        display.step(f"drill {name}: {drills[name].what}")
-        reports.append(reported(name, drills[name], expected, names, display.step))
-        display.step(f"drill {name}: {'green' if reports[-1].is_green else 'red'}")
-        for fault in reports[-1].faults:
-            console.print(f"  {fault}", markup=False, soft_wrap=True)
+    with Stage() as stage:
+        expected = played(stage.suite(names, say=display.step), say=display.step).rows
+        for name in chosen:
+            display.step(f"drill {name}: {drills[name].what}")
+            reports.append(reported(stage, name, drills[name], expected, names, display.step))
+            display.step(f"drill {name}: {'green' if reports[-1].is_green else 'red'}")
+            for fault in reports[-1].faults:
+                console.print(f"  {fault}", markup=False, soft_wrap=True)
     return reports
 
 

@@ -1,13 +1,17 @@
 """The little that we ask of Flink's REST interface."""
 
+import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import requests
 
 IDS_AT_ONCE = 40
 """Metrics in the address of one request: the server takes 4 KB of it."""
+OFFSET = re.compile(r"\.KafkaSourceReader\.topic\.([^.]+)\.partition\.(\d+)\.currentOffset$")
+POLL_S = 0.1
 
 
 class FlinkError(RuntimeError):
@@ -83,6 +87,26 @@ class Flink:
             name: Aggregate(sum(row["sum"] for row in rows), max(row["max"] for row in rows)) for name, rows in found.items()
         }
 
+    def read(self, job: Job) -> dict[tuple[str, int], int]:
+        """Where a job is in the topics that it reads, by topic and partition: the offset behind the newest record it has taken.
+
+        Left out are partitions of which it has taken none since it was started.  Dots in a topic's name are underscores here.
+        Of a job that has gone on from a checkpoint nothing is said: metrics of the tasks that it had before may still stand here.
+        """
+        found: dict[tuple[str, int], int] = {}
+        restored = self.checkpoints(job)["latest"]["restored"]
+        if restored is not None and not restored["is_savepoint"]:
+            return found
+        for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
+            path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
+            ids = [row["id"] for row in self.get(path) if OFFSET.search(row["id"])]
+            for start in range(0, len(ids), IDS_AT_ONCE):
+                for row in self.get(f"{path}?get={','.join(ids[start : start + IDS_AT_ONCE])}&agg=max"):
+                    part = OFFSET.search(row["id"])
+                    if part is not None and row["max"] >= 0:
+                        found[part[1], int(part[2])] = round(row["max"]) + 1
+        return found
+
     def failure(self, job: Job) -> str:
         """The root cause of a job's newest failure, one line, or an empty text."""
         entries = self.get(f"/jobs/{job.id}/exceptions")["exceptionHistory"]["entries"]
@@ -102,7 +126,14 @@ class Flink:
                     raise FlinkError(f"job {job.name} does not start: {cause}")
             if time.monotonic() > deadline:
                 raise FlinkError(f"jobs {', '.join(names)} were not running after {timeout_s:.0f} s")
-            time.sleep(0.3)
+            time.sleep(POLL_S)
+
+    def checkpoint(self, job: Job) -> bool:
+        """Let a job make a checkpoint now, and wait for it; False where it cannot, as while it starts again."""
+        with suppress(FlinkError):
+            trigger = self._call("POST", f"/jobs/{job.id}/checkpoints", {})["request-id"]
+            return not self._completed(job, f"/checkpoints/{trigger}").get("failure-cause")
+        return False
 
     def drain(self, job: Job, target: str) -> None:
         """Let a job process all it has read, fire its last windows and timers, and finish."""
@@ -112,21 +143,24 @@ class Flink:
         """Stop a job with a savepoint below `target`; returns the savepoint's path."""
         return self._stop(job, target, is_drained=False)
 
-    def _stop(self, job: Job, target: str, is_drained: bool, timeout_s: float = 300.0) -> str:
+    def _stop(self, job: Job, target: str, is_drained: bool) -> str:
         body = {"drain": is_drained, "targetDirectory": target}
         trigger = self._call("POST", f"/jobs/{job.id}/stop", body)["request-id"]
+        operation = self._completed(job, f"/savepoints/{trigger}")
+        if cause := operation.get("failure-cause"):
+            why = self.failure(job) or _root_cause(cause["stack-trace"])
+            raise FlinkError(f"job {job.name} could not be stopped: {why}")
+        return str(operation["location"])
+
+    def _completed(self, job: Job, path: str, timeout_s: float = 300.0) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = self.get(f"/jobs/{job.id}/savepoints/{trigger}")
+            answer = self.get(f"/jobs/{job.id}{path}")
             if answer["status"]["id"] == "COMPLETED":
-                cause = answer["operation"].get("failure-cause")
-                if cause:
-                    why = self.failure(job) or _root_cause(cause["stack-trace"])
-                    raise FlinkError(f"job {job.name} could not be stopped: {why}")
-                return str(answer["operation"]["location"])
+                return dict(answer["operation"])
             if time.monotonic() > deadline:
-                raise FlinkError(f"job {job.name} was not stopped after {timeout_s:.0f} s")
-            time.sleep(0.2)
+                raise FlinkError(f"job {job.name} has not written its state after {timeout_s:.0f} s")
+            time.sleep(POLL_S)
 
     def cancel(self, job: Job) -> None:
         """End a job without more ado."""

@@ -15,6 +15,7 @@ PARTITIONS = 4
 """Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
 MAX_PARTITIONS = 128
 """As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
+LISTED_S = 60.0
 # A broker that does not answer is told of by an exception; the client would also write to the terminal.
 _QUIET = {"log_level": 2}
 # What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
@@ -52,6 +53,7 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicError(f"topic {topic}: {error.args[0].str()}") from error
+        _wait_listed(servers, lambda listed: {topic.topic for topic in wanted} <= listed)
     return [topic.topic for topic in wanted]
 
 
@@ -63,14 +65,24 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
     admin = administering(servers)
     names = [TABLES[table].topic for table in tables]
     number = partitions(servers)
-    try:
-        for future in [*admin.delete_topics(names).values(), *admin.delete_consumer_groups(jobs).values()]:
+    for future in [*admin.delete_topics(names).values(), *admin.delete_consumer_groups(jobs).values()]:
+        try:
             future.result(timeout=30)
-    except KafkaException as error:
-        raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
-    while set(names) & set(existing_topics(servers)):
-        time.sleep(0.1)
+        except KafkaException as error:
+            # A job that has told the broker of no checkpoint has no group.
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
+    _wait_listed(servers, lambda listed: not listed & set(names))
     create(servers, number)
+
+
+def _wait_listed(servers: str, condition: Callable[[set[str]], bool]) -> None:
+    """Wait for the broker, which answers that topics are made or removed before it lists them so.  Raises `TopicError`."""
+    deadline_s = time.monotonic() + LISTED_S
+    while not condition(set(existing_topics(servers))):
+        if time.monotonic() > deadline_s:
+            raise TopicError(f"the broker at {servers} does not list topics as they were made or removed {LISTED_S:g} s ago")
+        time.sleep(0.1)
 
 
 def existing_topics(servers: str) -> dict[str, int]:
@@ -115,8 +127,11 @@ def _ends(consumer: Consumer, existing: dict[str, int], tables: list[str]) -> di
     return {(part.topic, part.partition): part.offset for part in found}
 
 
-def lag(servers: str, job: str, tables: list[str]) -> int:
-    """How many records of its topics a job has not yet read and checkpointed, by its consumer group.  Raises `TopicError`."""
+def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int] | None = None) -> int:
+    """How many records of its topics a job has not yet read and checkpointed, by its consumer group.  Raises `TopicError`.
+
+    With `read`, offsets by topic and partition, also what stands before these is taken as read.
+    """
     consumer, existing = consuming(servers, job, {"enable.partition.eof": True})
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
     try:
@@ -126,8 +141,9 @@ def lag(servers: str, job: str, tables: list[str]) -> int:
         except KafkaException as error:
             if error.args[0].code() not in _NO_GROUP_YET:
                 raise
-            return sum(latest.values())
-        done: dict[tuple[str, int], int] = {(part.topic, part.partition): max(part.offset, 0) for part in parts}
+            parts = []
+        committed: dict[tuple[str, int], int] = {(part.topic, part.partition): part.offset for part in parts}
+        done = {part: max(0, committed.get(part, 0), (read or {}).get(part, 0)) for part in latest}
         behind = {part: end - done[part] for part, end in latest.items() if end > done[part]}
         unsure = [TopicPartition(*part, done[part]) for part in behind if part[0] in in_transactions]
         return sum(behind.values()) - sum(behind[part] for part in _without_record(consumer, unsure))

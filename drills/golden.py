@@ -22,7 +22,8 @@ import jobs
 from deploy import runtime, topics
 from deploy.savepoints import folder_of
 from drills.rows import Rows
-from drills.suite import CONF, HALF_TIME_MS, MARKET, TASKMANAGERS, WAIT_S, Suite
+from drills.stage import Stage
+from drills.suite import HALF_TIME_MS, MARKET, WAIT_S
 from feeds import Record
 from feeds.publish import Publisher
 from feeds.simulator import simulate
@@ -38,8 +39,9 @@ def record(folder: Path) -> None:
     Raises `FileExistsError`, and as `drills.suite.played`.
     """
     folder.mkdir(parents=True)
-    with runtime.temporary(CONF, TASKMANAGERS) as place:
-        suite = Suite(place, NAMES, 1)
+    with Stage() as stage:
+        suite = stage.suite(NAMES)
+        place = suite.place
         suite.submit()
         with Publisher(place.kafka) as publisher:
             for one in takewhile(is_first_half, simulate(MARKET)):
@@ -56,27 +58,26 @@ def record(folder: Path) -> None:
     (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n")
 
 
-def gone_on(folder: Path) -> Rows:
+def gone_on(stage: Stage, folder: Path) -> Rows:
     """Let today's jobs go on from a folder's savepoints, through the rest of the market; returns what they write.
 
     Raises as `drills.suite.played`.
     """
     written = json.loads((folder / WRITTEN).read_text())
-    with runtime.temporary(CONF, TASKMANAGERS) as place:
-        suite = Suite(place, NAMES, 1)
-        producer = Producer({"bootstrap.servers": place.kafka})
-        for of, end in written["ends"].items():
-            topic, _, part = of.rpartition("/")
-            for _ in range(end):
-                producer.produce(topic, None, "before", int(part), timestamp=MARKET.start_ms)
-                producer.poll(0)
-        producer.flush()
-        suite.submit({name: (folder / name).resolve().as_uri() for name in NAMES})
-        with Publisher(place.kafka) as publisher:
-            for one in dropwhile(is_first_half, simulate(MARKET)):
-                publisher.publish(one)
-        runtime.drain(place, NAMES, WAIT_S)
-        return suite.read()
+    suite = stage.suite(NAMES)
+    producer = Producer({"bootstrap.servers": suite.place.kafka})
+    for of, end in written["ends"].items():
+        topic, _, part = of.rpartition("/")
+        for _ in range(end):
+            producer.produce(topic, None, "before", int(part), timestamp=MARKET.start_ms)
+            producer.poll(0)
+    producer.flush()
+    suite.submit({name: (folder / name).resolve().as_uri() for name in NAMES})
+    with Publisher(suite.place.kafka) as publisher:
+        for one in dropwhile(is_first_half, simulate(MARKET)):
+            publisher.publish(one)
+    runtime.drain(suite.place, NAMES, WAIT_S)
+    return suite.read()
 
 
 def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:

@@ -8,9 +8,10 @@ import jobs
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 from deploy.topics import TopicError
-from drills import suite
+from drills import suite as suites
 from drills.harms import Drill
 from drills.rows import ARCHIVE, Comparison, Rows, compare, miscounted
+from drills.stage import Stage
 from drills.suite import JOBS
 from feeds.publish import PublishError
 
@@ -33,10 +34,12 @@ class Report:
         return not self.faults
 
 
-def reported(name: str, drill: Drill, expected: Rows, names: list[str], say: Callable[[str], None]) -> Report:
+def reported(
+    stage: Stage, name: str, drill: Drill, expected: Rows, names: list[str], say: Callable[[str], None] = lambda _: None
+) -> Report:
     """Do one drill with those of the named jobs that it needs; `expected` is what an undisturbed run of all has left.
 
-    What fails in the suite is a fault in the report, not an error.
+    What fails in the suite is a fault in the report, not an error.  A stage on which something was wrong is closed.
     """
     left_out = [job for job in names if job in JOBS and job not in drill.jobs]
     names = [job for job in names if job not in left_out]
@@ -47,7 +50,8 @@ def reported(name: str, drill: Drill, expected: Rows, names: list[str], say: Cal
         return report
     began_s = time.monotonic()
     try:
-        played = suite.played(names, drill.harm, drill.parallelism, drill.is_highly_available, say, drill.version())
+        suite = stage.suite(names, drill.parallelism, drill.is_highly_available, drill.version(), say)
+        played = suites.played(suite, drill.harm, say)
     except (StartError, FlinkError, TopicError, PublishError) as error:
         report.faults.append(str(error))
     else:
@@ -60,6 +64,8 @@ def reported(name: str, drill: Drill, expected: Rows, names: list[str], say: Cal
                 report.faults.append(fault(table))
             elif table.repeats:
                 report.repeats[table.table] = table.repeats
+    if not report.is_green:
+        stage.close()
     report.took_s = time.monotonic() - began_s
     return report
 

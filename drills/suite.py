@@ -1,6 +1,6 @@
 """The suite under a drill: on a cluster of its own, fed with a short market, harmed at half time, drained and read."""
 
-import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,6 @@ from confluent_kafka import TopicPartition
 
 import jobs
 from deploy import processes, runtime, topics
-from deploy.processes import StartError
 from deploy.rest import FlinkError
 from deploy.runtime import Runtime
 from drills.rows import Rows, archived, open_transactions, read
@@ -45,13 +44,6 @@ SETTINGS = {
     "table.exec.source.idle-timeout": "0 ms",
     "execution.checkpointing.interval": "2 s",
 }
-_QUICK = "-XX:TieredStopAtLevel=1"  # what lives for a minute is not worth the time that Java's second compiler takes
-CONF = {
-    # Both TaskManagers get jobs; by default the second one waits until the first is full.
-    "taskmanager": {"load-balance": {"mode": "SLOTS"}},
-    "env": {"java": {"opts": {"client": _QUICK, "jobmanager": _QUICK, "taskmanager": f"-XX:+UseParallelGC {_QUICK}"}}},
-}
-TASKMANAGERS = 2
 WAIT_S = 90.0
 POLL_S = 0.1
 
@@ -89,11 +81,15 @@ class Suite:
         self.start_again(list(self.place.taskmanagers))
 
     def start_again(self, names: list[str]) -> None:
-        """Start processes of the cluster that have ended, and wait until it has all its TaskManagers."""
+        """Start processes of the cluster that have ended, and wait until it knows its TaskManagers."""
         for name in names:
             runtime.restart(self.place, name)
-        count = len(self.place.taskmanagers)
-        self.wait(lambda: self.place.rest.get("/overview")["taskmanagers"] == count, "the cluster is up")
+        self.wait(self.knows_taskmanagers, "the cluster is up")
+
+    def lose_stored(self) -> None:
+        """Remove all that the jobs have stored, and the archive."""
+        for folder in ("checkpoints", "savepoints", "archive"):
+            shutil.rmtree(Path(self.place.home) / folder, ignore_errors=True)
 
     def read(self) -> Rows:
         """Every row that the jobs have written, also into the archive."""
@@ -101,6 +97,11 @@ class Suite:
             return read(self.place.kafka, self.written)
         tables = jobs.sources("archive")
         return read(self.place.kafka, tables) | archived(Path(self.place.home) / "archive", tables)
+
+    def knows_taskmanagers(self) -> bool:
+        """Whether the cluster counts the TaskManagers that are alive, and no other.  Raises `FlinkError`."""
+        alive = sum(processes.is_alive(pid) for pid in self.place.taskmanagers.values())
+        return bool(self.place.rest.get("/overview")["taskmanagers"] == alive)
 
     def taskmanagers(self) -> dict[str, list[str]]:
         """The names of the jobs with tasks on each TaskManager, by its own name."""
@@ -143,36 +144,25 @@ class Played:
     read_again: int = 0  # records since the last checkpoints of the jobs that had to start again, heartbeats too
 
 
-def played(
-    names: list[str],
-    harm: Harm | None = None,
-    parallelism: int = 1,
-    is_highly_available: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-    version: Version | None = None,
-) -> Played:
-    """Play the market through the named jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
+def played(suite: Suite, harm: Harm | None = None, say: Callable[[str], None] = lambda _: None) -> Played:
+    """Play the market through a suite's jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
 
-    The jobs are of a `version` of our code, until the harm changes it.  Raises `StartError`, `TopicError`, `FlinkError`,
-    `PublishError`; what was started is stopped in any case.
+    Raises `StartError`, `TopicError`, `FlinkError`, `PublishError`.
     """
-    if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
-        raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
-    with runtime.temporary(CONF, TASKMANAGERS, say, is_highly_available=is_highly_available) as place:
-        suite = Suite(place, names, parallelism, version or {})
-        say("jobs")
-        suite.submit()
-        say("market")
-        silence_s, read_again = 0.0, 0
-        with feeding(place.kafka, None if harm is None else 1.0) as feed:
-            if harm is not None:
-                feed.wait_half_time()
-                say("harm")
-                silence_s, read_again = _harmed(suite, harm, feed)
-            feed.wait_end()
-        say("finishing")
-        runtime.drain(place, names, WAIT_S)
-        return Played(suite.read(), open_transactions(place.kafka, suite.written), silence_s, read_again)
+    place = suite.place
+    say("jobs")
+    suite.submit()
+    say("market")
+    silence_s, read_again = 0.0, 0
+    with feeding(place.kafka, None if harm is None else 1.0) as feed:
+        if harm is not None:
+            feed.wait_half_time()
+            say("harm")
+            silence_s, read_again = _harmed(suite, harm, feed)
+        feed.wait_end()
+    say("finishing")
+    runtime.drain(place, suite.names, WAIT_S)
+    return Played(suite.read(), open_transactions(place.kafka, suite.written), silence_s, read_again)
 
 
 def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
@@ -181,6 +171,8 @@ def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
     with listening(suite.place.kafka, sorted(STEADY & set(suite.written))) as silences_s:
         restarting = harm(suite)
         suite.wait(lambda: suite.have_restarted(restarting, began_ms), f"jobs {', '.join(restarting)} start again")
+        # Whoever asks for metrics while a dead TaskManager counts as one gets none until it has not answered for a minute.
+        suite.wait(suite.knows_taskmanagers, "the cluster knows its TaskManagers")
         feed.wait_end()
         for name in suite.names:
             runtime.wait_read(suite.place, name, WAIT_S)

@@ -1,13 +1,14 @@
 """What a runtime is told by its environment, and how it lets jobs finish."""
 
 import re
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import jobs
-from deploy import runtime
+from deploy import runtime, topics
 from deploy.processes import StartError
 
 NAMES = ["archive", "liquidations", "books", "positions", "book_depth", "bars"]
@@ -57,3 +58,28 @@ def test_a_job_finishes_after_those_whose_rows_it_reads(monkeypatch: pytest.Monk
 
 def test_where_a_job_does_not_finish_those_that_read_its_rows_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(drained(monkeypatch, stuck="positions")) == {"books", "book_depth", "bars"}
+
+
+def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    lags, checkpoints = iter([5, 0, 0]), iter([False, True])
+
+    def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int]) -> int:
+        assert (servers, job, tables) == ("kafka", "books", jobs.sources("books"))
+        assert read == {("order_books.v1", 3): 7}
+        done.append("asked")
+        return next(lags)
+
+    def checkpoint(_: str) -> bool:
+        done.append("checkpoint")
+        return next(checkpoints)
+
+    monkeypatch.setattr(topics, "lag", lag)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    rest = SimpleNamespace(active=lambda: {"books": "job"}, read=lambda _: {("order_books_v1", 3): 7}, checkpoint=checkpoint)
+    place: Any = SimpleNamespace(kafka="kafka", logs="logs", rest=rest)
+    runtime.wait_read(place, "books")
+    assert done == ["asked", "asked", "checkpoint", "asked", "checkpoint"]
+    rest.active = dict
+    with pytest.raises(StartError, match="job books is no longer running"):
+        runtime.wait_read(place, "books")

@@ -1,10 +1,13 @@
 """A short selection of the drills, and that they can fail."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from drills.harms import CONTROLS, DRILLS
-from drills.report import Report, reported
+from drills.report import reported
 from drills.rows import Rows
+from drills.stage import Stage
 from drills.suite import JOBS, played
 
 DRILLED = [name for name in JOBS if name != "archive"]
@@ -12,12 +15,14 @@ LEDGER = ["positions", "balances", "ledger_entries", "dead_letters"]
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> Rows:
-    return played(DRILLED).rows
+def stage() -> Iterator[Stage]:
+    with Stage() as stage:
+        yield stage
 
 
-def drilled(name: str, expected: Rows, names: list[str]) -> Report:
-    return reported(name, {**DRILLS, **CONTROLS}[name], expected, names, lambda _: None)
+@pytest.fixture(scope="module")
+def undisturbed(stage: Stage) -> Rows:
+    return played(stage.suite(DRILLED)).rows
 
 
 def test_the_undisturbed_run_has_rows_where_a_drill_could_cost_some(undisturbed: Rows) -> None:
@@ -27,14 +32,15 @@ def test_the_undisturbed_run_has_rows_where_a_drill_could_cost_some(undisturbed:
 
 
 @pytest.mark.parametrize("name", ["taskmanager", "rescale-up", "poison"])
-def test_drill(name: str, undisturbed: Rows) -> None:
-    report = drilled(name, undisturbed, DRILLED)
+def test_drill(name: str, stage: Stage, undisturbed: Rows) -> None:
+    report = reported(stage, name, DRILLS[name], undisturbed, DRILLED)
     assert report.faults == []
     assert (report.read_again > 0) == (name != "poison")  # which stops no job
 
 
-def test_a_job_that_starts_without_its_state_turns_a_drill_red(undisturbed: Rows) -> None:
-    report = drilled("forgetful", {table: undisturbed[table] for table in LEDGER}, ["positions"])
+def test_a_job_that_starts_without_its_state_turns_a_drill_red(stage: Stage, undisturbed: Rows) -> None:
+    ledger = {table: undisturbed[table] for table in LEDGER}
+    report = reported(stage, "forgetful", CONTROLS["forgetful"], ledger, ["positions"])
     (fault,) = report.faults
     assert fault.startswith("ledger_entries: ")
     assert "repeated" in fault

@@ -1,11 +1,13 @@
 """Today's jobs go on from what every version before has stored."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from drills import golden
 from drills.rows import Rows
+from drills.stage import Stage
 from drills.suite import played
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -13,15 +15,21 @@ VERSIONS = sorted(folder.name for folder in FOLDER.iterdir())
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> Rows:
-    return played(golden.NAMES).rows
+def stage() -> Iterator[Stage]:
+    with Stage() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stage: Stage) -> Rows:
+    return played(stage.suite(golden.NAMES)).rows
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_came_before_and_comes_after_a_golden_savepoint_is_a_run_that_never_stopped(
-    version: str, undisturbed: Rows
+    version: str, stage: Stage, undisturbed: Rows
 ) -> None:
-    assert golden.differences(FOLDER / version, undisturbed, golden.gone_on(FOLDER / version)) == []
+    assert golden.differences(FOLDER / version, undisturbed, golden.gone_on(stage, FOLDER / version)) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,0 +1,91 @@
+"""What drills are played on, one after the other."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import jobs
+from deploy import processes, runtime, topics
+from deploy.processes import StartError
+from deploy.rest import FlinkError
+from deploy.topics import TopicError
+from drills.suite import Suite
+from drills.versions import Version
+from schemas.records import TABLES
+
+_QUICK = "-XX:TieredStopAtLevel=1"  # what lives for a minute is not worth the time that Java's second compiler takes
+CONF = {
+    # Both TaskManagers get jobs; by default the second one waits until the first is full.
+    "taskmanager": {"load-balance": {"mode": "SLOTS"}},
+    "env": {"java": {"opts": {"client": _QUICK, "jobmanager": _QUICK, "taskmanager": f"-XX:+UseParallelGC {_QUICK}"}}},
+}
+TASKMANAGERS = 2
+
+
+class Stage:
+    """A broker and a cluster, which one drill leaves to the next as good as new.
+
+    They are warm then, and what is warm starts jobs in half the time.  After a drill that was not green, `close` it: the next
+    one gets others.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._last: Suite | None = None
+        self._is_highly_available = False
+
+    def suite(
+        self,
+        names: list[str],
+        parallelism: int = 1,
+        is_highly_available: bool = False,
+        version: Version | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Suite:
+        """The named jobs, of a `version` of our code, where nothing has been written or stored yet; they are not submitted.
+
+        Raises `StartError`, `TopicError`.
+        """
+        if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
+            raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
+        last, version = self._last, version or {}
+        if last is not None and (is_highly_available != self._is_highly_available or not _is_as_new(last, version, say)):
+            self.close()
+            last = None
+        if last is None:
+            make = runtime.temporary(CONF, TASKMANAGERS, say, is_highly_available=is_highly_available)
+            place = self._held.enter_context(make)
+        else:
+            place = last.place
+        self._is_highly_available = is_highly_available
+        self._last = Suite(place, names, parallelism, version)
+        return self._last
+
+    def close(self) -> None:
+        """Stop what was started, and remove what it has stored."""
+        self._last = None
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+
+def _is_as_new(last: Suite, version: Version, say: Callable[[str], None]) -> bool:
+    """Whether what a suite has run on could be made as it was before; its TaskManagers have read no code but a version's."""
+    say("broker and cluster of the run before, emptied")
+    place = last.place
+    try:
+        last.wait(lambda: not place.rest.active(), "all jobs have ended")
+        last.lose_stored()
+        topics.renew(place.kafka, list(TABLES), jobs.FLOW)
+        if version != last.version:
+            last.restart_taskmanagers()
+        last.start_again([name for name, pid in place.started.items() if not processes.is_alive(pid)])
+    except (StartError, FlinkError, TopicError):
+        return False
+    return True

@@ -1,0 +1,54 @@
+"""What a cluster's REST interface is taken to say."""
+
+from typing import Any
+
+import pytest
+
+from deploy.rest import Flink, FlinkError, Job
+
+JOB = Job("1", "books", "RUNNING", 1, 1, 0.0)
+READER = "Source__inputs[1].KafkaSourceReader.topic.order_books_v1.partition"
+METRICS = "/jobs/1/vertices/2/subtasks/metrics"
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What it answers to each request."""
+    answers: dict[str, Any] = {}
+
+    def call(_: Flink, method: str, path: str, body: Any = None) -> Any:
+        if isinstance(answer := answers[f"{method} {path}"], Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Flink, "_call", call)
+    return answers
+
+
+def test_of_a_job_that_has_gone_on_from_a_checkpoint_no_metric_is_believed(answers: dict[str, Any]) -> None:
+    answers["GET /jobs/1/checkpoints"] = {"latest": {"restored": {"id": 5, "is_savepoint": False}}}
+    assert Flink("nowhere").read(JOB) == {}
+
+
+@pytest.mark.parametrize("restored", [None, {"id": 5, "is_savepoint": True}])
+def test_a_job_is_behind_the_newest_record_that_it_has_taken_of_a_partition(restored: Any, answers: dict[str, Any]) -> None:
+    newest = {f"{READER}.0.currentOffset": 41.0, f"{READER}.1.currentOffset": -1.0}
+    answers["GET /jobs/1/checkpoints"] = {"latest": {"restored": restored}}
+    answers["GET /jobs/1"] = {"vertices": [{"id": "2"}]}
+    answers[f"GET {METRICS}"] = [{"id": name} for name in [*newest, f"{READER}.0.committedOffset", "0.numRecordsIn"]]
+    answers[f"GET {METRICS}?get={','.join(newest)}&agg=max"] = [{"id": name, "max": value} for name, value in newest.items()]
+    assert Flink("nowhere").read(JOB) == {("order_books_v1", 0): 42}
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_made"),
+    [
+        ({"status": {"id": "COMPLETED"}, "operation": {"checkpointId": 6}}, True),
+        ({"status": {"id": "COMPLETED"}, "operation": {"failure-cause": {"stack-trace": "a task has ended"}}}, False),
+        (FlinkError("no answer"), False),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_made_is_no_error(answer: Any, is_made: bool, answers: dict[str, Any]) -> None:
+    answers["POST /jobs/1/checkpoints"] = {"request-id": "7"}
+    answers["GET /jobs/1/checkpoints/7"] = answer
+    assert Flink("nowhere").checkpoint(JOB) is is_made
