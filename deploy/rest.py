@@ -91,7 +91,7 @@ class Flink:
         """Where a job is in the topics that it reads, by topic and partition: the offset behind the newest record it has taken.
 
         Left out are partitions of which it has taken none since it was started.  Dots in a topic's name are underscores here.
-        Of a job that has gone on from a checkpoint nothing is said: metrics of the tasks that it had before may still stand here.
+        Of a job that has gone on from a checkpoint nothing is said: metrics of the tasks that it had before may still be there.
         """
         found: dict[tuple[str, int], int] = {}
         restored = self.checkpoints(job)["latest"]["restored"]
