@@ -1,11 +1,12 @@
 -- book_metrics: how tight, deep and one-sided is every book, each second and each minute?
 --
 -- Grain   one row per instrument and interval in which a message of its book was taken; none for an interval without one
--- State   the last top of each book, freed after a day of silence; last depth and flow of each book in the open intervals
+-- State   the last top of each book, freed after a year of silence; last depth and flow of each book in the open intervals
 -- Late    a row more than a second behind the slowest partition's newest is in no interval (Flink's numLateRecordsDropped)
 
--- Only the last tops are freed so, and nothing is lost by it: the flow after a silence of a day would mean nothing.
-SET 'table.exec.state.ttl' = '1 d';
+-- Only the last tops are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a savepoint must
+-- find them, however long it has waited, and a top is a hundred bytes.
+SET 'table.exec.state.ttl' = '365 d';
 
 -- A top that had to wait for an update before it comes later than the heartbeats: hence the second.
 CREATE TEMPORARY TABLE inputs (

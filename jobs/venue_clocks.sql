@@ -1,12 +1,13 @@
 -- venue_clocks: how far is each venue's clock from ours, how unsteady is the way, and does its time step back?
 --
 -- Grain   one row per venue and ten seconds of the receiver's clock
--- State   the last exchange time of each instrument, freed after a day of silence; the offsets of the open ten seconds
+-- State   the last exchange time of each instrument, freed after a year of silence; the offsets of the open ten seconds
 -- Late    nothing is: the receiver's own clock orders the log.  What says nothing of receipt, a heartbeat, counts as a minute
 --         before its exchange time, since an exchange's clock may be that far ahead: so rows come a minute after their time
 
--- Only the last exchange times are freed so: a step back over a day of silence would not be seen.
-SET 'table.exec.state.ttl' = '1 d';
+-- Only the last exchange times are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a
+-- savepoint must find them, however long it has waited.
+SET 'table.exec.state.ttl' = '365 d';
 
 CREATE TEMPORARY TABLE inputs (
   event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
