@@ -41,8 +41,8 @@ from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from schemas import security
 from schemas.records import TABLES
+from schemas.rows import fault, parted
 from schemas.rows import key as key_of
-from schemas.rows import parted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -289,7 +289,16 @@ def _of_key(table: str, of: str | None, message: Message) -> list[bytes]:
         return rows
     if len(rows) == 1:
         return rows if (message.key() or b"").decode() == of else []
-    return [row for row in rows if key_of(table, orjson.loads(row)) == of]
+    return [row for row in rows if _key_in(table, row) == of]
+
+
+def _key_in(table: str, value: bytes) -> str | None:
+    """The key of a row that shares its record with others; None where it is no row."""
+    try:
+        row = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return key_of(table, row) if fault(table, row) is None else None
 
 
 @app.command()
