@@ -130,11 +130,17 @@ class _Connection:
 
 class Converter:
     """Lines into records, one by one, keeping what messages leave out: the newest exchange time and the only symbol of
-    each connection, and which instruments have been described."""
+    each connection, and which instruments have been described.
+
+    Terms have no time of their own, and a row of theirs is dated before all that could refer to it.  Its timestamp is that only
+    where nothing has come before; else it would be late for one reader and in time for another.  A listing gets the newest, and
+    a description that of the record that it goes before.
+    """
 
     def __init__(self) -> None:
         self._connections: dict[str, _Connection] = {}
         self._described: set[tuple[str, str]] = set()
+        self._newest_ms: int | None = None  # of all connections
 
     def convert(self, line: Line) -> Converted:
         """What becomes of one line.  Never raises for what stands in it."""
@@ -152,10 +158,13 @@ class Converter:
         except Rejected as rejected:
             return Converted(line, [dead_letter(line, rejected.fault)], None, rejected.fault)
         descriptions: list[Record] = []
-        for record in records:
+        for place, record in enumerate(records):
             if record.table == "instruments":
                 self._described.add((record.row["venue"], record.row["instrument"]))
+                if self._newest_ms is not None:
+                    records[place] = record._replace(event_ms=self._newest_ms)
                 continue
+            self._newest_ms = max(self._newest_ms or record.event_ms, record.event_ms)
             # A record that bears the received time has borrowed it and tells nothing of the exchange's clock.
             newest, event_ms = connection.newest_event_ms, record.event_ms
             if event_ms != line.received_us // 1000 and (newest is None or event_ms > newest):
@@ -171,7 +180,7 @@ class Converter:
                 self._described.add((venue, symbol))
                 description = adapter.describe(venue, symbol, received)
                 if description is not None:
-                    descriptions.append(description)
+                    descriptions.append(description._replace(event_ms=record.event_ms))
         return Converted(line, descriptions + records, records[0].table if records else None, None)
 
 

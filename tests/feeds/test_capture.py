@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds.capture import CaptureError, Converted, Line, Tally, convert, merged, read
-from schemas.rows import fault
+from schemas.rows import fault, to_ms
 
 NOW_MS = 1_700_000_000_000
 
@@ -203,6 +203,24 @@ def test_a_listing_makes_a_description_needless(tmp_path: Path) -> None:
         ["instruments"],
         ["tickers"],
     ]
+
+
+def test_a_description_has_the_timestamp_of_the_record_that_it_goes_before(tmp_path: Path) -> None:
+    path = written(tmp_path, best("BTCUSDT", E=NOW_MS + 700), best("ETHUSDT", E=NOW_MS))
+    for one, event_ms in zip(converted("binance", path), (NOW_MS + 700, NOW_MS), strict=True):
+        assert [record.event_ms for record in one.records] == [event_ms, event_ms]
+        assert to_ms(one.records[0].row["event_at"]) < event_ms
+
+
+def test_a_listing_is_late_for_nobody_whenever_it_comes(tmp_path: Path) -> None:
+    """Else what its readers do with it depends on how far they have come."""
+    listing = {"symbol": "BTCUSDT", "baseAsset": "BTC", "quoteAsset": "USDT", "contractType": "PERPETUAL"}
+    terms = b"%d000000 %s" % (NOW_MS, orjson.dumps({"symbols": [{**listing, "marginAsset": "USDT"}]}))
+    between = best("ETHUSDT", E=NOW_MS + 700), best("ETHUSDT", E=NOW_MS)
+    first, *_, again = converted("binance", written(tmp_path, terms, *between, terms))
+    assert first.records[0].event_ms == to_ms(first.records[0].row["event_at"])
+    assert again.records[0].event_ms == NOW_MS + 700
+    assert again.records[0].row == first.records[0].row
 
 
 SNAPSHOT = b'%d000000 {"lastUpdateId":9,"E":%d,"T":%d,"bids":[["1","1"]],"asks":[]}' % (NOW_MS, NOW_MS, NOW_MS)
