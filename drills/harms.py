@@ -25,7 +25,7 @@ from feeds.simulator import simulate
 from schemas.records import TABLES
 from schemas.rows import instant_ms
 
-OLDER = {"margin": 2}
+OLDER = {"books": 2, "book_depth": 2}
 UNKNOWN_VERSION = 99
 JUMPING = "sim_alpha"
 JUMP_MS = 60 * 60 * 1000
@@ -115,14 +115,14 @@ def go_back(suite: Suite) -> list[str]:
 
     One whose tables are at-least-once: what the newer version has written stands, and is written again.
     """
-    name = "margin"
+    name, table = "books", "book_tops"
     savepoints = suite.stop([name])
     _note(savepoints, OLDER)
     older, suite.version = suite.version, {}
     suite.restart_taskmanagers()
     suite.submit(savepoints, [name])
-    ends = topics.ends(suite.place.kafka, ["account_margin"])
-    suite.wait(lambda: topics.ends(suite.place.kafka, ["account_margin"]) != ends, "the newer version writes")
+    ends = topics.ends(suite.place.kafka, [table])
+    suite.wait(lambda: topics.ends(suite.place.kafka, [table]) != ends, "the newer version writes")
     suite.place.rest.cancel(suite.place.rest.active()[name])
     suite.wait(lambda: name not in suite.place.rest.active(), "the newer version ends")
     suite.version = older
@@ -309,14 +309,14 @@ DRILLS = {
         "Jobs stop, and go on as a version that stores a field more.",
         upgrade,
         version=versions.older,
-        jobs=_WITHOUT_ARCHIVE - {"bars"},  # liquidations stores what margin does
+        jobs=frozenset({"books", "book_depth", "margin"}),
     ),
     "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
     "rollback": Drill(
         "A job is upgraded, and goes back to the version before.",
         go_back,
         version=versions.older,
-        jobs=frozenset({"positions", "margin"}),
+        jobs=frozenset({"books"}),
     ),
     "jobmanager": Drill("The JobManager is killed and started again.", kill_jobmanager, is_highly_available=True),
     "both": Drill("JobManager and TaskManager are killed at once.", kill_both, is_highly_available=True),

@@ -7,13 +7,13 @@ Version = dict[str, str]
 
 
 def older() -> Version:
-    """Before a field was added to what `margin` stores: version 2 of its entries, which tells of every account each second."""
+    """Before a field was added to what `books` stores: version 2 of its entries, in which no snapshot waits."""
     return _changed(
-        "kernels/margin.py",
+        "kernels/books.py",
         ("VERSION = 3", "VERSION = 2"),
-        ("MIGRATIONS: dict[int, Migration] = {2: _with_turn}", "MIGRATIONS: dict[int, Migration] = {}"),
-        ("[self.second, self.turn, self.estimates]", "[self.second]"),
-        ("self.second, self.turn, self.estimates = stored", "(self.second,) = stored"),
+        ("MIGRATIONS: dict[int, Migration] = {2: _without_snapshot}", "MIGRATIONS: dict[int, Migration] = {}"),
+        ('            "snapshot": None if book.snapshot is None else encoded(book.snapshot).decode(),\n', ""),
+        ('        book.snapshot = None if head["snapshot"] is None else _exact(head["snapshot"].encode())\n', ""),
     )
 
 

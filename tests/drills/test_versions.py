@@ -5,32 +5,32 @@ from types import ModuleType
 import pytest
 
 from drills import versions
-from kernels import entries, margin
-from tests.kernels.test_margin import T0, begun, position, step
+from kernels import books, entries
+from schemas.rows import to_ms
+from tests.kernels.test_books import begun, change, snapshot, step
 
 
-def older_margin() -> ModuleType:
-    module = ModuleType("kernels.margin")
-    exec(versions.older()["kernels/margin.py"], vars(module))
+def older_books() -> ModuleType:
+    module = ModuleType("kernels.books")
+    exec(versions.older()["kernels/books.py"], vars(module))
     return module
 
 
 def test_what_the_older_version_stores_this_one_reads_and_not_the_other_way_round() -> None:
-    older = older_margin()
-    assert older.VERSION == margin.VERSION - 1
-    assert entries.readable(margin)["margin"] == [margin.VERSION, older.VERSION]
+    older = older_books()
+    assert older.VERSION == books.VERSION - 1
+    assert entries.readable(books)["books"] == [books.VERSION, older.VERSION]
     state = older.new()
-    state.second = 7
-    stored = state.encode("clock")
-    there = margin.new()
-    there.decode("clock", stored)
-    assert (there.second, there.turn) == (7, "")
-    newer = begun()
-    step(newer, position("LINEAR", "1", "60000"), until_ms=T0 + 1000)
-    data = newer.encode("clock")
+    older.step(state, [snapshot(1), change(2, 7.0)], to_ms(change(2, 7.0).row["event_at"]) + 100)
+    there = books.new()
+    there.decode("v:A", state.encode("v:A"))
+    assert there.encode("v:A") != state.encode("v:A")
+    assert there.books["v:A"].snapshot is None
+    assert [row.row["bid_size"] for row in step(there, change(3, 5.0)) if row.table == "book_tops"] == [5.0]
+    data = begun(snapshot(1)).encode("v:A")
     assert data is not None
     with pytest.raises(ValueError, match="version 3, this code reads version 2"):
-        older.new().decode("clock", data)
+        older.new().decode("v:A", data)
 
 
 def test_the_wider_version_has_its_column_in_rows_and_query() -> None:
