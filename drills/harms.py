@@ -309,7 +309,7 @@ DRILLS = {
         "Jobs stop, and go on as a version that stores a field more.",
         upgrade,
         version=versions.older,
-        jobs=frozenset({"books", "book_depth", "margin"}),
+        jobs=frozenset({"books", "book_depth", "positions", "margin"}),
     ),
     "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
     "rollback": Drill(
