@@ -469,12 +469,28 @@ def in_time(message: Message) -> tuple[int, int, int]:
 
 
 def learn(state: State, good: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply messages that are in order, and give dead letters of those that cannot be."""
+    """Apply messages that are in order, and give dead letters of those that cannot be.
+
+    Of what an account holds only the newest row of each contract and currency is applied: rows that come once more, as they do
+    when the job that writes them has recovered, end as they did before and change nothing.
+    """
     letters: list[Output] = []
+    newest: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
     for table, learn_row in _LEARN.items():
         for message in good:
-            if message.table == table and (wrong := learn_row(state, message.row, to_ms(message.row["event_at"]))):
+            if message.table != table:
+                continue
+            row, event_ms = message.row, to_ms(message.row["event_at"])
+            if wrong := learn_row(state, row, event_ms):
                 letters.append(dead_letter(message, wrong, until_ms))
+            elif table == "positions":
+                newest[table, row["account"], key("instruments", row)] = event_ms, row
+            elif table == "balances":
+                newest[table, row["account"], row["currency"]] = event_ms, row
+    for (table, account, of), (event_ms, row) in newest.items():
+        if (_hold_position if table == "positions" else _hold_balance)(state, account, of, row, event_ms):
+            state.due.add(account)
+            state.touched.add(f"account/{account}")
     return letters
 
 
@@ -1156,37 +1172,46 @@ def _learn_index(state: State, row: dict[str, Any], event_ms: int) -> None:
 
 
 def _learn_position(state: State, row: dict[str, Any], event_ms: int) -> Fault | None:
-    size = float(row["size"])
-    average = float(row.get("average_price") or 0)
-    for column, number in (("size", size), ("average_price", average)):
+    for column, number in (("size", float(row["size"])), ("average_price", float(row.get("average_price") or 0))):
         if not abs(number) < LIMIT:
             return Fault(column, "within DECIMAL(38, 18)", shown(row[column]))
-    if size != 0 and row.get("average_price") is None:
+    if float(row["size"]) != 0 and row.get("average_price") is None:
         return Fault("average_price", "not NULL where size is not 0", "NULL")
-    account, contract = state.account(row["account"]), key("instruments", row)
-    known = account.positions.get(contract)
-    if known is None or known[0] <= event_ms:
-        state.put_position(row["account"], contract, event_ms, size, average)
-        state.due.add(row["account"])
-        state.touched.add(f"account/{row['account']}")
     return None
 
 
+def _hold_position(state: State, account: str, contract: str, row: dict[str, Any], event_ms: int) -> bool:
+    """Set a position where that is news; whether it is."""
+    found = event_ms, float(row["size"]), float(row.get("average_price") or 0)
+    known = state.account(account).positions.get(contract)
+    is_news = known is None or (known[0] <= event_ms and known != found)
+    if is_news:
+        state.put_position(account, contract, *found)
+    return is_news
+
+
 def _learn_balance(state: State, row: dict[str, Any], event_ms: int) -> Fault | None:
-    amount = float(row["amount"])
-    if not abs(amount) < LIMIT:
+    if not abs(float(row["amount"])) < LIMIT:
         return Fault("amount", "within DECIMAL(38, 18)", shown(row["amount"]))
     model = row.get("margin_model")
     if model is not None and model != STANDARD and model not in margin_parameters.names():
         return Fault("margin_model", f"{STANDARD} or one of {', '.join(margin_parameters.names())}", shown(model))
-    if model is not None and event_ms >= state.account(row["account"]).model_ms:
+    account = state.account(row["account"])
+    if model is not None and event_ms >= account.model_ms and (model, event_ms) != (account.model, account.model_ms):
         state.put_model(row["account"], event_ms, model)
-    known = state.account(row["account"]).balances.get(row["currency"])
-    if known is None or known[0] <= event_ms:
-        state.put_balance(row["account"], row["currency"], event_ms, amount)
         state.due.add(row["account"])
         state.touched.add(f"account/{row['account']}")
     return None
+
+
+def _hold_balance(state: State, account: str, currency: str, row: dict[str, Any], event_ms: int) -> bool:
+    """Set a balance where that is news; whether it is."""
+    found = event_ms, float(row["amount"])
+    known = state.account(account).balances.get(currency)
+    is_news = known is None or (known[0] <= event_ms and known != found)
+    if is_news:
+        state.put_balance(account, currency, *found)
+    return is_news
 
 
 _LEARN: dict[str, Callable[[State, dict[str, Any], int], Fault | None]] = {

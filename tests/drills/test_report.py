@@ -59,7 +59,7 @@ def test_a_drill_that_is_red_or_fails_does_not(left: Played | Exception, monkeyp
 
 @pytest.mark.parametrize("name", DRILLS)
 def test_a_drill_has_the_jobs_whose_topics_its_jobs_read(name: str) -> None:
-    """Without them it would wait for rows that nobody writes, and find all of them missing.  The archive takes what is there."""
+    """Without them it would wait for rows that nobody writes, and find all missing.  The archive takes what is there."""
     own = DRILLS[name].jobs
     for job in own - {"archive"}:
         read = set(jobs.sources(job))

@@ -105,6 +105,24 @@ def rows(outputs: list[Output], table: str = "account_margin") -> list[Any]:
     return [output.row for output in outputs if output.table == table]
 
 
+def test_what_comes_once_more_is_no_news() -> None:
+    """As when the job that writes it has recovered: it comes late, and nobody is told again."""
+    state = begun()
+    once = [
+        position("LINEAR", "1", "60000", ms=T0 + 5),
+        position("LINEAR", "2", "60000", ms=T0 + 10),
+        balance("USDC", "90", ms=T0 + 10, offset=1),  # the fee of a fill, and what it has realised
+        balance("USDC", "100", ms=T0 + 10, offset=2),
+    ]
+    assert len(rows(step(state, *once, until_ms=T0 + 20))) == 1
+    stored = state.encode("account/a")
+    step(state, *once, until_ms=None)
+    assert step(state, until_ms=T0 + 30) == []
+    assert state.encode("account/a") == stored
+    step(state, position("LINEAR", "3", "60000", ms=T0 + 10, offset=3), until_ms=None)  # a fill that came late was before it
+    assert [row["size"] for row in rows(step(state, until_ms=T0 + 40), "position_margin")] == [3.0]
+
+
 def naive(account: dict[str, tuple[float, float]], cash: dict[str, float]) -> tuple[float, float, float]:
     """Equity, initial and maintenance margin in USD of one account in `market`, position by position."""
     usd = {"USD": 1.0, "USDC": 1.0, "USDT": 1.0, "BTC": 60_500.0}
