@@ -235,6 +235,7 @@ def jobs(accounts: int) -> dict[str, Any]:
         "cascade_accounts": found.crashed,
         "cascade_worst_ms": found.worst_ms,
         "cascade_catch_up_s": found.catch_up_s,
+        "cascade_last_late_s": found.last_late_s,
         "job_accounts": accounts,
     }
 

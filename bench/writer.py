@@ -8,7 +8,7 @@ from confluent_kafka import Producer
 from bench.passes import BenchError
 from deploy import topics
 from feeds.packs import Packs
-from feeds.publish import HEARTBEAT_MS, PACKED
+from feeds.publish import PACKED, heartbeat_ms
 from schemas.records import TABLES
 from schemas.rows import encoded, key
 
@@ -29,7 +29,7 @@ class Writer:
         existing = topics.existing_topics(servers)
         self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
         self.packs = {table: self._packing(TABLES[table].topic, existing[TABLES[table].topic]) for table in PACKED}
-        self.beat_ms = 0
+        self.beat_ms, self.every_ms = 0, heartbeat_ms()
 
     def _packing(self, topic: str, partitions: int) -> Packs:
         def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
@@ -52,7 +52,7 @@ class Writer:
 
     def beat(self, event_ms: int) -> None:
         """Say what time it is, where it is time to."""
-        if event_ms >= self.beat_ms + HEARTBEAT_MS:
+        if event_ms >= self.beat_ms + self.every_ms:
             self.ship()
             self.beat_ms = event_ms
             for topic, part in self.parts:

@@ -1,6 +1,7 @@
 """Records into Kafka, at full speed or at the pace at which they were received."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ FEED_TABLES = ("instruments", "order_books", "trades", "tickers", "index_prices"
 PACKED = frozenset({"order_books"})
 """Of these, rows of one instant share a record (`feeds.packs`): the tables of which there are most."""
 HEARTBEAT_MS = 100
+"""Of event time, where GAMMAFLOW_HEARTBEAT_MS does not say otherwise."""
 END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
 
@@ -35,6 +37,14 @@ AHEAD_MS = 1000
 
 class PublishError(Exception):
     """Records that did not reach Kafka; the message names the topic, or the broker, and the reason."""
+
+
+def heartbeat_ms() -> int:
+    """How much event time may pass without a heartbeat.  Raises `PublishError` for a setting that is no such number."""
+    told = os.environ.get("GAMMAFLOW_HEARTBEAT_MS", str(HEARTBEAT_MS))
+    if not told.isdecimal() or not int(told):
+        raise PublishError(f"GAMMAFLOW_HEARTBEAT_MS: expected milliseconds above 0, got {told!r}")
+    return int(told)
 
 
 def trusted_ms(record: Record) -> int:
@@ -67,7 +77,7 @@ class Publisher:
 
     Rows of the tables in `PACKED` wait for others of their instant, until one of another comes, or `ship` says that none does.
 
-    Every `HEARTBEAT_MS` of event time a heartbeat, a record without a value, goes into every partition of every topic that
+    Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into every partition of every topic that
     feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.
     """
 
@@ -97,6 +107,7 @@ class Publisher:
             "logger": _log,
         }
         self._newest_ms = self._heartbeat_ms = 0
+        self._every_ms = heartbeat_ms()
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
         except Unreachable as error:
@@ -129,7 +140,7 @@ class Publisher:
         event_ms = trusted_ms(record)
         if record.table in FEED_TABLES and event_ms > self._newest_ms:
             self._newest_ms = event_ms
-            if self._newest_ms >= self._heartbeat_ms + HEARTBEAT_MS:
+            if self._newest_ms >= self._heartbeat_ms + self._every_ms:
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
         if record.table in PACKED:

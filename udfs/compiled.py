@@ -32,6 +32,13 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(**_FLAGS, forceinline=True)(function))
 
 
+def elementwise(function: Callable[..., float]) -> Callable[..., Any]:
+    """A formula of numbers, compiled, as numpy's own: it takes numbers and arrays alike, and broadcasts them."""
+    numbers = ", ".join(["float64"] * function.__code__.co_argcount)
+    made: Callable[..., Any] = numba.vectorize([f"float64({numbers})"], cache=True)(function)  # type: ignore[no-untyped-call]
+    return made
+
+
 class ByContent(caching._CacheLocator):
     """Where the machine code of a function is kept: a folder named by the text of all modules beside its own and this one."""
 

@@ -14,10 +14,13 @@ dYdX v4 (formulae and terms), Deribit and Hyperliquid (increments, cooldown), Bi
 receives, negative where it pays.  Every argument is an array or a number and all broadcast; NaN in gives NaN out.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from udfs.compiled import elementwise
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -66,10 +69,20 @@ def fillable_price(
 
     `size`, `nnv` and `mmr` are the position's, `tnc` and `tmmr` the account's.  NaN where size or requirement is zero.
     """
-    PS, PNNV, PMMR, TNC, TMMR = _arrays(size, nnv, mmr, tnc, tmmr)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ABR = np.clip(rules.bankruptcy_adjustment * (1.0 - TNC / np.where(TMMR > 0.0, TMMR, np.nan)), 0.0, 1.0)
-        return _array((PNNV - ABR * rules.spread_to_maintenance * PMMR) / np.where(PS != 0.0, PS, np.nan))
+    values = _arrays(size, nnv, mmr, tnc, tmmr)
+    return _array(_fillable_price(*values, rules.bankruptcy_adjustment, rules.spread_to_maintenance))
+
+
+@elementwise
+def _fillable_price(PS: float, PNNV: float, PMMR: float, TNC: float, TMMR: float, BA: float, SMMR: float) -> float:
+    if PS == 0.0 or not TMMR > 0.0:
+        return math.nan
+    ABR = BA * (1.0 - TNC / TMMR)
+    if ABR < 0.0:
+        ABR = 0.0
+    elif ABR > 1.0:
+        ABR = 1.0
+    return (PNNV - ABR * SMMR * PMMR) / PS
 
 
 def insurance_delta(fill_quote: ArrayLike, bankruptcy: ArrayLike, rules: Rules = DEFAULT) -> FloatArray:
@@ -85,13 +98,28 @@ def round_size(size: ArrayLike, mark_price: ArrayLike, since_round_s: ArrayLike,
     a large position.  Of a large one `large_increment` is closed, else `increment`; all, where less than `least_usd` would
     be left.  Whoever calls this stops once the account is no longer liquidatable.
     """
-    PS, mark, since = _arrays(size, mark_price, since_round_s)
-    notional = np.abs(PS * mark)
-    is_large = notional > rules.large_usd
-    share = np.where(is_large, rules.large_increment, rules.increment)
-    share = np.where(notional * (1.0 - share) < rules.least_usd, 1.0, share)
-    is_due = since >= np.where(is_large, rules.large_cooldown_s, rules.round_s)
-    return _array(np.where(is_due, -PS * np.minimum(share, 1.0), 0.0 * PS))
+    values = _arrays(size, mark_price, since_round_s)
+    plain, large = (rules.increment, rules.round_s), (rules.large_increment, rules.large_cooldown_s)
+    return _array(_round_size(*values, rules.large_usd, rules.least_usd, *plain, *large))
+
+
+@elementwise
+def _round_size(
+    PS: float,
+    mark: float,
+    since_s: float,
+    large_usd: float,
+    least_usd: float,
+    increment: float,
+    pause_s: float,
+    large_increment: float,
+    large_pause_s: float,
+) -> float:
+    notional = abs(PS * mark)
+    share, pause = (large_increment, large_pause_s) if notional > large_usd else (increment, pause_s)
+    if notional * (1.0 - share) < least_usd or share > 1.0:
+        share = 1.0
+    return -PS * share if since_s >= pause else 0.0 * PS
 
 
 def size_to_cover(

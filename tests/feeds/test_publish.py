@@ -158,6 +158,23 @@ def test_the_time_never_overtakes_a_row_that_waits_for_others_of_its_instant(mon
     ]
 
 
+def test_a_feed_tells_the_time_as_often_as_it_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    monkeypatch.setenv("GAMMAFLOW_HEARTBEAT_MS", "20")
+    with Publisher("nowhere") as publisher:
+        for ms in range(0, 100, 5):
+            publisher.publish(Record("index_prices", 5_000 + ms, {"venue": "v", "underlying": "BTC", "price_usd": 1.0}))
+    beats = {at for _, value, _, at in publisher._producer.sent if value is None}
+    assert beats == {5_000, 5_020, 5_040, 5_060, 5_080, 5_095 + END_MS}
+
+
+@pytest.mark.parametrize("told", ["", "0", "-5", "soon"])
+def test_a_setting_that_is_no_time_between_heartbeats_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("GAMMAFLOW_HEARTBEAT_MS", told)
+    with pytest.raises(PublishError, match="GAMMAFLOW_HEARTBEAT_MS: expected milliseconds above 0, got"):
+        Publisher("127.0.0.1:1", timeout_s=0.5)
+
+
 @pytest.mark.parametrize(
     ("ahead_ms", "trusted"), [(-5_000, -5_000), (0, 0), (AHEAD_MS, AHEAD_MS), (AHEAD_MS + 1, 0), (3_600_000, 0)]
 )
