@@ -62,7 +62,8 @@ CONF: dict[str, Any] = {
 HEARTBEAT_MS = 20
 SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.interval": "5 ms"}
 JOBS = {
-    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01"} | SOON,
+    # A week of fills is much to write anew in each checkpoint; what has changed is little.
+    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01", "state.backend.type": "rocksdb"} | SOON,
     "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
 }
 """The jobs, and with which settings they are submitted: for orders that are soon there."""

@@ -3,7 +3,8 @@
 State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); once
 storing the entries that were touched takes no more than `STORE_SHARE` of the time that stepping through the journal has, they
 are stored and the journal is emptied.  Recovery reads the entries and steps through the journal again.  So a batch that touches
-many books does not rewrite them all, what costs little is stored at once, and there is little to step through again.
+many books does not rewrite them all, what costs little is stored at once, and there is little to step through again.  A kernel
+whose entries are seldom touched again has a greater share of its own: to wait would save nothing, and end in one long pause.
 """
 
 import gc
@@ -42,7 +43,7 @@ class _Shard:
         self.state = state
         self.journaled = 0  # messages
         self.journaled_s = 0.0  # what stepping through them has taken
-        self.entry_s = 2e-5  # what storing an entry took the last time
+        self.entry_s = 0.0  # what storing an entry took the last time
         self.sweep_ms: int | None = None  # when the next one is due
         self.until_ms: int | None = None  # of the last batch
         self.held: dict[int, list[tuple[bool, bytes]]] = {}  # by the end of its window: whether it is late, and what came
@@ -77,6 +78,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         """Find the kernel and the state."""
         self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
         self.every_ms: int = getattr(self.kernel, "SWEEP_MS", SWEEP_MS)
+        self.store_share: float = getattr(self.kernel, "STORE_SHARE", STORE_SHARE)
         self.gauges: kernels.Gauges = getattr(self.kernel, "gauges", lambda _: {})
         self.shared_topics = frozenset(TABLES[table].topic for table in self.kernel.SHARED)
         # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
@@ -165,7 +167,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
         lines, took_s = self._step(shard, until_ms, data)
         self.metrics.stepped(until_ms, batch.count(data), lines, took_s)
-        if shard.entry_s * len(shard.state.touched) <= STORE_SHARE * shard.journaled_s or not data:
+        if shard.entry_s * len(shard.state.touched) <= self.store_share * shard.journaled_s or not data:
             self._store(shard)
         else:
             self.journal.add((until_ms, data))
@@ -192,7 +194,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
                 self.entries.remove(name)
         self.journal.clear()
         if stored:
-            shard.entry_s = (time.perf_counter() - started_s) / len(stored)
+            took_s = (time.perf_counter() - started_s) / len(stored)
+            # A pause of a collector is not what an entry costs.
+            shard.entry_s = min(took_s, 2 * shard.entry_s) if shard.entry_s else took_s
         shard.state.touched.clear()
         shard.journaled, shard.journaled_s = 0, 0.0
 

@@ -73,6 +73,8 @@ class Rules(NamedTuple):
 
 
 RULES = Rules()
+STORE_SHARE = 1.0
+"""An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
 NO_CASE, PLAIN_CALL, OTHER_CASE = range(3)
 """Whether an account has a case; whether that is a margin call, which nothing but another status ends."""

@@ -64,6 +64,8 @@ VERSION = 2
 SHARED: frozenset[str] = frozenset({"instruments", "index_prices"})
 HOUR_MS = 3_600_000
 KEPT_MS = 7 * 24 * HOUR_MS
+STORE_SHARE = 10.0
+"""A fill is an entry, and none is touched twice: waiting would leave as much to store, and more to step through again."""
 SETTLEMENT_MS = 30 * 60_000
 """How long before an expiry its index is averaged."""
 
@@ -254,7 +256,7 @@ class State:
             books = {name: (b.contract, b.base, b.held, b.settled, b.event_ms) for name, b in account.books.items()}
             counts = account.entries, account.booked_ms, account.swept_ms, account.forgotten_ms
             stored = [books, account.balances, account.pending, *counts]
-        return None if stored is None else packed(VERSION, _stored(stored))
+        return None if stored is None else packed(VERSION, stored, _stored)
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
@@ -829,11 +831,9 @@ def _position(stored: list[Any]) -> Position:
 
 
 def _stored(value: Any) -> Any:
-    """What a value is stored as: decimals as text, tuples as lists."""
+    """What a value is stored as that JSON has not: decimals as text, named tuples as lists."""
     if isinstance(value, Decimal):
         return str(value)
-    if isinstance(value, dict):
-        return {name: _stored(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_stored(one) for one in value]
-    return value
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not stored")

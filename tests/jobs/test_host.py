@@ -332,6 +332,19 @@ def test_what_costs_little_beside_its_steps_is_stored_at_once_and_what_costs_muc
         flink.send(50 * number, number)
         flink.advance(50 * number - 1)
     assert journal() == 0
+    costs["store"] = 100.0  # once, as if all had stood still
+    flink.send(1_000, 20)
+    flink.advance(999)
+    costs["store"] = 0.1
+    flink.send(1_050, 21)
+    flink.advance(1_049)
+    assert journal() == 0
+    costs["store"] = 5.0
+    monkeypatch.setattr(flink.host, "store_share", 10.0)  # as of a kernel whose entries are not touched again
+    for number in range(22, 30):
+        flink.send(50 * number, number)
+        flink.advance(50 * number - 1)
+        assert journal() == 0
 
 
 def test_the_collector_leaves_the_state_alone_until_its_job_ends(flink: Cluster) -> None:
