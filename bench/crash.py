@@ -62,8 +62,14 @@ CONF: dict[str, Any] = {
 HEARTBEAT_MS = 20
 SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.interval": "5 ms"}
 JOBS = {
-    # A week of fills is much to write anew in each checkpoint; what has changed is little.
-    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01", "state.backend.type": "rocksdb"} | SOON,
+    # A week of fills is much to write anew in each checkpoint, or to merge into all that is older.
+    "positions": {
+        "gammaflow.window": "0.05",
+        "gammaflow.delay": "0.01",
+        "state.backend.type": "rocksdb",
+        "state.backend.rocksdb.compaction.style": "UNIVERSAL",
+    }
+    | SOON,
     "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
 }
 """The jobs, and with which settings they are submitted: for orders that are soon there."""
