@@ -10,7 +10,7 @@ whose entries are seldom touched again has a greater share of its own: to wait w
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,9 @@ from schemas.records import TABLES
 
 STORE_SHARE = 0.2
 SWEEP_MS = 60 * 60 * 1000
+LATE_BYTES = 4 << 20
+"""How much of late messages is one step, about.  A partition that has stood still may be late with all that it missed, and the
+bridge into Java ends the process where there is no room for what it is to carry."""
 OURS = ("jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
 
@@ -122,8 +125,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         done_ms = shard.until_ms
         if done_ms is None:  # so it has no window that is over before the first that was one
             done_ms = min((end_ms for end_ms in over if not min(held[end_ms])[0]), default=END_OF_TIME) - 1
-        if late := [messages for end_ms in over if end_ms <= done_ms for _, messages in held[end_ms]]:
-            yield from self._stepped(shard, None, batch.RECORD.join(late))
+        for late in parts(messages for end_ms in over if end_ms <= done_ms for _, messages in held[end_ms]):
+            yield from self._stepped(shard, None, late)
         for end_ms in over:
             if end_ms > done_ms:
                 messages = batch.RECORD.join(data for _, data in sorted(held[end_ms]) if data)
@@ -217,6 +220,20 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             shard.held.setdefault(until_ms, []).append((is_late, messages))
         shard.sweep_ms = self.next_sweep.value()
         return shard
+
+
+def parts(messages: Iterable[bytes]) -> Iterator[bytes]:
+    """Messages in their order, joined to records of a batch; each begins anew once it has `LATE_BYTES`."""
+    part: list[bytes] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message)
+        if size >= LATE_BYTES:
+            yield batch.RECORD.join(part)
+            part, size = [], 0
+    if part:
+        yield batch.RECORD.join(part)
 
 
 def heartbeat_keys(partitions: int) -> list[str]:

@@ -192,6 +192,18 @@ def test_before_its_first_batch_only_what_comes_after_that_is_in_time(flink: Clu
     assert flink.calls == [(None, [1]), (550, [3]), (600, [4])]
 
 
+def test_much_that_is_late_is_given_in_parts(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one array would bear all that a partition has missed, and there may be no room for it."""
+    flink.send(1_000, 1)
+    flink.advance(999)
+    for offset in range(2, 9):
+        flink.late(500, offset)
+    (size,) = {len(data) for held in flink.host.shards[7].held.values() for _, data in held}
+    monkeypatch.setattr("jobs.host.LATE_BYTES", 3 * size)
+    flink.advance(1_000)
+    assert flink.calls[1:] == [(None, [2, 3, 4]), (None, [5, 6, 7]), (None, [8])]
+
+
 def test_what_is_late_where_there_was_no_batch_at_all_is_given_as_late(flink: Cluster) -> None:
     flink.late(50, 1)
     flink.advance(1_000)
