@@ -75,6 +75,7 @@ COMMON: frozenset[str] = frozenset({"margin_scalings"})
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
+
 STATUS = ("healthy", "margin_call", "liquidation", "unpriced")
 STANDARD = "standard"
 SECONDS_PER_YEAR = 365 * 86_400
@@ -92,6 +93,8 @@ LIMIT = 1e20
 """Where DECIMAL(38, 18) ends."""
 
 Array = NDArray[Any]
+Holding = tuple[Any, ...]
+"""What an account has of one contract or currency, behind its event time in ms."""
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -293,6 +296,11 @@ class State:
         columns["size"][row] = size
         columns["average"][row] = average
 
+    def tell(self, account: str) -> None:
+        """Note that what an account has is not what it was."""
+        self.due.add(account)
+        self.touched.add(f"account/{account}")
+
     def put_balance(self, account: str, currency: str, event_ms: int, amount: float) -> None:
         """Set a balance."""
         self.account(account).balances[currency] = (event_ms, amount)
@@ -474,23 +482,27 @@ def learn(state: State, good: list[Message], until_ms: int | None) -> list[Outpu
     Of what an account holds only the newest row of each contract and currency is applied: rows that come once more, as they do
     when the job that writes them has recovered, end as they did before and change nothing.
     """
-    letters: list[Output] = []
-    newest: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
     for table, learn_row in _LEARN.items():
+        for message in good:
+            if message.table == table:
+                learn_row(state, message.row, to_ms(message.row["event_at"]))
+    letters: list[Output] = []
+    for table, learn_holding in _HOLDINGS.items():
+        newest: dict[tuple[str, str], Holding] = {}
         for message in good:
             if message.table != table:
                 continue
-            row, event_ms = message.row, to_ms(message.row["event_at"])
-            if wrong := learn_row(state, row, event_ms):
-                letters.append(dead_letter(message, wrong, until_ms))
-            elif table == "positions":
-                newest[table, row["account"], key("instruments", row)] = event_ms, row
-            elif table == "balances":
-                newest[table, row["account"], row["currency"]] = event_ms, row
-    for (table, account, of), (event_ms, row) in newest.items():
-        if (_hold_position if table == "positions" else _hold_balance)(state, account, of, row, event_ms):
-            state.due.add(account)
-            state.touched.add(f"account/{account}")
+            name, found = learn_holding(state, message.row, to_ms(message.row["event_at"]))
+            if isinstance(found, Fault):
+                letters.append(dead_letter(message, found, until_ms))
+            else:
+                newest[message.row["account"], name] = found
+        for (account, name), found in newest.items():
+            own = state.account(account)
+            known = (own.positions if table == "positions" else own.balances).get(name)
+            if known is None or (known[0] <= found[0] and known != found):
+                (state.put_position if table == "positions" else state.put_balance)(account, name, *found)
+                state.tell(account)
     return letters
 
 
@@ -1171,53 +1183,37 @@ def _learn_index(state: State, row: dict[str, Any], event_ms: int) -> None:
         state.touched.add(f"index/{currency}")
 
 
-def _learn_position(state: State, row: dict[str, Any], event_ms: int) -> Fault | None:
-    for column, number in (("size", float(row["size"])), ("average_price", float(row.get("average_price") or 0))):
+def _learn_position(state: State, row: dict[str, Any], event_ms: int) -> tuple[str, Holding | Fault]:
+    name, size, average = key("instruments", row), float(row["size"]), float(row.get("average_price") or 0)
+    for column, number in (("size", size), ("average_price", average)):
         if not abs(number) < LIMIT:
-            return Fault(column, "within DECIMAL(38, 18)", shown(row[column]))
-    if float(row["size"]) != 0 and row.get("average_price") is None:
-        return Fault("average_price", "not NULL where size is not 0", "NULL")
-    return None
+            return name, Fault(column, "within DECIMAL(38, 18)", shown(row[column]))
+    if size != 0 and row.get("average_price") is None:
+        return name, Fault("average_price", "not NULL where size is not 0", "NULL")
+    return name, (event_ms, size, average)
 
 
-def _hold_position(state: State, account: str, contract: str, row: dict[str, Any], event_ms: int) -> bool:
-    """Set a position where that is news; whether it is."""
-    found = event_ms, float(row["size"]), float(row.get("average_price") or 0)
-    known = state.account(account).positions.get(contract)
-    is_news = known is None or (known[0] <= event_ms and known != found)
-    if is_news:
-        state.put_position(account, contract, *found)
-    return is_news
-
-
-def _learn_balance(state: State, row: dict[str, Any], event_ms: int) -> Fault | None:
-    if not abs(float(row["amount"])) < LIMIT:
-        return Fault("amount", "within DECIMAL(38, 18)", shown(row["amount"]))
+def _learn_balance(state: State, row: dict[str, Any], event_ms: int) -> tuple[str, Holding | Fault]:
+    name, amount = row["currency"], float(row["amount"])
+    if not abs(amount) < LIMIT:
+        return name, Fault("amount", "within DECIMAL(38, 18)", shown(row["amount"]))
     model = row.get("margin_model")
     if model is not None and model != STANDARD and model not in margin_parameters.names():
-        return Fault("margin_model", f"{STANDARD} or one of {', '.join(margin_parameters.names())}", shown(model))
+        return name, Fault("margin_model", f"{STANDARD} or one of {', '.join(margin_parameters.names())}", shown(model))
     account = state.account(row["account"])
     if model is not None and event_ms >= account.model_ms and (model, event_ms) != (account.model, account.model_ms):
         state.put_model(row["account"], event_ms, model)
-        state.due.add(row["account"])
-        state.touched.add(f"account/{row['account']}")
-    return None
+        state.tell(row["account"])
+    return name, (event_ms, amount)
 
 
-def _hold_balance(state: State, account: str, currency: str, row: dict[str, Any], event_ms: int) -> bool:
-    """Set a balance where that is news; whether it is."""
-    found = event_ms, float(row["amount"])
-    known = state.account(account).balances.get(currency)
-    is_news = known is None or (known[0] <= event_ms and known != found)
-    if is_news:
-        state.put_balance(account, currency, *found)
-    return is_news
-
-
-_LEARN: dict[str, Callable[[State, dict[str, Any], int], Fault | None]] = {
+_LEARN: dict[str, Callable[[State, dict[str, Any], int], None]] = {
     "instruments": _learn_terms,
     "tickers": _learn_ticker,
     "index_prices": _learn_index,
+}
+
+_HOLDINGS: dict[str, Callable[[State, dict[str, Any], int], tuple[str, Holding | Fault]]] = {
     "positions": _learn_position,
     "balances": _learn_balance,
 }
