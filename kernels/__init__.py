@@ -7,7 +7,7 @@ A kernel module has
     SHARED     the tables of which every shard gets every message
     COMMON     if there is one, tables of which every shard puts out the same rows, so that one shard alone has to write them
     SWEEP_MS   of event time: how often an empty batch comes, an hour where it does not say
-    STORE_SHARE  what storing entries may take of the time of the steps since the last time, else they wait; see jobs/host.py
+    STORE_SHARE of the time of its steps: what storing entries may take, else they wait; a fifth where it does not say
     new()      an empty state
     step()     apply one micro-batch: (state, messages, until_ms) -> outputs
     take_plain() if there is one, sees a batch first, as bytes: (state, data, until_ms) -> (rows, the records left for step)
