@@ -10,7 +10,7 @@ import schemas
 from cli.display import Display
 from deploy import runtime, topics
 from deploy.runtime import Runtime
-from feeds.publish import Publisher
+from feeds.publish import Publisher, heartbeat_ms
 
 # Every partition hears heartbeats from the feed until it ends, and the end is a drain: nothing may be guessed by the clock,
 # so that the same input gives the same rows at any speed and parallelism.
@@ -35,6 +35,7 @@ def bounded(
     """
     if out.exists() and any(out.iterdir()):
         raise PlayError(f"{out} is not empty; choose another folder, or remove it first")
+    heartbeat_ms()  # a setting that is wrong is named before anything is started
     out.mkdir(parents=True, exist_ok=True)
     with runtime.temporary(conf, say=display.step, ports=runtime.PORTS) as place:
         refuse_used_topics(place)

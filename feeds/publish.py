@@ -36,7 +36,7 @@ AHEAD_MS = 1000
 
 
 class PublishError(Exception):
-    """Records that did not reach Kafka; the message names the topic, or the broker, and the reason."""
+    """Records that did not reach Kafka, or cannot; the message names the topic, the broker or the setting, and the reason."""
 
 
 def heartbeat_ms() -> int:

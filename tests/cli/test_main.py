@@ -1,6 +1,7 @@
 """The console command: what it says of itself."""
 
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -97,3 +98,17 @@ def test_an_unknown_table_and_an_unknown_option_are_named() -> None:
     assert shown.exit_code == 1
     assert "no table 'fils'" in shown.output
     assert RUNNER.invoke(app, ["replay", "--sped", "1"]).exit_code == 2
+
+
+def test_a_wrong_setting_of_feeds_is_named_before_anything_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("something is started")
+
+    monkeypatch.setattr("cli.play.runtime.temporary", start)
+    monkeypatch.setenv("GAMMAFLOW_HEARTBEAT_MS", "soon")
+    (tmp_path / "some.log").write_text("")
+    arguments = ["replay", "--capture", f"deribit:{tmp_path / 'some.log'}", "--out", str(tmp_path / "out")]
+    shown = RUNNER.invoke(app, arguments)
+    assert shown.exit_code == 1
+    assert "GAMMAFLOW_HEARTBEAT_MS: expected milliseconds above 0, got 'soon'" in " ".join(shown.output.split())
+    assert not (tmp_path / "out").exists()
