@@ -1,19 +1,22 @@
-"""Does it stay as it is, and does it stand a burst?  `make bench BENCH=soak`.
+"""Does it stay as it is, and does it stand too much?  `make bench BENCH=soak`.
 
 The job `books`, with the settings that it has by default, reads what a process of its own writes by the clock on the wall:
 
-  soak   `RATE` messages a second, half of what the job bears when it catches up, for half an hour
+  flood  `FLOOD` messages a second for `FLOOD_S`, more than job, broker and writer get through on one machine; twice, for a JVM
+         compiles while it runs.  What was got through a second, until all of it was read, is the capacity
+  soak   half of the capacity for half an hour
   burst  `CALM` messages a second, `TIMES` as many for `BURST_S`, and `CALM` again
 
 Each `SAMPLE_S` is noted what the TaskManager holds (its resident memory; of that the JVM's heap and what lies beside it; the
 rest is Python's and the compilers'), the newest checkpoint, and how late tops came.  Of the soak the first third after the
 warm-up is held against the last one.  A burst is over once tops come as soon again as before it.
 
-Nothing may be lost: a message that was would be a gap, and so a row of `feed_faults`; the run fails where there is one.
+A message bears the time at which it was due: where the writer cannot keep up, its tops are as late as that.  Nothing may be
+lost: a message that was would be a gap, and so a row of `feed_faults`; the run fails where there is one.
 """
 
-import itertools
 import multiprocessing
+import re
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -27,26 +30,31 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from bench import load
-from bench.latency import STEP_S, received_us
-from bench.passes import BenchError, Ends
+from bench.latency import received_us
+from bench.passes import QUIET_S, BenchError, Ends
 from bench.report import console, write
 from bench.writer import Writer
 from deploy import runtime, topics
 from deploy.runtime import Runtime
+from feeds.packs import partition_of
 from feeds.publish import FEED_TABLES
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
-RATE, SOAK_S, WARM_S = 100_000, 1_800.0, 300.0
+FLOOD, FLOOD_S = 200_000, 25.0
+SOAK_S, WARM_S = 1_800.0, 300.0
 CALM, TIMES, BURST_S, AROUND_S = 20_000, 10, 10.0, 60.0
 CYCLE = 200_000
-"""Messages that are made once; then they come again with higher numbers, from a snapshot of each book on."""
+"""Messages that are made once; then they come again with higher numbers."""
+STEP = 100
+"""Messages of one instant: four records of 25, as feeds write them."""
 SAMPLE_S = 10.0
 KEPT_BYTES = 512 << 20
 """Of each partition that is read; what is older is deleted."""
 CONF: dict[str, Any] = {"execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}}}
-PLACE = b'"\\\\"'
-"""What stands in a row of the cycle where a number or a time will be."""
+EVENT, RECEIPT, TURN, BEFORE = b"<event>", b"<receipt>", b"<turn>", b"<before>"
+"""What stands in a record of the cycle where a time, or the first digits of a number, will be."""
+MARKS = re.compile(b"(" + b"|".join([EVENT, RECEIPT, TURN, BEFORE]) + b")")
 
 Schedule = list[tuple[int, float]]
 """Messages a second, and for how many seconds."""
@@ -68,60 +76,83 @@ class Sample(NamedTuple):
     behind_s: float  # how far the writer was behind its own pace
 
 
-def due(schedule: Schedule, since_s: float) -> int:
-    """How many messages are due so long after the start."""
-    total = 0.0
+def dues(schedule: Schedule) -> Iterator[float]:
+    """When each step is due, in s since the start."""
+    start_s = 0.0
     for per_s, for_s in schedule:
-        total += per_s * min(max(since_s, 0.0), for_s)
-        since_s -= for_s
-    return int(total)
+        for number in range(int(per_s * for_s / STEP)):
+            yield start_s + number * STEP / per_s
+        start_s += for_s
 
 
-def cycle(messages: int, instruments: int) -> list[tuple[str, list[bytes], int, int | None]]:
-    """Key of each row of the load, its JSON parted where times and numbers stand, its number, and that of the one before."""
-    parted = []
-    for _, row in load.stream(messages, instruments):
-        sequence, previous = row["sequence"], row["prev_sequence"]
-        blank = row | {"event_at": "\\", "received_at": "\\", "sequence": "\\"}
-        if previous is not None:
-            blank["prev_sequence"] = "\\"
-        parted.append((key("order_books", row), orjson.dumps(blank).split(PLACE), sequence, previous))
-    return parted
+Step = list[tuple[int, list[bytes]]]
+"""Records of one instant: the partition and the value of each, parted at its marks."""
 
 
-def rows(messages: int, instruments: int) -> Iterator[tuple[str, list[bytes], int, int | None]]:
-    """The cycle again and again, its numbers ever higher."""
-    once = cycle(messages, instruments)
-    for turn in itertools.count():
-        for row_key, parts, sequence, previous in once:
-            more = turn * messages
-            yield row_key, parts, sequence + more, None if previous is None else previous + more
+def cycle(instruments: int, partitions: int) -> tuple[Step, list[Step]]:
+    """A snapshot of each book, and changes that may come again and again: the last of each book makes it what it was first."""
+    rows = [row for _, row in load.stream(CYCLE, instruments)]
+    snapshots, changes = rows[:instruments], rows[instruments:]
+    first = {row["instrument"]: levels(row) for row in snapshots}
+    books, newest = {name: dict(book) for name, book in first.items()}, {row["instrument"]: row for row in rows}
+    for row in changes:
+        books[row["instrument"]] |= levels(row)
+    for name, row in newest.items():
+        back = dict.fromkeys(books[name], 0) | first[name]
+        sides = {side: [[price, size] for (where, price), size in back.items() if where == side] for side in ("bids", "asks")}
+        changes.append(row | sides | {"sequence": row["sequence"] + 1, "prev_sequence": row["sequence"]})
+    last = {row["instrument"]: row["sequence"] for row in changes}
+
+    def value(row: dict[str, Any]) -> bytes:
+        text = orjson.dumps(row | {"event_at": EVENT.decode(), "received_at": RECEIPT.decode()})
+        is_first = row["prev_sequence"] in (None, 1)
+        numbers = {
+            "sequence": (BEFORE, last[row["instrument"]]) if row["prev_sequence"] is None else (TURN, row["sequence"]),
+            "prev_sequence": (BEFORE, last[row["instrument"]]) if is_first else (TURN, row["prev_sequence"]),
+        }
+        for column, (turn, number) in numbers.items():
+            if row[column] is not None:
+                name = column.encode()
+                text = text.replace(b'"%s":%d,' % (name, row[column]), b'"%s":%s%09d,' % (name, turn, number))
+        return text
+
+    def step(rows: list[dict[str, Any]]) -> Step:
+        packs: dict[int, list[bytes]] = {}
+        for row in rows:
+            packs.setdefault(partition_of(key("order_books", row), partitions), []).append(value(row))
+        return [(part, MARKS.split(b"[" + b",".join(values) + b"]")) for part, values in packs.items()]
+
+    return step(snapshots), [step(changes[start : start + STEP]) for start in range(0, len(changes), STEP)]
 
 
-def feed(servers: str, schedule: Schedule, instruments: int, behind: Any, is_ready: Any) -> None:
-    """The writer's process."""
-    source, writer = rows(CYCLE, instruments), Writer(servers, FEED_TABLES)
-    total, done = due(schedule, sum(for_s for _, for_s in schedule)), 0
-    is_ready.set()
-    start_s = time.monotonic()
-    while done < total:
-        since_s = time.monotonic() - start_s
-        wanted = due(schedule, since_s)
-        now_us = time.time_ns() // 1000
-        event_ms = now_us // 1000
-        received = {"received_at": instant_us(now_us)}
-        event_at, received_at = f'"{instant_ms(event_ms)}"'.encode(), f'"{received["received_at"]}"'.encode()
+def levels(row: dict[str, Any]) -> dict[tuple[str, float], float]:
+    """The sizes of a row by side and price."""
+    return {(side, price): size for side in ("bids", "asks") for price, size in row[side]}
+
+
+def feed(servers: str, schedule: Schedule, instruments: int, turn: int, behind: Any, is_ready: Any) -> None:
+    """The writer's process; its numbers begin with `turn`, and with what follows where it comes round."""
+    writer = Writer(servers, FEED_TABLES)
+    snapshots, steps = cycle(instruments, sum(topic == load.TOPIC for topic, _ in writer.parts))
+    start_s, start_us = time.monotonic(), time.time_ns() // 1000
+
+    def write_step(step: Step, due_s: float, turn: int) -> None:
+        due_us = start_us + int(due_s * 1e6)
+        event_ms = due_us // 1000
         writer.beat(event_ms)
-        for row_key, parts, sequence, previous in itertools.islice(source, wanted - done):
-            filled = [parts[0], event_at, parts[1], received_at, parts[2], b"%d" % sequence, parts[3]]
-            value = b"".join(filled if previous is None else [*filled, b"%d" % previous, parts[4]])
-            writer.packs["order_books"].add(received, row_key, value, event_ms)
-        writer.ship()
-        done = wanted
+        filled = {EVENT: instant_ms(event_ms), RECEIPT: instant_us(due_us), TURN: str(turn), BEFORE: str(turn - 1)}
+        texts = {mark: text.encode() for mark, text in filled.items()}
+        for part, value in step:
+            writer.put(load.TOPIC, b"".join([texts.get(piece, piece) for piece in value]), None, event_ms, part)
         writer.producer.poll(0)
-        # What was due when this began is written now.
-        behind.value = time.monotonic() - start_s - since_s
-        time.sleep(STEP_S)
+
+    write_step(snapshots, 0.0, turn)
+    is_ready.set()
+    for number, due_s in enumerate(dues(schedule)):
+        if (wait_s := start_s + due_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
+        write_step(steps[number % len(steps)], due_s, turn + number // len(steps))
+        behind.value = max(0.0, -wait_s)
     for _ in range(10):
         writer.beat(time.time_ns() // 1_000_000)
         writer.producer.poll(0.2)
@@ -147,23 +178,29 @@ def held(up: Runtime) -> tuple[float, float, float]:
     return resident / 1e6, told["heapUsed"] / 1e6, (told["nonHeapUsed"] + told["directUsed"]) / 1e6
 
 
-def watched(up: Runtime, writer: Any, behind: Any) -> list[Sample]:
-    """A sample each `SAMPLE_S` until the writer has ended.  Tops are read of one partition: they are for all alike."""
+def watched(up: Runtime, writer: Any, behind: Any) -> tuple[list[Sample], float]:
+    """A sample each `SAMPLE_S` until the writer has ended and no tops come any more, and when the last one came, in s.
+
+    Tops are read of one partition: they are for all alike.
+    """
     consumer = Consumer({"bootstrap.servers": up.kafka, "group.id": "bench", "enable.auto.commit": False})
     (topic, part), end = next(iter(topics.ends(up.kafka, ["book_tops"]).items()))
     consumer.assign([TopicPartition(topic, part, end)])
     job = up.rest.active()["books"]
     samples: list[Sample] = []
-    start_s = sampled_s = time.monotonic()
+    start_s = sampled_s = last_s = time.monotonic()
     late: list[float] = []
     try:
-        while writer.is_alive():
+        while writer.is_alive() or time.monotonic() < max(last_s + QUIET_S, sampled_s):
             for message in consumer.consume(2_000, timeout=0.05):
                 if (value := message.value()) is not None:
                     late.append((time.time_ns() // 1000 - received_us(value)) / 1e3)
+                    last_s = time.monotonic()
             if time.monotonic() < sampled_s + SAMPLE_S:
                 continue
             sampled_s += SAMPLE_S
+            if cause := up.rest.failure(job):
+                raise BenchError(f"the job has failed on its way: {cause}")
             newest = (up.rest.checkpoints(job)["latest"] or {}).get("completed") or {"state_size": 0, "end_to_end_duration": 0}
             p50, p99 = np.percentile(late or [np.nan], [50, 99])
             samples.append(
@@ -183,32 +220,66 @@ def watched(up: Runtime, writer: Any, behind: Any) -> list[Sample]:
             console.print(" ".join(f"{name} {value:,.0f}" for name, value in samples[-1]._asdict().items()))
     finally:
         consumer.close()
-    if "books" not in up.rest.active():
-        raise BenchError("the job has ended")
-    return samples
+    return samples, last_s - start_s
 
 
-def measured(rate: int, soak_s: float, instruments: int) -> dict[str, Any]:
-    """The whole run, on a cluster of its own."""
-    schedule = [(rate, soak_s), (CALM, AROUND_S), (CALM * TIMES, BURST_S), (CALM, 2 * AROUND_S)]
-    with runtime.temporary(CONF) as up:
-        keep_little(up.kafka)
-        runtime.submit(up, ["books"], 2)
+class Load:
+    """What plays schedules to a job, one after the other."""
+
+    def __init__(self, up: Runtime, instruments: int) -> None:
+        self.up, self.instruments = up, instruments
+        self.turn = 2  # so that no number begins with a zero
+
+    def play(self, schedule: Schedule) -> tuple[list[Sample], float]:
+        """Play a schedule until the job has read all of it; gives what `watched` does.  Raises `BenchError` for a loss."""
         context = multiprocessing.get_context("spawn")
         behind, is_ready = context.Value("d", 0.0), context.Event()
-        writer = context.Process(target=feed, args=(up.kafka, schedule, instruments, behind, is_ready), daemon=True)
+        arguments = (self.up.kafka, schedule, self.instruments, self.turn, behind, is_ready)
+        self.turn += 100_000
+        writer = context.Process(target=feed, args=arguments, daemon=True)
         writer.start()
         try:
             while not is_ready.wait(1):
                 if not writer.is_alive():
                     raise BenchError("the writer has failed")
-            samples = watched(up, writer, behind)
+            found = watched(self.up, writer, behind)
         finally:
             writer.kill()
-        runtime.wait_read(up, "books")
-        if faults := Ends(up.kafka, TABLES["feed_faults"].topic).values():
+        runtime.wait_read(self.up, "books")
+        if faults := Ends(self.up.kafka, TABLES["feed_faults"].topic).values():
             raise BenchError(f"{faults} faults in a stream that has none: messages were lost")
-    return figures(samples, rate, soak_s)
+        return found
+
+
+def measured(soak_s: float, instruments: int) -> dict[str, Any]:
+    """The whole run, on a cluster of its own."""
+    with runtime.temporary(CONF) as up:
+        keep_little(up.kafka)
+        runtime.submit(up, ["books"], 2)
+        load_of = Load(up, instruments)
+        for _ in range(2):
+            console.print(f"{FLOOD * FLOOD_S:,.0f} messages that are due within {FLOOD_S:.0f} s")
+            flood, took_s = load_of.play([(FLOOD, FLOOD_S)])
+        capacity = FLOOD * FLOOD_S / took_s
+        rate = round(capacity / 2, -3)
+        console.print(f"{capacity:,.0f} messages/s are got through: soaking with {rate:,.0f}")
+        schedule = [(int(rate), soak_s), (CALM, AROUND_S), (CALM * TIMES, BURST_S), (CALM, 2 * AROUND_S)]
+        samples, _ = load_of.play(schedule)
+    return overloaded(flood, took_s) | figures(samples, int(rate), soak_s)
+
+
+def overloaded(samples: list[Sample], took_s: float) -> dict[str, Any]:
+    """What the samples of a flood say."""
+    return {
+        "flood_messages": round(FLOOD * FLOOD_S),
+        "flood_due_s": FLOOD_S,
+        "flood_read_s": round(took_s, 1),
+        "capacity_messages_per_s": round(FLOOD * FLOOD_S / took_s),
+        "flood_worst_ms": round(max(one.worst_ms for one in samples if one.tops), 1),
+        "flood_resident_mb": round(max(one.resident_mb for one in samples), 1),
+        "flood_heap_mb": round(max(one.heap_mb for one in samples), 1),
+        "flood_checkpoint_mb": round(max(one.checkpoint_mb for one in samples), 1),
+    }
 
 
 def figures(samples: list[Sample], rate: int, soak_s: float) -> dict[str, Any]:
@@ -239,12 +310,11 @@ def figures(samples: list[Sample], rate: int, soak_s: float) -> dict[str, Any]:
 
 
 def main(
-    rate: Annotated[int, typer.Option(min=1_000, help="Messages a second of the soak.")] = RATE,
-    seconds: Annotated[float, typer.Option(min=60.0, help="How long it lasts.")] = SOAK_S,
+    seconds: Annotated[float, typer.Option(min=60.0, help="How long the soak lasts.")] = SOAK_S,
     instruments: Annotated[int, typer.Option(min=1, help="Books.")] = 50,
 ) -> None:
     """Soak the books job, then let a burst come."""
-    write("soak", measured(rate, seconds, instruments))
+    write("soak", measured(seconds, instruments))
 
 
 if __name__ == "__main__":

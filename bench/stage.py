@@ -31,7 +31,9 @@ def main(name: str, copies: int) -> None:
             tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
         texts = schemas.ddl("_connectors") + "\n" + Path(__file__).with_name("raw_read.sql").read_text()
         reads = " UNION ALL ".join(["SELECT `value` FROM inputs"] * copies)
-        for statement in schemas.statements(schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", COPIES=reads)):
+        for statement in schemas.statements(
+            schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", DRIFT="5", COPIES=reads)
+        ):
             tables.execute_sql(statement)
         return
     run.prepared(tables, "books", run.register_batches)

@@ -29,6 +29,8 @@ WINDOW_S = "0.05"
 """A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
 DELAY_S = "0.1"
 """How far its watermark is behind the newest record in seconds, where neither its job nor -D gammaflow.delay says so."""
+DRIFT_S = "5"
+"""How far ahead of the slowest partition another is read, in whole seconds of event time, without -D gammaflow.drift."""
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
 SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
@@ -90,7 +92,8 @@ def register_topics(tables: StreamTableEnvironment, job: str) -> None:
     """Register each topic that a job writes, undecoded and typed; for the archive, which writes none, those that it reads."""
     delay_s = setting(tables, "gammaflow.delay", DELAY_S)
     security = sql_options(job)
-    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job, SECURITY=security, DELAY=delay_s)]
+    drift_s = setting(tables, "gammaflow.drift", DRIFT_S)
+    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job, SECURITY=security, DELAY=delay_s, DRIFT=drift_s)]
     for name in jobs.sinks(job) or jobs.sources(job):
         texts.append(schemas.ddl(name))
     for name in jobs.sinks(job):

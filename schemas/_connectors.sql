@@ -1,7 +1,8 @@
 -- How topics are reached.  Every other file here describes one topic and borrows from here by LIKE.
 --
 -- KAFKA is the broker's address, SECURITY what schemas/security.py adds for a job's user, GROUP the consumer group (the job's
--- name) and DELAY how long, in seconds, a job waits for what is out of order: the only places where the environment enters.
+-- name), DELAY how long, in seconds, a job waits for what is out of order, and DRIFT how far ahead of the slowest partition, in
+-- seconds, it reads another: the only places where the environment enters.
 -- Values are JSON, keys are text, and the Kafka record timestamp is the event time.  Where a value is an array, each of its
 -- elements is a row; a topic that is written so says it.
 
@@ -51,5 +52,11 @@ CREATE TEMPORARY TABLE kafka_records (
   'key.fields' = 'key',
   'value.fields-include' = 'EXCEPT_KEY',
   'value.format' = 'raw',
-  'value.raw.charset' = 'UTF-8'
+  'value.raw.charset' = 'UTF-8',
+  -- What a job has read of a partition waits, in memory, for the time of the slowest one.  Without a bound, where there is much
+  -- to catch up with, the partition that is read fastest fills it.
+  'scan.watermark.alignment.group' = '${GROUP}',
+  'scan.watermark.alignment.max-drift' = '${DRIFT} s',
+  -- Time can go on by a drift between two of these.
+  'scan.watermark.alignment.update-interval' = '100 ms'
 ) LIKE kafka;

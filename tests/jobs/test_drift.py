@@ -1,0 +1,48 @@
+"""A job does not read a partition far ahead of the others, and reads it to its end once they have come after."""
+
+import time
+
+from confluent_kafka import Producer
+
+from cli.play import DETERMINISTIC
+from deploy import runtime, topics
+from deploy.runtime import Runtime
+from schemas.records import TABLES
+
+TOPIC = TABLES["order_books"].topic
+START_MS = 1_717_200_000_000
+FAR = 30_000
+"""Seconds, with a heartbeat each: many times as many as a source takes at once."""
+
+
+def told(producer: Producer, partition: int, event_ms: int) -> None:
+    producer.produce(TOPIC, None, "heartbeat", partition, timestamp=event_ms)
+    producer.poll(0)
+
+
+def test_a_partition_that_is_ahead_waits_for_the_slowest_one(suite: Runtime) -> None:
+    producer = Producer({"bootstrap.servers": suite.kafka})
+    ahead, *others = range(topics.partitions(suite.kafka))
+    for second in range(FAR):
+        told(producer, ahead, START_MS + second * 1000)
+    for partition in others:
+        told(producer, partition, START_MS)
+    producer.flush()
+    runtime.submit(suite, ["books"], 2, DETERMINISTIC)
+    job = suite.rest.active()["books"]
+
+    def read() -> dict[int, int]:
+        return {partition: offset for (_, partition), offset in suite.rest.read(job).items()}
+
+    deadline_s = time.monotonic() + 60
+    while len(read()) < len(others) + 1:
+        assert time.monotonic() < deadline_s, read()
+        time.sleep(0.1)
+    # A heartbeat costs a few microseconds: more than as long as reading all of them would take.
+    assert all(suite.rest.checkpoint(job) for _ in range(5))
+    assert read()[ahead] < FAR / 2
+    for partition in others:
+        told(producer, partition, START_MS + FAR * 1000)
+    producer.flush()
+    runtime.wait_read(suite, "books")
+    assert read()[ahead] == FAR
