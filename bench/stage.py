@@ -32,7 +32,7 @@ def main(name: str, copies: int) -> None:
         texts = schemas.ddl("_connectors") + "\n" + Path(__file__).with_name("raw_read.sql").read_text()
         reads = " UNION ALL ".join(["SELECT `value` FROM inputs"] * copies)
         for statement in schemas.statements(
-            schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", DRIFT="5", COPIES=reads)
+            schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", DRIFT="10", COPIES=reads)
         ):
             tables.execute_sql(statement)
         return

@@ -62,7 +62,9 @@ def test_each_dialect_gets_the_same_user_and_authority_and_only_librdkafka_the_p
 def test_the_reference_to_the_password_reaches_the_statement_whole(told: Told) -> None:
     folder = told("protocol=SASL_SSL\n")
     text = schemas.ddl("_connectors")
-    text = schemas.substituted(text, KAFKA="broker:9093", GROUP="books", DELAY="0", DRIFT="1", SECURITY=security.sql_options("books"))
+    text = schemas.substituted(
+        text, KAFKA="broker:9093", GROUP="books", DELAY="0", DRIFT="1", SECURITY=security.sql_options("books")
+    )
     statement = schemas.without_comments(schemas.statements(text)[0])
     assert statement.startswith("CREATE TEMPORARY TABLE kafka WITH (")
     assert f"${{file:{folder}/passwords.properties:gammaflow-books}}" in statement
