@@ -42,7 +42,7 @@ class Run(NamedTuple):
     files: list[str]  # left behind in the folder for temporary files
 
 
-def gammaflow(place: Path, *arguments: str, timeout_s: float = 300.0) -> Run:
+def gammaflow(place: Path, *arguments: str, timeout_s: float = 600.0) -> Run:
     """Run the command with `place` as its folder for temporary files, and look for what it leaves behind."""
     place.mkdir()
     mark = uuid.uuid4().hex
