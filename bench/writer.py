@@ -7,7 +7,7 @@ from confluent_kafka import Producer
 
 from bench.passes import BenchError
 from deploy import topics
-from feeds.packs import Packs
+from feeds.packs import packing
 from feeds.publish import PACKED, heartbeat_ms
 from schemas.records import TABLES
 from schemas.rows import encoded, key
@@ -28,14 +28,9 @@ class Writer:
         )
         existing = topics.existing_topics(servers)
         self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
-        self.packs = {table: self._packing(TABLES[table].topic, existing[TABLES[table].topic]) for table in PACKED}
+        packed = [(table, TABLES[table].topic) for table in PACKED]
+        self.packs = {table: packing(topic, existing[topic], self.put) for table, topic in packed}
         self.beat_ms, self.every_ms = 0, heartbeat_ms()
-
-    def _packing(self, topic: str, partitions: int) -> Packs:
-        def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
-            self.put(topic, value, row_key, event_ms, partition)
-
-        return Packs(partitions, send)
 
     def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
         """Write one row."""

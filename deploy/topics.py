@@ -15,6 +15,9 @@ PARTITIONS = 4
 """Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
 MAX_PARTITIONS = 128
 """As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
+AHEAD_MS = 120_000
+"""How far ahead of its own clock a broker takes a record: a partition waits until the others have come to the time of its newest
+one.  A feed takes a receiver's clock that is a minute ahead."""
 LISTED_S = 60.0
 # A broker that does not answer is told of by an exception; the client would also write to the terminal.
 _QUIET = {"log_level": 2}
@@ -36,11 +39,12 @@ def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
     """Make every topic that does not exist yet; returns the names of the new ones.  Raises `TopicError`."""
     existing = existing_topics(servers)
     # Event time is the record timestamp, and a replayed day is old: retention by age would delete it at once.
+    settings = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(AHEAD_MS)}
     wanted = [
         NewTopic(
             table.topic,
             num_partitions=partitions,
-            config={"retention.ms": "-1", "cleanup.policy": "compact" if table.is_compacted else "delete"},
+            config={**settings, "cleanup.policy": "compact" if table.is_compacted else "delete"},
         )
         for table in TABLES.values()
         if table.topic not in existing

@@ -51,6 +51,15 @@ class Packs:
             self._send(partition, keys.pop() if len(keys) == 1 else None, value, self._instant[0])
 
 
+def packing(topic: str, partitions: int, produce: Callable[[str, bytes, str | None, int, int], None]) -> Packs:
+    """Packs of a topic; `produce` takes topic, value, key, event time in ms and partition."""
+
+    def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
+        produce(topic, value, row_key, event_ms, partition)
+
+    return Packs(partitions, send)
+
+
 @lru_cache(maxsize=100_000)
 def partition_of(key: str, partitions: int) -> int:
     """Where Kafka's own producers, and Flink's sinks, put a key."""

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
-from feeds.packs import Packs
+from feeds.packs import packing
 from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
 from schemas.rows import encoded, key, to_ms
@@ -114,13 +114,8 @@ class Publisher:
             raise PublishError(str(error)) from None
         topics = [TABLES[table].topic for table in FEED_TABLES]
         self._partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
-        self._packs = {table: self._packing(TABLES[table].topic, known.get(TABLES[table].topic, 0)) for table in PACKED}
-
-    def _packing(self, topic: str, partitions: int) -> Packs:
-        def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
-            self._produce(topic, value, row_key, event_ms, partition)
-
-        return Packs(partitions, send)
+        packed = [(table, TABLES[table].topic) for table in PACKED]
+        self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
 
     def heartbeat(self, event_ms: int) -> None:
         """Say in every partition that it is `event_ms`."""

@@ -2,7 +2,8 @@
 
 import time
 
-from confluent_kafka import Producer
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
 
 from cli.play import DETERMINISTIC
 from deploy import runtime, topics
@@ -48,3 +49,21 @@ def test_a_partition_that_is_ahead_waits_for_the_slowest_one(suite: Runtime) -> 
     producer.flush()
     runtime.wait_read(suite, "books")
     assert read() == FAR
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "refused"), [(topics.AHEAD_MS // 2, None), (2 * topics.AHEAD_MS, KafkaError.INVALID_TIMESTAMP)]
+)
+def test_a_record_of_a_far_future_is_refused_for_it_would_hold_its_partition_up(
+    suite: Runtime, ahead_ms: int, refused: int | None
+) -> None:
+    told_of: list[KafkaError | None] = []
+
+    def on_delivery(error: KafkaError | None, _: Message) -> None:
+        told_of.append(error)
+
+    producer = Producer({"bootstrap.servers": suite.kafka})
+    at_ms = time.time_ns() // 1_000_000 + ahead_ms
+    producer.produce(TABLES["bars"].topic, b"{}", "key", timestamp=at_ms, on_delivery=on_delivery)
+    producer.flush()
+    assert [error and error.code() for error in told_of] == [refused]
