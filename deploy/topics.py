@@ -16,8 +16,8 @@ PARTITIONS = 4
 MAX_PARTITIONS = 128
 """As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
 AHEAD_MS = 120_000
-"""How far ahead of its own clock a broker takes a record: a partition waits until the others have come to the time of its newest
-one.  A feed takes a receiver's clock that is a minute ahead."""
+"""How far ahead of its own clock a broker takes a record: a partition waits until the others have come to the time of its
+newest one.  A feed takes a receiver's clock that is a minute ahead."""
 LISTED_S = 60.0
 # A broker that does not answer is told of by an exception; the client would also write to the terminal.
 _QUIET = {"log_level": 2}
