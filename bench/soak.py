@@ -1,6 +1,6 @@
 """Does it stay as it is, and does it stand too much?  `make bench BENCH=soak`.
 
-The job `books`, with the settings that it has by default, reads what a process of its own writes by the clock on the wall:
+The job `books`, with `SETTINGS` and else as it is by default, reads what a process of its own writes by the clock on the wall:
 
   flood  `FLOOD` messages a second for `FLOOD_S`, more than job, broker and writer get through on one machine; twice, for a JVM
          compiles while it runs.  What was got through a second, until all of it was read, is the capacity
@@ -47,11 +47,13 @@ CALM, TIMES, BURST_S, AROUND_S = 20_000, 10, 10.0, 60.0
 CYCLE = 200_000
 """Messages that are made once; then they come again with higher numbers."""
 STEP = 100
-"""Messages of one instant: four records of 25, as feeds write them."""
+"""Messages of one instant, about 25 for each partition in a record, as feeds write them."""
 SAMPLE_S = 10.0
 KEPT_BYTES = 512 << 20
 """Of each partition that is read; what is older is deleted."""
 CONF: dict[str, Any] = {"execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}}}
+SETTINGS = {"gammaflow.drift": "10"}
+"""A job that is behind holds no more of what it has read than this many seconds (docs/decisions/20-partitions-in-step.md)."""
 EVENT, RECEIPT, TURN, BEFORE = b"<event>", b"<receipt>", b"<turn>", b"<before>"
 """What stands in a record of the cycle where a time, or the first digits of a number, will be."""
 MARKS = re.compile(b"(" + b"|".join([EVENT, RECEIPT, TURN, BEFORE]) + b")")
@@ -95,13 +97,13 @@ def cycle(instruments: int, partitions: int) -> tuple[Step, list[Step]]:
     snapshots, changes = rows[:instruments], rows[instruments:]
     first = {row["instrument"]: levels(row) for row in snapshots}
     books, newest = {name: dict(book) for name, book in first.items()}, {row["instrument"]: row for row in rows}
+    last = {name: row["sequence"] + 1 for name, row in newest.items()}
     for row in changes:
         books[row["instrument"]] |= levels(row)
     for name, row in newest.items():
         back = dict.fromkeys(books[name], 0) | first[name]
         sides = {side: [[price, size] for (where, price), size in back.items() if where == side] for side in ("bids", "asks")}
-        changes.append(row | sides | {"sequence": row["sequence"] + 1, "prev_sequence": row["sequence"]})
-    last = {row["instrument"]: row["sequence"] for row in changes}
+        changes.append(row | sides | {"sequence": last[name], "prev_sequence": row["sequence"]})
 
     def value(row: dict[str, Any]) -> bytes:
         text = orjson.dumps(row | {"event_at": EVENT.decode(), "received_at": RECEIPT.decode()})
@@ -255,17 +257,17 @@ def measured(soak_s: float, instruments: int) -> dict[str, Any]:
     """The whole run, on a cluster of its own."""
     with runtime.temporary(CONF) as up:
         keep_little(up.kafka)
-        runtime.submit(up, ["books"], 2)
+        runtime.submit(up, ["books"], 2, SETTINGS)
         load_of = Load(up, instruments)
         for _ in range(2):
             console.print(f"{FLOOD * FLOOD_S:,.0f} messages that are due within {FLOOD_S:.0f} s")
             flood, took_s = load_of.play([(FLOOD, FLOOD_S)])
         capacity = FLOOD * FLOOD_S / took_s
-        rate = round(capacity / 2, -3)
+        rate = round(capacity / 2000) * 1000
         console.print(f"{capacity:,.0f} messages/s are got through: soaking with {rate:,.0f}")
-        schedule = [(int(rate), soak_s), (CALM, AROUND_S), (CALM * TIMES, BURST_S), (CALM, 2 * AROUND_S)]
+        schedule = [(rate, soak_s), (CALM, AROUND_S), (CALM * TIMES, BURST_S), (CALM, 2 * AROUND_S)]
         samples, _ = load_of.play(schedule)
-    return overloaded(flood, took_s) | figures(samples, int(rate), soak_s)
+    return overloaded(flood, took_s) | figures(samples, rate, soak_s)
 
 
 def overloaded(samples: list[Sample], took_s: float) -> dict[str, Any]:

@@ -57,6 +57,6 @@ CREATE TEMPORARY TABLE kafka_records (
   -- to catch up with, the partition that is read fastest fills it.
   'scan.watermark.alignment.group' = '${GROUP}',
   'scan.watermark.alignment.max-drift' = '${DRIFT} s',
-  -- Time can go on by a drift between two of these.  Each costs the JobManager some 2 ms for every source task.
+  -- Time can go on by a drift between two of these.  Each costs the JobManager some 4 ms for every source task.
   'scan.watermark.alignment.update-interval' = '500 ms'
 ) LIKE kafka;
