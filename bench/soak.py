@@ -1,6 +1,6 @@
 """Does it stay as it is, and does it stand too much?  `make bench BENCH=soak`.
 
-The job `books`, with `SETTINGS` and else as it is by default, reads what a process of its own writes by the clock on the wall:
+The job `books`, with the settings that it has by default, reads what a process of its own writes by the clock on the wall:
 
   flood  `FLOOD` messages a second for `FLOOD_S`, more than job, broker and writer get through on one machine; twice, for a JVM
          compiles while it runs.  What was got through a second, until all of it was read, is the capacity
@@ -52,8 +52,6 @@ SAMPLE_S = 10.0
 KEPT_BYTES = 512 << 20
 """Of each partition that is read; what is older is deleted."""
 CONF: dict[str, Any] = {"execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}}}
-SETTINGS = {"gammaflow.drift": "10"}
-"""A job that is behind holds no more of what it has read than this many seconds (docs/decisions/20-partitions-in-step.md)."""
 EVENT, RECEIPT, TURN, BEFORE = b"<event>", b"<receipt>", b"<turn>", b"<before>"
 """What stands in a record of the cycle where a time, or the first digits of a number, will be."""
 MARKS = re.compile(b"(" + b"|".join([EVENT, RECEIPT, TURN, BEFORE]) + b")")
@@ -257,7 +255,7 @@ def measured(soak_s: float, instruments: int) -> dict[str, Any]:
     """The whole run, on a cluster of its own."""
     with runtime.temporary(CONF) as up:
         keep_little(up.kafka)
-        runtime.submit(up, ["books"], 2, SETTINGS)
+        runtime.submit(up, ["books"], 2)
         load_of = Load(up, instruments)
         for _ in range(2):
             console.print(f"{FLOOD * FLOOD_S:,.0f} messages that are due within {FLOOD_S:.0f} s")

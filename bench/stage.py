@@ -31,9 +31,8 @@ def main(name: str, copies: int) -> None:
             tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
         texts = schemas.ddl("_connectors") + "\n" + Path(__file__).with_name("raw_read.sql").read_text()
         reads = " UNION ALL ".join(["SELECT `value` FROM inputs"] * copies)
-        for statement in schemas.statements(
-            schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", DRIFT="10", COPIES=reads)
-        ):
+        texts = schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", DRIFT="10", COPIES=reads)
+        for statement in schemas.statements(texts):
             tables.execute_sql(statement)
         return
     run.prepared(tables, "books", run.register_batches)

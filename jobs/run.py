@@ -29,7 +29,7 @@ WINDOW_S = "0.05"
 """A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
 DELAY_S = "0.1"
 """How far its watermark is behind the newest record in seconds, where neither its job nor -D gammaflow.delay says so."""
-DRIFT_S = "3600"
+DRIFT_S = "10"
 """How far ahead of the slowest partition another is read, in whole seconds of event time, without -D gammaflow.drift."""
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
