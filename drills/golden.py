@@ -1,19 +1,21 @@
 """Golden savepoints: what each job had stored half way through the market, kept, and gone on from by every later version.
 
-`python -m drills.golden <folder>` makes a folder of them: a savepoint a job, and `written.json`, which says how far each topic
-had been written and how many rows each table had.  A version is recorded once, when it is released; what was recorded is never
-recorded again.
+`python -m drills.golden <folder>` makes a folder of them: a savepoint a job; the market that was played, for the last digit of
+its numbers differs from processor to processor, and one day it may be simulated otherwise; and `written.json`, which says how
+much of it was half, how far each topic had been written by then and how many rows each table had.  A version is recorded once,
+when it is released; what was recorded is never recorded again.
 
 Whoever goes on from it needs no topic of that time.  A savepoint knows offsets, so each partition is filled with as many
 records without a value, which nobody reads, and the rest of the market is played.  Before and after together must be the rows
 of a run that never stopped.
 """
 
+import gzip
 import json
 import shutil
 import sys
 from collections import Counter
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -30,7 +32,7 @@ from feeds.simulator import simulate
 
 NAMES = [name for name in jobs.FLOW if name != "archive"]
 """All jobs with state that outlives them; the archive's are its read positions."""
-WRITTEN = "written.json"
+WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
 
 
 def record(folder: Path) -> None:
@@ -39,12 +41,15 @@ def record(folder: Path) -> None:
     Raises `FileExistsError`, and as `drills.suite.played`.
     """
     folder.mkdir(parents=True)
+    kept = "".join(json.dumps(record) + "\n" for record in simulate(MARKET))
+    (folder / PLAYED).write_bytes(gzip.compress(kept.encode(), mtime=0))
     with Stage() as stage:
         suite = stage.suite(NAMES)
         place = suite.place
         suite.submit()
         with Publisher(place.kafka) as publisher:
-            for one in takewhile(is_first_half, simulate(MARKET)):
+            first_half = list(takewhile(lambda one: one.event_ms < HALF_TIME_MS, market(folder)))
+            for one in first_half:
                 publisher.publish(one)
             publisher.flush()
             for name in NAMES:
@@ -54,8 +59,15 @@ def record(folder: Path) -> None:
                 shutil.copytree(savepoint, folder / name)
             ends = topics.ends(place.kafka, _tables(), isolation="read_uncommitted")
             rows = {table: found.total() for table, found in suite.read().items()}
-    written = {"ends": {f"{topic}/{part}": end for (topic, part), end in sorted(ends.items())}, "rows": rows}
+    named = {f"{topic}/{part}": end for (topic, part), end in sorted(ends.items())}
+    written = {"played": len(first_half), "ends": named, "rows": rows}
     (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n")
+
+
+def market(folder: Path) -> list[Record]:
+    """What a folder's jobs were played, and what came after it, in the order of arrival."""
+    with gzip.open(folder / PLAYED, "rt") as lines:
+        return [Record(*json.loads(line)) for line in lines]
 
 
 def gone_on(stage: Stage, folder: Path) -> Rows:
@@ -63,18 +75,18 @@ def gone_on(stage: Stage, folder: Path) -> Rows:
 
     Raises as `drills.suite.played`.
     """
-    written = json.loads((folder / WRITTEN).read_text())
+    written, records = json.loads((folder / WRITTEN).read_text()), market(folder)
     suite = stage.suite(NAMES)
     producer = Producer({"bootstrap.servers": suite.place.kafka})
     for of, end in written["ends"].items():
         topic, _, part = of.rpartition("/")
         for _ in range(end):
-            producer.produce(topic, None, "before", int(part), timestamp=MARKET.start_ms)
+            producer.produce(topic, None, "before", int(part), timestamp=records[0].event_ms)
             producer.poll(0)
     producer.flush()
     suite.submit({name: (folder / name).resolve().as_uri() for name in NAMES})
     with Publisher(suite.place.kafka) as publisher:
-        for one in dropwhile(is_first_half, simulate(MARKET)):
+        for one in records[written["played"] :]:
             publisher.publish(one)
     runtime.drain(suite.place, NAMES, WAIT_S)
     return suite.read()
@@ -92,11 +104,6 @@ def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
         if left.total() != before[table]:
             wrong.append(f"{table}: {left.total()} rows did not come, of which {before[table]} were written before")
     return wrong
-
-
-def is_first_half(one: Record) -> bool:
-    """Whether a record of the market comes before it is half way."""
-    return one.event_ms < HALF_TIME_MS
 
 
 def _tables() -> list[str]:

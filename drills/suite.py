@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from deploy.rest import FlinkError
 from deploy.runtime import Runtime
 from drills.rows import Rows, archived, open_transactions, read
 from drills.versions import Version
+from feeds import Record
 from feeds.publish import Publisher, play
 from feeds.simulator import Scenario, simulate
 from schemas import TABLE_OF
@@ -144,8 +145,15 @@ class Played:
     read_again: int = 0  # records since the last checkpoints of the jobs that had to start again, heartbeats too
 
 
-def played(suite: Suite, harm: Harm | None = None, say: Callable[[str], None] = lambda _: None) -> Played:
-    """Play the market through a suite's jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
+def played(
+    suite: Suite,
+    harm: Harm | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    market: Iterable[Record] | None = None,
+) -> Played:
+    """Play a market through a suite's jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
+
+    Without a `market` of its own it is `MARKET`.
 
     Raises `StartError`, `TopicError`, `FlinkError`, `PublishError`.
     """
@@ -154,7 +162,7 @@ def played(suite: Suite, harm: Harm | None = None, say: Callable[[str], None] = 
     suite.submit()
     say("market")
     silence_s, read_again = 0.0, 0
-    with feeding(place.kafka, None if harm is None else 1.0) as feed:
+    with feeding(place.kafka, simulate(MARKET) if market is None else market, None if harm is None else 1.0) as feed:
         if harm is not None:
             feed.wait_half_time()
             say("harm")
@@ -218,8 +226,9 @@ def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
 class Feed:
     """The market as a thread plays it."""
 
-    def __init__(self, servers: str, speed: float | None) -> None:
+    def __init__(self, servers: str, market: Iterable[Record], speed: float | None) -> None:
         self._servers = servers
+        self._market = market
         self._speed = speed
         self._is_half_time = Event()
         self._is_stopped = Event()
@@ -229,7 +238,7 @@ class Feed:
 
     def _play(self) -> None:
         with Publisher(self._servers) as publisher:
-            for record in play(simulate(MARKET), publisher, self._speed):
+            for record in play(self._market, publisher, self._speed):
                 if record.event_ms >= HALF_TIME_MS:
                     self._is_half_time.set()
                 if self._is_stopped.is_set():
@@ -250,9 +259,9 @@ class Feed:
 
 
 @contextmanager
-def feeding(servers: str, speed: float | None) -> Iterator[Feed]:
-    """Play the market while the block lasts."""
-    feed = Feed(servers, speed)
+def feeding(servers: str, market: Iterable[Record], speed: float | None) -> Iterator[Feed]:
+    """Play a market while the block lasts."""
+    feed = Feed(servers, market, speed)
     try:
         yield feed
     finally:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from drills import golden
-from drills.rows import Rows
 from drills.stage import Stage
 from drills.suite import played
 
@@ -20,16 +19,11 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="module")
-def undisturbed(stage: Stage) -> Rows:
-    return played(stage.suite(golden.NAMES)).rows
-
-
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_came_before_and_comes_after_a_golden_savepoint_is_a_run_that_never_stopped(
-    version: str, stage: Stage, undisturbed: Rows
-) -> None:
-    assert golden.differences(FOLDER / version, undisturbed, golden.gone_on(stage, FOLDER / version)) == []
+def test_what_came_before_and_comes_after_a_golden_savepoint_is_a_run_that_never_stopped(version: str, stage: Stage) -> None:
+    folder = FOLDER / version
+    undisturbed = played(stage.suite(golden.NAMES), market=golden.market(folder)).rows
+    assert golden.differences(folder, undisturbed, golden.gone_on(stage, folder)) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)

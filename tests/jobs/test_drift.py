@@ -13,8 +13,8 @@ from schemas.records import TABLES
 TOPIC = TABLES["order_books"].topic
 START_MS = 1_717_200_000_000
 FAR, ROUNDS = 10_000, 40
-"""Seconds, with a heartbeat each, and in how many parts they are written: a source is told how far it may go twice a second, and
-what it has read by then it has read."""
+"""Seconds, with a heartbeat each, and in how many parts they are written: a source is told twice a second how far it may go,
+and what it has read by then it has read."""
 
 
 def told(producer: Producer, partition: int, event_ms: int) -> None:
