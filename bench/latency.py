@@ -1,8 +1,8 @@
 """From Kafka to Kafka: how long after its message does a changed top of a book reach those who read it?
 
 A process of its own writes the load of `bench.load` by the clock on the wall: event time and time of receipt of a row are the
-instant at which it is handed to the producer.  The consumer takes that time from the top that the row has led to, and
-subtracts it from its own: so the producer's and the consumer's part is in the figure.
+instant at which it is due to be handed to the producer.  The consumer takes that time from the top that the row has led to, and
+subtracts it from its own: so the producer's and the consumer's part is in the figure, and where the writer is late, that too.
 """
 
 import math
@@ -97,12 +97,15 @@ def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any,
     rows = prepared(math.ceil(per_s * for_s) + instruments, instruments)
     writer = Writer(servers, FEED_TABLES)
     is_ready.set()
-    start_s, done = time.monotonic(), 0
-    while done < len(rows):
-        due = min(len(rows), instruments + int((time.monotonic() - start_s) * per_s))
-        now_us = time.time_ns() // 1000
-        event_ms = now_us // 1000
-        received = {"received_at": instant_us(now_us)}
+    start_s, start_us, done = time.monotonic(), time.time_ns() // 1000, 0
+    for number in range(1, math.ceil((len(rows) - instruments) / per_s / STEP_S) + 1):
+        due_s = number * STEP_S
+        if (wait_s := start_s + due_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
+        due = min(len(rows), instruments + int(due_s * per_s))
+        due_us = start_us + int(due_s * 1e6)
+        event_ms = due_us // 1000
+        received = {"received_at": instant_us(due_us)}
         event_at, received_at = instant_ms(event_ms).encode(), received["received_at"].encode()
         writer.beat(event_ms)
         for row_key, head, middle, tail in rows[done:due]:
@@ -111,8 +114,7 @@ def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any,
         writer.ship()
         done = due
         writer.producer.poll(0)
-        behind.value = time.monotonic() - start_s - (done - instruments) / per_s
-        time.sleep(STEP_S)
+        behind.value = max(0.0, time.monotonic() - start_s - due_s)
     writer.flush()
 
 
