@@ -10,6 +10,7 @@ from deploy import jars, processes
 
 # Event time is the record timestamp, so retention by age would delete a replayed day at once: logs are kept for ever,
 # and a timestamp more than an hour ahead of the clock is refused at the door.
+QUICK = "-XX:TieredStopAtLevel=1"
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -38,10 +39,10 @@ log.cleaner.dedupe.buffer.size=33554432
 """
 
 
-def start(home: Path, port: int, more: str = "") -> int:
+def start(home: Path, port: int, more: str = "", is_brief: bool = False) -> int:
     """Format storage under `home` if it is new, start the broker on loopback `port`, wait until it listens; returns its pid.
 
-    `more` are further properties, which win over our own.
+    `more` are further properties, which win over our own.  One that `is_brief` does without Java's second compiler.
     """
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "server.properties"
@@ -55,7 +56,6 @@ def start(home: Path, port: int, more: str = "") -> int:
         str(JAVA),
         "-Xmx1g",
         "-XX:+UseG1GC",
-        "-XX:TieredStopAtLevel=4",
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",
         classpath,
@@ -63,13 +63,13 @@ def start(home: Path, port: int, more: str = "") -> int:
     if not (home / "data" / "meta.properties").exists():
         cluster_id = uuid.uuid4().hex[:22]
         formatted = subprocess.run(
-            [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(settings)],
+            [*java, QUICK, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(settings)],
             capture_output=True,
             text=True,
         )
         if formatted.returncode:
             raise processes.StartError(f"the broker's storage could not be formatted:\n{formatted.stdout}{formatted.stderr}")
-    pid = processes.start([*java, "kafka.Kafka", str(settings)], log)
+    pid = processes.start([*java, *([QUICK] if is_brief else []), "kafka.Kafka", str(settings)], log)
     try:
         processes.wait_until(lambda: processes.accepts(port), "the Kafka broker", pid, log)
     except BaseException:

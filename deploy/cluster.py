@@ -90,9 +90,12 @@ def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
             into[key] = value
 
 
-def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any] | None = None) -> dict[str, int]:
+def start(
+    home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any] | None = None, is_brief: bool = False
+) -> dict[str, int]:
     """Start a JobManager and `taskmanagers` on loopback and wait until they are registered.
 
+    With `is_brief` flink-conf/ci.yaml is laid over local.yaml.
     Returns the process id of each by its name: jobmanager, taskmanager-0, taskmanager-1 ….
     """
     python = str(Path(sys.executable))
@@ -108,7 +111,7 @@ def start(home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any
         },
         "python": {"executable": python, "client": {"executable": python}},
     }
-    write_conf(home, ["config", "local"], place, conf or {})
+    write_conf(home, ["config", "local", *(["ci"] if is_brief else [])], place, conf or {})
     names = ["jobmanager", *(f"taskmanager-{number}" for number in range(taskmanagers))]
     pids: dict[str, int] = {}
     try:

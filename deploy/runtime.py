@@ -41,6 +41,7 @@ class Runtime:
     flink: str  # host:port of the REST interface
     home: str  # logs and, where embedded, data
     started: dict[str, int]  # process ids by name: broker, zookeeper, jobmanager, taskmanager-0 …; only of what is embedded
+    is_brief: bool = False  # it lives for minutes: nothing is compiled for long runs
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -75,10 +76,12 @@ def up(
     say: Callable[[str], None] = lambda _: None,
     ports: tuple[int, int] = PORTS,
     is_highly_available: bool = False,
+    is_brief: bool = False,
 ) -> Runtime:
     """Start what is to be embedded, create the topics, and remember it under `home`.
 
-    With `is_highly_available` a JobManager that is started again finds its jobs, by a ZooKeeper of its own.  `ports`
+    With `is_highly_available` a JobManager that is started again finds its jobs, by a ZooKeeper of its own.  What `is_brief` is
+    up sooner, and slower once it has run for long.  `ports`
     are the preferred ones of broker and cluster; where they are taken, or 0, others are used, unless GAMMAFLOW_KAFKA_PORT or
     GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing behind.
     """
@@ -96,7 +99,7 @@ def up(
         if kafka is None:
             say("Kafka broker")
             port = processes.free_port(ports[0], os.environ.get("GAMMAFLOW_KAFKA_PORT"))
-            started["broker"] = broker.start(home / "broker", port)
+            started["broker"] = broker.start(home / "broker", port, is_brief=is_brief)
             kafka = f"127.0.0.1:{port}"
         say("topics")
         topics.create(kafka, partitions_wanted())
@@ -107,11 +110,11 @@ def up(
                 started["zookeeper"], settings = zookeeper.start(home / "zookeeper")
                 layers = {**layers, **settings}
             port = processes.free_port(ports[1], os.environ.get("GAMMAFLOW_FLINK_PORT"))
-            started |= cluster.start(home / "flink", port, taskmanagers, layers)
+            started |= cluster.start(home / "flink", port, taskmanagers, layers, is_brief)
             flink = f"127.0.0.1:{port}"
         else:
             cluster.write_conf(home / "flink", ["config"], conf or {})
-        runtime = Runtime(kafka, flink, str(home), started)
+        runtime = Runtime(kafka, flink, str(home), started, is_brief)
         _remember(runtime)
     except BaseException:
         processes.stop(list(started.values()))
@@ -127,7 +130,8 @@ def restart(runtime: Runtime, name: str) -> None:
     """Start a process of the runtime that has ended once more, on its old address and what it has stored."""
     home = Path(runtime.home)
     if name == "broker":
-        runtime.started[name] = broker.start(home / "broker", int(runtime.kafka.rpartition(":")[2]))
+        port = int(runtime.kafka.rpartition(":")[2])
+        runtime.started[name] = broker.start(home / "broker", port, is_brief=runtime.is_brief)
     else:
         runtime.started[name] = cluster.start_process(home / "flink", name)
     _remember(runtime)
@@ -175,11 +179,12 @@ def temporary(
     say: Callable[[str], None] = lambda _: None,
     ports: tuple[int, int] = ANY_PORTS,
     is_highly_available: bool = False,
+    is_brief: bool = False,
 ) -> Iterator[Runtime]:
     """A runtime of one's own in a temporary folder, stopped and removed at the end; arguments as of `up`."""
     home = Path(tempfile.mkdtemp(prefix="gammaflow-"))
     try:
-        yield up(home, conf, taskmanagers, say, ports, is_highly_available)
+        yield up(home, conf, taskmanagers, say, ports, is_highly_available, is_brief)
     finally:
         down(home)
         shutil.rmtree(home, ignore_errors=True)

@@ -15,12 +15,8 @@ from drills.suite import Suite
 from drills.versions import Version
 from schemas.records import TABLES
 
-_QUICK = "-XX:TieredStopAtLevel=1"  # what lives for a minute is not worth the time that Java's second compiler takes
-CONF = {
-    # Both TaskManagers get jobs; by default the second one waits until the first is full.
-    "taskmanager": {"load-balance": {"mode": "SLOTS"}},
-    "env": {"java": {"opts": {"client": _QUICK, "jobmanager": _QUICK, "taskmanager": f"-XX:+UseParallelGC {_QUICK}"}}},
-}
+# Both TaskManagers get jobs; by default the second one waits until the first is full.
+CONF = {"taskmanager": {"load-balance": {"mode": "SLOTS"}}}
 TASKMANAGERS = 2
 
 
@@ -55,7 +51,7 @@ class Stage:
             self.close()
             last = None
         if last is None:
-            make = runtime.temporary(CONF, TASKMANAGERS, say, is_highly_available=is_highly_available)
+            make = runtime.temporary(CONF, TASKMANAGERS, say, is_highly_available=is_highly_available, is_brief=True)
             place = self._held.enter_context(make)
         else:
             place = last.place

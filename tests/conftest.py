@@ -16,5 +16,5 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="module")
 def suite() -> Iterator[Runtime]:
     """A broker and a cluster for one module's tests: what others publish would move its time."""
-    with runtime.temporary() as place:
+    with runtime.temporary(is_brief=True) as place:
         yield place

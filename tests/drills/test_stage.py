@@ -23,7 +23,7 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     done: list[str] = []
 
     @contextmanager
-    def temporary(*_: Any, is_highly_available: bool) -> Iterator[Runtime]:
+    def temporary(*_: Any, is_highly_available: bool, is_brief: bool) -> Iterator[Runtime]:
         done.append("highly available" if is_highly_available else "up")
         yield Runtime("kafka", "flink", str(tmp_path), dict(PROCESSES))
         done.append("down")

@@ -156,7 +156,7 @@ def play(place: Runtime) -> None:
 def main(out: Path, has_own_network: bool) -> None:
     """Write to `out` what there was to see."""
     conf = cluster.layered(["prometheus"]) if has_own_network else {}
-    with runtime.temporary(conf) as place:
+    with runtime.temporary(conf, is_brief=True) as place:
         runtime.submit(place, JOBS, settings=SETTINGS)
         play(place)
         ports = [9250, 9251] if has_own_network else []

@@ -85,7 +85,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             wrong = secrets.token_urlsafe(18)
             patch.setenv(VARIABLE, str(write(base / "operator", passwords | {user(JOB): wrong}, ca=str(broker.ca))))
             acls.give(AdminClient(broker.internal), acls.rights())
-            cluster = runtime.up(home, ports=(0, 0))
+            cluster = runtime.up(home, ports=(0, 0), is_brief=True)
             yield Place(broker, cluster, base / "operator", base, passwords, wrong, commands)
     finally:
         runtime.down(home)
