@@ -42,7 +42,7 @@ def submit(name: str, savepoint: str) -> None:
     It goes on from `savepoint`, a path; from nothing where that is empty.
     """
     environment = StreamExecutionEnvironment.get_execution_environment()
-    _leave_pyflink(environment)
+    leave_pyflink(environment)
     tables = StreamTableEnvironment.create(environment)
     tables.get_config().set("pipeline.name", name)
     if savepoint:
@@ -59,7 +59,7 @@ def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
     return inserts
 
 
-def _leave_pyflink(environment: StreamExecutionEnvironment) -> None:
+def leave_pyflink(environment: StreamExecutionEnvironment) -> None:
     """Let PyFlink's jar not travel with the next job: 42 MB each time, and the cluster has it in its lib folder."""
     jvm = get_gateway().jvm
     config_of = jvm.org.apache.flink.python.util.PythonConfigUtil.getEnvironmentConfig
@@ -247,6 +247,8 @@ def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:
 
 
 if __name__ == "__main__":
+    # Who only describes Python operators does without Beam, which PyFlink looks for and which takes seconds to import.
+    sys.modules["apache_beam"] = None  # type: ignore[assignment]
     for argument in sys.argv[1:]:
         job, _, path = argument.partition("=")
         submit(job, path)

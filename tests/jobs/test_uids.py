@@ -1,24 +1,33 @@
-"""What an operator's state is found by does not depend on what else its client has submitted."""
+"""What a client makes of a job does not depend on what else it has submitted, nor on how it was started."""
 
 import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from deploy import cluster
 
 
-def planned(*names: str) -> list[list[str]]:
+def told(module: str, *arguments: str) -> Any:
+    """What a script prints in its last line, run in a client that needs no cluster."""
     opened = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.util", "java.lang"))
     env = os.environ | {"GAMMAFLOW_KAFKA": "broker.example:9092", "GAMMAFLOW_PARTITIONS": "4", "JDK_JAVA_OPTIONS": opened}
-    command = [sys.executable, "-m", "deploy.java", "tests.jobs.uids", *names]
-    told = subprocess.run(command, env=env, cwd=cluster.ROOT, stdout=subprocess.PIPE, text=True, timeout=120, check=True).stdout
-    return [list(uids) for uids in json.loads(told.splitlines()[-1])]
+    command = [sys.executable, "-m", "deploy.java", module, *arguments]
+    done = subprocess.run(command, env=env, cwd=cluster.ROOT, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_job_has_the_same_uids_alone_and_behind_others() -> None:
-    bars, margin, again = planned("bars", "margin", "bars")
+    bars, margin, again = told("tests.jobs.uids", "bars", "margin", "bars")
     assert bars == again
-    assert planned("margin") == [margin]
+    assert told("tests.jobs.uids", "margin") == [margin]
     assert len(set(margin)) == len(margin) > 5
     assert "margin/kernel" in margin
+
+
+def test_the_jar_that_every_cluster_has_does_not_travel_with_a_job_and_others_do() -> None:
+    assert told("tests.jobs.jars", "file:///opt/flink/opt/flink-python-2.3.0.jar", "file:///opt/own.jar") == [
+        "file:///opt/own.jar"
+    ]
+    assert told("tests.jobs.jars", "file:///opt/flink/opt/flink-python-2.3.0.jar") == []
