@@ -35,6 +35,7 @@ def test_a_row_is_a_request_and_a_heartbeat_is_none() -> None:
         (encoded(row("A", event_at="soon")), "event_at"),
         (encoded(row("A", venue=None)), "venue"),
     ],
+    ids=["half of JSON", "a number", "no time", "no venue"],
 )
 def test_what_is_no_request_is_said_and_passed_over(value: bytes, named: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
