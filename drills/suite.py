@@ -125,7 +125,8 @@ class Suite:
     def have_restarted(self, names: list[str], since_ms: float) -> bool:
         """Whether all tasks of the named jobs run, and were started after an instant.  Raises `FlinkError`."""
         active = self.place.rest.active()
-        if any(name not in active or active[name].running < active[name].tasks for name in names):
+        # A job that a new JobManager has found, and not yet looked into, has no tasks.
+        if not all(name in active and active[name].running == active[name].tasks > 0 for name in names):
             return False
         details = [self.place.rest.get(f"/jobs/{active[name].id}") for name in names]
         return all(vertex["start-time"] >= since_ms for job in details for vertex in job["vertices"])
