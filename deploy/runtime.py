@@ -81,9 +81,9 @@ def up(
     """Start what is to be embedded, create the topics, and remember it under `home`.
 
     With `is_highly_available` a JobManager that is started again finds its jobs, by a ZooKeeper of its own.  What `is_brief` is
-    up sooner, and slower once it has run for long.  `ports`
-    are the preferred ones of broker and cluster; where they are taken, or 0, others are used, unless GAMMAFLOW_KAFKA_PORT or
-    GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing behind.
+    up sooner, and slower once it has run for long.  `ports` are the preferred ones of broker and cluster; where they are taken,
+    or 0, others are used, unless GAMMAFLOW_KAFKA_PORT or GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing
+    behind.
     """
     kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
     if kafka is None and security.settings() is not None:

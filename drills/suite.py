@@ -125,8 +125,7 @@ class Suite:
     def have_restarted(self, names: list[str], since_ms: float) -> bool:
         """Whether all tasks of the named jobs run, and were started after an instant.  Raises `FlinkError`."""
         active = self.place.rest.active()
-        # A job that a new JobManager has found, and not yet looked into, has no tasks.
-        if not all(name in active and active[name].running == active[name].tasks > 0 for name in names):
+        if not all(name in active and active[name].is_running for name in names):
             return False
         details = [self.place.rest.get(f"/jobs/{active[name].id}") for name in names]
         return all(vertex["start-time"] >= since_ms for job in details for vertex in job["vertices"])
@@ -152,9 +151,9 @@ def played(
     say: Callable[[str], None] = lambda _: None,
     market: Iterable[Record] | None = None,
 ) -> Played:
-    """Play a market through a suite's jobs and let them finish; with a `harm` at its own pace, else as fast as it goes.
+    """Play a market, `MARKET` unless told another, through a suite's jobs and let them finish.
 
-    Without a `market` of its own it is `MARKET`.
+    With a `harm` it is played at its own pace, else as fast as it goes.
 
     Raises `StartError`, `TopicError`, `FlinkError`, `PublishError`.
     """
