@@ -23,7 +23,7 @@ from cli import drill as drills
 from cli import play, summary
 from cli.display import Display, kernels_table, watermark
 from deploy import acls as access
-from deploy import cluster, jars, runtime, topics
+from deploy import cluster, jars, java, runtime, topics
 from deploy.jars import JarError
 from deploy.processes import StartError
 from deploy.rest import FlinkError, Job
@@ -91,6 +91,7 @@ def errors() -> Iterator[None]:
 def setup() -> None:
     """Fetch the jars of broker and connectors into the cache, checked; nothing is fetched twice."""
     with errors():
+        java.share_classes()
         paths = jars.fetch()
         console.print(f"{sum(map(len, paths.values()))} jars in {jars.cache_dir()}")
 

