@@ -11,7 +11,7 @@ demo: setup  ## Play the simulated market, or CAPTURE=venue:file, or LIVE=venue,
 	@$(BIN)/gammaflow demo $(if $(CAPTURE),--capture $(CAPTURE)) $(if $(LIVE),--live $(LIVE)) $(if $(SPEED),--speed $(SPEED))
 
 test: setup check  ## Lint, types, generated files, then every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 drill: setup  ## Kill, stop and harm parts of the suite, and compare what comes out
 	@$(BIN)/gammaflow drill

@@ -150,10 +150,11 @@ def down(home: Path) -> bool:
     state = home / "runtime.json"
     if not state.exists():
         return False
-    processes.stop(list(json.loads(state.read_text())["started"].values()))
-    for name in ("broker", "zookeeper", "flink", "checkpoints", "savepoints"):
-        shutil.rmtree(home / name, ignore_errors=True)
-    state.unlink()
+    with processes.uninterrupted():
+        processes.stop(list(json.loads(state.read_text())["started"].values()))
+        for name in ("broker", "zookeeper", "flink", "checkpoints", "savepoints"):
+            shutil.rmtree(home / name, ignore_errors=True)
+        state.unlink()
     return True
 
 
@@ -186,8 +187,9 @@ def temporary(
     try:
         yield up(home, conf, taskmanagers, say, ports, is_highly_available, is_brief)
     finally:
-        down(home)
-        shutil.rmtree(home, ignore_errors=True)
+        with processes.uninterrupted():
+            down(home)
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def submit(

@@ -1,8 +1,10 @@
 """What every test may use: an embedded broker and cluster."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy import runtime
 from deploy.runtime import Runtime
@@ -13,17 +15,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
-@pytest.hookimpl(tryfirst=True)
+CLUSTERS = (
+    "tests/e2e/",
+    "tests/jobs/",
+    "tests/cli/test_book_command.py",
+    "tests/feeds/test_resync.py",
+    "tests/kernels/test_crash.py",
+)
+"""What starts a cluster."""
+
+
+class OneClusterAtATime(LoadScopeScheduling):  # type: ignore[misc]
+    """Files are shared out among the processes, but those that start a cluster: they take turns in one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "cluster" if nodeid.startswith(CLUSTERS) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How `make test` parts the tests."""
+    return OneClusterAtATime(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a cluster takes turns in one process, and first, for it takes longest; the rest is shared out by file."""
-    clusters = {item for item in items if _needs_cluster(item)}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("cluster" if item in clusters else item.path.stem))
-    items.sort(key=lambda item: item not in clusters)
-
-
-def _needs_cluster(item: pytest.Item) -> bool:
-    return item.path.parent.name in ("e2e", "jobs") or "suite" in getattr(item, "fixturenames", ())
+    """What starts a cluster comes first: it takes longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(CLUSTERS))
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,23 @@ def test_stop_lets_a_process_end_by_itself_first(tmp_path: Path) -> None:
     assert not processes.is_alive(pid)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_cleaned_up_is_not_left_for_a_second_signal(number: signal.Signals) -> None:
+    def told(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(number, told)
+    try:
+        with processes.uninterrupted():
+            os.kill(os.getpid(), number)
+            done = True
+        assert done
+        with pytest.raises(InterruptedError):
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+
+
 def test_stop_passes_over_what_is_gone() -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
