@@ -26,7 +26,7 @@ def reached(
     servers: str,
     role: str,
     own: dict[str, Any] | None = None,
-    timeout_s: float = 10.0,
+    timeout_s: float = 30.0,
 ) -> tuple[Client, dict[str, int]]:
     """A client made by `make` (Producer, Consumer, AdminClient), and the topics that it may see, with their partitions.
 

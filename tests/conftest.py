@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from deploy import runtime
@@ -14,6 +15,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """kafka-python's import is two hundred warnings about a standard library function."""
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
+
+# How fast a machine is, and that a first call compiles, is nothing that a test may fail of.
+settings.register_profile("at_any_pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("at_any_pace")
 
 CLUSTERS = (
     "tests/e2e/",
@@ -38,8 +43,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a cluster comes first: it takes longest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(CLUSTERS))
+    """What starts a cluster comes last, when it has both processors."""
+    items.sort(key=lambda item: item.nodeid.startswith(CLUSTERS))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from deploy import cluster, sql
 def test_it_says_all_that_the_runner_does_with_nothing_left_to_fill_in() -> None:
     env = {**os.environ, "GAMMAFLOW_KAFKA": "broker.example:9092", "GAMMAFLOW_PARTITIONS": "4"}
     command = [sys.executable, "-m", "deploy.java", "deploy.sql", "bars"]
-    text = subprocess.run(command, env=env, cwd=cluster.ROOT, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    text = subprocess.run(command, env=env, cwd=cluster.ROOT, stdout=subprocess.PIPE, text=True, timeout=180, check=True).stdout
     before, _, inserts = text.partition("EXECUTE STATEMENT SET BEGIN\n")
     statements = [schemas.without_comments(statement) for statement in schemas.statements(before)]
     assert statements[0] == "SET 'pipeline.name' = 'bars'"

@@ -308,7 +308,7 @@ def streams(draw: st.DrawFn, with_snapshots: bool = True) -> list[Message]:
 chances = st.randoms(use_true_random=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams(), chances)
 def test_cuts_order_and_repeats_make_no_difference(stream: list[Message], chance: random.Random) -> None:
     again = [
@@ -329,7 +329,7 @@ def test_cuts_order_and_repeats_make_no_difference(stream: list[Message], chance
     assert faults(outputs) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams(), st.data())
 def test_an_update_that_is_merely_late_makes_no_difference(stream: list[Message], data: st.DataObject) -> None:
     late = data.draw(st.sampled_from([m for m in stream if m.row["kind"] == "change"] or stream[:1]))
@@ -347,7 +347,7 @@ def test_an_update_that_is_merely_late_makes_no_difference(stream: list[Message]
     assert faults(outputs) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams(with_snapshots=False), st.data())
 def test_whatever_comes_within_the_grace_comes_in_any_order(stream: list[Message], data: st.DataObject) -> None:
     delays = [data.draw(st.integers(0, books.GRACE_MS - 1)) for _ in stream]
@@ -379,7 +379,7 @@ def renumbered(stream: list[Message]) -> list[Message]:
     return messages
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams(with_snapshots=False), st.data())
 def test_a_lost_update_is_one_gap_and_its_book_alone_is_stale_until_the_next_snapshot(
     stream: list[Message], data: st.DataObject
@@ -439,7 +439,7 @@ def messy(draw: st.DrawFn) -> list[tuple[list[Message], int | None]]:
     return batches
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(messy())
 def test_rows_are_changes_and_a_crossed_top_is_stale(batches: list[tuple[list[Message], int | None]]) -> None:
     state = books.new()
@@ -462,7 +462,7 @@ def test_rows_are_changes_and_a_crossed_top_is_stale(batches: list[tuple[list[Me
             last.pop(name.removeprefix("v:"), None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(messy(), chances)
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int | None]], chance: random.Random

@@ -199,7 +199,7 @@ messages = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(messages, messages)
 def test_taken_from_bytes_the_rows_are_those_of_the_slow_way(first: list[Message], second: list[Message]) -> None:
     fast, slow = chain_greeks.new(), chain_greeks.new()
@@ -210,7 +210,7 @@ def test_taken_from_bytes_the_rows_are_those_of_the_slow_way(first: list[Message
         assert rows_of(lines) == rows_of(batch.encode(letters + chain_greeks.step(slow, decoded, until_ms)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(messages, st.integers(1, 10 * DAY), st.booleans(), st.booleans()), max_size=5))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple[list[Message], int, bool, bool]]) -> None:
     straight, cut, until_ms = chain_greeks.new(), Stored(chain_greeks), T0 + 50
@@ -223,7 +223,7 @@ def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple
             cut.restart()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(messages, st.randoms(use_true_random=False))
 def test_the_order_within_a_batch_does_not_matter(given_: list[Message], chance: random.Random) -> None:
     given_ = [message._replace(offset=n) for n, message in enumerate(given_)]

@@ -144,7 +144,7 @@ def numbered(batch: list[Message]) -> list[Message]:
     return [message._replace(offset=n) for n, message in enumerate(batch)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(messages, st.integers(1, 3 * DAY), st.booleans(), st.booleans()), max_size=5))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple[list[Message], int, bool, bool]]) -> None:
     straight, cut, until_ms = forwards.new(), Stored(forwards), T0 + 1000
@@ -157,7 +157,7 @@ def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(batches: list[tuple
             cut.restart()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(messages, st.randoms(use_true_random=False))
 def test_the_order_within_a_batch_does_not_matter(batch: list[Message], chance: random.Random) -> None:
     batch = numbered(batch)

@@ -279,7 +279,7 @@ def histories(draw: Any) -> list[Message]:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.randoms(use_true_random=False), st.booleans())
 def test_any_order_and_repeats_end_in_what_the_reference_says(
     made: list[Message], chance: random.Random, is_settled: bool

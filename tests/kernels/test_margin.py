@@ -166,7 +166,7 @@ books = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(books, st.randoms(use_true_random=False))
 def test_all_accounts_at_once_are_each_account_by_itself(book: Any, chance: random.Random) -> None:
     messages = []
@@ -438,7 +438,7 @@ messages = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(
@@ -535,7 +535,7 @@ portfolios = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(portfolios, st.sampled_from(["scenario_grid", "deribit_like"]), st.randoms(use_true_random=False))
 def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, chance: random.Random) -> None:
     state, parameters = margin.new(), margin_parameters.parameter_set(model)
@@ -608,7 +608,7 @@ trades = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(portfolios, st.lists(trades, max_size=5))
 def test_accounts_arranged_by_themselves_require_what_they_would_among_all(book: Any, batches: list[list[Message]]) -> None:
     apart, among = margin.new(), margin.new()

@@ -155,7 +155,7 @@ messages = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(messages, st.integers(1, 10 * DAY), st.booleans(), st.booleans()), max_size=5))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int, bool, bool]],

@@ -295,7 +295,7 @@ trades = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trades)
 def test_what_one_side_wins_the_other_loses(deals: list[tuple[str, list[str], Decimal, Decimal]]) -> None:
     state = begun()
@@ -376,7 +376,7 @@ def test_nothing_is_lost(batch: list[Message]) -> None:
         assert message.row in refused or (message.row.get("fill_id") or message.row["transfer_id"]) in causes
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(events, st.integers(0, 9 * DAY), st.booleans(), st.booleans()), max_size=6))
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int, bool, bool]],

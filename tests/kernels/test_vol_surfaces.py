@@ -176,7 +176,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batches)
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[float, int, bool, bool, random.Random]],
@@ -195,7 +195,7 @@ def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
         until_ms += passed
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_the_order_within_a_batch_does_not_matter(chance: random.Random) -> None:
     bad = instrument("bad", EXPIRIES[0], "call", 0.0)

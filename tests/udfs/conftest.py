@@ -8,15 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from udfs import black76
 
 TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
-
-# The first call compiles.
-settings.register_profile("compiled", deadline=None)
-settings.load_profile("compiled")
 
 
 def truth(name: str) -> str:

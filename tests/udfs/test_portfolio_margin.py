@@ -254,7 +254,7 @@ def test_the_order_of_positions_and_how_they_are_split_change_nothing() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 1e6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_portfolio_k_times_as_large_requires_k_times_as_much(seed: int, k: float) -> None:
     p, (account, column, amount) = margin_parameters.parameter_set("scenario_grid"), portfolio(seed, accounts=3)
     one = portfolio_margin.requirements(p, market(), portfolio_margin.hold(INSTRUMENTS, account, column, amount))
@@ -264,7 +264,7 @@ def test_a_portfolio_k_times_as_large_requires_k_times_as_much(seed: int, k: flo
 
 
 @given(st.integers(0, 1000), st.sampled_from(SETS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_initial_requirement_is_the_larger_and_neither_is_negative(seed: int, name: str) -> None:
     p = margin_parameters.parameter_set(name)
     required = portfolio_margin.requirements(p, market(), portfolio_margin.hold(INSTRUMENTS, *portfolio(seed)))
@@ -273,7 +273,7 @@ def test_the_initial_requirement_is_the_larger_and_neither_is_negative(seed: int
 
 
 @given(st.integers(0, OPTIONS - 1), st.sampled_from(SETS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_long_option_loses_at_most_what_it_is_worth_when_the_spot_moves(column: int, name: str) -> None:
     p, long = margin_parameters.parameter_set(name), held(column, 1.0)
     moves_spot = [not scenario.is_skew for scenario in p.scenarios] + [False]
