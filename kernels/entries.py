@@ -14,9 +14,9 @@ Migration = Callable[[str, Any], Any]
 """Takes an entry's name and what one version stored of it; gives what the next version would have stored."""
 
 
-def packed(version: int, content: Any, default: Callable[[Any], Any] | None = None) -> bytes:
-    """An entry as bytes; keys of objects may be numbers.  `default` says as what is stored that JSON has not, as decimals."""
-    return bytes([version]) + orjson.dumps(content, default, orjson.OPT_NON_STR_KEYS)
+def packed(version: int, content: Any) -> bytes:
+    """An entry as bytes; keys of objects may be numbers."""
+    return bytes([version]) + orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
 
 
 def unpacked(kernel: str, name: str, data: bytes, version: int, migrations: Mapping[int, Migration] | None = None) -> Any:

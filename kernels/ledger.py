@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 CONTEXT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Enough for amount × price × contract size with every digit."""
+BOOKED = Context(prec=38, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+"""What is booked or written is a DECIMAL(38, 18): rounding what does not fit into it is an invalid operation."""
 UNIT = Decimal("1e-18")
 BASIS_UNIT = Decimal("1e-60")
-LIMIT = Decimal("1e20")
-"""Where DECIMAL(38, 18) ends."""
 ZERO = Decimal(0)
 
 EXCHANGE, FEES, INSURANCE, OUTSIDE = HOUSE = ("house:exchange", "house:fees", "house:insurance", "house:outside")
@@ -131,12 +131,13 @@ def product(*factors: Decimal) -> Decimal:
 
 def rounded(amount: Decimal) -> Decimal:
     """To 18 decimals, half to even.  Raises `InvalidOperation` beyond DECIMAL(38, 18)."""
-    if amount.copy_abs() >= LIMIT:
-        raise InvalidOperation
-    return CONTEXT.quantize(amount, UNIT)
+    return BOOKED.quantize(amount, UNIT)
 
 
 def text(amount: Decimal) -> str:
     """Without exponent or idle zeros."""
-    digits = f"{rounded(amount):f}".rstrip("0").rstrip(".")
+    digits = str(rounded(amount))
+    if "E" in digits:  # of what is below a millionth
+        digits = f"{rounded(amount):f}"
+    digits = digits.rstrip("0").rstrip(".")
     return "0" if digits in ("-0", "") else digits

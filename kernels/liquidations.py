@@ -93,6 +93,10 @@ class Case:
         self.open: dict[str, float] = {}  # contracts ordered and not filled yet
         self.sizes: dict[str, float] = {}  # positions when these were last looked at
 
+    def copied(self) -> dict[str, Any]:
+        """All of it as it stands, to compare with what it becomes."""
+        return vars(self) | {"open": self.open.copy(), "sizes": self.sizes.copy()}
+
     def standing(self) -> int:
         """What of the case tells whether it is to be looked at."""
         return PLAIN_CALL if self.state == MARGIN_CALL and not self.held else OTHER_CASE
@@ -386,14 +390,14 @@ class _Account:
 
     def advanced(self) -> list[Output]:
         """The events and orders of this batch."""
-        case, before = self.case, repr(vars(self.case))
+        case, before = self.case, self.case.copied()
         self._note_fills()
         is_known = not math.isnan(self.equity + self.initial + self.maintenance)
         if is_known and not (self.maintenance > 0 and self.maintenance > self.equity):
             self._recover()
         elif is_known or case.state not in (HEALTHY, MARGIN_CALL):
             self._liquidate(is_known)
-        if repr(vars(case)) != before:
+        if vars(case) != before:
             self.state.touched.add(f"case/{self.name}")
             self.state.cases[self.name] = case
         if case.state == HEALTHY and not case.held:
@@ -466,6 +470,8 @@ class _Account:
 
     def _halted(self) -> tuple[str, str] | None:
         """The first halt, by name, of what is held or of its venue."""
+        if not self.state.halts:
+            return None
         for of in sorted(self.sizes.keys() | {name.partition(":")[0] for name in self.sizes}):
             if (halt := self.state.halts.get(of)) and halt.is_halted:
                 told = "" if halt.reason is None else f": {halt.reason}"

@@ -601,9 +601,13 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
             continue
         made = held.required
         if made is None or underlying in state.moved:
-            parameters = base.scaled(state.factors.get(underlying, 1.0))
-            market = _market(state, parameters, underlying, held, found)
-            worth = portfolio_margin.values(parameters, market, held.positions.instruments)
+            settled = state.held.get((of, underlying, False)) if is_restless else None
+            if settled and settled.required and settled.positions.instruments is held.positions.instruments:
+                parameters, market, worth, _ = settled.required
+            else:
+                parameters = base.scaled(state.factors.get(underlying, 1.0))
+                market = _market(state, parameters, underlying, held, found)
+                worth = portfolio_margin.values(parameters, market, held.positions.instruments)
             required = portfolio_margin.requirements(parameters, market, held.positions, worth)
             made = _Required(parameters, market, worth, required)
             state.held[of, underlying, is_restless] = held._replace(required=made)
@@ -628,7 +632,7 @@ def _arrange(state: State, model: str, is_mine: Array, positions: Array) -> None
     many.
     """
     restless, keys = state.restless.setdefault(model, set()), [of for of in state.held if of[0] == model]
-    is_anew = not keys or len(restless) > RESTLESS * is_mine.sum()
+    is_anew, known = not keys or len(restless) > RESTLESS * is_mine.sum(), {}
     if is_anew:
         for of in keys:
             del state.held[of]
@@ -641,8 +645,9 @@ def _arrange(state: State, model: str, is_mine: Array, positions: Array) -> None
         is_restless[list(restless)] = True
         is_mine = is_mine & is_restless
         state.priceless[model] -= restless
+        known = {of[1]: state.held[of] for of in keys}
     at = positions[is_mine[state.position_columns["account"][positions].astype(np.int64)]]
-    for underlying, held in _arranged(state, is_mine, at).items():
+    for underlying, held in _arranged(state, is_mine, at, known).items():
         state.held[model, underlying, not is_anew] = held
     wrong = ~_usable(state)[state.position_columns["contract"][at]] | ~np.isfinite(_units(state, at))
     state.priceless[model] |= set(state.position_columns["account"][at][wrong].astype(int).tolist())
@@ -661,8 +666,12 @@ def _units(state: State, rows: Array) -> Array:
         return np.asarray(state.position_columns["size"][rows] * state.contract_columns["contract_size"][contract])
 
 
-def _arranged(state: State, is_mine: Array, at: Array) -> dict[str, _Held]:
-    """What some accounts hold, by underlying, given their positions' rows.  Columns are in the order of names."""
+def _arranged(state: State, is_mine: Array, at: Array, known: dict[str, _Held]) -> dict[str, _Held]:
+    """What some accounts hold, by underlying, given their positions' rows.
+
+    Columns are in the order of names.  Where all that they hold is among the contracts of what is `known`, they are the same as
+    there: both are then worth the same.
+    """
     of, account = state.position_columns["contract"][at], state.position_columns["account"][at]
     units = _units(state, at)
     names = {row: name for name, row in state.contract_columns.rows.items()}
@@ -681,21 +690,13 @@ def _arranged(state: State, is_mine: Array, at: Array) -> dict[str, _Held]:
 
     arranged: dict[str, _Held] = {}
     for underlying, contracts in sorted(by_underlying.items()):
-        options = sorted(name for name in contracts if state.terms[name].kind == "option")
-        ordered = options + sorted(set(contracts) - set(options))
+        like = known.get(underlying)
+        if like and set(contracts) <= set(like.contracts):
+            ordered, expiries, instruments = like.contracts, like.expiries, like.positions.instruments
+        else:
+            ordered, expiries, instruments = _instruments(state, contracts)
         columns = np.full(len(state.contract_columns["is_option"]), -1)
-        for column, name in enumerate(ordered):
-            columns[state.contract_columns.row(name)] = column
-        expiry_s = np.array([(state.terms[name].expiry_ms or 0) / 1000 for name in options])
-        expiries, expiry = np.unique(expiry_s, return_inverse=True)
-        instruments = portfolio_margin.Instruments(
-            expiry=expiry,
-            strike=np.array([state.terms[name].strike_usd or math.nan for name in options], dtype=np.float64),
-            is_call=np.array([state.terms[name].option_type == "call" for name in options], dtype=np.bool_),
-            expiries=len(expiries),
-            futures=len(ordered) - len(options),
-            collaterals=1,
-        )
+        columns[[state.contract_columns.row(name) for name in ordered]] = np.arange(len(ordered))
         mine = np.flatnonzero((columns[of] >= 0) & np.isfinite(units))
         coin = funded[currency == coins.get(underlying, -1)]
         positions = portfolio_margin.hold(
@@ -706,6 +707,23 @@ def _arranged(state: State, is_mine: Array, at: Array) -> dict[str, _Held]:
         )
         arranged[underlying] = _Held(ordered, expiries, positions, np.ones(len(positions.accounts), dtype=np.bool_), None)
     return arranged
+
+
+def _instruments(state: State, contracts: list[str]) -> tuple[list[str], Array, portfolio_margin.Instruments]:
+    """Contracts on one underlying in the order of their columns, options first; when options expire, in s; and their terms."""
+    options = sorted(name for name in contracts if state.terms[name].kind == "option")
+    ordered = options + sorted(set(contracts) - set(options))
+    expiry_s = np.array([(state.terms[name].expiry_ms or 0) / 1000 for name in options])
+    expiries, expiry = np.unique(expiry_s, return_inverse=True)
+    instruments = portfolio_margin.Instruments(
+        expiry=expiry,
+        strike=np.array([state.terms[name].strike_usd or math.nan for name in options], dtype=np.float64),
+        is_call=np.array([state.terms[name].option_type == "call" for name in options], dtype=np.bool_),
+        expiries=len(expiries),
+        futures=len(ordered) - len(options),
+        collaterals=1,
+    )
+    return ordered, expiries, instruments
 
 
 def _market(state: State, parameters: Parameters, underlying: str, held: _Held, found: Valuation) -> portfolio_margin.Market:

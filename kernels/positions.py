@@ -244,19 +244,27 @@ class State:
         kind, _, of = name.partition("/")
         stored: Any = None
         if kind == "instrument":
-            stored = [self.terms[of], self.settlements.get(of)] if of in self.terms else None
+            if terms := self.terms.get(of):
+                settlement = self.settlements.get(of)
+                stored = [list(terms), None if settlement is None else str(settlement)]
         elif kind == "index":
-            stored = self.indices.get(of)
+            if index := self.indices.get(of):
+                averages = {expiry: [str(total), ms] for expiry, (total, ms) in index.averages.items()}
+                stored = [index.event_ms, str(index.price), averages]
         elif kind == "house":
-            stored = self.house.get(of)
+            if held := self.house.get(of):
+                stored = {asset: str(amount) for asset, amount in held.items()}
         elif kind == "applied":
             account = self.accounts.get(orjson.loads(of)[0])
-            stored = None if account is None else account.applied.get(of)
+            if account and (applied := account.applied.get(of)):
+                event_ms, contents, instrument, change, price, fee, corrects = applied
+                stored = [event_ms, contents, instrument, str(change), str(price), str(fee), corrects]
         elif account := self.accounts.get(of):
-            books = {name: (b.contract, b.base, b.held, b.settled, b.event_ms) for name, b in account.books.items()}
+            books = {name: _stored_book(book) for name, book in account.books.items()}
+            balances = {currency: [str(amount), ms] for currency, (amount, ms) in account.balances.items()}
             counts = account.entries, account.booked_ms, account.swept_ms, account.forgotten_ms
-            stored = [books, account.balances, account.pending, *counts]
-        return None if stored is None else packed(VERSION, stored, _stored)
+            stored = [books, balances, account.pending, *counts]
+        return None if stored is None else packed(VERSION, stored)
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
@@ -546,6 +554,8 @@ def _waits(cause: _Cause, message: Message, contents: str) -> bool:
 def _given_up(account: Account, before_ms: int, until_ms: int) -> list[Output]:
     """Dead letters of the corrections from before an instant that have waited in vain."""
     letters: list[Output] = []
+    if not account.pending:
+        return letters
     for fill_id, waiting in sorted(account.pending.items()):
         left = [one for one in waiting if to_ms(one[2]["event_at"]) >= before_ms]
         fault = Fault("corrects_id", "a fill of the account that is no older than a week", fill_id)
@@ -825,15 +835,18 @@ def _amount(row: dict[str, Any], column: str) -> Decimal:
         raise _RefusedError(column, "within DECIMAL(38, 18)", row[column]) from None
 
 
+def _stored_book(book: Book) -> list[Any]:
+    style, each, *currencies = book.contract
+    closed = [str(amount) for amount in book.settled]
+    contract = [style, str(each), *currencies]
+    return [contract, _stored_position(book.base), _stored_position(book.held), closed, book.event_ms]
+
+
+def _stored_position(held: Position) -> list[Any]:
+    size, basis, realised, paid, newest = held
+    return [str(size), str(basis), str(realised), str(paid), newest]
+
+
 def _position(stored: list[Any]) -> Position:
     size, basis, realised, paid, (event_ms, fill_id) = stored
     return Position(Decimal(size), Decimal(basis), Decimal(realised), Decimal(paid), (event_ms, fill_id))
-
-
-def _stored(value: Any) -> Any:
-    """What a value is stored as that JSON has not: decimals as text, named tuples as lists."""
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, tuple):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is not stored")
