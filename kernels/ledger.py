@@ -136,8 +136,9 @@ def rounded(amount: Decimal) -> Decimal:
 
 def text(amount: Decimal) -> str:
     """Without exponent or idle zeros."""
-    digits = str(rounded(amount))
+    booked = rounded(amount)
+    digits = str(booked)
     if "E" in digits:  # of what is below a millionth
-        digits = f"{rounded(amount):f}"
+        digits = f"{booked:f}"
     digits = digits.rstrip("0").rstrip(".")
     return "0" if digits in ("-0", "") else digits

@@ -601,9 +601,9 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
             continue
         made = held.required
         if made is None or underlying in state.moved:
-            settled = state.held.get((of, underlying, False)) if is_restless else None
-            if settled and settled.required and settled.positions.instruments is held.positions.instruments:
-                parameters, market, worth, _ = settled.required
+            others = state.held.get((of, underlying, False)) if is_restless else None
+            if others and others.required and others.positions.instruments is held.positions.instruments:
+                parameters, market, worth, _ = others.required
             else:
                 parameters = base.scaled(state.factors.get(underlying, 1.0))
                 market = _market(state, parameters, underlying, held, found)
