@@ -53,7 +53,7 @@ from kernels.checks import checked
 from kernels.entries import packed, unpacked
 from kernels.margin import Array, Valuation
 from schemas.rows import instant_ms, key, to_ms
-from udfs import liquidation
+from udfs import liquidation, standard_margin
 
 VERSION = 1
 PARTS = (margin,)
@@ -295,12 +295,25 @@ class _Objection(NamedTuple):
     reason: str
 
 
+class _Quote(NamedTuple):
+    """What one contract is worth and requires in a batch; prices in the quote currency."""
+
+    mark: float
+    low: float  # the band around mark
+    high: float
+    unit_usd: float  # of one contract
+    maintenance_long: float  # as of `standard_margin.Rates`
+    maintenance_short: float
+    square: float
+
+
 class _Batch:
     """The market in one batch: whom it concerns, and what of it speaks against liquidating anyone."""
 
     def __init__(self, state: State, found: Valuation, until_ms: int) -> None:
         self.state, self.found, self.now_ms = state, found, until_ms - 1
         self.changed = frozenset(state.market.due)  # accounts whose positions or cash are not what they were
+        self._quotes: dict[str, _Quote] = {}
         with np.errstate(invalid="ignore"):
             self.must_close = (found.maintenance > 0) & (found.maintenance > found.equity)
 
@@ -327,6 +340,22 @@ class _Batch:
             and name not in self.changed
             and self.is_quiet
         )
+
+    def quote(self, of: str) -> _Quote:
+        """One contract's."""
+        if of not in self._quotes:
+            market, rates = self.state.market, self.found.rates
+            row, terms = market.contract_columns.row(of), market.terms[of]
+            mark = float(self.found.mark[row])
+            usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
+            each = terms.contract_size or 0.0
+            self._quotes[of] = _Quote(
+                mark,
+                *(float(edge) for edge in liquidation.band(mark, RULES.orders)),
+                each * usd / mark if terms.is_inverse and terms.kind != "option" else each * mark * usd,
+                *(float(rate[row]) for rate in (rates.maintenance_long, rates.maintenance_short, rates.square)),
+            )
+        return self._quotes[of]
 
     @cached_property
     def is_quiet(self) -> bool:
@@ -504,16 +533,9 @@ class _Account:
 
     def _requirement(self, of: str) -> float:
         """Maintenance margin of one position by itself, in USD."""
-        return float(self.found.position_maintenance[self.state.market.position_columns.row((self.name, of))])
-
-    def _unit_usd(self, of: str) -> float:
-        """What one contract is worth in USD."""
-        market = self.state.market
-        row, terms = market.contract_columns.row(of), market.terms[of]
-        mark = float(self.found.mark[row])
-        usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
-        each = terms.contract_size or 0.0
-        return each * usd / mark if terms.is_inverse and terms.kind != "option" else each * mark * usd
+        size, quote = self.sizes[of], self.batch.quote(of)
+        rate = quote.maintenance_long if size > 0 else quote.maintenance_short
+        return float(standard_margin.required(rate, quote.square, size))
 
     def _planned(self) -> tuple[list["_Planned"], tuple[str, str] | None]:
         """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
@@ -529,7 +551,7 @@ class _Account:
             if self.equity <= 0:
                 wanted = free if since_s >= rules.round_s else 0.0
             else:
-                wanted = min(free, abs(float(liquidation.round_size(size, self._unit_usd(of), since_s, rules))))
+                wanted = min(free, abs(float(liquidation.round_size(size, self.batch.quote(of).unit_usd, since_s, rules))))
             if wanted == 0:
                 break  # the pause is not over
             limit, depth, visible = self._limit(of), self.state.depths.get(of), None
@@ -553,7 +575,7 @@ class _Account:
     def _order(self, order: "_Planned") -> None:
         """Order a part of a position."""
         case, (of, ordered, limit, visible) = self.case, order
-        size, mark = self.sizes[of], float(self.found.mark[self.state.market.contract_columns.row(of)])
+        size, mark = self.sizes[of], self.batch.quote(of).mark
         case.round += 1
         case.round_ms = self.now_ms
         if case.state == LOCKED:
@@ -585,17 +607,14 @@ class _Account:
             "visible_size": visible,
         }
         self.outputs.append(Output("liquidation_orders", self.now_ms, row))
-        self._event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * self._unit_usd(of))
+        self._event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * self.batch.quote(of).unit_usd)
 
     def _limit(self, of: str) -> float:
         """The worst price at which a position's order may fill."""
-        size, unit = self.sizes[of], self._unit_usd(of)
-        mark = float(self.found.mark[self.state.market.contract_columns.row(of)])
-        per_usd = mark / unit if unit else 0.0  # of price
-        needs = self._requirement(of) * per_usd
-        price = float(liquidation.fillable_price(size, size * mark, needs, self.equity, self.maintenance, RULES.orders))
-        low, high = (float(edge) for edge in liquidation.band(mark, RULES.orders))
-        return max(min(price, high), low) if not math.isnan(price) else low if size > 0 else high
+        size, quote = self.sizes[of], self.batch.quote(of)
+        needs = self._requirement(of) * (quote.mark / quote.unit_usd if quote.unit_usd else 0.0)  # of price
+        price = float(liquidation.fillable_price(size, size * quote.mark, needs, self.equity, self.maintenance, RULES.orders))
+        return max(min(price, quote.high), quote.low) if not math.isnan(price) else quote.low if size > 0 else quote.high
 
     def _bear_loss(self) -> None:
         """Let the fund pay what is missing, or else those on the other side."""
@@ -619,13 +638,12 @@ class _Account:
         """Close a position against those on the other side who gain most on the most leverage."""
         market, found = self.state.market, self.found
         contract, columns = market.contract_columns.row(of), market.position_columns
-        size, unit = self.sizes[of], self._unit_usd(of)
-        at = found.positions
-        mine = np.flatnonzero((columns["contract"][at] == contract) & (columns["size"][at] * size < 0))
+        size, unit = self.sizes[of], self.batch.quote(of).unit_usd
+        mine = np.flatnonzero((columns["contract"] == contract) & (columns["size"] * size < 0))
         if not len(mine):
             return
-        held, account = columns["size"][at][mine], columns["account"][at][mine].astype(int)
-        mark, entry = found.mark[contract], columns["average"][at][mine]
+        held, account = columns["size"][mine], columns["account"][mine]
+        mark, entry = found.mark[contract], columns["average"][mine]
         is_inverse = bool(market.contract_columns["is_inverse"][contract] and market.contract_columns["is_future"][contract])
         gain = (mark / entry - 1 if is_inverse else 1 - entry / mark) * held * unit
         value = held * unit

@@ -81,7 +81,7 @@ STANDARD = "standard"
 SECONDS_PER_YEAR = 365 * 86_400
 SHORTEST_S, FURTHEST = 3_600, 0.1
 """From which time to expiry, and up to which |ln(K/F)|, an option can tell the short vol."""
-RESTLESS = 0.1
+RESTLESS = 0.02
 """Up to which part of the accounts of a model those that have traded since are arranged by themselves."""
 TOLD = 500
 """Accounts that nothing has happened to and that are told of all the same, each second and shard."""
@@ -118,6 +118,12 @@ class Columns(Generic[Key]):
                     for name, array in self._arrays.items():
                         self._arrays[name] = np.concatenate([array, np.full_like(array, self._blanks[name])])
         return row
+
+    def put(self, key: Key, **numbers: float) -> None:
+        """Set numbers of a key."""
+        row = self.row(key)
+        for name, number in numbers.items():
+            self._arrays[name][row] = number
 
     def free(self, key: Key) -> None:
         """Blank the row of a key, if it has one."""
@@ -290,11 +296,8 @@ class State:
         if size == 0:
             self.position_columns.free((account, contract))
             return
-        columns, row = self.position_columns, self.position_columns.row((account, contract))
-        columns["account"][row] = self.account_columns.row(account)
-        columns["contract"][row] = self.contract_columns.row(contract)
-        columns["size"][row] = size
-        columns["average"][row] = average
+        rows = {"account": self.account_columns.row(account), "contract": self.contract_columns.row(contract)}
+        self.position_columns.put((account, contract), **rows, size=size, average=average)
 
     def tell(self, account: str) -> None:
         """Note that what an account has is not what it was."""
@@ -305,10 +308,8 @@ class State:
         """Set a balance."""
         self.account(account).balances[currency] = (event_ms, amount)
         self.drop(account)
-        columns, row = self.balance_columns, self.balance_columns.row((account, currency))
-        columns["account"][row] = self.account_columns.row(account)
-        columns["currency"][row] = self.currency(currency)
-        columns["amount"][row] = amount
+        rows = {"account": self.account_columns.row(account), "currency": self.currency(currency)}
+        self.balance_columns.put((account, currency), **rows, amount=amount)
 
     def put_model(self, account: str, event_ms: int, model: str) -> None:
         """Set the margin model."""
@@ -342,28 +343,27 @@ class State:
         self.terms[name] = terms
         self.held.clear()
         schedule = standard_margin.futures_schedule(terms.underlying)
-        columns, row = self.contract_columns, self.contract_columns.row(name)
-        columns["is_future"][row] = terms.kind in ("perpetual", "future")
-        columns["is_option"][row] = terms.kind == "option"
-        columns["is_inverse"][row] = terms.is_inverse
-        columns["contract_size"][row] = _or_nan(terms.contract_size)
-        columns["expiry_s"][row] = math.inf if terms.expiry_ms is None else terms.expiry_ms / 1000
-        columns["settlement"][row] = self.currency(terms.settlement_currency)
-        columns["underlying"][row] = self.currency(terms.underlying)
-        columns["strike_usd"][row] = _or_nan(terms.strike_usd)
-        columns["is_call"][row] = terms.option_type == "call"
-        columns["initial"][row] = schedule.initial
-        columns["maintenance"][row] = schedule.maintenance
-        columns["per_coin"][row] = schedule.per_coin
+        self.contract_columns.put(
+            name,
+            is_future=terms.kind in ("perpetual", "future"),
+            is_option=terms.kind == "option",
+            is_inverse=terms.is_inverse,
+            contract_size=_or_nan(terms.contract_size),
+            expiry_s=math.inf if terms.expiry_ms is None else terms.expiry_ms / 1000,
+            settlement=self.currency(terms.settlement_currency),
+            underlying=self.currency(terms.underlying),
+            strike_usd=_or_nan(terms.strike_usd),
+            is_call=terms.option_type == "call",
+            initial=schedule.initial,
+            maintenance=schedule.maintenance,
+            per_coin=schedule.per_coin,
+        )
 
     def put_price(self, name: str, price: Price) -> None:
         """Set the prices of a contract."""
         self.prices[name] = price
-        columns, row = self.contract_columns, self.contract_columns.row(name)
-        columns["mark"][row] = _or_nan(price.mark)
-        columns["traded"][row] = _or_nan(price.traded)
-        columns["forward_usd"][row] = _or_nan(price.forward_usd)
-        columns["vol"][row] = _or_nan(price.vol)
+        newest = {of: _or_nan(getattr(price, of)) for of in ("mark", "traded", "forward_usd", "vol")}
+        self.contract_columns.put(name, **newest)
         if terms := self.terms.get(name):
             self.moved.add(terms.underlying)
 
@@ -372,16 +372,16 @@ class State:
         self.indices[currency] = index
         self.moved.add(currency)
         usd = index.ticker_usd if index.price_usd is None else index.price_usd
-        row = self.currency(currency)
+        self.currency(currency)
         if currency not in DOLLARS:
-            self.currency_columns["usd"][row] = _or_nan(usd)
+            self.currency_columns.put(currency, usd=_or_nan(usd))
 
     def put_factor(self, underlying: str, factor: float) -> None:
         """Set what requirements on an underlying are multiplied by."""
         self.factors[underlying] = factor
         self.moved.add(underlying)
-        row = self.currency(underlying)
-        self.currency_columns["factor"][row] = factor
+        self.currency(underlying)
+        self.currency_columns.put(underlying, factor=factor)
 
     def quote(self, underlying: str) -> None:
         """Note that options on an underlying have spoken."""
@@ -390,10 +390,9 @@ class State:
 
     def currency(self, name: str) -> int:
         """The row of a currency."""
-        row = self.currency_columns.row(name)
-        if name in DOLLARS:
-            self.currency_columns["usd"][row] = 1.0
-        return row
+        if name in DOLLARS and name not in self.currency_columns.rows:
+            self.currency_columns.put(name, usd=1.0)
+        return self.currency_columns.row(name)
 
     def free(self, until_ms: int) -> None:
         """Forget the contracts that expired a day and more before `until_ms` and that no account holds."""
@@ -421,9 +420,7 @@ class Valuation(NamedTuple):
     equity: Array
     initial: Array
     maintenance: Array
-    positions: Array  # rows of those that are not flat
-    position_initial: Array  # standard margin of each position by itself, by its row
-    position_maintenance: Array
+    rates: standard_margin.Rates  # by contract: standard margin
     mark: Array  # by contract, in the quote currency
     worst_loss: Array  # portfolio margin; 0 where none loses
     worst: Array  # which scenario that is, of `scenarios`; -1 where none
@@ -511,17 +508,14 @@ def value(state: State) -> Valuation:
     usd, mark = state.currency_columns["usd"], _mark(state)
     held, balances, count = state.position_columns, state.balance_columns, len(state.account_columns.rows)
     columns = (held[name] for name in ("account", "contract", "size", "average"))
-    totals = standard_margin.totals(_rates(state, mark), count, *columns)
-    funded = np.flatnonzero(balances["amount"])
-    with np.errstate(invalid="ignore"):
-        cash = balances["amount"][funded] * _gather(usd, balances["currency"][funded])
+    rates = _rates(state, mark)
+    totals = standard_margin.totals(rates, count, *columns)
+    cash = standard_margin.cash(usd, count, *(balances[name] for name in ("account", "currency", "amount")))
     found = Valuation(
-        (totals.value + _sums(balances["account"][funded], cash, count)) / 1e6,
+        (totals.value + cash) / 1e6,
         totals.initial / 1e6,
         totals.maintenance / 1e6,
-        np.flatnonzero(held["size"]),
-        totals.position_initial,
-        np.rint(totals.position_maintenance * 1e6) / 1e6,
+        rates,
         mark,
         np.zeros(count),
         np.full(count, -1),
@@ -593,7 +587,7 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     rows = np.flatnonzero(is_mine)
     if not len(rows):
         return
-    _arrange(state, model, is_mine, found.positions)
+    _arrange(state, model, is_mine)
     names = portfolio_margin.scenario_names(base)
     initial, maintenance = np.zeros(len(is_mine)), np.zeros(len(is_mine))
     for (of, underlying, is_restless), held in sorted(state.held.items(), key=lambda one: one[0]):
@@ -625,32 +619,44 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
     found.maintenance[rows] = np.where(np.isnan(initial[rows]), np.nan, maintenance[rows] / 1e6)
 
 
-def _arrange(state: State, model: str, is_mine: Array, positions: Array) -> None:
-    """See to it that what the accounts of one model hold is arranged as it is now, given the rows of all positions.
+def _arrange(state: State, model: str, is_mine: Array) -> None:
+    """See to it that what the accounts of one model hold is arranged as it is now.
 
     Few accounts trade between two prices.  Those that have since all were arranged are arranged by themselves, until they are
     many.
     """
     restless, keys = state.restless.setdefault(model, set()), [of for of in state.held if of[0] == model]
-    is_anew, known = not keys or len(restless) > RESTLESS * is_mine.sum(), {}
+    is_anew = not keys or len(restless) > RESTLESS * is_mine.sum()
     if is_anew:
         for of in keys:
             del state.held[of]
         restless.clear()
+        at, funded = (
+            np.flatnonzero((columns[amount] != 0) & is_mine[columns["account"]])
+            for columns, amount in ((state.position_columns, "size"), (state.balance_columns, "amount"))
+        )
+        arranged = _arranged(state, at, funded, {})
         state.priceless[model] = set()
     elif not restless or any(of[2] for of in keys):
         return
     else:
-        is_restless = np.zeros(len(is_mine), dtype=np.bool_)
-        is_restless[list(restless)] = True
-        is_mine = is_mine & is_restless
+        at, funded = _holdings(state, model, restless)
+        arranged = _arranged(state, at, funded, {of[1]: state.held[of] for of in keys})
         state.priceless[model] -= restless
-        known = {of[1]: state.held[of] for of in keys}
-    at = positions[is_mine[state.position_columns["account"][positions].astype(np.int64)]]
-    for underlying, held in _arranged(state, is_mine, at, known).items():
+    for underlying, held in arranged.items():
         state.held[model, underlying, not is_anew] = held
     wrong = ~_usable(state)[state.position_columns["contract"][at]] | ~np.isfinite(_units(state, at))
-    state.priceless[model] |= set(state.position_columns["account"][at][wrong].astype(int).tolist())
+    state.priceless[model] |= set(state.position_columns["account"][at][wrong].tolist())
+
+
+def _holdings(state: State, model: str, rows: set[int]) -> tuple[Array, Array]:
+    """Rows of positions, and of balances, that some accounts have, given theirs; of those that have this model."""
+    own = [(name, state.accounts[name]) for name in map(state.account_names.__getitem__, sorted(rows))]
+    own = [(name, account) for name, account in own if account.model == model]
+    positions, balances = state.position_columns.rows, state.balance_columns.rows
+    at = [positions[name, of] for name, account in own for of, (_, size, _) in account.positions.items() if size]
+    funded = [balances[name, of] for name, account in own for of, (_, amount) in account.balances.items() if amount]
+    return np.array(at, dtype=np.int64), np.array(funded, dtype=np.int64)
 
 
 def _usable(state: State) -> Array:
@@ -666,8 +672,8 @@ def _units(state: State, rows: Array) -> Array:
         return np.asarray(state.position_columns["size"][rows] * state.contract_columns["contract_size"][contract])
 
 
-def _arranged(state: State, is_mine: Array, at: Array, known: dict[str, _Held]) -> dict[str, _Held]:
-    """What some accounts hold, by underlying, given their positions' rows.
+def _arranged(state: State, at: Array, funded: Array, known: dict[str, _Held]) -> dict[str, _Held]:
+    """What some accounts hold, by underlying, given the rows of their positions and balances.
 
     Columns are in the order of names.  Where all that they hold is among the contracts of what is `known`, they are the same as
     there: both are then worth the same.
@@ -681,8 +687,6 @@ def _arranged(state: State, is_mine: Array, at: Array, known: dict[str, _Held]) 
         if terms is not None and terms.kind != "spot" and terms.contract_size is not None:
             by_underlying.setdefault(terms.underlying, []).append(names[int(row)])
     coins = {name: row for name, row in state.currency_columns.rows.items() if name not in DOLLARS}
-    funded = np.flatnonzero(state.balance_columns["amount"])
-    funded = funded[is_mine[state.balance_columns["account"][funded]]]
     currency = state.balance_columns["currency"][funded]
     for coin, row in coins.items():
         if (currency == row).any():
@@ -774,8 +778,7 @@ def probabilities(state: State, found: Valuation, said: list[str]) -> tuple[Arra
     # Of all that is held only what these accounts hold, each by its place among them.
     place = np.full(len(found.equity), -1)
     place[rows] = np.arange(count)
-    held = np.flatnonzero(place[state.position_columns["account"][found.positions]] >= 0)
-    at = found.positions[held]
+    at = np.flatnonzero((state.position_columns["size"] != 0) & (place[state.position_columns["account"]] >= 0))
     coins = _deltas(state, at)
     contract, account = (state.position_columns[name][at] for name in ("contract", "account"))
     of, balances = state.contract_columns["underlying"][contract], state.balance_columns
@@ -867,8 +870,9 @@ def _needs(state: State, found: Valuation, name: str) -> dict[str, float]:
         return needs
     for of, (_, size, _) in sorted(account.positions.items()):
         if size:
-            underlying, at = state.terms[of].underlying, state.position_columns.row((name, of))
-            needs[underlying] = needs.get(underlying, 0.0) + float(found.position_maintenance[at])
+            underlying, contract = state.terms[of].underlying, state.contract_columns.row(of)
+            maintenance = float(standard_margin.by_itself(found.rates, contract, size).maintenance)
+            needs[underlying] = needs.get(underlying, 0.0) + maintenance
     return needs
 
 
@@ -939,7 +943,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     outputs = scalings
     due = state.due | {names[row] for row in np.flatnonzero(changed)}
     if is_new_second:
-        holders = np.unique(state.position_columns["account"][found.positions]).astype(int)
+        holders = np.unique(state.position_columns["account"][state.position_columns["size"] != 0])
         due |= set(in_turn(state, sorted(names[row] for row in holders)))
     said = sorted(due)
     if said:
@@ -1050,10 +1054,8 @@ def _report_positions(state: State, found: Valuation, said: list[str], event_ms:
         return []
     rows = np.array([state.position_columns.rows[one] for one in held])
     contract = state.position_columns["contract"][rows]
-    initial, maintenance = (
-        np.where(_usable(state)[contract], margin[rows], np.nan)
-        for margin in (found.position_initial, found.position_maintenance)
-    )
+    alone = standard_margin.by_itself(found.rates, contract, state.position_columns["size"][rows])
+    initial, maintenance = (np.where(_usable(state)[contract], margin, np.nan) for margin in alone)
     added, loss, worst = _contributions(state, said, rows, maintenance)
     amounts = (_known(np.rint(amount * 1e6) / 1e6) for amount in (initial, maintenance, added, loss))
     numbers = zip(state.position_columns["size"][rows].tolist(), _known(found.mark[contract]), *amounts, worst, strict=True)

@@ -69,8 +69,7 @@ def fillable_price(
 
     `size`, `nnv` and `mmr` are the position's, `tnc` and `tmmr` the account's.  NaN where size or requirement is zero.
     """
-    values = _arrays(size, nnv, mmr, tnc, tmmr)
-    return _array(_fillable_price(*values, rules.bankruptcy_adjustment, rules.spread_to_maintenance))
+    return _array(_fillable_price(size, nnv, mmr, tnc, tmmr, rules.bankruptcy_adjustment, rules.spread_to_maintenance))
 
 
 @elementwise
@@ -98,9 +97,8 @@ def round_size(size: ArrayLike, mark_price: ArrayLike, since_round_s: ArrayLike,
     a large position.  Of a large one `large_increment` is closed, else `increment`; all, where less than `least_usd` would
     be left.  Whoever calls this stops once the account is no longer liquidatable.
     """
-    values = _arrays(size, mark_price, since_round_s)
     plain, large = (rules.increment, rules.round_s), (rules.large_increment, rules.large_cooldown_s)
-    return _array(_round_size(*values, rules.large_usd, rules.least_usd, *plain, *large))
+    return _array(_round_size(size, mark_price, since_round_s, rules.large_usd, rules.least_usd, *plain, *large))
 
 
 @elementwise

@@ -241,22 +241,21 @@ def values(parameters: Parameters, market: Market, instruments: Instruments) -> 
         return np.asarray(D_ * black76.price(shocked[expiry], K, T_, vol, is_call), dtype=np.float64)
 
     vols = np.stack([market.vol, *_shocked_vols(parameters, market, instruments)], axis=1)
-    shocked = value(shock, vols[:, direction])
-    skewed_vols = np.empty((len(expiry), len(skew)))
-    for at, one in enumerate(skew):
-        is_linear = scenarios[one].vol_shock_direction == SKEWS[0]
-        skewed_vols[:, at] = _skewed_vol(parameters, market, instruments, is_linear)
-    around = value(np.array([1.0, basis.scenario_spot_up, basis.scenario_spot_down]), market.vol[:, np.newaxis])
+    is_linear = [scenarios[at].vol_shock_direction == SKEWS[0] for at in skew]
+    skewed = {which: _skewed_vol(parameters, market, instruments, which) for which in sorted(set(is_linear))}
+    each_vol = np.stack([*vols[:, direction].T, *(skewed[which] for which in is_linear), *[market.vol] * 3], axis=1)
+    around = [1.0, basis.scenario_spot_up, basis.scenario_spot_down]
+    worth = value(np.concatenate([shock, np.ones(len(skew)), around]), each_vol)
 
     collateral = market.collateral_usd / market.stable
     moving = np.append(market.future_price, np.where(market.is_risk_cancelling, collateral, 0.0))
     netted = np.zeros((instruments.columns, len(scenarios) + 3))
-    netted[: len(expiry)] = np.concatenate([shocked, value(np.ones(1), skewed_vols), around], axis=1)
+    netted[: len(expiry)] = worth
     netted[len(expiry) :, : len(regular)] = moving[:, np.newaxis] * (shock - 1.0)
     longs = loss.base_static_discount * np.exp(-T * (r * loss.long_rate_multscale + loss.long_rate_addscale))
     markup = loss.base_static_discount_neg * np.exp(T * (r * loss.short_rate_multscale + loss.short_rate_addscale))
     return Values(
-        mark=np.concatenate([around[:, 0], np.zeros(instruments.futures), collateral]),
+        mark=np.concatenate([worth[:, -3], np.zeros(instruments.futures), collateral]),
         netted=netted,
         costs=_costs(parameters, market, instruments, collateral),
         longs=np.append(longs, 1.0),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from udfs.compiled import compiled, inlined
+from udfs.compiled import compiled, elementwise, inlined
 
 FloatArray = NDArray[np.float64]
 
@@ -110,13 +110,11 @@ class Rates(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Of every account, in millionths, each position's amount rounded to one; and of each position by itself."""
+    """Of every account, in millionths, each position's amount rounded to one."""
 
     value: FloatArray
     initial: FloatArray
     maintenance: FloatArray
-    position_initial: FloatArray
-    position_maintenance: FloatArray
 
 
 def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike, size: ArrayLike, average: ArrayLike) -> Totals:
@@ -126,9 +124,30 @@ def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike,
     """
     by, of = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
     held, bought = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
-    found = Totals(*(np.zeros(accounts) for _ in range(3)), *(np.zeros(len(held)) for _ in range(2)))
+    found = Totals(*(np.zeros(accounts) for _ in range(3)))
     _sum(by, of, held, bought, *rates, *found)
     return found
+
+
+def cash(usd: ArrayLike, accounts: int, account: ArrayLike, currency: ArrayLike, amount: ArrayLike) -> FloatArray:
+    """What every account has in currencies of these prices, as the value of `totals`; the last three are of each balance."""
+    prices, held = np.asarray(usd, dtype=np.float64), np.asarray(amount, dtype=np.float64)
+    by, of = np.asarray(account, dtype=np.int64), np.asarray(currency, dtype=np.int64)
+    value = np.zeros(accounts)
+    _sum_cash(by, of, held, prices, value)
+    return value
+
+
+def by_itself(rates: Rates, contract: ArrayLike, size: ArrayLike) -> Margin:
+    """What each position by itself requires, rounded to a millionth."""
+    of, held = np.asarray(contract, dtype=np.int64), np.asarray(size, dtype=np.float64)
+    sides = (rates.initial_long, rates.initial_short), (rates.maintenance_long, rates.maintenance_short)
+    return Margin(*(required(np.where(held > 0.0, long[of], short[of]), rates.square[of], held) for long, short in sides))
+
+
+@inlined
+def _micro(amount: float) -> float:
+    return np.rint(amount * 1e6) if np.isfinite(amount) else np.nan
 
 
 @compiled
@@ -148,27 +167,38 @@ def _sum(
     value: FloatArray,
     initial: FloatArray,
     maintenance: FloatArray,
-    position_initial: FloatArray,
-    position_maintenance: FloatArray,
 ) -> None:
-    """Fill the last five, which are those of `Totals`, zero before."""
+    """Fill the last three, which are those of `Totals`, zero before."""
     for at in range(len(size)):
         of, by, held = contract[at], account[at], size[at]
         if held == 0.0:
             continue
-        is_long, each = held > 0.0, abs(held)
+        is_long = held > 0.0
         basis = held / average[at] if is_inverse[of] else held * average[at]
-        grown = square[of] * held * held
-        position_initial[at] = (initial_long[of] if is_long else initial_short[of]) * each + grown
-        position_maintenance[at] = (maintenance_long[of] if is_long else maintenance_short[of]) * each + grown
         value[by] += _micro(unit[of] * held - basis_unit[of] * basis)
-        initial[by] += _micro(position_initial[at])
-        maintenance[by] += _micro(position_maintenance[at])
+        initial[by] += _micro(_required(initial_long[of] if is_long else initial_short[of], square[of], held))
+        maintenance[by] += _micro(_required(maintenance_long[of] if is_long else maintenance_short[of], square[of], held))
+
+
+@compiled
+def _sum_cash(
+    account: NDArray[np.int64], currency: NDArray[np.int64], amount: FloatArray, usd: FloatArray, value: FloatArray
+) -> None:
+    for at in range(len(amount)):
+        # Nothing is worth nothing, also of what has no price.
+        if amount[at] != 0.0:
+            value[account[at]] += _micro(amount[at] * usd[currency[at]])
 
 
 @inlined
-def _micro(amount: float) -> float:
-    return np.rint(amount * 1e6) if np.isfinite(amount) else np.nan
+def _required(rate: float, square: float, size: float) -> float:
+    return rate * abs(size) + square * size * size
+
+
+@elementwise
+def required(rate: float, square: float, size: float) -> float:
+    """What one position requires, rounded to a millionth; its rate is that of `Rates`, the long or the short one."""
+    return np.rint(_required(rate, square, size) * 1e6) / 1e6
 
 
 def bybit_short_put(

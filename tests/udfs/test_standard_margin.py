@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udfs import black76, standard_margin
-from udfs.standard_margin import FUTURES, Rates, futures_schedule, totals
+from udfs.standard_margin import FUTURES, Rates, by_itself, cash, futures_schedule, totals
 
 TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
 
@@ -128,13 +128,14 @@ def test_totals_are_the_sums_of_each_position_by_itself_whatever_their_order() -
         )
         expected[:, by] += amounts
     found = totals(rates, accounts, account, contract, size, average)
-    np.testing.assert_allclose(np.array(found[:3]) / 1e6, expected, rtol=1e-12, atol=1e-4)
-    np.testing.assert_allclose(np.bincount(account, found.position_initial, accounts), expected[1], rtol=1e-12)
-    np.testing.assert_allclose(np.bincount(account, found.position_maintenance, accounts), expected[2], rtol=1e-12)
+    np.testing.assert_allclose(np.array(found) / 1e6, expected, rtol=1e-12, atol=1e-4)
+    alone = by_itself(rates, contract, size)
+    assert (np.bincount(account, np.rint(alone.initial * 1e6), accounts) == found.initial).all()
+    assert (np.bincount(account, np.rint(alone.maintenance * 1e6), accounts) == found.maintenance).all()
 
     order = rng.permutation(positions)
     again = totals(rates, accounts, account[order], contract[order], size[order], average[order])
-    for ours, theirs in zip(found[:3], again[:3], strict=True):
+    for ours, theirs in zip(found, again, strict=True):
         assert (ours == theirs).all()
 
 
@@ -144,3 +145,8 @@ def test_an_account_with_a_position_that_has_no_price_has_no_total_and_others_ha
     found = totals(rates, 3, [0, 1, 2], [0, 1, 0], [1.0, 1.0, 0.0], [0.5, 0.5, 0.5])
     assert np.isnan(found.value).tolist() == [True, False, False]
     assert found.value[1:].tolist() == [500_000.0, 0.0]
+
+
+def test_cash_is_the_sum_of_balances_at_their_prices_and_nothing_needs_no_price() -> None:
+    found = cash([1.0, 60_000.0, np.nan], 3, account=[0, 0, 1, 2, 2], currency=[0, 1, 2, 2, 0], amount=[5.0, 0.5, 1.0, 0.0, -2.0])
+    np.testing.assert_array_equal(found, [30_005e6, np.nan, -2e6])
