@@ -1,6 +1,7 @@
 """positions: what does each account hold, at what average price, and how much cash, after each fill and transfer?
 
-Entries    account/<account>: positions, balances, corrections that wait for their fill
+Entries    account/<account>: balances, corrections that wait for their fill
+           book/["<account>","<venue:instrument>"]: one position
            applied/["<account>","<table>","<id>"]: the time and the contents of one fill or transfer
            instrument/<venue:instrument>: the terms of one contract, and how it was settled; every shard has them all; freed a
            week after expiry
@@ -36,7 +37,7 @@ import orjson
 
 from kernels import Message, Output
 from kernels.checks import checked, dead_letter
-from kernels.entries import packed, unpacked
+from kernels.entries import Migration, packed, unpacked
 from kernels.ledger import (
     CONTEXT,
     EXCHANGE,
@@ -60,7 +61,7 @@ from kernels.ledger import (
 )
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 
-VERSION = 2
+VERSION = 3
 SHARED: frozenset[str] = frozenset({"instruments", "index_prices"})
 HOUR_MS = 3_600_000
 KEPT_MS = 7 * 24 * HOUR_MS
@@ -172,12 +173,13 @@ class Account:
         return sorted(found, key=lambda trade: trade[:2])
 
     def forget(self, name: str, before_ms: int) -> set[str]:
-        """Free the ids of events before this, and name them."""
+        """Free the ids of events before this, and name the entries that change by it."""
         if before_ms <= self.swept_ms:
             return set()
         self.swept_ms = before_ms
         gone = {of: applied for of, applied in self.applied.items() if applied.event_ms < before_ms}
-        for instrument in sorted({applied.instrument for applied in gone.values() if applied.instrument}):
+        instruments = sorted({applied.instrument for applied in gone.values() if applied.instrument})
+        for instrument in instruments:
             book = self.books[instrument]
             if book.contract.style == "spot":
                 continue
@@ -190,7 +192,7 @@ class Account:
             if table == "fills":
                 self.corrections.pop(applied_id, None)
         self.forgotten_ms = max(self.forgotten_ms, *(applied.event_ms + 1 for applied in gone.values()), 0)
-        return set(gone)
+        return {f"applied/{of}" for of in gone} | {_book_entry(name, instrument) for instrument in instruments}
 
 
 class State:
@@ -259,17 +261,21 @@ class State:
             if account and (applied := account.applied.get(of)):
                 event_ms, contents, instrument, change, price, fee, corrects = applied
                 stored = [event_ms, contents, instrument, str(change), str(price), str(fee), corrects]
+        elif kind == "book":
+            account_name, instrument = orjson.loads(of)
+            account = self.accounts.get(account_name)
+            if account and (book := account.books.get(instrument)):
+                stored = _stored_book(book)
         elif account := self.accounts.get(of):
-            books = {name: _stored_book(book) for name, book in account.books.items()}
             balances = {currency: [str(amount), ms] for currency, (amount, ms) in account.balances.items()}
             counts = account.entries, account.booked_ms, account.swept_ms, account.forgotten_ms
-            stored = [books, balances, account.pending, *counts]
+            stored = [{}, balances, account.pending, *counts]
         return None if stored is None else packed(VERSION, stored)
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
         kind, _, of = name.partition("/")
-        stored = unpacked("positions", name, data, VERSION)
+        stored = unpacked("positions", name, data, VERSION, MIGRATIONS)
         if kind == "instrument":
             terms, how = stored
             self.put(of, Terms(*terms), None if how is None else Decimal(how))
@@ -286,15 +292,21 @@ class State:
             account.applied[of] = Applied(event_ms, contents, instrument, *amounts, corrects)
             if corrects is not None:
                 account.corrections[corrects] = max((event_ms, applied_id), account.corrections.get(corrects, (event_ms, "")))
+        elif kind == "book":
+            account_name, instrument = orjson.loads(of)
+            self.accounts.setdefault(account_name, Account()).books[instrument] = _book(stored)
         else:
             account = self.accounts.setdefault(of, Account())
             books, balances, pending, account.entries, account.booked_ms, account.swept_ms, account.forgotten_ms = stored
-            for instrument, (contract, base, held, closed, event_ms) in books.items():
-                book = account.books[instrument] = Book(Contract(contract[0], Decimal(contract[1]), *contract[2:]))
-                book.base, book.held = _position(base), _position(held)
-                book.settled, book.event_ms = Settled(*map(Decimal, closed)), event_ms
+            for instrument, book in books.items():  # as of version 2
+                account.books[instrument] = _book(book)
+                self.touched.add(_book_entry(of, instrument))
             account.balances = {currency: Balance(Decimal(amount), ms) for currency, (amount, ms) in balances.items()}
             account.pending = {fill: [(part, at, row) for part, at, row in waiting] for fill, waiting in pending.items()}
+
+
+MIGRATIONS: dict[int, Migration] = {2: lambda _, stored: stored}
+"""Until version 3 an account's entry had its positions, too: they are stored apart the next time that anything is."""
 
 
 def totals(state: State) -> dict[str, Decimal]:
@@ -434,6 +446,10 @@ def _applied_name(account: str, table: str, of: str) -> str:
     return orjson.dumps([account, table, of]).decode()
 
 
+def _book_entry(account: str, instrument: str) -> str:
+    return f"book/{orjson.dumps([account, instrument]).decode()}"
+
+
 def _applied_or_refused(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
     try:
         return _apply(state, message, contents, until_ms)
@@ -472,6 +488,8 @@ def _apply(state: State, message: Message, contents: str, until_ms: int | None) 
         raise _RefusedError(None, "amounts that keep the account within DECIMAL(38, 18)", row[id_column]) from None
     account.applied[applied_name] = applied
     state.touched |= {f"account/{name}", f"applied/{applied_name}"}
+    if applied.instrument:
+        state.touched.add(_book_entry(name, applied.instrument))
     state.accounts[name] = account
     if table == "fills":
         for partition, offset, waiting in sorted(account.pending.pop(row["fill_id"], []), key=lambda one: one[:2]):
@@ -479,7 +497,7 @@ def _apply(state: State, message: Message, contents: str, until_ms: int | None) 
             outputs += _applied_or_refused(state, message, _digest("fills", waiting), until_ms)
     if until_ms is not None:
         before_ms = (until_ms - KEPT_MS) // HOUR_MS * HOUR_MS
-        state.touched |= {f"applied/{of}" for of in account.forget(name, before_ms)}
+        state.touched |= account.forget(name, before_ms)
         outputs += _given_up(account, before_ms, until_ms)
     return outputs
 
@@ -816,7 +834,7 @@ def _closed(state: State, of: str, account: Account, name: str, book: Book, pric
     changes = _settlement_changes(name, book.contract, price, UNSETTLED, after.settled)
     outputs = _booked(cause, changes, _Move(name, book, after))
     book.settled, book.event_ms = after.settled, after.event_ms
-    state.touched.add(f"account/{of}")
+    state.touched |= {f"account/{of}", _book_entry(of, name)}
     return outputs
 
 
@@ -840,6 +858,14 @@ def _stored_book(book: Book) -> list[Any]:
     closed = [str(amount) for amount in book.settled]
     contract = [style, str(each), *currencies]
     return [contract, _stored_position(book.base), _stored_position(book.held), closed, book.event_ms]
+
+
+def _book(stored: list[Any]) -> Book:
+    contract, base, held, closed, event_ms = stored
+    book = Book(Contract(contract[0], Decimal(contract[1]), *contract[2:]))
+    book.base, book.held = _position(base), _position(held)
+    book.settled, book.event_ms = Settled(*map(Decimal, closed)), event_ms
+    return book
 
 
 def _stored_position(held: Position) -> list[Any]:

@@ -279,8 +279,34 @@ def test_terms_are_freed_a_week_after_expiry() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 3"):
         positions.new().decode("account/a", b"\x09[]")
+
+
+def test_a_fill_stores_the_position_that_it_changes_and_no_other() -> None:
+    state = begun()
+    step(state, fill("buy", "1", "100", "LINEAR"), fill("buy", "1", "100", "INVERSE", id="other"))
+    state.touched.clear()
+    step(state, fill("sell", "1", "100", "LINEAR", ms=T0 + 1, id="third"))
+    assert {name for name in state.touched if name.startswith("book/")} == {'book/["a","v:LINEAR"]'}
+
+
+def test_positions_that_version_2_stored_with_their_account_are_read_and_then_stored_apart() -> None:
+    contract = ["linear", "2", "USDC", "BTC", "USDC"]
+    book = [contract, ["0", "0", "0", "0", [0, ""]], ["3", "600", "7", "7", [T0, "f"]], ["0", "0", "0"], T0]
+    stored = [{"v:LINEAR": book}, {"USDC": ["7", T0]}, {}, 2, T0, 0, 0]
+    state = begun()
+    state.touched.clear()
+    state.decode("account/a", b"\x02" + orjson.dumps(stored))
+    assert state.touched == {'book/["a","v:LINEAR"]'}
+
+    again = begun()
+    for name in ("account/a", *state.touched):
+        data = state.encode(name)
+        assert data is not None and data[0] == positions.VERSION
+        again.decode(name, data)
+    for one in (state, again):
+        assert held(step(one, fill("sell", "1", "100", "LINEAR", ms=T0 + 1, id="g"))) == [("2", "100", "7")]
 
 
 trades = st.lists(
