@@ -148,5 +148,6 @@ def test_an_account_with_a_position_that_has_no_price_has_no_total_and_others_ha
 
 
 def test_cash_is_the_sum_of_balances_at_their_prices_and_nothing_needs_no_price() -> None:
-    found = cash([1.0, 60_000.0, np.nan], 3, account=[0, 0, 1, 2, 2], currency=[0, 1, 2, 2, 0], amount=[5.0, 0.5, 1.0, 0.0, -2.0])
+    usd, account, currency = [1.0, 60_000.0, np.nan], [0, 0, 1, 2, 2], [0, 1, 2, 2, 0]
+    found = cash(usd, 3, account, currency, amount=[5.0, 0.5, 1.0, 0.0, -2.0])
     np.testing.assert_array_equal(found, [30_005e6, np.nan, -2e6])
