@@ -50,6 +50,7 @@ PORTFOLIO_SHARE, MODEL = 0.05, "deribit_like"
 WARM_S, STEADY_S, CRASH_S, AFTER_S = 60.0, 60.0, 1.0, 20.0
 TARGET_MS = 300.0
 OPENING_MS = 20_000
+OPEN_S = 600.0
 TOLD = (*FEED_TABLES, "book_depth")
 """Where it is said what time it is: where feeds write, and where book_depth would."""
 VENUE = "sim"
@@ -228,7 +229,7 @@ def now_ms() -> int:
 
 
 def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
-    """Write contracts, first prices and the accounts, and wait until all jobs have read them."""
+    """Write contracts, first prices and the accounts, and wait until all jobs have gone through them."""
     writer = Writer(up.kafka, TOLD)
     start_ms = now_ms() - OPENING_MS
     for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
@@ -242,6 +243,23 @@ def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
     # No heartbeat follows: there is an end that a job can have read.
     for name in JOBS:
         runtime.wait_read(up, name)
+    # What is read is not judged yet.  Now time goes on, or the last batch would tell of nothing.
+    deadline_s = time.monotonic() + OPEN_S
+    for name in JOBS:
+        while _known(up, name) < accounts:
+            if time.monotonic() > deadline_s:
+                raise BenchError(f"{name} does not know all accounts after {OPEN_S:.0f} s more; logs in {up.logs}")
+            writer.beat(now_ms())
+            writer.producer.poll(0.3)
+    writer.flush()
+
+
+def _known(up: Runtime, name: str) -> float:
+    """Of how many accounts a job knows."""
+    if (job := up.rest.active().get(name)) is None:
+        raise BenchError(f"the job {name} has ended; logs in {up.logs}")
+    found = up.rest.metrics(job, ["accounts"])
+    return found["accounts"].sum if found else 0.0
 
 
 def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is_ready: Any) -> None:

@@ -76,8 +76,9 @@ RULES = Rules()
 STORE_SHARE = 1.0
 """An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
-NO_CASE, PLAIN_CALL, OTHER_CASE = range(3)
-"""Whether an account has a case; whether that is a margin call, which nothing but another status ends."""
+NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, OTHER_CASE = range(5)
+"""Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
+is bankrupt; another, or one that is held."""
 
 
 class Case:
@@ -99,7 +100,9 @@ class Case:
 
     def standing(self) -> int:
         """What of the case tells whether it is to be looked at."""
-        return PLAIN_CALL if self.state == MARGIN_CALL and not self.held else OTHER_CASE
+        if self.held:
+            return OTHER_CASE
+        return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, BANKRUPT: ALL_ORDERED}.get(self.state, OTHER_CASE)
 
 
 class Guard(NamedTuple):
@@ -141,15 +144,22 @@ class State:
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
         self._standing = np.zeros(0, dtype=np.int8)  # of each account by its row: which case it has
+        self._round_ms = np.zeros(0)  # likewise: when its last round was
 
-    def standing(self) -> Array:
-        """Which case each account has, by its row: `NO_CASE`, `PLAIN_CALL` or `OTHER_CASE`.  It can be written to."""
+    def standing(self) -> tuple[Array, Array]:
+        """Which case each account has, by its row, as `Case.standing` says; and when its last round was, -∞ before the first."""
         rows = self.market.account_columns.rows
         if len(self._standing) < len(rows):
-            self._standing = np.zeros(2 * len(rows), dtype=np.int8)
-            for name, case in self.cases.items():
-                self._standing[rows[name]] = case.standing()
-        return self._standing[: len(rows)]
+            self._standing, self._round_ms = np.zeros(2 * len(rows), dtype=np.int8), np.full(2 * len(rows), -math.inf)
+            for name in self.cases:
+                self.note(name)
+        return self._standing[: len(rows)], self._round_ms[: len(rows)]
+
+    def note(self, name: str) -> None:
+        """Put down where an account stands."""
+        row, case = self.market.account_columns.rows[name], self.cases.get(name)
+        self._standing[row] = NO_CASE if case is None else case.standing()
+        self._round_ms[row] = -math.inf if case is None or case.round_ms is None else case.round_ms
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
@@ -319,27 +329,21 @@ class _Batch:
 
     def concerned(self) -> list[str]:
         """The accounts, by name, about which there may be something to decide."""
-        found, standing = self.found, self.state.standing()
+        found, (standing, round_ms) = self.found, self.state.standing()
         with np.errstate(invalid="ignore"):
             is_called = (found.initial > found.equity) & ~self.must_close
+            is_solvent = found.equity > 0
         is_as_it_was = is_called & (standing == PLAIN_CALL)
-        rows = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
+        if self.is_quiet:
+            # Who waits for the next round, and nothing has come between.
+            is_pausing = self.must_close & (self.now_ms - round_ms < 1000 * RULES.orders.round_s)
+            is_pausing &= (standing == ALL_ORDERED) | ((standing == IN_ROUNDS) & is_solvent)
+            rows = self.state.market.account_columns.rows
+            is_pausing[[rows[name] for name in self.changed]] = False
+            is_as_it_was |= is_pausing
         names = self.state.market.account_names
-        return sorted(names[row] for row in rows if not self._is_pausing(names[row], row))
-
-    def _is_pausing(self, name: str, row: int) -> bool:
-        """Whether an account waits for its next round, and nothing has come between."""
-        case = self.state.cases.get(name)
-        return (
-            case is not None
-            and case.round_ms is not None
-            and self.now_ms - case.round_ms < 1000 * RULES.orders.round_s
-            and not case.held
-            and bool(self.must_close[row])
-            and (case.state == BANKRUPT or (case.state == LIQUIDATING and bool(self.found.equity[row] > 0)))
-            and name not in self.changed
-            and self.is_quiet
-        )
+        concerned = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
+        return sorted(names[row] for row in concerned)
 
     def quote(self, of: str) -> _Quote:
         """One contract's."""
@@ -431,8 +435,7 @@ class _Account:
             self.state.cases[self.name] = case
         if case.state == HEALTHY and not case.held:
             self.state.cases.pop(self.name, None)
-        row = self.state.market.account_columns.row(self.name)
-        self.state.standing()[row] = case.standing() if self.name in self.state.cases else NO_CASE
+        self.state.note(self.name)
         return self.outputs
 
     def _note_fills(self) -> None:

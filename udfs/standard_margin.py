@@ -198,7 +198,7 @@ def _required(rate: float, square: float, size: float) -> float:
 @elementwise
 def required(rate: float, square: float, size: float) -> float:
     """What one position requires, rounded to a millionth; its rate is that of `Rates`, the long or the short one."""
-    return np.rint(_required(rate, square, size) * 1e6) / 1e6
+    return float(np.rint(_required(rate, square, size) * 1e6)) / 1e6
 
 
 def bybit_short_put(

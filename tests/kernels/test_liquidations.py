@@ -407,7 +407,6 @@ def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: 
 
     passed_over = played()
     assert set(kinds(passed_over)) >= {"margin_call", "locked", "round", "held", "resumed", "recovered", "bankrupt"}
-    monkeypatch.setattr(liquidations._Batch, "_is_pausing", lambda *_: False)
     monkeypatch.setattr(liquidations.Case, "standing", lambda _: liquidations.OTHER_CASE)
     assert played() == passed_over
 
