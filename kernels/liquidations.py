@@ -147,7 +147,7 @@ class State:
         self._round_ms = np.zeros(0)  # likewise: when its last round was
 
     def standing(self) -> tuple[Array, Array]:
-        """Which case each account has, by its row, as `Case.standing` says; and when its last round was, -∞ before the first."""
+        """Which case each account has, by its row, as `Case.standing` says; and when its last round was, or -∞."""
         rows = self.market.account_columns.rows
         if len(self._standing) < len(rows):
             self._standing, self._round_ms = np.zeros(2 * len(rows), dtype=np.int8), np.full(2 * len(rows), -math.inf)
