@@ -532,13 +532,16 @@ class _Account:
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""
-        return sorted(self.sizes, key=lambda of: (-self._requirement(of), of))
+        return sorted(self.sizes, key=lambda of: (-self._requirements[of], of))
 
-    def _requirement(self, of: str) -> float:
-        """Maintenance margin of one position by itself, in USD."""
-        size, quote = self.sizes[of], self.batch.quote(of)
-        rate = quote.maintenance_long if size > 0 else quote.maintenance_short
-        return float(standard_margin.required(rate, quote.square, size))
+    @cached_property
+    def _requirements(self) -> dict[str, float]:
+        """Maintenance margin of each position by itself, in USD."""
+        quotes = {of: (size, self.batch.quote(of)) for of, size in self.sizes.items()}
+        return {
+            of: float(standard_margin.required(one.maintenance_long if size > 0 else one.maintenance_short, one.square, size))
+            for of, (size, one) in quotes.items()
+        }
 
     def _planned(self) -> tuple[list["_Planned"], tuple[str, str] | None]:
         """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
@@ -615,7 +618,7 @@ class _Account:
     def _limit(self, of: str) -> float:
         """The worst price at which a position's order may fill."""
         size, quote = self.sizes[of], self.batch.quote(of)
-        needs = self._requirement(of) * (quote.mark / quote.unit_usd if quote.unit_usd else 0.0)  # of price
+        needs = self._requirements[of] * (quote.mark / quote.unit_usd if quote.unit_usd else 0.0)  # of price
         price = float(liquidation.fillable_price(size, size * quote.mark, needs, self.equity, self.maintenance, RULES.orders))
         return max(min(price, quote.high), quote.low) if not math.isnan(price) else quote.low if size > 0 else quote.high
 

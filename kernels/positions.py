@@ -30,6 +30,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from decimal import Decimal, DivisionByZero, InvalidOperation
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -431,15 +432,19 @@ def _turn(message: Message) -> tuple[int, str, str, str, str, int, int]:
 
 def _digest(table: str, row: dict[str, Any]) -> str:
     """What tells a repeat from another event of its id: not when it was received, nor how its numbers are written."""
-    values = [_plain(row[column]) if column in _AMOUNTS else row.get(column) for column in _CONTENTS[table]]
+    values = [_read(row[column])[1] if column in _AMOUNTS else row.get(column) for column in _CONTENTS[table]]
     return blake2b(orjson.dumps(values), digest_size=12).hexdigest()
 
 
-def _plain(amount: str | int) -> str:
+@lru_cache(maxsize=4096)
+def _read(amount: str | int) -> tuple[Decimal | None, str]:
+    """An amount as it is booked, None where it is beyond DECIMAL(38, 18); and as it is written."""
+    # Kept, for whoever tells repeats apart asks first, and whoever books it next.
     try:
-        return text(Decimal(amount))
+        booked = rounded(Decimal(amount))
     except InvalidOperation:
-        return str(amount)
+        return None, str(amount)
+    return booked, text(booked)
 
 
 def _applied_name(account: str, table: str, of: str) -> str:
@@ -847,10 +852,10 @@ def _settlement_changes(name: str, contract: Contract, price: Decimal, before: S
 
 
 def _amount(row: dict[str, Any], column: str) -> Decimal:
-    try:
-        return rounded(Decimal(row[column]))
-    except InvalidOperation:
-        raise _RefusedError(column, "within DECIMAL(38, 18)", row[column]) from None
+    amount, _ = _read(row[column])
+    if amount is None:
+        raise _RefusedError(column, "within DECIMAL(38, 18)", row[column])
+    return amount
 
 
 def _stored_book(book: Book) -> list[Any]:

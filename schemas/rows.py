@@ -23,6 +23,7 @@ class Fault(NamedTuple):
     got: str | None
 
 
+@lru_cache(maxsize=4096)
 def instant_ms(ms: int) -> str:
     """Milliseconds since 1970 as ISO-8601 text in UTC, always with three decimals, so that text order is time order."""
     seconds, part = divmod(ms, 1000)
@@ -37,7 +38,7 @@ def instant_us(us: int) -> str:
 
 @lru_cache(maxsize=256)
 def _second(seconds: int) -> str:
-    # Kept, for most rows of a moment are of one second.
+    # Kept, as all instants are, for most rows of a moment are of one second.
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
