@@ -353,11 +353,15 @@ class _Batch:
             mark = float(self.found.mark[row])
             usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
             each = terms.contract_size or 0.0
+            low, high = liquidation.band(mark, RULES.orders)
             self._quotes[of] = _Quote(
-                mark,
-                *(float(edge) for edge in liquidation.band(mark, RULES.orders)),
-                each * usd / mark if terms.is_inverse and terms.kind != "option" else each * mark * usd,
-                *(float(rate[row]) for rate in (rates.maintenance_long, rates.maintenance_short, rates.square)),
+                mark=mark,
+                low=float(low),
+                high=float(high),
+                unit_usd=each * usd / mark if terms.is_inverse and terms.kind != "option" else each * mark * usd,
+                maintenance_long=float(rates.maintenance_long[row]),
+                maintenance_short=float(rates.maintenance_short[row]),
+                square=float(rates.square[row]),
             )
         return self._quotes[of]
 
