@@ -231,6 +231,9 @@ class State:
             expiry_s=math.inf,
         )
         self.currency_columns: Columns[str] = Columns(usd=math.nan, factor=1.0)
+        # From the start: the row of a blank contract's currencies is 0.
+        for name in sorted(DOLLARS):
+            self.currency_columns.put(name, usd=1.0)
         self.position_columns: Columns[tuple[str, str]] = Columns(account=0, contract=0, size=0.0, average=0.0)
         self.balance_columns: Columns[tuple[str, str]] = Columns(account=0, currency=0, amount=0.0)
 
@@ -372,7 +375,6 @@ class State:
         self.indices[currency] = index
         self.moved.add(currency)
         usd = index.ticker_usd if index.price_usd is None else index.price_usd
-        self.currency(currency)
         if currency not in DOLLARS:
             self.currency_columns.put(currency, usd=_or_nan(usd))
 
@@ -380,7 +382,6 @@ class State:
         """Set what requirements on an underlying are multiplied by."""
         self.factors[underlying] = factor
         self.moved.add(underlying)
-        self.currency(underlying)
         self.currency_columns.put(underlying, factor=factor)
 
     def quote(self, underlying: str) -> None:
@@ -390,8 +391,6 @@ class State:
 
     def currency(self, name: str) -> int:
         """The row of a currency."""
-        if name in DOLLARS and name not in self.currency_columns.rows:
-            self.currency_columns.put(name, usd=1.0)
         return self.currency_columns.row(name)
 
     def free(self, until_ms: int) -> None:
@@ -539,7 +538,7 @@ def _mark(state: State) -> Array:
 def _forward(state: State) -> Array:
     """Of each contract, in USD: its options' own, else the index; NaN where there is none."""
     forward = state.contract_columns["forward_usd"]
-    index = _gather(state.currency_columns["usd"], state.contract_columns["underlying"])
+    index = state.currency_columns["usd"][state.contract_columns["underlying"]]
     return np.asarray(np.where(forward > 0, forward, index))
 
 
@@ -548,8 +547,8 @@ def _rates(state: State, mark: Array) -> standard_margin.Rates:
     contracts, forward = state.contract_columns, _forward(state)
     is_future, is_option = contracts["is_future"] > 0, contracts["is_option"] > 0
     is_inverse, each = contracts["is_inverse"] > 0, contracts["contract_size"]
-    settlement = _gather(state.currency_columns["usd"], contracts["settlement"])
-    required = settlement * _gather(state.currency_columns["factor"], contracts["underlying"])
+    settlement = state.currency_columns["usd"][contracts["settlement"]]
+    required = settlement * state.currency_columns["factor"][contracts["underlying"]]
     nothing = np.zeros(len(each))
 
     def future(initial: Array, maintenance: Array, per_coin: Array) -> Margin:
@@ -745,7 +744,7 @@ def _market(state: State, parameters: Parameters, underlying: str, held: _Held, 
     haircut = parameters.collaterals.get(underlying, Haircut(0.0, 0.0, True))
     # Of an inverse contract a unit is a USD: worth the same in USD whatever the price, as the coins it is paid in move with it.
     is_inverse = contracts["is_inverse"][futures] > 0
-    settlement = _gather(usd, contracts["settlement"][futures])
+    settlement = usd[contracts["settlement"][futures]]
     sure = np.ones(1)
     return portfolio_margin.Market(
         spot=spot,
@@ -908,11 +907,6 @@ def _short_vol(state: State, underlying: str) -> float:
     # Of a call and a put at one strike the first by name.
     name = min(name for name, row in options.rows.items() if row in nearest)
     return float(vol[options.row(name)])
-
-
-def _gather(values: Array, rows: Array) -> Array:
-    # A blank row points at row 0, which may not be there yet.
-    return values[rows] if len(values) else np.full(len(rows), np.nan)
 
 
 def _sums(account: Array, amounts: Array, count: int) -> Array:
