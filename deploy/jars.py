@@ -25,6 +25,7 @@ ROOTS: dict[str, tuple[list[str], bool]] = {
         [
             "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",
             "org.apache.flink:flink-sql-parquet:2.3.0",
+            "org.apache.flink:flink-dstl-dfs:2.3.0",
             "org.apache.hadoop:hadoop-client-api:3.4.1",
             "org.apache.hadoop:hadoop-client-runtime:3.4.1",
             "com.github.luben:zstd-jni:1.5.6-10",
