@@ -1,7 +1,7 @@
 """liquidations: which accounts must be closed, how much of each now, and what keeps it from being done?
 
 Entries    those of kernels/margin.py, which values the accounts here too
-           case/<account>: an account that is not healthy; freed when it is
+           case/<account>: an account that is not healthy; freed when it is and the longest pause after its last round is over
            depth/<venue:instrument>: the newest depth of one book
            guard/<of>: the average of one price, by which the next is judged
            halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later where trading goes on or
@@ -18,7 +18,8 @@ An account goes through these states, each change of which is an event with its 
     liquidating  rounds have begun: one order each, on the position with the largest maintenance margin that is not ordered
                  already, of the size that `Rules` say, no more than the book shows within the limit, at the fillable price
                  (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
-                 margin is within equity again: what of the orders is open then is to be cancelled
+                 margin is within equity again: what of the orders is open then is to be cancelled.  Who falls again waits for
+                 the rest of the pause
     bankrupt     equity is gone: all that is left is ordered at once.  The insurance fund pays what is missing; where it has not
                  enough, positions on the other side are closed against it at the bankruptcy price, in the order of their score
                  (auto-deleveraging), and it pays nothing
@@ -76,9 +77,9 @@ RULES = Rules()
 STORE_SHARE = 1.0
 """An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
-NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, OTHER_CASE = range(5)
+NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, RECOVERED, OTHER_CASE = range(6)
 """Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
-is bankrupt; another, or one that is held."""
+is bankrupt; what is healthy again, and remembers its last round; another, or one that is held."""
 
 
 class Case:
@@ -102,7 +103,9 @@ class Case:
         """What of the case tells whether it is to be looked at."""
         if self.held:
             return OTHER_CASE
-        return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, BANKRUPT: ALL_ORDERED}.get(self.state, OTHER_CASE)
+        if self.state == LOCKED:
+            return OTHER_CASE if self.round_ms is None else IN_ROUNDS
+        return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, BANKRUPT: ALL_ORDERED, HEALTHY: RECOVERED}[self.state]
 
 
 class Guard(NamedTuple):
@@ -334,6 +337,8 @@ class _Batch:
             is_called = (found.initial > found.equity) & ~self.must_close
             is_solvent = found.equity > 0
         is_as_it_was = is_called & (standing == PLAIN_CALL)
+        is_recent = self.now_ms - round_ms < 1000 * RULES.orders.longest_pause_s
+        is_as_it_was |= is_recent & (standing == RECOVERED) & ~self.must_close & ~is_called
         if self.is_quiet:
             # Who waits for the next round, and nothing has come between.
             is_pausing = self.must_close & (self.now_ms - round_ms < 1000 * RULES.orders.round_s)
@@ -420,7 +425,9 @@ class _Account:
         self.state, self.batch, self.found, self.name, self.now_ms = state, batch, batch.found, name, batch.now_ms
         self.case = state.cases.get(name) or Case()
         found, row = self.found, state.market.account_columns.row(name)
-        self.equity, self.initial, self.maintenance = (float(x[row]) for x in (found.equity, found.initial, found.maintenance))
+        self.equity: float = found.equity.item(row)
+        self.initial: float = found.initial.item(row)
+        self.maintenance: float = found.maintenance.item(row)
         self.sizes = {of: size for of, (_, size, _) in state.market.accounts[name].positions.items() if size}
         self.outputs: list[Output] = []
         self.orders = 0  # among these
@@ -437,10 +444,16 @@ class _Account:
         if vars(case) != before:
             self.state.touched.add(f"case/{self.name}")
             self.state.cases[self.name] = case
-        if case.state == HEALTHY and not case.held:
-            self.state.cases.pop(self.name, None)
+        is_over = case.state == HEALTHY and not case.held and self._since_s >= RULES.orders.longest_pause_s
+        if is_over and self.state.cases.pop(self.name, None):
+            self.state.touched.add(f"case/{self.name}")
         self.state.note(self.name)
         return self.outputs
+
+    @property
+    def _since_s(self) -> float:
+        """How long ago the last round was."""
+        return math.inf if self.case.round_ms is None else (self.now_ms - self.case.round_ms) / 1000
 
     def _note_fills(self) -> None:
         """What has gone from a position has filled that much of its orders."""
@@ -460,7 +473,7 @@ class _Account:
             return
         was, was_held, ordered = case.state, case.held, case.open
         case.held, case.open, case.sizes = None, {}, {}
-        case.state, case.round, case.round_ms, case.is_paid = now, 0, None, False
+        case.state, case.round, case.is_paid = now, 0, False
         if was == now and was_held:
             self._event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self._numbers()}")
         elif now == MARGIN_CALL and was == HEALTHY:
@@ -471,12 +484,11 @@ class _Account:
 
     def _liquidate(self, is_known: bool) -> None:
         case = self.case
-        held = self._halted() or (
-            self._held() if is_known else ("no valuation", "the account cannot be valued: a price is missing")
-        )
-        if held:
-            self._hold(*held)
-            return
+        if not (is_known and self.batch.is_quiet):
+            missing = "no valuation", "the account cannot be valued: a price is missing"
+            if held := self._halted() or (self._held() if is_known else missing):
+                self._hold(*held)
+                return
         if case.state in (HEALTHY, MARGIN_CALL):
             self._resume()
             case.state = LOCKED
@@ -536,21 +548,22 @@ class _Account:
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""
-        return sorted(self.sizes, key=lambda of: (-self._requirements[of], of))
+        requirements = self._requirements
+        return sorted(self.sizes, key=lambda of: (-requirements[of], of))
 
     @cached_property
     def _requirements(self) -> dict[str, float]:
         """Maintenance margin of each position by itself, in USD."""
         quotes = {of: (size, self.batch.quote(of)) for of, size in self.sizes.items()}
         return {
-            of: float(standard_margin.required(one.maintenance_long if size > 0 else one.maintenance_short, one.square, size))
+            of: standard_margin.one_required(one.maintenance_long if size > 0 else one.maintenance_short, one.square, size)
             for of, (size, one) in quotes.items()
         }
 
     def _planned(self) -> tuple[list["_Planned"], tuple[str, str] | None]:
         """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
-        case, rules = self.case, RULES.orders
-        since_s = math.inf if case.round_ms is None else (self.now_ms - case.round_ms) / 1000
+        case, rules, rounds = self.case, RULES.orders, RULES.orders.rounds
+        since_s = self._since_s
         orders: list[_Planned] = []
         blocked = None
         for of in self._ordered_by_requirement():
@@ -561,7 +574,7 @@ class _Account:
             if self.equity <= 0:
                 wanted = free if since_s >= rules.round_s else 0.0
             else:
-                wanted = min(free, abs(float(liquidation.round_size(size, self.batch.quote(of).unit_usd, since_s, rules))))
+                wanted = min(free, abs(liquidation.one_round_size(size, self.batch.quote(of).unit_usd, since_s, *rounds)))
             if wanted == 0:
                 break  # the pause is not over
             limit, depth, visible = self._limit(of), self.state.depths.get(of), None
@@ -623,7 +636,9 @@ class _Account:
         """The worst price at which a position's order may fill."""
         size, quote = self.sizes[of], self.batch.quote(of)
         needs = self._requirements[of] * (quote.mark / quote.unit_usd if quote.unit_usd else 0.0)  # of price
-        price = float(liquidation.fillable_price(size, size * quote.mark, needs, self.equity, self.maintenance, RULES.orders))
+        price = liquidation.one_fillable_price(
+            size, size * quote.mark, needs, self.equity, self.maintenance, *RULES.orders.spread
+        )
         return max(min(price, quote.high), quote.low) if not math.isnan(price) else quote.low if size > 0 else quote.high
 
     def _bear_loss(self) -> None:

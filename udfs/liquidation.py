@@ -41,6 +41,22 @@ class Rules(NamedTuple):
     least_usd: float = 1_000.0  # what would leave less closes the rest too
     price_band: float = 0.05  # around mark, for orders
 
+    @property
+    def longest_pause_s(self) -> float:
+        """After a round, how long it can matter to the next one."""
+        return max(self.round_s, self.large_cooldown_s)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """What of them `one_fillable_price` follows."""
+        return self.bankruptcy_adjustment, self.spread_to_maintenance
+
+    @property
+    def rounds(self) -> tuple[float, float, float, float, float, float]:
+        """What of them `one_round_size` follows."""
+        large = self.large_increment, self.large_cooldown_s
+        return self.large_usd, self.least_usd, self.increment, self.round_s, *large
+
 
 DEFAULT = Rules()
 
@@ -69,11 +85,11 @@ def fillable_price(
 
     `size`, `nnv` and `mmr` are the position's, `tnc` and `tmmr` the account's.  NaN where size or requirement is zero.
     """
-    return _array(_fillable_price(size, nnv, mmr, tnc, tmmr, rules.bankruptcy_adjustment, rules.spread_to_maintenance))
+    return _array(_fillable_prices(size, nnv, mmr, tnc, tmmr, *rules.spread))
 
 
-@elementwise
-def _fillable_price(PS: float, PNNV: float, PMMR: float, TNC: float, TMMR: float, BA: float, SMMR: float) -> float:
+def one_fillable_price(PS: float, PNNV: float, PMMR: float, TNC: float, TMMR: float, BA: float, SMMR: float) -> float:
+    """`fillable_price` of one position, of numbers."""
     if PS == 0.0 or not TMMR > 0.0:
         return math.nan
     ABR = BA * (1.0 - TNC / TMMR)
@@ -82,6 +98,9 @@ def _fillable_price(PS: float, PNNV: float, PMMR: float, TNC: float, TMMR: float
     elif ABR > 1.0:
         ABR = 1.0
     return (PNNV - ABR * SMMR * PMMR) / PS
+
+
+_fillable_prices = elementwise(one_fillable_price)
 
 
 def insurance_delta(fill_quote: ArrayLike, bankruptcy: ArrayLike, rules: Rules = DEFAULT) -> FloatArray:
@@ -97,12 +116,10 @@ def round_size(size: ArrayLike, mark_price: ArrayLike, since_round_s: ArrayLike,
     a large position.  Of a large one `large_increment` is closed, else `increment`; all, where less than `least_usd` would
     be left.  Whoever calls this stops once the account is no longer liquidatable.
     """
-    plain, large = (rules.increment, rules.round_s), (rules.large_increment, rules.large_cooldown_s)
-    return _array(_round_size(size, mark_price, since_round_s, rules.large_usd, rules.least_usd, *plain, *large))
+    return _array(_round_sizes(size, mark_price, since_round_s, *rules.rounds))
 
 
-@elementwise
-def _round_size(
+def one_round_size(
     PS: float,
     mark: float,
     since_s: float,
@@ -113,11 +130,15 @@ def _round_size(
     large_increment: float,
     large_pause_s: float,
 ) -> float:
+    """`round_size` of one position, of numbers."""
     notional = abs(PS * mark)
     share, pause = (large_increment, large_pause_s) if notional > large_usd else (increment, pause_s)
     if notional * (1.0 - share) < least_usd or share > 1.0:
         share = 1.0
     return -PS * share if since_s >= pause else 0.0 * PS
+
+
+_round_sizes = elementwise(one_round_size)
 
 
 def size_to_cover(

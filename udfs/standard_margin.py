@@ -5,6 +5,7 @@ its rules for options; Bybit's help centre (short puts).  Sizes are signed, shor
 array or a number and all broadcast; NaN in gives NaN out.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,6 +200,12 @@ def _required(rate: float, square: float, size: float) -> float:
 def required(rate: float, square: float, size: float) -> float:
     """What one position requires, rounded to a millionth; its rate is that of `Rates`, the long or the short one."""
     return float(np.rint(_required(rate, square, size) * 1e6)) / 1e6
+
+
+def one_required(rate: float, square: float, size: float) -> float:
+    """`required` of one position, in plain numbers."""
+    amount = (rate * abs(size) + square * size * size) * 1e6
+    return round(amount) / 1e6 if math.isfinite(amount) else amount / 1e6
 
 
 def bybit_short_put(

@@ -123,7 +123,28 @@ def test_rounds_go_on_after_each_pause_until_the_rest_is_borne() -> None:
     (event,) = rows(outputs, "liquidation_events")
     assert event["state"] == "margin_call" and "cancel what is open of 10 v:AAA-PERP" in event["reason"]
     assert kinds(fallen(state, 100.0, T0 + 3000)) == ["recovered"]
-    assert state.cases == {}
+
+
+def test_who_recovers_and_falls_again_waits_for_the_rest_of_the_pause() -> None:
+    state = begun(*long())
+    assert kinds(fallen(state)) == ["locked", "round"]
+    for n in range(3):
+        assert kinds(fallen(state, 100.0, T0 + 1200 + 200 * n)) == ["recovered"]
+        assert kinds(fallen(state, 89.0, T0 + 1300 + 200 * n)) == ["locked"]
+    assert kinds(fallen(state, 89.0, T0 + 1999)) == []
+    (order,) = rows(fallen(state, 89.0, T0 + 2000))
+    assert (order["size"], order["round"]) == (25.0, 1)
+
+
+def test_a_case_is_closed_once_no_pause_can_matter_to_the_account_any_more() -> None:
+    state = begun(*long())
+    fallen(state)
+    assert kinds(fallen(state, 100.0, T0 + 1200)) == ["recovered"]
+    fallen(state, 100.0, T0 + SECOND + 29_999)
+    assert set(state.cases) == {"a"}
+    state.touched.clear()
+    assert fallen(state, 100.0, T0 + SECOND + 30_000) == []
+    assert state.cases == {} and state.encode("case/a") is None and "case/a" in state.touched
 
 
 def test_what_is_ordered_never_exceeds_the_position() -> None:
