@@ -152,7 +152,7 @@ def down(home: Path) -> bool:
         return False
     with processes.uninterrupted():
         processes.stop(list(json.loads(state.read_text())["started"].values()))
-        for name in ("broker", "zookeeper", "flink", "checkpoints", "savepoints"):
+        for name in ("broker", "zookeeper", "flink", "checkpoints", "changelog", "savepoints"):
             shutil.rmtree(home / name, ignore_errors=True)
         state.unlink()
     return True

@@ -4,8 +4,9 @@ import json
 import re
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import orjson
@@ -274,6 +275,7 @@ class Drill(NamedTuple):
     settle: Callable[[Rows, list[str]], list[str]] = lambda rows, names: []
     """Takes out of the rows what the harm itself has put in, given the names of the jobs; returns what is wrong with that."""
     version: Callable[[], Version] = dict  # of our code, before the harm
+    settings: Mapping[str, str] = MappingProxyType({})  # of the jobs, beside those of every drill
     jobs: frozenset[str] = frozenset(JOBS)
     """Which of those that are drilled it needs, with those whose topics they read."""
 
@@ -284,6 +286,12 @@ _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 # In this order most can go on with the processes of the one before: those of one version and one kind of cluster together.
 DRILLS = {
     "taskmanager": Drill("A TaskManager is killed.", kill_taskmanager),
+    "changelog": Drill(
+        "A TaskManager is killed while jobs write down each change of what they store.",
+        kill_taskmanager,
+        settings={"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"},
+        jobs=frozenset({"books", "positions", "margin"}),
+    ),
     "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
     "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks in place of one.", rescale(2)),
     "rescale-down": Drill(

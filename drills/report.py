@@ -50,7 +50,7 @@ def reported(
         return report
     began_s = time.monotonic()
     try:
-        suite = stage.suite(names, drill.parallelism, drill.is_highly_available, drill.version(), say)
+        suite = stage.suite(names, drill.parallelism, drill.is_highly_available, drill.version(), drill.settings, say)
         played = suites.played(suite, drill.harm, say)
     except (StartError, FlinkError, TopicError, PublishError) as error:
         report.faults.append(str(error))

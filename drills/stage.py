@@ -1,7 +1,7 @@
 """What drills are played on, one after the other."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -38,11 +38,12 @@ class Stage:
         parallelism: int = 1,
         is_highly_available: bool = False,
         version: Version | None = None,
+        settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Suite:
         """The named jobs, of a `version` of our code, where nothing has been written or stored yet; they are not submitted.
 
-        Raises `StartError`, `TopicError`.
+        `settings` are theirs beside those of every suite.  Raises `StartError`, `TopicError`.
         """
         if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
             raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
@@ -56,7 +57,7 @@ class Stage:
         else:
             place = last.place
         self._is_highly_available = is_highly_available
-        self._last = Suite(place, names, parallelism, version)
+        self._last = Suite(place, names, parallelism, version, dict(settings or {}))
         return self._last
 
     def close(self) -> None:

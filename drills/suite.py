@@ -57,6 +57,7 @@ class Suite:
     names: list[str]  # of the jobs, in the order of their flow
     parallelism: int
     version: Version = field(default_factory=dict)  # of our code
+    settings: dict[str, str] = field(default_factory=dict)  # of the jobs, beside those of every suite
 
     @property
     def written(self) -> list[str]:
@@ -66,8 +67,9 @@ class Suite:
     def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
         """Submit the jobs, or those that are named, and wait until they run; those with a savepoint go on from it."""
         chosen = self.names if names is None else names
+        settings = SETTINGS | self.settings
         runtime.submit(
-            self.place, chosen, self.parallelism, SETTINGS, archive_interval="2 s", savepoints=savepoints, changed=self.version
+            self.place, chosen, self.parallelism, settings, archive_interval="2 s", savepoints=savepoints, changed=self.version
         )
 
     def stop(self, names: list[str] | None = None) -> dict[str, str]:
@@ -89,7 +91,7 @@ class Suite:
 
     def lose_stored(self) -> None:
         """Remove all that the jobs have stored, and the archive."""
-        for folder in ("checkpoints", "savepoints", "archive"):
+        for folder in ("checkpoints", "changelog", "savepoints", "archive"):
             shutil.rmtree(Path(self.place.home) / folder, ignore_errors=True)
 
     def read(self) -> Rows:

@@ -445,7 +445,8 @@ class _Account:
             self.state.touched.add(f"case/{self.name}")
             self.state.cases[self.name] = case
         is_over = case.state == HEALTHY and not case.held and self._since_s >= RULES.orders.longest_pause_s
-        if is_over and self.state.cases.pop(self.name, None):
+        if is_over and self.name in self.state.cases:
+            del self.state.cases[self.name]
             self.state.touched.add(f"case/{self.name}")
         self.state.note(self.name)
         return self.outputs
