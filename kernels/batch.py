@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
@@ -101,7 +102,7 @@ def encode(outputs: Iterable[Output]) -> list[Lines]:
     parted: dict[str, tuple[list[bytes], list[bytes]]] = {}
     for table, event_ms, row in outputs:
         heads, values = parted.setdefault(table, ([], []))
-        heads.append(b"%013d%s" % (event_ms, _key(key(table, row))))
+        heads.append(_head(event_ms, key(table, row)))
         values.append(orjson.dumps(row))
     return [Lines(table, b"\n".join(heads), b"\n".join(values)) for table, (heads, values) in parted.items()]
 
@@ -119,6 +120,8 @@ def conflated(lines: list[Lines], tables: Iterable[str]) -> list[Lines]:
     return lines
 
 
-def _key(key: str) -> bytes:
-    """A key that parts no lines: one with a newline is written as JSON would write it."""
-    return orjson.dumps(key)[1:-1] if "\n" in key else key.encode()
+@lru_cache(maxsize=256)
+def _head(event_ms: int, key: str) -> bytes:
+    """The head of a line.  So that a key parts no lines, one with a newline is written as JSON would write it."""
+    # Kept, for what an event causes has one time and key.
+    return b"%013d%s" % (event_ms, orjson.dumps(key)[1:-1] if "\n" in key else key.encode())

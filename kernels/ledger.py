@@ -16,6 +16,7 @@ exchange account is the other side of every fill, as a clearing house is, and fl
 """
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from functools import reduce
 from typing import NamedTuple
 
 CONTEXT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -123,10 +124,7 @@ def average(contract: Contract, held: Position) -> Decimal:
 
 def product(*factors: Decimal) -> Decimal:
     """Their product, with every digit."""
-    result = Decimal(1)
-    for factor in factors:
-        result = CONTEXT.multiply(result, factor)
-    return result
+    return reduce(CONTEXT.multiply, factors)
 
 
 def rounded(amount: Decimal) -> Decimal:

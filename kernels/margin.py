@@ -478,16 +478,16 @@ def learn(state: State, good: list[Message], until_ms: int | None) -> list[Outpu
     Of what an account holds only the newest row of each contract and currency is applied: rows that come once more, as they do
     when the job that writes them has recovered, end as they did before and change nothing.
     """
+    by_table: dict[str, list[Message]] = {}
+    for message in good:
+        by_table.setdefault(message.table, []).append(message)
     for table, learn_row in _LEARN.items():
-        for message in good:
-            if message.table == table:
-                learn_row(state, message.row, to_ms(message.row["event_at"]))
+        for message in by_table.get(table, []):
+            learn_row(state, message.row, to_ms(message.row["event_at"]))
     letters: list[Output] = []
     for table, learn_holding in _HOLDINGS.items():
         newest: dict[tuple[str, str], Holding] = {}
-        for message in good:
-            if message.table != table:
-                continue
+        for message in by_table.get(table, []):
             name, found = learn_holding(state, message.row, to_ms(message.row["event_at"]))
             if isinstance(found, Fault):
                 letters.append(dead_letter(message, found, until_ms))

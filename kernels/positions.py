@@ -468,7 +468,7 @@ def _apply(state: State, message: Message, contents: str, until_ms: int | None) 
     event_ms, name = to_ms(row["event_at"]), row["account"]
     if name in HOUSE:
         raise _RefusedError("account", "an account that is not the house's", name)
-    account = state.accounts.get(name, Account())
+    account = state.accounts.get(name) or Account()
     id_column = _ID[table]
     applied_name = _applied_name(name, table, row[id_column])
     if known := account.applied.get(applied_name):
@@ -492,7 +492,8 @@ def _apply(state: State, message: Message, contents: str, until_ms: int | None) 
     except (InvalidOperation, DivisionByZero):
         raise _RefusedError(None, "amounts that keep the account within DECIMAL(38, 18)", row[id_column]) from None
     account.applied[applied_name] = applied
-    state.touched |= {f"account/{name}", f"applied/{applied_name}"}
+    state.touched.add(f"account/{name}")
+    state.touched.add(f"applied/{applied_name}")
     if applied.instrument:
         state.touched.add(_book_entry(name, applied.instrument))
     state.accounts[name] = account
@@ -706,7 +707,8 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
     changes = [change for change in changes if change.amount or always]
     holdings: dict[str, Decimal] = {}
     balances: dict[str, Balance] = {}
-    running: list[Decimal] = []
+    running: list[tuple[Decimal, str]] = []
+    written: dict[str, str] = {}  # what stands of each asset at last
     for change in changes:
         if move and change.asset == move.name:
             amount = rounded(CONTEXT.add(holdings.get(change.asset, move.before.size), change.amount))
@@ -715,8 +717,8 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             amount = rounded(CONTEXT.add(holdings.get(change.asset, held.amount), change.amount))
             # Never before the row that stands, or a reader who keeps the newest would not see it.
             balances[change.asset] = Balance(amount, max(event_ms, held.event_ms))
-        holdings[change.asset] = amount
-        running.append(amount)
+        holdings[change.asset], written[change.asset] = amount, text(amount)
+        running.append((amount, written[change.asset]))
 
     outputs: list[Output] = []
     average_price = realised = None
@@ -731,7 +733,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             "instrument": row["instrument"],
             "event_at": instant_ms(after.event_ms),
             "received_at": row["received_at"],
-            "size": text(after.size),
+            "size": written.get(move.name) or text(after.size),
             "average_price": average_price if after.size else None,
             "realised_pnl": realised,
             "settlement_currency": after.contract.settlement,
@@ -745,7 +747,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             "currency": currency,
             "event_at": instant_ms(balance.event_ms),
             "received_at": row["received_at"],
-            "amount": text(balance.amount),
+            "amount": written[currency],
             "cause_id": cause.id,
             "margin_model": row.get("margin_model"),
         }
@@ -753,7 +755,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
 
     booked_ms = max(event_ms, account.booked_ms)
     booked_at, caused_at, cause_id = instant_ms(booked_ms), instant_ms(event_ms), f"{cause.kind}/{cause.id}"
-    for number, (change, after_it) in enumerate(zip(changes, running, strict=True), start=account.entries + 1):
+    for number, (change, (after_it, told)) in enumerate(zip(changes, running, strict=True), start=account.entries + 1):
         is_position = move is not None and change.asset == move.name
         entry = {
             "entry_id": f"{cause.name}/{cause_id}/{change.kind}/{change.asset}",
@@ -766,7 +768,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             "asset": change.asset,
             "amount": text(change.amount),
             "price": None if change.price is None else text(change.price),
-            "balance": text(after_it),
+            "balance": told,
             "average_price": average_price if is_position and after_it else None,
             "realised_pnl": realised if is_position else None,
             "cause_kind": cause.kind,
