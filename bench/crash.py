@@ -63,16 +63,9 @@ CONF: dict[str, Any] = {
 HEARTBEAT_MS = 20
 SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.interval": "5 ms"}
 JOBS = {
-    # A week of fills is much to write anew in each checkpoint, or to merge into all that is older.  A checkpoint stops the job
-    # until what is in memory is written out: the less the buffer holds, the more of that has been done before.
-    "positions": {
-        "gammaflow.window": "0.05",
-        "gammaflow.delay": "0.01",
-        "state.backend.type": "rocksdb",
-        "state.backend.rocksdb.compaction.style": "UNIVERSAL",
-        "state.backend.rocksdb.writebuffer.size": "2mb",
-    }
-    | SOON,
+    # A week of fills is much to write anew in each checkpoint, or to merge into all that is older: see
+    # docs/decisions/21-state-that-is-written-as-it-changes.md.
+    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01", "state.changelog.enabled": "true"} | SOON,
     "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
 }
 """The jobs, and with which settings they are submitted: for orders that are soon there."""

@@ -77,9 +77,10 @@ RULES = Rules()
 STORE_SHARE = 1.0
 """An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
-NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, RECOVERED, OTHER_CASE = range(6)
+NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, RECOVERED, UNSERVED, OTHER_CASE = range(7)
 """Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
-is bankrupt; what is healthy again, and remembers its last round; another, or one that is held."""
+is bankrupt; what is healthy again, and remembers its last round; one that is held for want of depth; another."""
+NO_DEPTH = "no depth"
 
 
 class Case:
@@ -102,7 +103,7 @@ class Case:
     def standing(self) -> int:
         """What of the case tells whether it is to be looked at."""
         if self.held:
-            return OTHER_CASE
+            return UNSERVED if self.held.startswith(NO_DEPTH) and not self.open else OTHER_CASE
         if self.state == LOCKED:
             return OTHER_CASE if self.round_ms is None else IN_ROUNDS
         return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, BANKRUPT: ALL_ORDERED, HEALTHY: RECOVERED}[self.state]
@@ -146,6 +147,8 @@ class State:
         self.guards: dict[str, Guard] = {}
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
+        self.unserved: dict[str, dict[int, int]] = {}
+        """By contract, the accounts that hold nothing else and are held for want of depth: their rows, and their positions'."""
         self._standing = np.zeros(0, dtype=np.int8)  # of each account by its row: which case it has
         self._round_ms = np.zeros(0)  # likewise: when its last round was
 
@@ -154,6 +157,7 @@ class State:
         rows = self.market.account_columns.rows
         if len(self._standing) < len(rows):
             self._standing, self._round_ms = np.zeros(2 * len(rows), dtype=np.int8), np.full(2 * len(rows), -math.inf)
+            self.unserved.clear()
             for name in self.cases:
                 self.note(name)
         return self._standing[: len(rows)], self._round_ms[: len(rows)]
@@ -161,7 +165,14 @@ class State:
     def note(self, name: str) -> None:
         """Put down where an account stands."""
         row, case = self.market.account_columns.rows[name], self.cases.get(name)
+        if self._standing[row] == UNSERVED:
+            for waiting in self.unserved.values():
+                waiting.pop(row, None)
         self._standing[row] = NO_CASE if case is None else case.standing()
+        if self._standing[row] == UNSERVED:
+            held = [of for of, (_, size, _) in self.market.accounts[name].positions.items() if size]
+            if len(held) == 1:
+                self.unserved.setdefault(held[0], {})[row] = self.market.position_columns.rows[name, held[0]]
         self._round_ms[row] = -math.inf if case is None or case.round_ms is None else case.round_ms
 
     def encode(self, name: str) -> bytes | None:
@@ -319,6 +330,11 @@ class _Quote(NamedTuple):
     maintenance_short: float
     square: float
 
+    @property
+    def per_usd(self) -> float:
+        """What a USD is of its price, for one contract."""
+        return self.mark / self.unit_usd if self.unit_usd else 0.0
+
 
 class _Batch:
     """The market in one batch: whom it concerns, and what of it speaks against liquidating anyone."""
@@ -343,12 +359,36 @@ class _Batch:
             # Who waits for the next round, and nothing has come between.
             is_pausing = self.must_close & (self.now_ms - round_ms < 1000 * RULES.orders.round_s)
             is_pausing &= (standing == ALL_ORDERED) | ((standing == IN_ROUNDS) & is_solvent)
+            is_unserved = np.zeros_like(is_pausing)
+            is_unserved[self._unserved()] = True
+            is_unserved &= self.must_close & is_solvent & ~is_recent
+            is_pausing |= is_unserved
             rows = self.state.market.account_columns.rows
             is_pausing[[rows[name] for name in self.changed]] = False
             is_as_it_was |= is_pausing
         names = self.state.market.account_names
         concerned = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
         return sorted(names[row] for row in concerned)
+
+    def _unserved(self) -> Array:
+        """The rows of `State.unserved` for which the book shows nothing now either."""
+        found = [np.zeros(0, dtype=np.int64)]
+        for of, waiting in self.state.unserved.items():
+            depth = self.state.depths.get(of)
+            if not waiting or depth is None or depth.is_stale:
+                continue
+            rows, quote = np.array(list(waiting)), self.quote(of)
+            size = self.state.market.position_columns["size"][list(waiting.values())]
+            is_long = size > 0
+            rate = np.where(is_long, quote.maintenance_long, quote.maintenance_short)
+            needs = standard_margin.required(rate, quote.square, size) * quote.per_usd
+            account = self.found.equity[rows], self.found.maintenance[rows]
+            price = liquidation.fillable_price(size, size * quote.mark, needs, *account, RULES.orders)
+            limit = np.where(np.isnan(price), np.where(is_long, quote.low, quote.high), np.clip(price, quote.low, quote.high))
+            bid = max((level[0] for level in depth.bids), default=-math.inf)
+            ask = min((level[0] for level in depth.asks), default=math.inf)
+            found.append(rows[np.where(is_long, bid < limit, ask > limit)])
+        return np.concatenate(found)
 
     def quote(self, of: str) -> _Quote:
         """One contract's."""
@@ -589,7 +629,7 @@ class _Account:
                 levels = depth.bids if size > 0 else depth.asks
                 visible = sum(level[1] for level in levels if (level[0] >= limit if size > 0 else level[0] <= limit))
                 if visible <= 0:
-                    blocked = f"no depth: {of}", f"the book of {of} shows nothing within {limit:.6g}, the fillable price"
+                    blocked = f"{NO_DEPTH}: {of}", f"the book of {of} shows nothing within {limit:.6g}, the fillable price"
                     continue
             orders.append(_Planned(of, wanted if visible is None else min(wanted, visible), limit, visible))
             if self.equity > 0:
@@ -636,7 +676,7 @@ class _Account:
     def _limit(self, of: str) -> float:
         """The worst price at which a position's order may fill."""
         size, quote = self.sizes[of], self.batch.quote(of)
-        needs = self._requirements[of] * (quote.mark / quote.unit_usd if quote.unit_usd else 0.0)  # of price
+        needs = self._requirements[of] * quote.per_usd
         price = liquidation.one_fillable_price(
             size, size * quote.mark, needs, self.equity, self.maintenance, *RULES.orders.spread
         )

@@ -1,7 +1,7 @@
 """The liquidation engine: a crash against a plain reference that shares no code with it, and what must hold it back."""
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -402,7 +402,15 @@ def test_a_crash_that_is_cut_anywhere_and_restored_is_the_same_crash() -> None:
 
 
 def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash in steps shorter than the pause, with fills, a halt and a spike, with and without looking at all."""
+    """A crash in steps shorter than the pause, with fills, thin books, a halt and a spike, with and without looking at all."""
+    looked_at = Counter[str]()
+
+    class Account(liquidations._Account):
+        def advanced(self) -> list[Output]:
+            looked_at[(self.case.held or "").partition(":")[0]] += 1
+            return super().advanced()
+
+    monkeypatch.setattr(liquidations, "_Account", Account)
 
     def played() -> list[Output]:
         chance, (holdings, _) = random.Random(4), crash(300, 4)
@@ -418,6 +426,11 @@ def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: 
             said = [] if n == 0 else [ticker(coin, price, ms) for coin, price in prices.items()]
             said += [index(coin, price, ms) for coin, price in prices.items()]
             said += [halt("AAA-PERP", n == 20, ms)] if n in (20, 24) else []
+            far = 0.0005 if n % 7 else 0.01
+            said += [
+                depth(coin, [[price * (1 - far), 1e9]], [[price * (1 + far), 1e9]], ms, coin == "BBB" and n == 13)
+                for coin, price in prices.items()
+            ]
             for order in rows(outputs[-40:]):
                 name, coin = order["account"], order["instrument"].removesuffix("-PERP")
                 if chance.random() < 0.5:
@@ -428,8 +441,13 @@ def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: 
 
     passed_over = played()
     assert set(kinds(passed_over)) >= {"margin_call", "locked", "round", "held", "resumed", "recovered", "bankrupt"}
+    few = looked_at.copy()
+    looked_at.clear()
     monkeypatch.setattr(liquidations.Case, "standing", lambda _: liquidations.OTHER_CASE)
     assert played() == passed_over
+    for held in ("", "no depth"):
+        assert 0 < few[held] < looked_at[held]
+    assert few["stale book"] > 0
 
 
 def test_fills_ten_times_and_a_minute_late_end_in_the_same_ledger_and_margin() -> None:
