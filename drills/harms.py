@@ -283,13 +283,21 @@ class Drill(NamedTuple):
 # The archive would hold what the harm has put in.
 _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
+_CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"}
+
 # In this order most can go on with the processes of the one before: those of one version and one kind of cluster together.
 DRILLS = {
     "taskmanager": Drill("A TaskManager is killed.", kill_taskmanager),
     "changelog": Drill(
         "A TaskManager is killed while jobs write down each change of what they store.",
         kill_taskmanager,
-        settings={"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"},
+        settings=_CHANGELOG,
+        jobs=frozenset({"books", "positions", "margin"}),
+    ),
+    "changelog-rescale": Drill(
+        "Jobs that do so stop with a savepoint and go on with two tasks in place of one.",
+        rescale(2),
+        settings=_CHANGELOG,
         jobs=frozenset({"books", "positions", "margin"}),
     ),
     "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),

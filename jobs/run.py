@@ -47,6 +47,9 @@ def submit(name: str, savepoint: str) -> None:
     tables.get_config().set("pipeline.name", name)
     if savepoint:
         tables.get_config().set("execution.state-recovery.path", savepoint)
+        if setting(tables, "state.changelog.enabled", "false") == "true":
+            # Otherwise every checkpoint would fail: https://issues.apache.org/jira/browse/FLINK-38307
+            tables.get_config().set("execution.state-recovery.claim-mode", "CLAIM")
     planned(tables, name).execute()
 
 
