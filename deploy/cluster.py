@@ -110,9 +110,7 @@ def start(
             }
         },
         # For a job that asks for it: where what its state becomes is written as it comes.
-        "state": {
-            "changelog": {"storage": "filesystem", "dstl": {"dfs": {"base-path": (home.parent / "changelog").as_uri()}}}
-        },
+        "state": {"changelog": {"storage": "filesystem", "dstl": {"dfs": {"base-path": (home.parent / "changelog").as_uri()}}}},
         "python": {"executable": python, "client": {"executable": python}},
     }
     write_conf(home, ["config", "local", *(["ci"] if is_brief else [])], place, conf or {})
