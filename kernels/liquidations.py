@@ -127,6 +127,12 @@ class Depth(NamedTuple):
     bids: list[list[float]]
     asks: list[list[float]]
 
+    def visible(self, size: float, limit: float) -> float:
+        """How much can be had against a position of this size, at no worse a price than the limit."""
+        if size > 0:
+            return sum(level[1] for level in self.bids if level[0] >= limit)
+        return sum(level[1] for level in self.asks if level[0] <= limit)
+
 
 class Halt(NamedTuple):
     """Whether trading is halted, and since when."""
@@ -147,8 +153,6 @@ class State:
         self.guards: dict[str, Guard] = {}
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
-        self.unserved: dict[str, dict[int, int]] = {}
-        """By contract, the accounts that hold nothing else and are held for want of depth: their rows, and their positions'."""
         self._standing = np.zeros(0, dtype=np.int8)  # of each account by its row: which case it has
         self._round_ms = np.zeros(0)  # likewise: when its last round was
 
@@ -157,7 +161,6 @@ class State:
         rows = self.market.account_columns.rows
         if len(self._standing) < len(rows):
             self._standing, self._round_ms = np.zeros(2 * len(rows), dtype=np.int8), np.full(2 * len(rows), -math.inf)
-            self.unserved.clear()
             for name in self.cases:
                 self.note(name)
         return self._standing[: len(rows)], self._round_ms[: len(rows)]
@@ -165,14 +168,7 @@ class State:
     def note(self, name: str) -> None:
         """Put down where an account stands."""
         row, case = self.market.account_columns.rows[name], self.cases.get(name)
-        if self._standing[row] == UNSERVED:
-            for waiting in self.unserved.values():
-                waiting.pop(row, None)
         self._standing[row] = NO_CASE if case is None else case.standing()
-        if self._standing[row] == UNSERVED:
-            held = [of for of, (_, size, _) in self.market.accounts[name].positions.items() if size]
-            if len(held) == 1:
-                self.unserved.setdefault(held[0], {})[row] = self.market.position_columns.rows[name, held[0]]
         self._round_ms[row] = -math.inf if case is None or case.round_ms is None else case.round_ms
 
     def encode(self, name: str) -> bytes | None:
@@ -330,10 +326,15 @@ class _Quote(NamedTuple):
     maintenance_short: float
     square: float
 
-    @property
-    def per_usd(self) -> float:
-        """What a USD is of its price, for one contract."""
-        return self.mark / self.unit_usd if self.unit_usd else 0.0
+    def required(self, size: float) -> float:
+        """Maintenance margin of a position by itself, in USD."""
+        return standard_margin.one_required(self.maintenance_long if size > 0 else self.maintenance_short, self.square, size)
+
+    def limit(self, size: float, equity: float, maintenance: float) -> float:
+        """The worst price at which a position's order may fill, given what its account has and requires."""
+        needs = self.required(size) * (self.mark / self.unit_usd if self.unit_usd else 0.0)  # of price
+        price = liquidation.one_fillable_price(size, size * self.mark, needs, equity, maintenance, *RULES.orders.spread)
+        return max(min(price, self.high), self.low) if not math.isnan(price) else self.low if size > 0 else self.high
 
 
 class _Batch:
@@ -356,39 +357,28 @@ class _Batch:
         is_recent = self.now_ms - round_ms < 1000 * RULES.orders.longest_pause_s
         is_as_it_was |= is_recent & (standing == RECOVERED) & ~self.must_close & ~is_called
         if self.is_quiet:
-            # Who waits for the next round, and nothing has come between.
+            # Who waits for the next round, or for depth, and nothing has come between.
             is_pausing = self.must_close & (self.now_ms - round_ms < 1000 * RULES.orders.round_s)
             is_pausing &= (standing == ALL_ORDERED) | ((standing == IN_ROUNDS) & is_solvent)
-            is_unserved = np.zeros_like(is_pausing)
-            is_unserved[self._unserved()] = True
-            is_unserved &= self.must_close & is_solvent & ~is_recent
-            is_pausing |= is_unserved
             rows = self.state.market.account_columns.rows
             is_pausing[[rows[name] for name in self.changed]] = False
             is_as_it_was |= is_pausing
+            for row in np.flatnonzero((standing == UNSERVED) & self.must_close & is_solvent & ~is_recent).tolist():
+                is_as_it_was[row] = self._is_unserved(row)
         names = self.state.market.account_names
         concerned = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
         return sorted(names[row] for row in concerned)
 
-    def _unserved(self) -> Array:
-        """The rows of `State.unserved` for which the book shows nothing now either."""
-        found = [np.zeros(0, dtype=np.int64)]
-        for of, waiting in self.state.unserved.items():
-            depth = self.state.depths.get(of)
-            if not waiting or depth is None or depth.is_stale:
-                continue
-            rows, quote = np.array(list(waiting)), self.quote(of)
-            size = self.state.market.position_columns["size"][list(waiting.values())]
-            is_long = size > 0
-            rate = np.where(is_long, quote.maintenance_long, quote.maintenance_short)
-            needs = standard_margin.required(rate, quote.square, size) * quote.per_usd
-            account = self.found.equity[rows], self.found.maintenance[rows]
-            price = liquidation.fillable_price(size, size * quote.mark, needs, *account, RULES.orders)
-            limit = np.where(np.isnan(price), np.where(is_long, quote.low, quote.high), np.clip(price, quote.low, quote.high))
-            bid = max((level[0] for level in depth.bids), default=-math.inf)
-            ask = min((level[0] for level in depth.asks), default=math.inf)
-            found.append(rows[np.where(is_long, bid < limit, ask > limit)])
-        return np.concatenate(found)
+    def _is_unserved(self, row: int) -> bool:
+        """Whether an account that was held for want of depth, and holds one contract as it did then, is so still."""
+        name = self.state.market.account_names[row]
+        held = [(of, size) for of, (_, size, _) in self.state.market.accounts[name].positions.items() if size]
+        if name in self.changed or len(held) != 1:
+            return False
+        of, size = held[0]
+        depth = self.state.depths.get(of)
+        limit = self.quote(of).limit(size, self.found.equity.item(row), self.found.maintenance.item(row))
+        return depth is not None and not depth.is_stale and depth.visible(size, limit) <= 0
 
     def quote(self, of: str) -> _Quote:
         """One contract's."""
@@ -595,11 +585,7 @@ class _Account:
     @cached_property
     def _requirements(self) -> dict[str, float]:
         """Maintenance margin of each position by itself, in USD."""
-        quotes = {of: (size, self.batch.quote(of)) for of, size in self.sizes.items()}
-        return {
-            of: standard_margin.one_required(one.maintenance_long if size > 0 else one.maintenance_short, one.square, size)
-            for of, (size, one) in quotes.items()
-        }
+        return {of: self.batch.quote(of).required(size) for of, size in self.sizes.items()}
 
     def _planned(self) -> tuple[list["_Planned"], tuple[str, str] | None]:
         """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
@@ -618,7 +604,8 @@ class _Account:
                 wanted = min(free, abs(liquidation.one_round_size(size, self.batch.quote(of).unit_usd, since_s, *rounds)))
             if wanted == 0:
                 break  # the pause is not over
-            limit, depth, visible = self._limit(of), self.state.depths.get(of), None
+            limit = self.batch.quote(of).limit(size, self.equity, self.maintenance)
+            depth, visible = self.state.depths.get(of), None
             if depth and depth.is_stale:
                 blocked = (
                     f"stale book: {of}",
@@ -626,8 +613,7 @@ class _Account:
                 )
                 continue
             if depth:
-                levels = depth.bids if size > 0 else depth.asks
-                visible = sum(level[1] for level in levels if (level[0] >= limit if size > 0 else level[0] <= limit))
+                visible = depth.visible(size, limit)
                 if visible <= 0:
                     blocked = f"{NO_DEPTH}: {of}", f"the book of {of} shows nothing within {limit:.6g}, the fillable price"
                     continue
@@ -672,15 +658,6 @@ class _Account:
         }
         self.outputs.append(Output("liquidation_orders", self.now_ms, row))
         self._event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * self.batch.quote(of).unit_usd)
-
-    def _limit(self, of: str) -> float:
-        """The worst price at which a position's order may fill."""
-        size, quote = self.sizes[of], self.batch.quote(of)
-        needs = self._requirements[of] * quote.per_usd
-        price = liquidation.one_fillable_price(
-            size, size * quote.mark, needs, self.equity, self.maintenance, *RULES.orders.spread
-        )
-        return max(min(price, quote.high), quote.low) if not math.isnan(price) else quote.low if size > 0 else quote.high
 
     def _bear_loss(self) -> None:
         """Let the fund pay what is missing, or else those on the other side."""
