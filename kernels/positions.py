@@ -707,8 +707,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
     changes = [change for change in changes if change.amount or always]
     holdings: dict[str, Decimal] = {}
     balances: dict[str, Balance] = {}
-    running: list[tuple[Decimal, str]] = []
-    written: dict[str, str] = {}  # what stands of each asset at last
+    running: list[str] = []  # what stands of its asset after each change
     for change in changes:
         if move and change.asset == move.name:
             amount = rounded(CONTEXT.add(holdings.get(change.asset, move.before.size), change.amount))
@@ -717,8 +716,9 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             amount = rounded(CONTEXT.add(holdings.get(change.asset, held.amount), change.amount))
             # Never before the row that stands, or a reader who keeps the newest would not see it.
             balances[change.asset] = Balance(amount, max(event_ms, held.event_ms))
-        holdings[change.asset], written[change.asset] = amount, text(amount)
-        running.append((amount, written[change.asset]))
+        holdings[change.asset] = amount
+        running.append(text(amount))
+    at_last = {change.asset: after_it for change, after_it in zip(changes, running, strict=True)}
 
     outputs: list[Output] = []
     average_price = realised = None
@@ -733,7 +733,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             "instrument": row["instrument"],
             "event_at": instant_ms(after.event_ms),
             "received_at": row["received_at"],
-            "size": written.get(move.name) or text(after.size),
+            "size": text(after.size),
             "average_price": average_price if after.size else None,
             "realised_pnl": realised,
             "settlement_currency": after.contract.settlement,
@@ -747,7 +747,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             "currency": currency,
             "event_at": instant_ms(balance.event_ms),
             "received_at": row["received_at"],
-            "amount": written[currency],
+            "amount": at_last[currency],
             "cause_id": cause.id,
             "margin_model": row.get("margin_model"),
         }
@@ -755,7 +755,7 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
 
     booked_ms = max(event_ms, account.booked_ms)
     booked_at, caused_at, cause_id = instant_ms(booked_ms), instant_ms(event_ms), f"{cause.kind}/{cause.id}"
-    for number, (change, (after_it, told)) in enumerate(zip(changes, running, strict=True), start=account.entries + 1):
+    for number, (change, after_it) in enumerate(zip(changes, running, strict=True), start=account.entries + 1):
         is_position = move is not None and change.asset == move.name
         entry = {
             "entry_id": f"{cause.name}/{cause_id}/{change.kind}/{change.asset}",
@@ -768,8 +768,8 @@ def _booked(cause: _Cause, changes: list[_Change], move: _Move | None) -> list[O
             "asset": change.asset,
             "amount": text(change.amount),
             "price": None if change.price is None else text(change.price),
-            "balance": told,
-            "average_price": average_price if is_position and after_it else None,
+            "balance": after_it,
+            "average_price": average_price if is_position and after_it != "0" else None,
             "realised_pnl": realised if is_position else None,
             "cause_kind": cause.kind,
             "cause_id": cause.id,

@@ -85,11 +85,9 @@ def parted(value: bytes) -> list[bytes]:
 
     Where an array is none, what is left of it is one row: whoever decodes it says what is wrong with it.
     """
-    if value[:1] != b"[":
-        return [value]
     rows: list[bytes] = []
     at = _behind_space(value, 1)
-    if value[at : at + 1] != b"{":
+    if value[:1] != b"[" or value[at : at + 1] != b"{":
         return [value]
     while True:
         end = _object_end(value, at)
@@ -146,10 +144,8 @@ def fault(table: str, row: object) -> Fault | None:
     """
     if not isinstance(row, Mapping):
         return Fault(None, f"a row of {table}", shown(row))
-    for name, plain, is_good, expected, is_nullable in _checks(table):
+    for name, is_good, expected, is_nullable in _checks(table):
         value = row.get(name)
-        if type(value) is plain:
-            continue
         if value is None:
             if is_nullable:
                 continue
@@ -161,14 +157,10 @@ def fault(table: str, row: object) -> Fault | None:
 
 
 @cache
-def _checks(table: str) -> list[tuple[str, type | None, Callable[[Any], bool], str, bool]]:
-    """Of each column of a table: its name, a type of which every value is good, its check, what that expects, and whether it
-    may be NULL.
-    """
+def _checks(table: str) -> list[tuple[str, Callable[[Any], bool], str, bool]]:
+    """Of each column of a table: its name, its check, what that expects, and whether it may be NULL."""
     columns = ((name, of.partition("(")[0], of, is_nullable) for name, (of, is_nullable) in TABLES[table].columns.items())
-    return [
-        (name, _PLAIN.get(base), _CHECKS[base], _EXPECTED.get(base, of), is_nullable) for name, base, of, is_nullable in columns
-    ]
+    return [(name, _CHECKS[base], _EXPECTED.get(base, of), is_nullable) for name, base, of, is_nullable in columns]
 
 
 def _is_number(value: Any) -> bool:
@@ -230,7 +222,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "TIMESTAMP_LTZ": _is_instant,
     "ARRAY<ARRAY<DOUBLE>>": _is_levels,
 }
-_PLAIN: dict[str, type] = {"STRING": str, "BYTES": str, "BOOLEAN": bool}
 _EXPECTED = {
     "DOUBLE": "a finite number",
     "DECIMAL": "a decimal as text",
