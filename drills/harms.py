@@ -295,7 +295,7 @@ DRILLS = {
         jobs=frozenset({"books", "positions", "margin"}),
     ),
     "changelog-rescale": Drill(
-        "Jobs that do so stop with a savepoint and go on with two tasks in place of one.",
+        "Jobs that write down each change stop with a savepoint and go on with two tasks in place of one.",
         rescale(2),
         settings=_CHANGELOG,
         jobs=frozenset({"books", "positions", "margin"}),

@@ -57,7 +57,7 @@ class Stage:
         else:
             place = last.place
         self._is_highly_available = is_highly_available
-        self._last = Suite(place, names, parallelism, version, dict(settings or {}))
+        self._last = Suite(place, names, parallelism, version, settings or {})
         return self._last
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ class Suite:
     names: list[str]  # of the jobs, in the order of their flow
     parallelism: int
     version: Version = field(default_factory=dict)  # of our code
-    settings: dict[str, str] = field(default_factory=dict)  # of the jobs, beside those of every suite
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the jobs, beside those of every suite
 
     @property
     def written(self) -> list[str]:
@@ -67,7 +67,7 @@ class Suite:
     def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
         """Submit the jobs, or those that are named, and wait until they run; those with a savepoint go on from it."""
         chosen = self.names if names is None else names
-        settings = SETTINGS | self.settings
+        settings = {**SETTINGS, **self.settings}
         runtime.submit(
             self.place, chosen, self.parallelism, settings, archive_interval="2 s", savepoints=savepoints, changed=self.version
         )

@@ -1,10 +1,11 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from udfs import black76, standard_margin
@@ -137,6 +138,18 @@ def test_totals_are_the_sums_of_each_position_by_itself_whatever_their_order() -
     again = totals(rates, accounts, account[order], contract[order], size[order], average[order])
     for ours, theirs in zip(found, again, strict=True):
         assert (ours == theirs).all()
+
+
+@given(st.floats(0.0, 1e6), st.floats(0.0, 10.0), st.floats(-1e12, 1e12))
+@example(math.nan, 0.0, 1.0)
+@example(math.inf, 0.0, -1.0)
+@example(1e300, 1e300, 1e12)
+@example(0.0000005, 0.0, 1.0)
+@example(0.0000015, 0.0, 1.0)
+def test_what_one_position_requires_is_the_same_by_numbers_and_by_arrays(rate: float, square: float, size: float) -> None:
+    with np.errstate(all="ignore"):
+        expected = float(standard_margin.required(rate, square, size))
+    assert standard_margin.one_required(rate, square, size) == pytest.approx(expected, rel=0.0, abs=0.0, nan_ok=True)
 
 
 def test_an_account_with_a_position_that_has_no_price_has_no_total_and_others_have() -> None:
