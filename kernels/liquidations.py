@@ -81,6 +81,8 @@ NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, RECOVERED, UNSERVED, OTHER_CASE = r
 """Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
 is bankrupt; what is healthy again, and remembers its last round; one that is held for want of depth; another."""
 NO_DEPTH = "no depth"
+LEAST_PART = 1e-12
+"""Of a position, what is no more than a rounding."""
 
 
 class Case:
@@ -103,7 +105,7 @@ class Case:
     def standing(self) -> int:
         """What of the case tells whether it is to be looked at."""
         if self.held:
-            return UNSERVED if self.held.startswith(NO_DEPTH) and not self.open else OTHER_CASE
+            return UNSERVED if self.held.startswith(NO_DEPTH) else OTHER_CASE
         if self.state == LOCKED:
             return OTHER_CASE if self.round_ms is None else IN_ROUNDS
         return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, BANKRUPT: ALL_ORDERED, HEALTHY: RECOVERED}[self.state]
@@ -363,21 +365,27 @@ class _Batch:
             rows = self.state.market.account_columns.rows
             is_pausing[[rows[name] for name in self.changed]] = False
             is_as_it_was |= is_pausing
-            for row in np.flatnonzero((standing == UNSERVED) & self.must_close & is_solvent & ~is_recent).tolist():
-                is_as_it_was[row] = self._is_unserved(row)
+            for row in np.flatnonzero((standing == UNSERVED) & self.must_close & is_solvent).tolist():
+                is_as_it_was[row] = self._is_unserved(row, (self.now_ms - round_ms.item(row)) / 1000)
         names = self.state.market.account_names
         concerned = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
         return sorted(names[row] for row in concerned)
 
-    def _is_unserved(self, row: int) -> bool:
-        """Whether an account that was held for want of depth, and holds one contract as it did then, is so still."""
+    def _is_unserved(self, row: int, since_s: float) -> bool:
+        """Whether an account that was held for want of depth, and holds one contract as it did then, is so still.
+
+        Its last round was `since_s` ago, infinite where there was none.
+        """
         name = self.state.market.account_names[row]
         held = [(of, size) for of, (_, size, _) in self.state.market.accounts[name].positions.items() if size]
         if name in self.changed or len(held) != 1:
             return False
         of, size = held[0]
-        depth = self.state.depths.get(of)
-        limit = self.quote(of).limit(size, self.found.equity.item(row), self.found.maintenance.item(row))
+        depth, quote = self.state.depths.get(of), self.quote(of)
+        is_ordered = abs(size) - self.state.cases[name].open.get(of, 0.0) <= LEAST_PART * abs(size)
+        if is_ordered or liquidation.one_round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
+            return False
+        limit = quote.limit(size, self.found.equity.item(row), self.found.maintenance.item(row))
         return depth is not None and not depth.is_stale and depth.visible(size, limit) <= 0
 
     def quote(self, of: str) -> _Quote:
@@ -495,7 +503,7 @@ class _Account:
             left = min(ordered - gone, abs(size)) if was * size > 0 else 0.0
             case.sizes[of] = size
             case.open[of] = left
-            if left <= 1e-12 * abs(was):
+            if left <= LEAST_PART * abs(was):
                 del case.open[of], case.sizes[of]
 
     def _recover(self) -> None:
@@ -596,7 +604,7 @@ class _Account:
         for of in self._ordered_by_requirement():
             size = self.sizes[of]
             free = abs(size) - case.open.get(of, 0.0)
-            if free <= 1e-12 * abs(size):
+            if free <= LEAST_PART * abs(size):
                 continue
             if self.equity <= 0:
                 wanted = free if since_s >= rules.round_s else 0.0

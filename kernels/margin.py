@@ -299,7 +299,9 @@ class State:
         if size == 0:
             self.position_columns.free((account, contract))
             return
-        rows = {"account": self.account_columns.row(account), "contract": self.contract_columns.row(contract)}
+        rows = {}
+        if (account, contract) not in self.position_columns.rows:
+            rows = {"account": self.account_columns.row(account), "contract": self.contract_columns.row(contract)}
         self.position_columns.put((account, contract), **rows, size=size, average=average)
 
     def tell(self, account: str) -> None:
@@ -311,7 +313,9 @@ class State:
         """Set a balance."""
         self.account(account).balances[currency] = (event_ms, amount)
         self.drop(account)
-        rows = {"account": self.account_columns.row(account), "currency": self.currency(currency)}
+        rows = {}
+        if (account, currency) not in self.balance_columns.rows:
+            rows = {"account": self.account_columns.row(account), "currency": self.currency(currency)}
         self.balance_columns.put((account, currency), **rows, amount=amount)
 
     def put_model(self, account: str, event_ms: int, model: str) -> None:
@@ -334,11 +338,13 @@ class State:
         if model == STANDARD:
             return
         row = self.account_columns.row(account)
-        self.restless.setdefault(model, set()).add(row)
+        restless = self.restless.setdefault(model, set())
+        is_new = row not in restless
+        restless.add(row)
         for of, held in list(self.held.items()):
             if of[0] == model and of[2]:
                 del self.held[of]
-            elif of[0] == model:
+            elif of[0] == model and is_new:
                 held.stands[held.positions.accounts == row] = False
 
     def put_terms(self, name: str, terms: Terms) -> None:

@@ -125,9 +125,10 @@ def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike,
     """
     by, of = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
     held, bought = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
-    found = Totals(*(np.zeros(accounts) for _ in range(3)))
-    _sum(by, of, held, bought, *rates, *found)
-    return found
+    # What belongs together lies together: accounts and contracts come in no order, and each is a place in memory to wait for.
+    sums = np.zeros((accounts, len(Totals._fields)))
+    _sum(by, of, held, bought, np.column_stack(rates), sums)
+    return Totals(*sums.T)
 
 
 def cash(usd: ArrayLike, accounts: int, account: ArrayLike, currency: ArrayLike, amount: ArrayLike) -> FloatArray:
@@ -157,28 +158,20 @@ def _sum(
     contract: NDArray[np.int64],
     size: FloatArray,
     average: FloatArray,
-    unit: FloatArray,
-    basis_unit: FloatArray,
-    is_inverse: NDArray[np.bool_],
-    initial_long: FloatArray,
-    initial_short: FloatArray,
-    maintenance_long: FloatArray,
-    maintenance_short: FloatArray,
-    square: FloatArray,
-    value: FloatArray,
-    initial: FloatArray,
-    maintenance: FloatArray,
+    rates: FloatArray,
+    sums: FloatArray,
 ) -> None:
-    """Fill the last three, which are those of `Totals`, zero before."""
+    """Fill the sums, zero before: a row an account, a column each of `Totals`.  A row of rates is `Rates`."""
     for at in range(len(size)):
         of, by, held = contract[at], account[at], size[at]
         if held == 0.0:
             continue
-        is_long = held > 0.0
-        basis = held / average[at] if is_inverse[of] else held * average[at]
-        value[by] += _micro(unit[of] * held - basis_unit[of] * basis)
-        initial[by] += _micro(_required(initial_long[of] if is_long else initial_short[of], square[of], held))
-        maintenance[by] += _micro(_required(maintenance_long[of] if is_long else maintenance_short[of], square[of], held))
+        rate, total = rates[of], sums[by]
+        side = 0 if held > 0.0 else 1
+        basis = held / average[at] if rate[2] != 0.0 else held * average[at]
+        total[0] += _micro(rate[0] * held - rate[1] * basis)
+        total[1] += _micro(_required(rate[3 + side], rate[7], held))
+        total[2] += _micro(_required(rate[5 + side], rate[7], held))
 
 
 @compiled
