@@ -58,7 +58,12 @@ TOLD = (*FEED_TABLES, "book_depth")
 VENUE = "sim"
 CONF: dict[str, Any] = {
     "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
-    "taskmanager": {"load-balance": {"mode": "SLOTS"}, "numberOfTaskSlots": 1},
+    "taskmanager": {
+        "load-balance": {"mode": "SLOTS"},
+        "numberOfTaskSlots": 1,
+        # Nothing of Flink's own is outside the heap here, and a heap half empty is seldom looked through.
+        "memory": {"process": {"size": "5g"}, "managed": {"size": "64m"}},
+    },
     # What is stored lives long: the parallel collector would stop everything to look through it.
     "env": {"java": {"opts": {"taskmanager": "-XX:+UseG1GC -XX:MaxGCPauseMillis=50"}}},
 }
@@ -67,7 +72,7 @@ SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.i
 JOBS = {
     # A week of fills is much to write anew in each checkpoint, or to merge into all that is older: see
     # docs/decisions/21-state-that-is-written-as-it-changes.md.
-    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0.01", "state.changelog.enabled": "true"} | SOON,
+    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0", "state.changelog.enabled": "true"} | SOON,
     "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
 }
 """The jobs, and with which settings they are submitted: for orders that are soon there."""

@@ -81,8 +81,6 @@ NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, RECOVERED, UNSERVED, OTHER_CASE = r
 """Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
 is bankrupt; what is healthy again, and remembers its last round; one that is held for want of depth; another."""
 NO_DEPTH = "no depth"
-LEAST_PART = 1e-12
-"""Of a position, what is no more than a rounding."""
 
 
 class Case:
@@ -382,8 +380,7 @@ class _Batch:
             return False
         of, size = held[0]
         depth, quote = self.state.depths.get(of), self.quote(of)
-        is_ordered = abs(size) - self.state.cases[name].open.get(of, 0.0) <= LEAST_PART * abs(size)
-        if is_ordered or liquidation.one_round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
+        if liquidation.one_round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
             return False
         limit = quote.limit(size, self.found.equity.item(row), self.found.maintenance.item(row))
         return depth is not None and not depth.is_stale and depth.visible(size, limit) <= 0
@@ -503,7 +500,7 @@ class _Account:
             left = min(ordered - gone, abs(size)) if was * size > 0 else 0.0
             case.sizes[of] = size
             case.open[of] = left
-            if left <= LEAST_PART * abs(was):
+            if left <= 1e-12 * abs(was):
                 del case.open[of], case.sizes[of]
 
     def _recover(self) -> None:
@@ -604,7 +601,7 @@ class _Account:
         for of in self._ordered_by_requirement():
             size = self.sizes[of]
             free = abs(size) - case.open.get(of, 0.0)
-            if free <= LEAST_PART * abs(size):
+            if free <= 1e-12 * abs(size):
                 continue
             if self.equity <= 0:
                 wanted = free if since_s >= rules.round_s else 0.0

@@ -167,6 +167,17 @@ def test_an_order_is_no_larger_than_what_the_book_shows_within_its_limit() -> No
     assert kinds(fallen(empty, 89.0, T0 + 1200, depth("AAA", [[88.97, 3.0]], [], T0 + 1200))) == ["resumed", "round"]
 
 
+def test_a_hold_for_want_of_depth_ends_when_the_position_has_become_a_large_one_whose_pause_is_longer() -> None:
+    state = begun(position("a", "AAA", -1_000.0, 90.0), balance("a", 12_000.0), depth("AAA", [], [[99.0, 5.0]], T0 + 10))
+    (order,) = rows(fallen(state, 99.0))
+    assert (order["side"], order["size"]) == ("buy", 5.0)
+    filled = position("a", "AAA", -995.0, 90.0, T0 + 1500), depth("AAA", [], [[120.0, 1e6]], T0 + 1500)
+    assert kinds(fallen(state, 99.0, T0 + 1500, *filled)) == []
+    assert kinds(fallen(state, 99.5, T0 + 2000)) == ["held"]
+    assert kinds(fallen(state, 99.5, T0 + 2500)) == []
+    assert kinds(fallen(state, 101.0, T0 + 3000)) == ["resumed"]
+
+
 def test_a_large_position_goes_by_a_fifth_and_then_waits() -> None:
     state = begun(*long(size=10_000.0, cash=150_000.0))
     assert [row["size"] for row in rows(fallen(state))] == [2_000.0]
