@@ -68,13 +68,15 @@ CONF: dict[str, Any] = {
     "env": {"java": {"opts": {"taskmanager": "-XX:+UseG1GC -XX:MaxGCPauseMillis=50"}}},
 }
 HEARTBEAT_MS = 20
-SOON = {"pipeline.auto-watermark-interval": "10 ms", "execution.buffer-timeout.interval": "5 ms"}
-JOBS = {
-    # A week of fills is much to write anew in each checkpoint, or to merge into all that is older: see
-    # docs/decisions/21-state-that-is-written-as-it-changes.md.
-    "positions": {"gammaflow.window": "0.05", "gammaflow.delay": "0", "state.changelog.enabled": "true"} | SOON,
-    "liquidations": {"gammaflow.window": "0.1", "gammaflow.delay": "0"} | SOON,
+SOON = {
+    "gammaflow.delay": "0",
+    "pipeline.auto-watermark-interval": "10 ms",
+    "execution.buffer-timeout.interval": "5 ms",
+    # A week of fills is much to write anew in each checkpoint, or to merge into all that is older, and so are all accounts, in
+    # the middle of a crash: see docs/decisions/21-state-that-is-written-as-it-changes.md.
+    "state.changelog.enabled": "true",
 }
+JOBS = {"positions": SOON | {"gammaflow.window": "0.05"}, "liquidations": SOON | {"gammaflow.window": "0.1"}}
 """The jobs, and with which settings they are submitted: for orders that are soon there."""
 PARTITIONS = 1
 """Of each topic: a shard reads all prices, and the jobs have an interpreter each, which two shards would share."""

@@ -525,6 +525,8 @@ class _Account:
             if held := self._halted() or (self._held() if is_known else missing):
                 self._hold(*held)
                 return
+        if case.state == LIQUIDATING and not case.held and self.equity > 0 and self._since_s < RULES.orders.round_s:
+            return  # nothing is ordered before the next round
         if case.state in (HEALTHY, MARGIN_CALL):
             self._resume()
             case.state = LOCKED
@@ -584,6 +586,8 @@ class _Account:
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""
+        if len(self.sizes) == 1:
+            return list(self.sizes)
         requirements = self._requirements
         return sorted(self.sizes, key=lambda of: (-requirements[of], of))
 
