@@ -65,7 +65,7 @@ CONF: dict[str, Any] = {
         "memory": {"process": {"size": "5g"}, "managed": {"size": "64m"}},
     },
     # What is stored lives long: the parallel collector would stop everything to look through it.
-    "env": {"java": {"opts": {"taskmanager": "-XX:+UseG1GC -XX:MaxGCPauseMillis=50"}}},
+    "env": {"java": {"opts": {"taskmanager": "-XX:+UseG1GC -XX:MaxGCPauseMillis=50 -XX:+AlwaysPreTouch"}}},
 }
 HEARTBEAT_MS = 20
 SOON = {
