@@ -34,6 +34,11 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(**_FLAGS, forceinline=True)(function))
 
 
+def unfused(function: F) -> F:
+    """As `inlined`, but every product is rounded before it is summed: the numbers of plain Python, to the last bit."""
+    return cast(F, numba.njit(**(_FLAGS | {"fastmath": False}), forceinline=True)(function))
+
+
 def elementwise(function: Callable[..., float]) -> Callable[..., Any]:
     """A formula of numbers, compiled, as numpy's own: it takes numbers and arrays alike, and broadcasts them."""
     numbers = ", ".join(["float64"] * function.__code__.co_argcount)

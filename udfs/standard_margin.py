@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from udfs.compiled import compiled, elementwise, inlined
+from udfs.compiled import compiled, elementwise, inlined, unfused
 
 FloatArray = NDArray[np.float64]
 
@@ -184,7 +184,7 @@ def _sum_cash(
             value[account[at]] += _micro(amount[at] * usd[currency[at]])
 
 
-@inlined
+@unfused
 def _required(rate: float, square: float, size: float) -> float:
     return rate * abs(size) + square * size * size
 

@@ -146,6 +146,7 @@ def test_totals_are_the_sums_of_each_position_by_itself_whatever_their_order() -
 @example(1e300, 1e300, 1e12)
 @example(0.0000005, 0.0, 1.0)
 @example(0.0000015, 0.0, 1.0)
+@example(354394.03515625, 3.0, 387814.03515625)
 def test_what_one_position_requires_is_the_same_by_numbers_and_by_arrays(rate: float, square: float, size: float) -> None:
     with np.errstate(all="ignore"):
         expected = float(standard_margin.required(rate, square, size))
