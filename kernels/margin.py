@@ -299,9 +299,7 @@ class State:
         if size == 0:
             self.position_columns.free((account, contract))
             return
-        rows = {}
-        if (account, contract) not in self.position_columns.rows:
-            rows = {"account": self.account_columns.row(account), "contract": self.contract_columns.row(contract)}
+        rows = {"account": self.account_columns.row(account), "contract": self.contract_columns.row(contract)}
         self.position_columns.put((account, contract), **rows, size=size, average=average)
 
     def tell(self, account: str) -> None:
@@ -313,9 +311,7 @@ class State:
         """Set a balance."""
         self.account(account).balances[currency] = (event_ms, amount)
         self.drop(account)
-        rows = {}
-        if (account, currency) not in self.balance_columns.rows:
-            rows = {"account": self.account_columns.row(account), "currency": self.currency(currency)}
+        rows = {"account": self.account_columns.row(account), "currency": self.currency(currency)}
         self.balance_columns.put((account, currency), **rows, amount=amount)
 
     def put_model(self, account: str, event_ms: int, model: str) -> None:

@@ -142,25 +142,25 @@ def fault(table: str, row: object) -> Fault | None:
     Numbers must be finite, instants ISO-8601 in UTC, decimals text or whole numbers; a level may have `Decimal`s.  Columns
     that the DDL does not know are let pass: a newer writer may send them.
     """
-    # The abstract class is slow to ask.
-    if type(row) is not dict and not isinstance(row, Mapping):
+    if not isinstance(row, Mapping):
         return Fault(None, f"a row of {table}", shown(row))
-    for name, plain, is_good, is_nullable in _checks(table):
+    for name, is_good, expected, is_nullable in _checks(table):
         value = row.get(name)
-        if type(value) is plain or (is_nullable if value is None else is_good is not None and is_good(value)):
-            continue
-        of, _ = TABLES[table].columns[name]
         if value is None:
-            return Fault(name, f"{of}, not NULL", "missing" if name not in row else "NULL")
-        return Fault(name, _EXPECTED.get(of.partition("(")[0], of), shown(value))
+            if is_nullable:
+                continue
+            sql_type, _ = TABLES[table].columns[name]
+            return Fault(name, f"{sql_type}, not NULL", "missing" if name not in row else "NULL")
+        if not is_good(value):
+            return Fault(name, expected, shown(value))
     return None
 
 
 @cache
-def _checks(table: str) -> list[tuple[str, type | None, Callable[[Any], bool] | None, bool]]:
-    """Of each column of a table: its name, the type of which every value is good, its check, and whether it may be NULL."""
-    columns = ((name, of.partition("(")[0], is_nullable) for name, (of, is_nullable) in TABLES[table].columns.items())
-    return [(name, _PLAIN.get(base), _CHECKS.get(base), is_nullable) for name, base, is_nullable in columns]
+def _checks(table: str) -> list[tuple[str, Callable[[Any], bool], str, bool]]:
+    """Of each column of a table: its name, its check, what that expects, and whether it may be NULL."""
+    columns = ((name, of.partition("(")[0], of, is_nullable) for name, (of, is_nullable) in TABLES[table].columns.items())
+    return [(name, _CHECKS[base], _EXPECTED.get(base, of), is_nullable) for name, base, of, is_nullable in columns]
 
 
 def _is_number(value: Any) -> bool:
@@ -203,8 +203,18 @@ def _is_bigint(value: Any) -> bool:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
-_PLAIN: dict[str, type] = {"STRING": str, "BYTES": str, "BOOLEAN": bool}
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_truth(value: Any) -> bool:
+    return type(value) is bool
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
+    "STRING": _is_text,
+    "BYTES": _is_text,
+    "BOOLEAN": _is_truth,
     "INT": _is_int,
     "BIGINT": _is_bigint,
     "DOUBLE": _is_number,

@@ -110,6 +110,10 @@ class Rates(NamedTuple):
     square: FloatArray
 
 
+_UNIT, _BASIS_UNIT, _IS_INVERSE, _INITIAL, _, _MAINTENANCE, _, _SQUARE = range(len(Rates._fields))
+"""Where they stand in a row of rates: of requirements the long rate, and behind it the short one."""
+
+
 class Totals(NamedTuple):
     """Of every account, in millionths, each position's amount rounded to one."""
 
@@ -168,10 +172,10 @@ def _sum(
             continue
         rate, total = rates[of], sums[by]
         side = 0 if held > 0.0 else 1
-        basis = held / average[at] if rate[2] != 0.0 else held * average[at]
-        total[0] += _micro(rate[0] * held - rate[1] * basis)
-        total[1] += _micro(_required(rate[3 + side], rate[7], held))
-        total[2] += _micro(_required(rate[5 + side], rate[7], held))
+        basis = held / average[at] if rate[_IS_INVERSE] != 0.0 else held * average[at]
+        total[0] += _micro(rate[_UNIT] * held - rate[_BASIS_UNIT] * basis)
+        total[1] += _micro(_required(rate[_INITIAL + side], rate[_SQUARE], held))
+        total[2] += _micro(_required(rate[_MAINTENANCE + side], rate[_SQUARE], held))
 
 
 @compiled
