@@ -168,8 +168,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
-        lines, took_s = self._step(shard, until_ms, data)
-        self.metrics.stepped(until_ms, batch.count(data), lines, took_s)
+        messages = batch.count(data)
+        lines, took_s = self._step(shard, until_ms, data, messages)
+        self.metrics.stepped(until_ms, messages, lines, took_s)
         if shard.entry_s * len(shard.state.touched) <= self.store_share * shard.journaled_s or not data:
             self._store(shard)
         else:
@@ -177,12 +178,12 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         for table, heads, values in lines:
             yield Row(table, heads.decode(), values.decode())
 
-    def _step(self, shard: _Shard, until_ms: int | None, data: bytes) -> tuple[list[batch.Lines], float]:
+    def _step(self, shard: _Shard, until_ms: int | None, data: bytes, messages: int) -> tuple[list[batch.Lines], float]:
         started_s = time.perf_counter()
         silent = frozenset() if shard.number == self.shard_numbers[0] else self.shared_topics
         lines = batch.conflated(batch.run(self.kernel, shard.state, data, until_ms, silent), self.conflated)
         took_s = time.perf_counter() - started_s
-        shard.journaled += batch.count(data)
+        shard.journaled += messages
         shard.journaled_s += took_s
         return lines, took_s
 
@@ -215,7 +216,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             shard.state.decode(name, data)
             self.metrics.restored_entries.inc()
         for until_ms, data in self.journal.get():
-            self._step(shard, until_ms, data)
+            self._step(shard, until_ms, data, batch.count(data))
         for shard.until_ms, until_ms, is_late, messages in self.held.get():
             shard.held.setdefault(until_ms, []).append((is_late, messages))
         shard.sweep_ms = self.next_sweep.value()

@@ -18,6 +18,8 @@ BID, ASK = 0, 1
 MAX_DIGITS = 15
 """A decimal of this many digits, and no more, is told from every other one by its double."""
 UNKNOWN_SCALE = 255
+NUMBER_BYTES = 24
+"""As long as a number may be that `written` writes."""
 CHECKSUM_DEPTH = 25
 LEVEL_BYTES = 18
 POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
@@ -154,7 +156,8 @@ class Ladders:
 
     def checksum(self, book: int) -> int:
         """CRC32 of the book's best levels as the venues with checksums make it: signed; see `crc32`."""
-        return int(crc32(self.arrays.sides, self.arrays.keys, self.arrays.sizes, self.arrays.scales, book))
+        arrays = self.arrays
+        return int(crc32(arrays.sides, arrays.keys, arrays.sizes, arrays.scales, book, np.empty(NUMBER_BYTES, np.uint8)))
 
     def encode(self, side: int) -> bytes:
         """A side as bytes."""
@@ -292,12 +295,16 @@ def put(
 
 @inlined
 def _down(column: NDArray[Any], place: int, end: int) -> None:
+    if place < 0:
+        return
     for spot in range(place, end - 1):
         column[spot] = column[spot + 1]
 
 
 @inlined
 def _up(column: NDArray[Any], place: int, end: int) -> None:
+    if place < 0:
+        return
     for spot in range(end, place, -1):
         column[spot] = column[spot - 1]
 
@@ -320,12 +327,12 @@ CRC = _crc_table()
 
 
 @compiled
-def crc32(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int) -> int:
+def crc32(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int, text: U1) -> int:
     """The checksum of OKX and Bitget: CRC32 of `price:size` of the best 25 levels, bid and ask by turns, joined by colons.
 
     Signed, 32 bits.  Numbers as they were sent, trailing zeros too.  A number of which that is not known counts as 0.
+    `text` is room for `NUMBER_BYTES`.
     """
-    text = np.empty(24, np.uint8)
     crc = np.uint32(0xFFFFFFFF)
     is_first = True
     for depth in range(CHECKSUM_DEPTH):

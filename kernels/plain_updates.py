@@ -12,7 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.checks import FUTURE_MS
-from kernels.ladders import ASK, BID, F8, HASH_START, I4, MAX_DIGITS, POWERS, U1, U2, UNKNOWN_SCALE, Arrays, crc32, hashed, put
+from kernels.ladders import (
+    ASK,
+    BID,
+    F8,
+    HASH_START,
+    I4,
+    MAX_DIGITS,
+    NUMBER_BYTES,
+    POWERS,
+    U1,
+    U2,
+    UNKNOWN_SCALE,
+    Arrays,
+    crc32,
+    hashed,
+    put,
+)
 from udfs.compiled import compiled
 
 RECORD_END, FIELD_END = 0x1E, 0x1F
@@ -46,6 +62,7 @@ class Scratch:
     def __init__(self, levels: int) -> None:
         self.keys, self.sizes, self.scales = np.empty(levels), np.empty(levels), np.empty(levels, np.uint16)
         self.old_sizes, self.old_scales = np.empty(levels), np.empty(levels, np.uint16)
+        self.text = np.empty(NUMBER_BYTES, np.uint8)
 
 
 @compiled
@@ -66,6 +83,7 @@ def run(
     level_scales: U2,
     old_sizes: F8,
     old_scales: U2,
+    text: U1,
     progress: NDArray[np.int64],
     heads: U1,
     out: U1,
@@ -195,7 +213,7 @@ def run(
             if ask_scales & 255 == UNKNOWN_SCALE or ask_scales >> 8 == UNKNOWN_SCALE:
                 is_right = False
             if is_right and has_checksum:
-                is_right = crc32(sides, keys, sizes, scales, book) == checksum
+                is_right = crc32(sides, keys, sizes, scales, book, text) == checksum
             if not is_right:
                 for level in range(levels - 1, -1, -1):
                     side = 2 * book + (BID if level < bids else ASK)
@@ -256,6 +274,14 @@ def run(
         place = at + 1
     _remember(progress, place, head, length, lefts, touches, record, value, is_in_array)
     return DONE
+
+
+@compiled
+def _rows_at_most(data: U1) -> int:
+    rows = 1
+    for at in range(len(data)):
+        rows += (data[at] == RECORD_END) | (data[at] == 123)
+    return rows
 
 
 @compiled
@@ -325,6 +351,8 @@ def _object_end(data: U1, at: int, end: int) -> int:
 @compiled
 def _is_at(data: U1, at: int, text: U1) -> bool:
     # Without a way out in the middle, so that it is compiled into a few wide comparisons.
+    if at < 0:
+        return False
     differing = np.uint8(0)
     for place in range(len(text)):
         differing |= data[at + place] ^ text[place]
@@ -478,6 +506,8 @@ def _is_same(one: float, other: float) -> bool:
 
 @compiled
 def _copied(data: U1, start: int, end: int, out: U1, length: int) -> int:
+    if start < 0 or length < 0:
+        return length
     for place in range(start, end):
         out[length + place - start] = data[place]
     return length + end - start
@@ -485,6 +515,8 @@ def _copied(data: U1, start: int, end: int, out: U1, length: int) -> int:
 
 @compiled
 def _put(text: U1, out: U1, length: int) -> int:
+    if length < 0:
+        return length
     for place in range(len(text)):
         out[length + place] = text[place]
     return length + len(text)
@@ -574,8 +606,8 @@ class PlainUpdates:
     def take(self, ladders: Any, data: bytes, until_ms: int) -> tuple[bytes, bytes, bytes, list[int]]:
         """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed."""
         self.batch += 1
-        rows = data.count(b"\x1e") + data.count(b"{") + 1  # at most
         padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
+        rows = _rows_at_most(padded)
         # Kept from batch to batch: memory that is new each time costs more to get than to fill.
         if len(self.heads) < (head_room := len(data) + 16 * rows):
             self.heads = np.empty(2 * head_room, np.uint8)
@@ -589,7 +621,7 @@ class PlainUpdates:
             scratch = self.scratch
             code = run(
                 *(padded, len(data), self.batch, until_ms, *arrays),
-                *(scratch.keys, scratch.sizes, scratch.scales, scratch.old_sizes, scratch.old_scales),
+                *(scratch.keys, scratch.sizes, scratch.scales, scratch.old_sizes, scratch.old_scales, scratch.text),
                 *(progress, heads, out, left, touched),
             )
             if code == DONE:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from udfs import black76
-from udfs.compiled import compiled
+from udfs.compiled import allocating
 from udfs.margin_parameters import SKEWS, VOL_DIRECTIONS, Parameters
 
 FloatArray = NDArray[np.float64]
@@ -391,7 +391,7 @@ def _net(parameters: Parameters, worth: Values, positions: Positions, with_pnl: 
     return net
 
 
-@compiled
+@allocating
 def _net_rows(
     row_at: IndexArray,
     group_at: IndexArray,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from udfs.black76 import FloatArray
-from udfs.compiled import compiled, inlined
+from udfs.compiled import allocating, compiled, inlined
 
 MAX_SLOPE = 2.0
 """Of a wing, in total variance per k: Lee (2004), "The moment formula for implied volatility at extreme strikes"."""
@@ -227,7 +227,7 @@ def is_free(row: FloatArray, after: FloatArray) -> bool:
     return bool(np.isnan(after[0]) or calendar_min(row, after) >= _CALENDAR_MARGIN)
 
 
-@compiled
+@allocating
 def repair(row: FloatArray, after: FloatArray) -> bool:
     """Move a slice to the first one found without arbitrage on the way to one that has none; whether it had to.
 

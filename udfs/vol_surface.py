@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from udfs import svi
 from udfs.black76 import FloatArray
-from udfs.compiled import compiled, inlined
+from udfs.compiled import allocating, compiled, inlined
 from udfs.svi import MAX_SLOPE, NO_SLICE, Slice
 
 IntArray = NDArray[np.int64]
@@ -215,12 +215,12 @@ def _distance(row: FloatArray, q: _Quotes, i: int) -> float:
     return float((math.sqrt(max(svi.variance(row, q.k[i]), 0.0) / q.T) - q.middle[i]) / q.half[i])
 
 
-@compiled
+@allocating
 def _median(x: FloatArray) -> float:
     return float(np.sort(x)[x.size // 2])
 
 
-@compiled
+@allocating
 def _median_distance(row: FloatArray, q: _Quotes) -> float:
     z = np.empty(q.k.size)
     for i in range(z.size):
@@ -237,7 +237,7 @@ _GRID = 61
 """Points on which the penalties are taken: the quoted range and as much again to either side."""
 
 
-@compiled
+@allocating
 def _normal_equations(point: FloatArray, row: FloatArray, q: _Quotes, c: float, H: FloatArray, y: FloatArray) -> float:
     """The loss, and the sums of Gauss and Newton: H of products of slopes, y of slopes times residuals."""
     b, rho, m, sigma = row[1], row[2], row[3], row[4]
@@ -367,7 +367,7 @@ _HOPELESS = 1e8
 _ENOUGH = 1e-6
 
 
-@compiled
+@allocating
 def _descend(row: FloatArray, q: _Quotes, c: float) -> None:
     """Levenberg's and Marquardt's method, from the slice and in place."""
     H, y, new_H, new_y, L = np.zeros((5, 5)), np.zeros(5), np.empty((5, 5)), np.empty(5), np.empty((5, 5))
@@ -405,7 +405,7 @@ _CENTRES = 9
 _WIDTHS = (0.02, 0.06, 0.15, 0.4, 1.0)
 
 
-@compiled
+@allocating
 def _coarse(row: FloatArray, q: _Quotes) -> None:
     """The best slice of a grid of (m, σ): for each, a, d = ρσb and e = σb by reweighted least squares of total variance."""
     span = q.k[-1] - q.k[0]
@@ -457,7 +457,7 @@ def _coarse(row: FloatArray, q: _Quotes) -> None:
                 row[i] = trial[i]
 
 
-@compiled
+@allocating
 def _fit_slice(row: FloatArray, q: _Quotes) -> None:
     """Fit one expiry, from the slice if it has one, in place."""
     is_near = _median_distance(row, q) <= 1.0
@@ -469,7 +469,7 @@ def _fit_slice(row: FloatArray, q: _Quotes) -> None:
         _descend(row, q, c)
 
 
-@compiled
+@allocating
 def _fit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask: FloatArray) -> None:
     """Fit every expiry by itself, then twice between its neighbours.  k, bid and ask are overwritten."""
     _admit(surface, starts, k, bid, ask)
@@ -499,7 +499,7 @@ def _fit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask
         later = expiry
 
 
-@compiled
+@allocating
 def _admit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask: FloatArray) -> None:
     """Move each expiry's good quotes to the front, as k, middle and half spread, and say why there are too few."""
     before = 0.0
@@ -530,7 +530,7 @@ def _admit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, a
             before = surface.T[expiry]
 
 
-@compiled
+@allocating
 def _sweep(
     surface: Surface, starts: IntArray, all_k: FloatArray, middles: FloatArray, halves: FloatArray, is_bound: bool
 ) -> None:
