@@ -37,7 +37,7 @@ END_OF_TIME = 2**63 - 1
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "is_late", "messages"], [Types.INT(), Types.LONG(), Types.BOOLEAN(), BYTES])
-OUTPUT_TYPE = Types.ROW_NAMED(["table", "heads", "values"], [Types.STRING(), Types.STRING(), Types.STRING()])
+OUTPUT_TYPE = Types.ROW_NAMED(["table", "heads", "values"], [Types.STRING(), BYTES, BYTES])
 
 
 class _Shard:
@@ -91,7 +91,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.held = runtime_context.get_list_state(ListStateDescriptor("held", stored))
         self.next_sweep = runtime_context.get_state(ValueStateDescriptor("next_sweep_ms", Types.LONG()))
         self.shards: dict[int, _Shard] = {}
-        self.heartbeat_keys = dict(zip(self.shard_numbers, heartbeat_keys(len(self.shard_numbers)), strict=True))
+        keys = map(str.encode, heartbeat_keys(len(self.shard_numbers)))
+        self.heartbeat_keys = dict(zip(self.shard_numbers, keys, strict=True))
         self.metrics = Metrics(runtime_context.get_metrics_group(), self.tables)
         # What is loaded now lives as long as the process: leave it out of every collection.
         gc.collect()
@@ -151,7 +152,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         if shard.sweep_ms is None:
             self._set_sweep(shard, (until_ms // self.every_ms + 1) * self.every_ms, ctx)
         if self.has_heartbeats:
-            yield Row("heartbeat", f"{until_ms - 1:013d}{self.heartbeat_keys[shard.number]}", "heartbeat")
+            yield Row("heartbeat", b"%013d%s" % (until_ms - 1, self.heartbeat_keys[shard.number]), b"heartbeat")
 
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
@@ -176,7 +177,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         else:
             self.journal.add((until_ms, data))
         for table, heads, values in lines:
-            yield Row(table, heads.decode(), values.decode())
+            yield Row(table, heads, values)
 
     def _step(self, shard: _Shard, until_ms: int | None, data: bytes, messages: int) -> tuple[list[batch.Lines], float]:
         started_s = time.perf_counter()

@@ -350,9 +350,9 @@ def _object_end(data: U1, at: int, end: int) -> int:
 
 @compiled
 def _is_at(data: U1, at: int, text: U1) -> bool:
-    # Without a way out in the middle, so that it is compiled into a few wide comparisons.
     if at < 0:
         return False
+    # Without a way out in the middle, so that it is compiled into a few wide comparisons.
     differing = np.uint8(0)
     for place in range(len(text)):
         differing |= data[at + place] ^ text[place]

@@ -29,7 +29,9 @@ _UNCOUNTED: dict[str, Any] = _FLAGS | {"_nrt": False}
 def compiled(function: F) -> F:
     """A loop over arrays, compiled when it is first called with arguments of a type; it runs without the interpreter lock.
 
-    It makes no arrays of its own, nor does what it calls: one that does is refused when it is compiled.
+    It makes no arrays of its own, nor does what it calls: one that does is refused when it is compiled.  An index that may be
+    below 0 is looked at each time, and what could be loaded at once is loaded one by one: so a loop over bytes says first that
+    its index is not.
     """
     return cast(F, numba.njit(**_UNCOUNTED)(function))
 

@@ -105,7 +105,7 @@ class Cluster:
         heads: list[str] = []
         while due := sorted(timer for timer in self.timers if timer <= watermark_ms):
             self.timers.remove(due[0])
-            heads += [row[1] for row in self.host.on_timer(due[0], self)]
+            heads += [row[1].decode() for row in self.host.on_timer(due[0], self)]
         return heads
 
     @property
