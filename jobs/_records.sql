@@ -12,6 +12,4 @@ SELECT
   TO_TIMESTAMP_LTZ(CAST(SUBSTRING(head, 1, 13) AS BIGINT), 3) AS event_at,
   CASE WHEN `table` <> 'heartbeat' THEN `value` END AS `value`
 -- A map made of two arrays keeps their order, and two lines with one head.
-FROM outputs CROSS JOIN UNNEST(
-  MAP_FROM_ARRAYS(SPLIT(CAST(heads AS STRING), U&'\000A'), SPLIT(CAST(`values` AS STRING), U&'\000A'))
-) AS line (head, `value`);
+FROM outputs CROSS JOIN UNNEST(MAP_FROM_ARRAYS(SPLIT(heads, U&'\000A'), SPLIT(`values`, U&'\000A'))) AS line (head, `value`);

@@ -17,7 +17,7 @@ from itertools import count
 from pyflink.common import Types
 from pyflink.datastream import KeyedStream, StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
-from pyflink.table import StatementSet, StreamTableEnvironment
+from pyflink.table import DataTypes, Schema, StatementSet, StreamTableEnvironment
 
 import jobs
 import schemas
@@ -160,7 +160,10 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
         .uid(f"{name}/kernel")
         .name(f"kernels.{name}")
     )
-    tables.create_temporary_view("outputs", tables.from_data_stream(outputs))
+    # As texts, from their bytes: a cast would decode each and encode it anew.
+    text = DataTypes.STRING().bridged_to("[B")
+    schema = Schema.new_builder().column("table", DataTypes.STRING()).column("heads", text).column("values", text).build()
+    tables.create_temporary_view("outputs", tables.from_data_stream(outputs, schema))
     execute_file(tables, "_records")
 
 
