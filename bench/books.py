@@ -296,7 +296,7 @@ def main(
         if "many" in chosen:
             write("books", many(messages, parallelism, figures["messages_per_s"]), keep=True)
     if "stages" in chosen:
-        write("books", stages(messages // 2, instruments, parallelism), keep=True)
+        write("books", stages(messages, instruments, parallelism), keep=True)
     if "late" in chosen:
         write("books", late(instruments, parallelism), keep=True)
     if "two" in chosen:
