@@ -24,6 +24,8 @@ from schemas.records import TABLES
 from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, to_ms
 
 VERSION = 3
+STORE_SHARE = 0.1
+"""A book is many times what a message changes of it, so that it pays to wait for more of them."""
 SHARED: frozenset[str] = frozenset()
 GRACE_MS = 250
 """How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by."""
@@ -131,7 +133,7 @@ class State:
             return None
         # All fields at once: one by one each takes as long.
         fields = dict(zip(BOOK.names or (), book.fields.item(), strict=True))
-        sides = [self.ladders.encode(2 * book.number + side) for side in (BID, ASK)]
+        counts, levels = self.ladders.encode(book.number)
         head = {
             "sequence": fields["sequence"] if fields["has_sequence"] else None,
             "previous": fields["previous"],
@@ -144,9 +146,9 @@ class State:
             "was_stale": bool(fields["was_stale"]),
             "kept": [encoded(row).decode() for row in book.kept],
             "snapshot": None if book.snapshot is None else encoded(book.snapshot).decode(),
-            "counts": [len(side) // LEVEL_BYTES for side in sides],
+            "counts": counts,
         }
-        return bytes([VERSION]) + orjson.dumps(head) + b"\n" + b"".join(sides)
+        return b"%c%s\n%s" % (VERSION, orjson.dumps(head), levels)
 
     def decode(self, name: str, data: bytes) -> None:
         """Put back a book that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""

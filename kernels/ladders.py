@@ -159,9 +159,11 @@ class Ladders:
         arrays = self.arrays
         return int(crc32(arrays.sides, arrays.keys, arrays.sizes, arrays.scales, book, np.empty(NUMBER_BYTES, np.uint8)))
 
-    def encode(self, side: int) -> bytes:
-        """A side as bytes."""
-        return b"".join(part.tobytes() for part in self._run(side))
+    def encode(self, book: int) -> tuple[list[int], bytes]:
+        """How many levels the two sides of a book have, and their bytes."""
+        (bids, bid_count, _), (asks, ask_count, _) = self.arrays.sides[2 * book : 2 * book + 2].tolist()
+        runs = slice(bids, bids + bid_count), slice(asks, asks + ask_count)
+        return [bid_count, ask_count], b"".join([column[run].tobytes() for run in runs for column in self._columns()])
 
     def decode(self, side: int, count: int, data: bytes) -> None:
         """Put back what `encode` gave of a side of `count` levels.  Raises `ValueError` if the length is another."""
