@@ -94,6 +94,13 @@ def test_each_row_of_an_array_is_a_message_as_it_was_sent(arrays: list[list[Any]
     assert letters == []
 
 
+@given(st.lists(st.integers(1, 4), max_size=4))
+def test_a_batch_is_counted_by_its_rows(rows: list[int]) -> None:
+    row = {"venue": "v", "bids": [[1, 2], [3, 4]], "asks": []}
+    data = joined([orjson.dumps([row] * number) for number in rows])
+    assert batch.count(data) == sum(rows) == len(batch.decode(data, T0)[0])
+
+
 def test_an_empty_batch_holds_nothing() -> None:
     assert batch.decode(b"", T0) == ([], [])
     assert batch.encode([]) == []

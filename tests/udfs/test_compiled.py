@@ -1,0 +1,29 @@
+import sys
+
+import numpy as np
+import pytest
+from numba import TypingError
+from numpy.typing import NDArray
+
+from udfs.compiled import allocating, compiled
+
+
+def length(size: int) -> int:
+    return len(np.empty(size))
+
+
+def first(array: NDArray[np.float64]) -> float:
+    return float(array[0])
+
+
+def test_a_compiled_loop_that_makes_arrays_is_refused() -> None:
+    with pytest.raises(TypingError, match="empty"):
+        compiled(length)(3)
+    assert allocating(length)(3) == 3
+
+
+def test_a_compiled_loop_leaves_the_references_to_an_array_as_they_were() -> None:
+    array, loop = np.arange(3.0), compiled(first)
+    references = sys.getrefcount(array)
+    assert [loop(array) for _ in range(100)] == [0.0] * 100
+    assert sys.getrefcount(array) == references
