@@ -515,11 +515,7 @@ def _copied(data: U1, start: int, end: int, out: U1, length: int) -> int:
 
 @compiled
 def _put(text: U1, out: U1, length: int) -> int:
-    if length < 0:
-        return length
-    for place in range(len(text)):
-        out[length + place] = text[place]
-    return length + len(text)
+    return _copied(text, 0, len(text), out, length)
 
 
 @compiled

@@ -499,7 +499,7 @@ def _fit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask
         later = expiry
 
 
-@allocating
+@compiled
 def _admit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask: FloatArray) -> None:
     """Move each expiry's good quotes to the front, as k, middle and half spread, and say why there are too few."""
     before = 0.0
