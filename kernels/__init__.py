@@ -43,8 +43,9 @@ class Output(NamedTuple):
 class State(Protocol):
     """A kernel's memory of one shard: named entries (an instrument, an account), stored apart as bytes."""
 
-    touched: set[str]
-    """Names of the entries that were changed, made or removed since the host last cleared this set."""
+    @property
+    def touched(self) -> set[str]:
+        """Names of the entries that were changed, made or removed since the host last cleared this set."""
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes, or None where it no longer exists."""

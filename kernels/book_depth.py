@@ -3,6 +3,8 @@
 Tops, faults and dead letters are not said here: the books job says them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kernels import Message, Output, batch, books
@@ -32,9 +34,8 @@ def new() -> State:
 
 def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
     """Take the plain updates of a batch from its bytes; gives the rows, where no record is left for `step`."""
-    earlier, state.touched = state.touched, set()
-    _, rest = books.take_plain(state, data, until_ms)
-    touched, state.touched = state.touched, earlier | state.touched
+    with _anew(state) as touched:
+        _, rest = books.take_plain(state, data, until_ms)
     if rest:
         state.unshown = touched
         return [], rest
@@ -46,12 +47,20 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
 
     Late messages have no batch end: their books are shown at the end of the 100 ms that they themselves belong to.
     """
-    earlier, state.touched = state.touched, set()
-    books.step(state, messages, until_ms)
-    touched, state.touched = state.touched | state.unshown, earlier | state.touched
-    state.unshown = set()
+    with _anew(state) as touched:
+        books.step(state, messages, until_ms)
+    unshown, state.unshown = state.unshown, set()
     # Housekeeping changes no level.
-    return _rows(state, touched, until_ms) if messages else []
+    return _rows(state, touched | unshown, until_ms) if messages else []
+
+
+@contextmanager
+def _anew(state: State) -> Iterator[set[str]]:
+    """What is touched within, in a set of its own; the state has it, too."""
+    earlier, state.touched = state.touched, books.Touched()
+    yield state.touched
+    earlier |= state.touched
+    state.touched = earlier
 
 
 def _rows(state: State, names: set[str], until_ms: int | None) -> list[Output]:

@@ -9,6 +9,7 @@ long, for what lies between.  So the tops do not depend on the order in which me
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import count
 from math import inf, nan
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -115,6 +116,21 @@ class Book:
         self.ladders.clear(2 * self.number + ASK)
 
 
+class Touched(set[str]):
+    """Names of books.  Its number becomes another one whenever it is emptied, so that a book may remember that it is in it."""
+
+    _numbers = count(1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = next(self._numbers)
+
+    def clear(self) -> None:
+        """Empty it."""
+        super().clear()
+        self.number = next(self._numbers)
+
+
 class State:
     """The books of one shard, by venue:instrument."""
 
@@ -122,7 +138,7 @@ class State:
         self.ladders = Ladders()
         self.plain = PlainUpdates()
         self.books: dict[str, Book] = {}
-        self.touched: set[str] = set()
+        self.touched = Touched()
         self.waiting: set[str] = set()  # books that are not stale but keep updates
         self.stale: set[str] = set()  # books that need a snapshot
 
@@ -207,8 +223,8 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lin
 
     Where none is left `step` need not be called.
     """
-    heads, values, rest, touched = state.plain.take(state.ladders, data, until_ms)
-    state.touched.update(map(state.ladders.names_of.__getitem__, touched))
+    heads, values, rest, numbers = state.plain.take(state.ladders, data, until_ms, state.touched.number)
+    state.touched.update(map(state.ladders.names_of.__getitem__, numbers))
     lines = [batch.Lines("book_tops", heads, values)] if heads else []
     if (state.waiting or state.stale) and not rest:
         lines += batch.encode(_in_time(state, until_ms))

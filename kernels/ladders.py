@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.compiled import compiled, inlined
+from udfs.compiled import compiled, inlined, prefetch
 
 BID, ASK = 0, 1
 MAX_DIGITS = 15
@@ -21,6 +21,8 @@ UNKNOWN_SCALE = 255
 NUMBER_BYTES = 24
 """As long as a number may be that `written` writes."""
 CHECKSUM_DEPTH = 25
+FETCHED_LEVELS = 64
+"""So many of the best levels of a side are fetched ahead: most changes are among them."""
 LEVEL_BYTES = 18
 POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
 
@@ -42,7 +44,7 @@ BOOK = np.dtype(
         ("keeps", "u1"),  # updates wait
         ("resync_ms", "i8"),  # when a fresh snapshot was last asked for
         ("left_in", "i8"),  # the last batch that had a message of this book which is not plain
-        ("touched_in", "i8"),  # the last batch that changed this book
+        ("noted_in", "i8"),  # the number of the last `books.Touched` that has its name
         ("name_start", "i8"),
         ("name_length", "i8"),
     ]
@@ -293,6 +295,19 @@ def put(
         scales[place] = scale
         sides[side].count += 1
     return 0.0, 0
+
+
+@compiled
+def fetch(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int) -> None:
+    """Have the best levels of a book in the core's cache by the time that its message has been read."""
+    for side in range(2 * book, 2 * book + 2):
+        end = sides[side].start + sides[side].count
+        start = max(sides[side].start, end - FETCHED_LEVELS)
+        for place in range(start, end, 8):  # in a line of 64 bytes
+            prefetch(keys, place)
+            prefetch(sizes, place)
+        for place in range(start, end, 32):
+            prefetch(scales, place)
 
 
 @inlined

@@ -26,6 +26,7 @@ from kernels.ladders import (
     UNKNOWN_SCALE,
     Arrays,
     crc32,
+    fetch,
     hashed,
     put,
 )
@@ -70,6 +71,7 @@ def run(
     data: U1,
     end: int,
     batch: int,
+    touched_number: int,
     until_ms: int,
     books: NDArray[Any],
     sides: NDArray[Any],
@@ -128,6 +130,7 @@ def run(
             book = _found(data, venue, venue_end, name, name_end, books, names, index)
             if book < 0:
                 break
+            fetch(sides, keys, sizes, scales, book)
             whole = books[book]
             if whole.left_in == batch or whole.is_stale or whole.is_quiet or whole.keeps or not whole.has_sequence:
                 break
@@ -224,8 +227,8 @@ def run(
             whole.sequence = sequence
             whole.is_fresh = 0
             whole.event_ms = event_ms
-            if whole.touched_in != batch:
-                whole.touched_in = batch
+            if whole.noted_in != touched_number:
+                whole.noted_in = touched_number
                 touched[touches] = book
                 touches += 1
             if (
@@ -599,8 +602,11 @@ class PlainUpdates:
         self.scratch = Scratch(256)
         self.heads, self.out = np.empty(0, np.uint8), np.empty(0, np.uint8)
 
-    def take(self, ladders: Any, data: bytes, until_ms: int) -> tuple[bytes, bytes, bytes, list[int]]:
-        """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed."""
+    def take(self, ladders: Any, data: bytes, until_ms: int, touched_number: int) -> tuple[bytes, bytes, bytes, list[int]]:
+        """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed.
+
+        Of those changed only the ones that were not told yet with this `touched_number`.
+        """
         self.batch += 1
         padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
         rows = _rows_at_most(padded)
@@ -616,7 +622,7 @@ class PlainUpdates:
             arrays: Arrays = ladders.arrays
             scratch = self.scratch
             code = run(
-                *(padded, len(data), self.batch, until_ms, *arrays),
+                *(padded, len(data), self.batch, touched_number, until_ms, *arrays),
                 *(scratch.keys, scratch.sizes, scratch.scales, scratch.old_sizes, scratch.old_scales, scratch.text),
                 *(progress, heads, out, left, touched),
             )

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import caching
+from llvmlite import ir
+from numba.core import caching, cgutils, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MADE: list[Any] = []
@@ -49,6 +52,24 @@ def inlined(function: F) -> F:
 def unfused(function: F) -> F:
     """As `inlined`, but every product is rounded before it is summed: the numbers of plain Python, to the last bit."""
     return cast(F, numba.njit(**(_UNCOUNTED | {"fastmath": False}), forceinline=True)(function))
+
+
+def _prefetch(_: Any, array: Any, place: Any) -> tuple[Any, Callable[..., Any]]:
+    def instruction(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        held = cast(Any, make_array)(signature.args[0])(context, builder, values[0])
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = cast(Any, cgutils).get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        address = builder.bitcast(builder.gep(held.data, [values[1]]), pointer)
+        to_read, for_long, data = number(0), number(3), number(1)
+        builder.call(function, [address, to_read, for_long, data])
+        return context.get_dummy_value()
+
+    return types.void(array, place), instruction
+
+
+prefetch: Any = intrinsic(_prefetch)
+"""For compiled code, (array, place): have what stands there in the core's cache soon, and do not wait for it."""
 
 
 def elementwise(function: Callable[..., float]) -> Callable[..., Any]:

@@ -61,7 +61,7 @@ def restored(state: book_depth.State) -> book_depth.State:
     for name, data in stored(state).items():
         assert data is not None
         other.decode(name, data)
-    other.touched = set(state.touched)
+    other.touched.update(state.touched)
     return other
 
 
