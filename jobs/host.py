@@ -1,18 +1,20 @@
 """The one keyed operator: it hands each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
 
-State is kept as a database keeps it.  Every batch is appended to a journal (one write a batch, whatever it touched); once
-storing the entries that were touched takes no more than `STORE_SHARE` of the time that stepping through the journal has, they
-are stored and the journal is emptied.  Recovery reads the entries and steps through the journal again.  So a batch that touches
-many books does not rewrite them all, what costs little is stored at once, and there is little to step through again.  A kernel
-whose entries are seldom touched again has a greater share of its own: to wait would save nothing, and end in one long pause.
+State is kept as a database keeps it.  What comes is written once, as it comes; a journal names what the kernel was stepped
+through.  Once storing the entries that were touched takes no more than `STORE_SHARE` of the time that stepping through the
+journal has, they are stored, and the journal is let go with all that it names.  Recovery reads the entries and steps
+through the journal again.  So a batch that touches many books does not rewrite them all, what costs little is stored at
+once, and there is little to step through again.  A kernel whose entries are seldom touched again has a greater share of its
+own: to wait would save nothing, and end in one long pause.
 """
 
 import gc
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
-from itertools import count
+from itertools import count, starmap
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,6 +31,8 @@ from schemas.records import TABLES
 
 STORE_SHARE = 0.2
 SWEEP_MS = 60 * 60 * 1000
+KEPT_PARTS = 10_000
+"""So many parts of batches are kept at most until entries are stored: where nothing but the time comes, they are small."""
 LATE_BYTES = 4 << 20
 """How much of late messages is one step, about.  A partition that has stood still may be late with all that it missed, and the
 bridge into Java ends the process where there is no room for what it is to carry."""
@@ -40,6 +44,17 @@ BATCH_TYPE = Types.ROW_NAMED(["shard", "until_ms", "is_late", "messages"], [Type
 OUTPUT_TYPE = Types.ROW_NAMED(["table", "heads", "values"], [Types.STRING(), BYTES, BYTES])
 
 
+@dataclass(slots=True)
+class _Part:
+    """What came at once: a batch of a window, or a late message."""
+
+    until_ms: int  # the end of its window
+    is_late: bool
+    messages: bytes
+    place: int = -1  # in the list `held`
+    is_done: bool = False  # the kernel has had it
+
+
 class _Shard:
     def __init__(self, number: int, state: kernels.State) -> None:
         self.number = number
@@ -49,7 +64,8 @@ class _Shard:
         self.entry_s = 0.0  # what storing an entry took the last time
         self.sweep_ms: int | None = None  # when the next one is due
         self.until_ms: int | None = None  # of the last batch
-        self.held: dict[int, list[tuple[bool, bytes]]] = {}  # by the end of its window: whether it is late, and what came
+        self.held: dict[int, list[_Part]] = {}  # what the kernel has not had yet, by the end of its window
+        self.kept = 0  # parts in the list `held`: those, and what the journal names
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
@@ -106,11 +122,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> None:
         """Hold a batch of a window, or a late message, until its time is over."""
-        number, until_ms, is_late, messages = value[0], value[1], value[2], value[3] or b""
-        shard = self.shards.get(number) or self._restored(number)
-        shard.held.setdefault(until_ms, []).append((is_late, messages))
-        self.held.add((shard.until_ms, until_ms, is_late, messages))
-        ctx.timer_service().register_event_time_timer(until_ms - 1)
+        part = _Part(value[1], value[2], value[3] or b"")
+        shard = self.shards.get(value[0]) or self._restored(value[0])
+        shard.held.setdefault(part.until_ms, []).append(part)
+        self._keep(shard, part)
+        ctx.timer_service().register_event_time_timer(part.until_ms - 1)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         """Step a shard through all whose time is over, in its order: late messages, batches, and sweeps at their own instants.
@@ -120,24 +136,21 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
         watermark_ms = ctx.timer_service().current_watermark()
         over = sorted(end_ms for end_ms in shard.held if end_ms <= watermark_ms + 1)
-        held = {end_ms: shard.held.pop(end_ms) for end_ms in over}
-        if held:
-            self._store_held(shard)
         done_ms = shard.until_ms
         if done_ms is None:  # so it has no window that is over before the first that was one
-            done_ms = min((end_ms for end_ms in over if not min(held[end_ms])[0]), default=END_OF_TIME) - 1
-        for late in parts(messages for end_ms in over if end_ms <= done_ms for _, messages in held[end_ms]):
+            done_ms = min((end_ms for end_ms in over if not shard.held[end_ms][0].is_late), default=END_OF_TIME) - 1
+        for late in portions(part for end_ms in over if end_ms <= done_ms for part in shard.held[end_ms]):
             yield from self._stepped(shard, None, late)
         for end_ms in over:
             if end_ms > done_ms:
-                messages = batch.RECORD.join(data for _, data in sorted(held[end_ms]) if data)
                 yield from self._swept(shard, end_ms, ctx)
-                yield from self._batched(shard, end_ms, messages, ctx)
+                yield from self._batched(shard, end_ms, ctx)
+            del shard.held[end_ms]
         if watermark_ms < END_OF_TIME:
             yield from self._swept(shard, min(watermark_ms, max(timestamp, *over, 0)), ctx)
         elif shard.sweep_ms is not None:
             # The stream has ended: once more, and then no more.
-            yield from self._stepped(shard, shard.sweep_ms, b"")
+            yield from self._swept_at(shard, shard.sweep_ms)
             self._set_sweep(shard, None, ctx)
         if self.metrics.is_due(shard.number):
             self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | self.gauges(shard.state))
@@ -145,10 +158,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             gc.collect(1)
             gc.freeze()
 
-    def _batched(self, shard: _Shard, until_ms: int, messages: bytes, ctx: Any) -> Iterator[Row]:
-        if messages:
-            yield from self._stepped(shard, until_ms, messages)
+    def _batched(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
+        # In an order that does not depend on which came first.
+        parts = sorted(shard.held[until_ms], key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
+        yield from self._stepped(shard, until_ms, parts)
         if shard.sweep_ms is None:
             self._set_sweep(shard, (until_ms // self.every_ms + 1) * self.every_ms, ctx)
         if self.has_heartbeats:
@@ -157,7 +171,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
             at_ms = shard.sweep_ms
-            yield from self._stepped(shard, at_ms, b"")
+            yield from self._swept_at(shard, at_ms)
             self._set_sweep(shard, None if self.entries.is_empty() else at_ms + self.every_ms, ctx)
 
     def _set_sweep(self, shard: _Shard, sweep_ms: int | None, ctx: Any) -> None:
@@ -168,25 +182,34 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self.next_sweep.update(sweep_ms)
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
-    def _stepped(self, shard: _Shard, until_ms: int | None, data: bytes) -> Iterator[Row]:
-        messages = batch.count(data)
-        lines, took_s = self._step(shard, until_ms, data, messages)
-        self.metrics.stepped(until_ms, messages, lines, took_s)
-        if shard.entry_s * len(shard.state.touched) <= self.store_share * shard.journaled_s or not data:
+    def _swept_at(self, shard: _Shard, at_ms: int) -> Iterator[Row]:
+        lines = self._step(shard, at_ms, b"")
+        self._store(shard)
+        yield from starmap(Row, lines)
+
+    def _stepped(self, shard: _Shard, until_ms: int | None, parts: list[_Part]) -> Iterator[Row]:
+        data = batch.RECORD.join(part.messages for part in parts if part.messages)
+        lines = self._step(shard, until_ms, data) if data else []
+        for part in parts:
+            part.is_done = True
+        is_cheap = shard.entry_s * len(shard.state.touched) <= self.store_share * shard.journaled_s
+        if is_cheap or shard.kept >= KEPT_PARTS:
             self._store(shard)
         else:
-            self.journal.add((until_ms, data))
-        for table, heads, values in lines:
-            yield Row(table, heads, values)
+            self.journal.add((until_ms, [part.place for part in parts]))
+        yield from starmap(Row, lines)
 
-    def _step(self, shard: _Shard, until_ms: int | None, data: bytes, messages: int) -> tuple[list[batch.Lines], float]:
+    def _step(self, shard: _Shard, until_ms: int | None, data: bytes, is_again: bool = False) -> list[batch.Lines]:
+        messages = batch.count(data)
         started_s = time.perf_counter()
         silent = frozenset() if shard.number == self.shard_numbers[0] else self.shared_topics
         lines = batch.conflated(batch.run(self.kernel, shard.state, data, until_ms, silent), self.conflated)
         took_s = time.perf_counter() - started_s
         shard.journaled += messages
         shard.journaled_s += took_s
-        return lines, took_s
+        if not is_again:
+            self.metrics.stepped(until_ms, messages, lines, took_s)
+        return lines
 
     def _store(self, shard: _Shard) -> None:
         started_s = time.perf_counter()
@@ -198,6 +221,12 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             if data is None:
                 self.entries.remove(name)
         self.journal.clear()
+        self.held.clear()
+        shard.kept = 0
+        for parts in shard.held.values():
+            for part in parts:
+                if not part.is_done:
+                    self._keep(shard, part)
         if stored:
             took_s = (time.perf_counter() - started_s) / len(stored)
             # A pause of a collector is not what an entry costs.
@@ -205,37 +234,47 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard.state.touched.clear()
         shard.journaled, shard.journaled_s = 0, 0.0
 
-    def _store_held(self, shard: _Shard) -> None:
-        self.held.clear()
-        for until_ms, held in shard.held.items():
-            for is_late, messages in held:
-                self.held.add((shard.until_ms, until_ms, is_late, messages))
+    def _keep(self, shard: _Shard, part: _Part) -> None:
+        part.place = shard.kept
+        shard.kept += 1
+        self.held.add((shard.until_ms, part.until_ms, part.is_late, part.messages))
 
     def _restored(self, number: int) -> _Shard:
         shard = self.shards[number] = _Shard(number, self.kernel.new())
         for name, data in self.entries.items():
             shard.state.decode(name, data)
             self.metrics.restored_entries.inc()
-        for until_ms, data in self.journal.get():
-            self._step(shard, until_ms, data, batch.count(data))
-        for shard.until_ms, until_ms, is_late, messages in self.held.get():
-            shard.held.setdefault(until_ms, []).append((is_late, messages))
+        held = list(self.held.get())
+        shard.kept = len(held)
+        done: set[int] = set()
+        ends_ms = [until_ms for until_ms, *_ in held]
+        for until_ms, what in self.journal.get():
+            # Once a journal had the messages themselves.
+            data = what if isinstance(what, bytes) else batch.RECORD.join(held[place][3] for place in what if held[place][3])
+            if data:
+                self._step(shard, until_ms, data, is_again=True)
+            done.update(() if isinstance(what, bytes) else what)
+            ends_ms.append(until_ms)
+        shard.until_ms = max((end_ms for end_ms in ends_ms if end_ms is not None), default=None)
+        for place, (_, until_ms, is_late, messages) in enumerate(held):
+            if place not in done:
+                shard.held.setdefault(until_ms, []).append(_Part(until_ms, is_late, messages, place))
         shard.sweep_ms = self.next_sweep.value()
         return shard
 
 
-def parts(messages: Iterable[bytes]) -> Iterator[bytes]:
-    """Messages in their order, joined to records of a batch; each begins anew once it has `LATE_BYTES`."""
-    part: list[bytes] = []
+def portions(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Parts in their order; each portion ends once it has `LATE_BYTES`."""
+    portion: list[_Part] = []
     size = 0
-    for message in messages:
-        part.append(message)
-        size += len(message)
+    for part in parts:
+        portion.append(part)
+        size += len(part.messages)
         if size >= LATE_BYTES:
-            yield batch.RECORD.join(part)
-            part, size = [], 0
-    if part:
-        yield batch.RECORD.join(part)
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def heartbeat_keys(partitions: int) -> list[str]:

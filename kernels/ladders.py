@@ -21,8 +21,10 @@ UNKNOWN_SCALE = 255
 NUMBER_BYTES = 24
 """As long as a number may be that `written` writes."""
 CHECKSUM_DEPTH = 25
-FETCHED_LEVELS = 64
+FETCHED_LEVELS = 104
 """So many of the best levels of a side are fetched ahead: most changes are among them."""
+CACHED_LEVELS = 20_000
+"""So many levels stay in a core's cache by themselves."""
 LEVEL_BYTES = 18
 POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
 
@@ -300,6 +302,8 @@ def put(
 @compiled
 def fetch(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int) -> None:
     """Have the best levels of a book in the core's cache by the time that its message has been read."""
+    if len(keys) < CACHED_LEVELS:
+        return
     for side in range(2 * book, 2 * book + 2):
         end = sides[side].start + sides[side].count
         start = max(sides[side].start, end - FETCHED_LEVELS)

@@ -198,7 +198,7 @@ def test_much_that_is_late_is_given_in_parts(flink: Cluster, monkeypatch: pytest
     flink.advance(999)
     for offset in range(2, 9):
         flink.late(500, offset)
-    (size,) = {len(data) for held in flink.host.shards[7].held.values() for _, data in held}
+    (size,) = {len(part.messages) for parts in flink.host.shards[7].held.values() for part in parts}
     monkeypatch.setattr("jobs.host.LATE_BYTES", 3 * size)
     flink.advance(1_000)
     assert flink.calls[1:] == [(None, [2, 3, 4]), (None, [5, 6, 7]), (None, [8])]
@@ -231,8 +231,13 @@ def test_the_end_of_the_stream_is_no_time_to_sweep_to(flink: Cluster) -> None:
 STEPS = [(50, 1, False, 49), (600, 2, True, 49), (50, 3, True, 60), (550, 4, False, 549), (650, 5, False, 700)]
 
 
+@pytest.mark.parametrize("share", [0.0, 1e9], ids=["nothing is stored before a sweep", "all is stored at once"])
 @pytest.mark.parametrize("cut", range(len(STEPS) + 1))
-def test_a_host_that_is_started_anew_goes_on_where_it_was(flink: Cluster, cut: int) -> None:
+def test_a_host_that_is_started_anew_goes_on_where_it_was(
+    flink: Cluster, cut: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.host.STORE_SHARE", share)
+    flink.start()
     for number, (until_ms, offset, is_late, watermark_ms) in enumerate(STEPS):
         if number == cut:
             flink.start()
@@ -251,6 +256,44 @@ def test_what_is_held_outlives_a_host(flink: Cluster) -> None:
     flink.start()
     flink.advance(10_000)
     assert flink.calls == [(50, [1, 2])]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_journal_that_has_the_messages_themselves_is_read(flink: Cluster, waits: bool) -> None:
+    """As hosts of earlier versions wrote it."""
+    told = [b"%s\x1f0\x1f%d\x1f{}" % (TOPIC.encode(), offset) for offset in range(1, 5)]
+    flink.lists["journal"] += [(50, batch.RECORD.join(told[:2])), (None, told[2])]
+    if waits:
+        flink.lists["held"].append((50, 100, False, told[3]))
+        flink.timers.add(99)
+    flink.advance(99)
+    assert flink.calls == [(50, [1, 2]), (None, [3])] + [(100, [4])] * waits
+
+
+def test_what_comes_is_written_once(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flink.host, "store_share", 0.0)
+    flink.send(50, 1)
+    flink.advance(49)  # stored, as its cost is not known yet
+    for number in range(2, 6):
+        flink.send(50 * number, number)
+        flink.advance(50 * number - 1)
+    assert [messages for *_, messages in flink.lists["held"]] == [
+        b"%s\x1f0\x1f%d\x1f{}" % (TOPIC.encode(), number) for number in range(2, 6)
+    ]
+    assert flink.lists["journal"] == [(50 * number, [number - 2]) for number in range(2, 6)]
+
+
+def test_of_a_stream_in_which_only_the_time_comes_little_is_kept(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flink.host, "store_share", 0.0)
+    monkeypatch.setattr(flink.host, "every_ms", END_OF_TIME // 2)
+    monkeypatch.setattr("jobs.host.KEPT_PARTS", 10)
+    for number in range(1, 60):
+        flink.send(50 * number, *([number] if number < 3 else []))
+        flink.advance(50 * number - 1)
+        assert len(flink.lists["held"]) <= 10 >= len(flink.lists["journal"])
+    assert flink.calls == [(50, [1]), (100, [2])]
+    flink.start()
+    assert flink.calls == [(50, [1]), (100, [2])]
 
 
 def test_metrics_count_batches_and_messages_and_apart_from_them_what_is_late(flink: Cluster) -> None:
