@@ -10,9 +10,9 @@ One run, each load on a broker and a cluster of its own, checkpoints every 5 s, 
             their books, which are in memory.  Twice its rate is the most that two could do
   consumer  the same work in peers/consumer_books.py, which keeps no state but in memory
 
-each of the other peers with as many processes as the job has parallel tasks.  Flink's two run twice: a JVM compiles while it
-runs, for some 30 s.  The rates are of the second pass; the raw read's first pass is told too.  `bench.passes` says how a rate
-is measured.
+each of the other peers with as many processes as the job has parallel tasks.  Flink's two run `WARM_PASSES` times before they
+are measured, for a JVM compiles while it runs, for some 40 s; the raw read's first pass is told too.  `bench.passes` says how a
+rate is measured.
 
 The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
 
@@ -21,9 +21,11 @@ Then the load over `MANY` instruments; the job up to each of its stages, to see 
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import psutil
@@ -39,6 +41,7 @@ from deploy.runtime import Runtime
 from schemas.records import TABLES
 
 STAGES = ("raw_read", "inbox", "batches")
+WARM_PASSES = 2
 COPIES = 8
 """So often the raw read reads the topic: once through is over before it can be measured."""
 MANY = 5_000
@@ -114,6 +117,9 @@ def production(up: Runtime, given: "Load", parallelism: int, backend: str = "has
     return checked("books", one, given.truth.tops), checkpoints
 
 
+T = TypeVar("T", Pass, tuple[Pass, Checkpoints])
+
+
 class Load(NamedTuple):
     """What lies in the topic."""
 
@@ -168,28 +174,32 @@ def checked(name: str, one: Pass, tops: int) -> Pass:
     return one
 
 
-def said(name: str, one: Pass) -> Pass:
-    """The pass, told."""
+def said(name: str, found: T) -> T:
+    """What a pass has given, its rate told."""
+    one = found if isinstance(found, Pass) else found[0]
     us = f", {one.us_per_message:.2f} us of the TaskManagers' processors a message" if one.us_per_message else ""
     console.print(f"{name:<24} {one.messages_per_s:>10,.0f} messages/s, load average {one.load_average:.1f}{us}")
-    return one
+    return found
+
+
+def warm(name: str, make: Callable[[], T], passes: int = WARM_PASSES) -> tuple[T, T]:
+    """The pass after so many of the same, and the first of those."""
+    first = said(f"{name}, first pass", make())
+    for _ in range(passes - 1):
+        said(f"{name}, warming up", make())
+    return said(name, make()), first
 
 
 def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> dict[str, Any]:
     """The load over few instruments: the ceiling, the job on both backends, the peers."""
     with runtime.temporary(CONF) as up:
         published(up, messages // 2, instruments, is_packed=False)
-        said("raw read, a row a record, first pass", stage("raw_read", up, messages // 2, parallelism))
-        single = said("raw read, a row a record", stage("raw_read", up, messages // 2, parallelism))
+        single, _ = warm("raw read, a row a record", lambda: stage("raw_read", up, messages // 2, parallelism))
     with runtime.temporary(CONF) as up:
         given = published(up, messages, instruments)
-        first_raw = said("raw read, first pass", stage("raw_read", up, messages, parallelism))
-        raw = said("raw read", stage("raw_read", up, messages, parallelism))
-        said("books, first pass", production(up, given, parallelism)[0])
-        books, checkpoints = production(up, given, parallelism)
-        said("books", books)
-        rocksdb, rocksdb_checkpoints = production(up, given, parallelism, "rocksdb")
-        said("books, RocksDB", rocksdb)
+        raw, first_raw = warm("raw read", lambda: stage("raw_read", up, messages, parallelism))
+        (books, checkpoints), _ = warm("books", lambda: production(up, given, parallelism))
+        rocksdb, rocksdb_checkpoints = said("books, RocksDB", production(up, given, parallelism, "rocksdb"))
         rates = {name: peer(name, up, given, parallelism).messages_per_s for name in names}
     best = max((rate * (parallelism if name == "quix" else 1) for name, rate in rates.items()), default=None)
     return {
@@ -225,10 +235,8 @@ def stages(messages: int, instruments: int, parallelism: int) -> dict[str, Any]:
         given = published(up, messages, instruments)
         found: dict[str, float] = {"kernel": given.truth.kernel_s * 1e6 / messages}
         for name in STAGES:
-            stage(name, up, messages, parallelism)
-            found[name] = said(name, stage(name, up, messages, parallelism)).us_per_message
-        production(up, given, parallelism)
-        found["books"] = said("books", production(up, given, parallelism)[0]).us_per_message
+            found[name] = warm(name, partial(stage, name, up, messages, parallelism))[0].us_per_message
+        found["books"] = warm("books", lambda: production(up, given, parallelism))[0][0].us_per_message
     return {f"us_per_message_{name}": round(us, 2) for name, us in found.items()}
 
 
@@ -236,11 +244,8 @@ def many(messages: int, parallelism: int, of_few: float) -> dict[str, Any]:
     """The load over `MANY` instruments."""
     with runtime.temporary(CONF) as up:
         given = published(up, messages, MANY)
-        said("books, first pass", production(up, given, parallelism)[0])
-        books, checkpoints = production(up, given, parallelism)
-        said(f"books, {MANY:,} instruments", books)
-        rocksdb, _ = production(up, given, parallelism, "rocksdb")
-        said(f"RocksDB, {MANY:,} instruments", rocksdb)
+        (books, checkpoints), _ = warm(f"books, {MANY:,} instruments", lambda: production(up, given, parallelism))
+        rocksdb, _ = said(f"RocksDB, {MANY:,} instruments", production(up, given, parallelism, "rocksdb"))
     kept = sum(array.nbytes for array in given.truth.state.ladders.arrays)
     return {
         "cost_growth_50_to_5000": round(of_few / books.messages_per_s - 1, 3),
@@ -274,10 +279,10 @@ def two(messages: int, instruments: int) -> dict[str, Any]:
                     os.sched_setaffinity(thread.id, {core % (os.cpu_count() or 1)})
         given = published(up, messages, instruments)
         rates = {}
-        # A core of its own has to compile beside its work: each JVM has had two passes before it is measured.
-        for parallelism, passes in ((1, 3), (2, 4)):
-            for _ in range(passes):
-                rates[parallelism] = said(f"{parallelism} TaskManager", production(up, given, parallelism)[0]).messages_per_s
+        # The second JVM has compiled nothing yet when the first one has.
+        for parallelism, passes in ((1, WARM_PASSES), (2, WARM_PASSES + 1)):
+            make = partial(production, up, given, parallelism)
+            rates[parallelism] = warm(f"{parallelism} TaskManager", make, passes)[0][0].messages_per_s
     return {"speedup_2_taskmanagers": round(rates[2] / rates[1], 2)}
 
 

@@ -62,7 +62,7 @@ CONF: dict[str, Any] = {
         "load-balance": {"mode": "SLOTS"},
         "numberOfTaskSlots": 1,
         # Nothing of Flink's own is outside the heap here, and a heap half empty is seldom looked through.
-        "memory": {"process": {"size": "5g"}, "managed": {"size": "64m"}},
+        "memory": {"process": {"size": "5g"}, "managed": {"size": "64m"}, "task": {"off-heap": {"size": "0"}}},
     },
     # What is stored lives long: the parallel collector would stop everything to look through it.
     "env": {"java": {"opts": {"taskmanager": "-XX:+UseG1GC -XX:MaxGCPauseMillis=50 -XX:+AlwaysPreTouch"}}},
