@@ -17,22 +17,22 @@ rate is measured.
 The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
 
 Then the load over `MANY` instruments; the job up to each of its stages, to see where each microsecond goes; the latency
-(`bench.latency`) at `RATES` messages a second; and two TaskManagers against one, each bound to one core.
+(`bench.latency`) at `RATES` messages a second; and two TaskManagers against one, each bounded as a container is.
 """
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-import psutil
 import typer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench import latency, load
+from bench import latency, load, share
 from bench.passes import HERE, QUIET_S, BenchError, Ends, Meter, Pass, end, messages_per_s, peers_python, watch
 from bench.report import console, write
 from deploy import processes, runtime, topics
@@ -46,6 +46,8 @@ COPIES = 8
 """So often the raw read reads the topic: once through is over before it can be measured."""
 MANY = 5_000
 RATES = (5_000, 50_000)
+BROKER_CORES = 0.6
+"""What the broker, the JobManager and the system need beside two TaskManagers."""
 PARTS = ("few", "many", "stages", "late", "two")
 WARM_S, MEASURED_S = 30.0, 20.0
 PEERS = {"bytewax": "bytewax_books.py", "quix": "quix_books.py", "consumer": "consumer_books.py"}
@@ -270,20 +272,31 @@ def late(instruments: int, parallelism: int) -> dict[str, Any]:
 
 
 def two(messages: int, instruments: int) -> dict[str, Any]:
-    """Two TaskManagers of one slot against one, each bound to a core of its own."""
-    with runtime.temporary(CONF | {"taskmanager": {"numberOfTaskSlots": 1}}, taskmanagers=2) as up:
-        for core, pid in enumerate(up.taskmanagers.values()):
-            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-                # Of every thread that there is; those to come are bound as the one that makes them.
-                for thread in process.threads():
-                    os.sched_setaffinity(thread.id, {core % (os.cpu_count() or 1)})
+    """Two TaskManagers of one slot against one, each with as much of the processors as leaves the broker what it needs."""
+    cores = min(1.0, ((os.cpu_count() or 1) - BROKER_CORES) / 2)
+    with ExitStack() as stack:
+        shares = [stack.enter_context(share.share(cores)) for _ in range(2)]
+        conf = CONF | {"taskmanager": {"numberOfTaskSlots": 1}}
+        up = stack.enter_context(runtime.temporary(conf, taskmanagers=2))
+        for core, (pid, own) in enumerate(zip(up.taskmanagers.values(), shares, strict=True)):
+            if own is None:
+                console.print(f"no control group can be made here: TaskManager {pid} is bound to a core of its own instead")
+                share.bind(pid, core % (os.cpu_count() or 1))
+                cores = 1.0
+            else:
+                own.take(pid)
         given = published(up, messages, instruments)
         rates = {}
-        # The second JVM has compiled nothing yet when the first one has.
-        for parallelism, passes in ((1, WARM_PASSES), (2, WARM_PASSES + 1)):
+        # A part of a core has to compile beside its work, and the second JVM has compiled nothing yet when the first one has.
+        for parallelism, passes in ((1, 2 * WARM_PASSES), (2, 3 * WARM_PASSES)):
             make = partial(production, up, given, parallelism)
             rates[parallelism] = warm(f"{parallelism} TaskManager", make, passes)[0][0].messages_per_s
-    return {"speedup_2_taskmanagers": round(rates[2] / rates[1], 2)}
+    return {
+        "speedup_2_taskmanagers": round(rates[2] / rates[1], 2),
+        "cores_of_a_taskmanager": round(cores, 2),
+        "messages_per_s_of_1_taskmanager": round(rates[1]),
+        "messages_per_s_of_2_taskmanagers": round(rates[2]),
+    }
 
 
 def main(

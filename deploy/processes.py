@@ -29,9 +29,17 @@ def free_port(preferred: int, pinned: str | None = None) -> int:
         return port
     if preferred and _is_free(preferred):
         return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _TOLD:
+            _TOLD.add(port)
+            return port
+
+
+_TOLD: set[int] = set()
+"""Free ports that were told: who was told one may not have opened it yet."""
 
 
 def _is_free(port: int) -> bool:

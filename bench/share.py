@@ -1,0 +1,65 @@
+"""A share of the processors for a process and its children, kept by the kernel as it is for a container."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import psutil
+
+ROOT = Path("/sys/fs/cgroup")
+PERIOD_US = 20_000
+"""Short, so that who has had its share waits for milliseconds, not for a tenth of a second."""
+_numbers = count()
+
+
+class Share:
+    """A control group with a bound."""
+
+    def __init__(self, group: Path) -> None:
+        self.group = group
+
+    def take(self, pid: int) -> None:
+        """Put a process into it, with its children."""
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with suppress(ProcessLookupError):  # it has ended
+                (self.group / "cgroup.procs").write_text(str(process.pid))
+
+
+@contextmanager
+def share(cores: float) -> Iterator[Share | None]:
+    """So many cores for all who take them, who must have ended before it does; None where no control group can be made."""
+    group = _made(f"gammaflow-bench-{os.getpid()}-{next(_numbers)}", round(cores * PERIOD_US))
+    try:
+        yield group and Share(group)
+    finally:
+        if group is not None:
+            group.rmdir()
+
+
+def bind(pid: int, core: int) -> None:
+    """Bind a process to one core, with its children: every thread that there is; those to come are bound as who makes them."""
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        for thread in process.threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, {core})
+
+
+def _made(name: str, quota_us: int) -> Path | None:
+    second = ROOT / name, {"cpu.max": f"{quota_us} {PERIOD_US}"}
+    first = ROOT / "cpu" / name, {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": str(quota_us)}
+    for group, bounds in (second, first):
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            for file, bound in bounds.items():
+                # Without making it: where the kernel has made none there is no such bound.
+                with os.fdopen(os.open(group / file, os.O_WRONLY), "w") as told:
+                    told.write(bound)
+            return group
+        except OSError:
+            group.rmdir()
+    return None
