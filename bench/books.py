@@ -92,7 +92,7 @@ class Checkpoints(NamedTuple):
 def production(up: Runtime, given: "Load", parallelism: int, backend: str = "hashmap") -> tuple[Pass, Checkpoints]:
     """The books job as it stands, until it has written all tops."""
     ends = Ends(up.kafka, TABLES["book_tops"].topic)
-    written, before = ends.values(), ends()
+    since = ends.offsets()
     runtime.submit(up, ["books"], parallelism, {"state.backend.type": backend})
     job = up.rest.active()["books"]
 
@@ -102,7 +102,7 @@ def production(up: Runtime, given: "Load", parallelism: int, backend: str = "has
             return False
         if "books" not in up.rest.active():
             raise BenchError(f"the job has ended: {up.rest.failure(job)}")
-        return number - before >= given.truth.tops
+        return number - sum(since) >= given.truth.tops
 
     meter = Meter(ends, up.taskmanagers.values())
     samples = watch(meter, is_done)
@@ -111,7 +111,7 @@ def production(up: Runtime, given: "Load", parallelism: int, backend: str = "has
         raise BenchError(f"the job has failed on its way: {cause}")
     end(up, job)
     rate, us = messages_per_s(samples, given.messages), meter.us_per_message(given.messages)
-    one = Pass(rate, ends.values() - written, os.getloadavg()[0], us)
+    one = Pass(rate, ends.values(since), os.getloadavg()[0], us)
     summary = told["summary"]
     checkpoints = Checkpoints(
         int(told["counts"]["completed"]), int(summary["state_size"]["max"]), int(summary["end_to_end_duration"]["max"])
@@ -147,6 +147,7 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
     admin = AdminClient({"bootstrap.servers": up.kafka})
     admin.create_topics([NewTopic(topic, num_partitions=partitions)])[topic].result(timeout=30)
     ends = Ends(up.kafka, topic)
+    since = ends.offsets()
     env = {**os.environ, "KAFKA": up.kafka, "INPUT": load.TOPIC, "OUTPUT": topic, "PYTHONPATH": str(HERE / "peers")}
     addresses = ";".join(f"127.0.0.1:{processes.free_port(0)}" for _ in range(workers))
     with TemporaryDirectory() as folder:
@@ -165,7 +166,7 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
             processes.stop(pids)
         if not samples[-1][1]:
             raise BenchError(f"{name} wrote nothing; the end of its log:\n{processes.tail(log)}")
-    one = checked(name, Pass(messages_per_s(samples, given.messages), ends.values(), os.getloadavg()[0]), given.truth.tops)
+    one = checked(name, Pass(messages_per_s(samples, given.messages), ends.values(since), os.getloadavg()[0]), given.truth.tops)
     return said(name, one)
 
 

@@ -112,13 +112,19 @@ class Ends:
 
     def __call__(self) -> int:
         """The sum now."""
-        return sum(self.consumer.get_watermark_offsets(part, timeout=10)[1] for part in self.parts)
+        return sum(self.offsets())
 
-    def values(self) -> int:
-        """How many records of the topic have a value: all but the heartbeats."""
-        left = self()
+    def offsets(self) -> list[int]:
+        """Each of them now."""
+        return [self.consumer.get_watermark_offsets(part, timeout=10)[1] for part in self.parts]
+
+    def values(self, since: list[int] | None = None) -> int:
+        """How many records, from these offsets on or of all, have a value: all but the heartbeats."""
+        since = since or [0] * len(self.parts)
+        left = self() - sum(since)
         number = 0
-        self.consumer.assign([TopicPartition(part.topic, part.partition, 0) for part in self.parts])
+        starts = zip(self.parts, since, strict=True)
+        self.consumer.assign([TopicPartition(part.topic, part.partition, start) for part, start in starts])
         while left > 0:
             found = self.consumer.consume(10_000, timeout=10)
             if not found:

@@ -32,7 +32,7 @@ def share(cores: float) -> Iterator[Share | None]:
     """So many cores for all who take them, who must have ended before it does; None where no control group can be made."""
     group = _made(f"gammaflow-bench-{os.getpid()}-{next(_numbers)}", round(cores * PERIOD_US))
     try:
-        yield group and Share(group)
+        yield None if group is None else Share(group)
     finally:
         if group is not None:
             group.rmdir()
