@@ -647,6 +647,30 @@ def test_a_late_update_counts_if_it_is_the_next() -> None:
     assert step(state, change(11, 9.0, 50), until=None) == []
 
 
+def test_a_book_that_was_touched_is_noted_once_until_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = begun(snapshot(10), snapshot(10, name="B"))
+    take, noted = state.plain.take, []
+
+    def spy(*arguments: Any) -> tuple[bytes, bytes, bytes, list[int]]:
+        found = take(*arguments)
+        assert not found[2]
+        noted.append(len(found[3]))
+        return found
+
+    def taken(*messages: Message) -> set[str]:
+        rows = ((m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in messages)
+        batch.run(books, state, joined(rows), T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+        return state.touched
+
+    monkeypatch.setattr(state.plain, "take", spy)
+    state.touched.clear()
+    assert taken(change(11, 2.0), change(12, 3.0)) == {"v:A"}
+    assert taken(change(13, 2.0), change(11, 4.0, name="B")) == {"v:A", "v:B"}
+    state.touched.clear()
+    assert taken(change(14, 3.0)) == {"v:A"}
+    assert noted == [1, 1, 1]
+
+
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(books, "KEPT_UPDATES", 3)
     waiting, stale = begun(), books.new()

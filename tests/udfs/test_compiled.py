@@ -5,7 +5,7 @@ import pytest
 from numba import TypingError
 from numpy.typing import NDArray
 
-from udfs.compiled import allocating, compiled
+from udfs.compiled import allocating, compiled, prefetch
 
 
 # One for each decorator: machine code is kept by the function's place, whatever made it.
@@ -19,6 +19,15 @@ def same_length(size: int) -> int:
 
 def first(array: NDArray[np.float64]) -> float:
     return float(array[0])
+
+
+def fetched(array: NDArray[np.float64], place: int) -> float:
+    prefetch(array, place)
+    return float(array[0])
+
+
+def test_to_fetch_what_is_not_there_does_nothing() -> None:
+    assert [compiled(fetched)(np.array([7.0]), place) for place in (0, -1, 1, 2**40)] == [7.0] * 4
 
 
 def test_a_compiled_loop_that_makes_arrays_is_refused() -> None:
