@@ -272,8 +272,11 @@ def late(instruments: int, parallelism: int) -> dict[str, Any]:
     return figures
 
 
-def two(messages: int, instruments: int) -> dict[str, Any]:
-    """Two TaskManagers of one slot against one, each with as much of the processors as leaves the broker what it needs."""
+def two(messages: int) -> dict[str, Any]:
+    """Two TaskManagers of one slot against one, each with as much of the processors as leaves the broker what it needs.
+
+    Over `MANY` instruments: of few one partition has 42 %, and the TaskManager that has it bounds the other one.
+    """
     cores = min(1.0, ((os.cpu_count() or 1) - BROKER_CORES) / 2)
     with ExitStack() as stack:
         shares = [stack.enter_context(share.share(cores)) for _ in range(2)]
@@ -286,7 +289,7 @@ def two(messages: int, instruments: int) -> dict[str, Any]:
                 cores = 1.0
             else:
                 own.take(pid)
-        given = published(up, messages, instruments)
+        given = published(up, messages, MANY)
         rates = {}
         # A part of a core has to compile beside its work, and the second JVM has compiled nothing yet when the first one has.
         for parallelism, passes in ((1, 2 * WARM_PASSES), (2, 3 * WARM_PASSES)):
@@ -322,7 +325,7 @@ def main(
     if "late" in chosen:
         write("books", late(instruments, parallelism), keep=True)
     if "two" in chosen:
-        write("books", two(messages // 2, instruments), keep=True)
+        write("books", two(messages // 2), keep=True)
 
 
 if __name__ == "__main__":
