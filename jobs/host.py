@@ -138,7 +138,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         over = sorted(end_ms for end_ms in shard.held if end_ms <= watermark_ms + 1)
         done_ms = shard.until_ms
         if done_ms is None:  # so it has no window that is over before the first that was one
-            done_ms = min((end_ms for end_ms in over if not shard.held[end_ms][0].is_late), default=END_OF_TIME) - 1
+            in_time = (end_ms for end_ms in over if not all(part.is_late for part in shard.held[end_ms]))
+            done_ms = min(in_time, default=END_OF_TIME) - 1
         for late in portions(part for end_ms in over if end_ms <= done_ms for part in shard.held[end_ms]):
             yield from self._stepped(shard, None, late)
         for end_ms in over:

@@ -192,6 +192,13 @@ def test_before_its_first_batch_only_what_comes_after_that_is_in_time(flink: Clu
     assert flink.calls == [(None, [1]), (550, [3]), (600, [4])]
 
 
+def test_the_first_batch_is_one_though_a_late_message_of_its_window_came_before_it(flink: Cluster) -> None:
+    flink.late(50, 2)
+    flink.send(50, 1)
+    flink.advance(49)
+    assert flink.calls == [(50, [1, 2])]
+
+
 def test_much_that_is_late_is_given_in_parts(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one array would bear all that a partition has missed, and there may be no room for it."""
     flink.send(1_000, 1)
