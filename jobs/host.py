@@ -52,7 +52,6 @@ class _Part:
     is_late: bool
     messages: bytes
     place: int = -1  # in the list `held`
-    is_done: bool = False  # the kernel has had it
 
 
 class _Shard:
@@ -66,6 +65,9 @@ class _Shard:
         self.until_ms: int | None = None  # of the last batch
         self.held: dict[int, list[_Part]] = {}  # what the kernel has not had yet, by the end of its window
         self.kept = 0  # parts in the list `held`: those, and what the journal names
+        self.steps: list[
+            tuple[int | None, list[int]]
+        ] = []  # which neither the journal has yet nor the entries: places of parts
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
@@ -140,19 +142,19 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         if done_ms is None:  # so it has no window that is over before the first that was one
             in_time = (end_ms for end_ms in over if not all(part.is_late for part in shard.held[end_ms]))
             done_ms = min(in_time, default=END_OF_TIME) - 1
-        for late in portions(part for end_ms in over if end_ms <= done_ms for part in shard.held[end_ms]):
+        for late in portions(part for end_ms in over if end_ms <= done_ms for part in shard.held.pop(end_ms)):
             yield from self._stepped(shard, None, late)
         for end_ms in over:
             if end_ms > done_ms:
                 yield from self._swept(shard, end_ms, ctx)
                 yield from self._batched(shard, end_ms, ctx)
-            del shard.held[end_ms]
         if watermark_ms < END_OF_TIME:
             yield from self._swept(shard, min(watermark_ms, max(timestamp, *over, 0)), ctx)
         elif shard.sweep_ms is not None:
             # The stream has ended: once more, and then no more.
             yield from self._swept_at(shard, shard.sweep_ms)
             self._set_sweep(shard, None, ctx)
+        self._settle(shard)
         if self.metrics.is_due(shard.number):
             self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | self.gauges(shard.state))
             # A kernel's state is large and has no cycles: a collection would stop everything for a second to look through it.
@@ -161,7 +163,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def _batched(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         # In an order that does not depend on which came first.
-        parts = sorted(shard.held[until_ms], key=lambda part: (part.is_late, part.messages))
+        parts = sorted(shard.held.pop(until_ms), key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
         yield from self._stepped(shard, until_ms, parts)
         if shard.sweep_ms is None:
@@ -190,15 +192,21 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def _stepped(self, shard: _Shard, until_ms: int | None, parts: list[_Part]) -> Iterator[Row]:
         data = batch.RECORD.join(part.messages for part in parts if part.messages)
-        lines = self._step(shard, until_ms, data) if data else []
-        for part in parts:
-            part.is_done = True
+        shard.steps.append((until_ms, [part.place for part in parts]))
+        if data:
+            yield from starmap(Row, self._step(shard, until_ms, data))
+
+    def _settle(self, shard: _Shard) -> None:
+        # Once for all that was over at once: whatever still waits is written anew when entries are stored.
+        if not shard.steps:
+            return
         is_cheap = shard.entry_s * len(shard.state.touched) <= self.store_share * shard.journaled_s
         if is_cheap or shard.kept >= KEPT_PARTS:
             self._store(shard)
-        else:
-            self.journal.add((until_ms, [part.place for part in parts]))
-        yield from starmap(Row, lines)
+            return
+        for step in shard.steps:
+            self.journal.add(step)
+        shard.steps.clear()
 
     def _step(self, shard: _Shard, until_ms: int | None, data: bytes, is_again: bool = False) -> list[batch.Lines]:
         messages = batch.count(data)
@@ -223,11 +231,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
                 self.entries.remove(name)
         self.journal.clear()
         self.held.clear()
+        shard.steps.clear()
         shard.kept = 0
         for parts in shard.held.values():
             for part in parts:
-                if not part.is_done:
-                    self._keep(shard, part)
+                self._keep(shard, part)
         if stored:
             took_s = (time.perf_counter() - started_s) / len(stored)
             # A pause of a collector is not what an entry costs.

@@ -290,6 +290,27 @@ def test_what_comes_is_written_once(flink: Cluster, monkeypatch: pytest.MonkeyPa
     assert flink.lists["journal"] == [(50 * number, [number - 2]) for number in range(2, 6)]
 
 
+def test_what_is_over_at_once_is_not_written_anew_with_each_of_its_batches(
+    flink: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flink.host, "store_share", 1e9)  # all is stored at once
+    written: list[Any] = []
+
+    def add(part: Any) -> None:
+        written.append(part)
+        flink.lists["held"].append(part)
+
+    monkeypatch.setattr(flink.host.held, "add", add)
+    for number in range(1, 16):
+        flink.send(50 * number, number)
+    for number in range(10):
+        flink.late(50 * number + 1_000, 100 + number)
+    flink.advance(749)
+    assert [offsets for _, offsets in flink.calls] == [[number] for number in range(1, 16)]
+    assert len(written) == 25 + 10  # as they came, and once more what waits
+    assert len(flink.lists["held"]) == 10
+
+
 def test_of_a_stream_in_which_only_the_time_comes_little_is_kept(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flink.host, "store_share", 0.0)
     monkeypatch.setattr(flink.host, "every_ms", END_OF_TIME // 2)
