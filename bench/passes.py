@@ -14,10 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from deploy import topics
+from deploy import processes, topics
 from deploy.rest import Job
 from deploy.runtime import Runtime
 
@@ -46,7 +45,7 @@ class Meter:
 
     def __init__(self, count: Callable[[], int], pids: Iterable[int]) -> None:
         self.count = count
-        self.processes = [one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+        self.processes = [one for pid in pids for one in processes.family(pid)]
         self.samples: list[tuple[int, float]] = []
 
     def __call__(self) -> int:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-import psutil
+from deploy import processes
 
 ROOT = Path("/sys/fs/cgroup")
 PERIOD_US = 20_000
@@ -22,7 +22,7 @@ class Share:
 
     def take(self, pid: int) -> None:
         """Put a process into it, with its children."""
-        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        for process in processes.family(pid):
             with suppress(ProcessLookupError):  # it has ended
                 (self.group / "cgroup.procs").write_text(str(process.pid))
 
@@ -40,7 +40,7 @@ def share(cores: float) -> Iterator[Share | None]:
 
 def bind(pid: int, core: int) -> None:
     """Bind a process to one core, with its children: every thread that there is; those to come are bound as who makes them."""
-    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+    for process in processes.family(pid):
         for thread in process.threads():
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(thread.id, {core})

@@ -24,7 +24,6 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import orjson
-import psutil
 import typer
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -34,7 +33,7 @@ from bench.latency import received_us
 from bench.passes import QUIET_S, BenchError, Ends
 from bench.report import console, write
 from bench.writer import Writer
-from deploy import runtime, topics
+from deploy import processes, runtime, topics
 from deploy.runtime import Runtime
 from feeds.packs import partition_of
 from feeds.publish import FEED_TABLES
@@ -172,8 +171,7 @@ def keep_little(servers: str) -> None:
 def held(up: Runtime) -> tuple[float, float, float]:
     """Resident memory of the TaskManager, the JVM's heap in use, and what of its own lies beside the heap, in MB."""
     (name, pid), *_ = up.taskmanagers.items()
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    resident = sum(process.memory_info().rss for process in family)
+    resident = sum(process.memory_info().rss for process in processes.family(pid))
     told = up.rest.get(f"/taskmanagers/{name}")["metrics"]
     return resident / 1e6, told["heapUsed"] / 1e6, (told["nonHeapUsed"] + told["directUsed"]) / 1e6
 

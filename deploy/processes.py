@@ -105,18 +105,23 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started.  Raises `psutil.NoSuchProcess` where it has ended."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
 def stop(pids: list[int], grace_s: float = 10.0) -> None:
     """End the processes and all they started: a polite signal, then after `grace_s` an unconditional one."""
-    family: list[psutil.Process] = []
+    members: list[psutil.Process] = []
     for pid in pids:
         try:
-            process = psutil.Process(pid)
-            family += [process, *process.children(recursive=True)]
+            members += family(pid)
         except psutil.NoSuchProcess:
             continue
-    for process in family:
+    for process in members:
         _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=grace_s)
+    _, alive = psutil.wait_procs(members, timeout=grace_s)
     for process in alive:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=grace_s)
