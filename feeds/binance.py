@@ -5,6 +5,7 @@ COIN-M size is in contracts, any other in the base coin.  Dated futures expire a
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from feeds.checks import (
     Form,
     Levels,
     decoded,
+    each,
     expect,
     instants,
     levels,
@@ -46,7 +48,7 @@ _COINM = re.compile(r"(?P<base>[A-Z0-9]+)(?P<quote>USD)_(?:PERP|(?P<delivery>\d{
 _NAMES = {SPOT: _PAIR, USDM: _USDM, COINM: _COINM}
 
 
-def parse(message: bytes, received: Received) -> list[Record]:
+def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     """The records in one raw Binance message; none for an acknowledgement.
 
     A spot best price and a spot depth snapshot have no time: they take the newest exchange time that the connection has
@@ -134,6 +136,7 @@ def _change(data: Any, received: Received) -> Record:
         "bids": _side(data["b"]),
         "asks": _side(data["a"]),
         "checksum": None,
+        "depth": None,
     }
     return Record("order_books", event_ms, row)
 
@@ -174,6 +177,7 @@ def _snapshot(data: Any, received: Received) -> Record:
         "bids": _side(data["bids"]),
         "asks": _side(data["asks"]),
         "checksum": None,
+        "depth": None,
     }
     uncrossed(row["bids"], row["asks"])
     return Record("order_books", event_ms, row)
@@ -189,6 +193,7 @@ def _book_ticker(data: Any, received: Received) -> Record:
         raise ValueError
     row = quiet_ticker(venue, symbol, event_ms, received)
     row["sequence"] = sequence
+    row["has_quote"] = True
     row["bid_price"], row["bid_size"] = _best(data, "b", "B")
     row["ask_price"], row["ask_size"] = _best(data, "a", "A")
     return Record("tickers", event_ms, row)
@@ -234,14 +239,15 @@ def _trade(data: Any, received: Received) -> Record:
         "side": "sell" if is_maker_buyer else "buy",
         "price": price,
         "size": size,
+        "off_market": None,
     }
     return Record("trades", event_ms, row)
 
 
-def _instruments(symbols: Any, received: Received) -> list[Record]:
+def _instruments(symbols: Any, received: Received) -> list[Record | Rejected]:
     if type(symbols) is not list:
         raise Rejected("symbols", "a list", shown(symbols))
-    return [_INSTRUMENT.record(symbol, received) for symbol in symbols]
+    return each(symbols, lambda symbol: _INSTRUMENT.record(symbol, received))
 
 
 def _instrument(data: Any, received: Received) -> Record:

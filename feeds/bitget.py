@@ -7,6 +7,7 @@ rejected, so that it is kept as a dead letter.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from feeds import Received, Record, Rejected
@@ -25,6 +26,7 @@ from feeds.checks import (
     best,
     checksum,
     decoded,
+    each,
     exact_side,
     first_level,
     instants,
@@ -69,7 +71,7 @@ _PAIRS = {
 }
 
 
-def parse(message: bytes, received: Received) -> list[Record]:
+def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     """The records in one raw Bitget message; none for an acknowledgement or a pong.
 
     A trade of v1 has no id and gets one of its time, side, price and size: two alike in one millisecond share it.  After a
@@ -84,7 +86,7 @@ def parse(message: bytes, received: Received) -> list[Record]:
         if form is None:
             raise Rejected("channel", f"one of {', '.join(_CHANNELS)}", shown(channel))
         about["venue"] = _venue(about)
-        return [form.record(_merged(about, item), received) for item in items]
+        return each(items, lambda item: form.record(_merged(about, item), received))
     event = envelope.get("event")
     if event in _NOT_DATA:
         return []
@@ -158,6 +160,7 @@ def _book(data: Any, received: Received) -> Record:
         "bids": exact_side(data["bids"]),
         "asks": exact_side(data["asks"]),
         "checksum": checksum(data.get("checksum")),
+        "depth": None,
     }
     if kind == "snapshot":
         uncrossed(row["bids"], row["asks"])
@@ -168,6 +171,7 @@ def _best_level(data: Any, received: Received) -> Record:
     event_ms = whole(data["ts"])
     row = quiet_ticker(data["venue"], text(data["instId"]), event_ms, received)
     row["sequence"] = numbered(data["seq"]) if "seq" in data else None
+    row["has_quote"] = True
     row["bid_price"], row["bid_size"] = first_level(data["bids"])
     row["ask_price"], row["ask_size"] = first_level(data["asks"])
     return Record("tickers", event_ms, row)
@@ -182,6 +186,7 @@ def _ticker_form(last: str, bid: str, ask: str, time: str, held: str) -> Form:
     def build(data: Any, received: Received) -> Record:
         event_ms = whole(data[time])
         row = quiet_ticker(data["venue"], text(data["instId"]), event_ms, received)
+        row["has_quote"] = True
         row["bid_price"], row["bid_size"] = best(data, bid, "bidSz")
         row["ask_price"], row["ask_size"] = best(data, ask, "askSz")
         row["last_price"] = optional_amount(data[last])
@@ -218,6 +223,7 @@ def _trade(data: Any, received: Received) -> Record:
         "side": side,
         "price": price(data["price"]),
         "size": size,
+        "off_market": None,
     }
     return Record("trades", event_ms, row)
 

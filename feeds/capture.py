@@ -64,9 +64,9 @@ class Converted(NamedTuple):
     """What became of one line: its records, or a dead letter and its fault."""
 
     line: Line
-    records: list[Record]  # terms of instruments not seen before, then the message's own
+    records: list[Record]  # terms of instruments not seen before, then the message's own; and dead letters of single items
     table: str | None  # of the message's own first record; None if it holds no data or was rejected
-    fault: Fault | None
+    fault: Fault | None  # why no record came of the message; None where some did
 
 
 @dataclass
@@ -154,9 +154,14 @@ class Converter:
         adapter = ADAPTERS[line.venue]
         received = Received(line.received_us, connection.newest_event_ms, line.symbol or connection.symbol)
         try:
-            records = adapter.parse(line.message, received)
+            parsed = adapter.parse(line.message, received)
         except Rejected as rejected:
             return Converted(line, [dead_letter(line, rejected.fault)], None, rejected.fault)
+        records = [item for item in parsed if isinstance(item, Record)]
+        rejected_items = [item for item in parsed if isinstance(item, Rejected)]
+        letters = [dead_letter(line, item.fault, item.item) for item in rejected_items]
+        if letters and not records:
+            return Converted(line, letters, None, rejected_items[0].fault)
         descriptions: list[Record] = []
         for place, record in enumerate(records):
             if record.table == "instruments":
@@ -181,11 +186,11 @@ class Converter:
                 description = adapter.describe(venue, symbol, received)
                 if description is not None:
                     descriptions.append(description._replace(event_ms=record.event_ms))
-        return Converted(line, descriptions + records, records[0].table if records else None, None)
+        return Converted(line, descriptions + records + letters, records[0].table if records else None, None)
 
 
-def dead_letter(line: Line, fault: Fault) -> Record:
-    """The record of an input that could not be used."""
+def dead_letter(line: Line, fault: Fault, item: bytes | None = None) -> Record:
+    """The record of an input that could not be used: the whole line, or one `item` of it."""
     event_ms = line.received_us // 1000
     row: DeadLettersRow = {
         "source": line.path,
@@ -195,7 +200,7 @@ def dead_letter(line: Line, fault: Fault) -> Record:
         "field": fault.field,
         "expected": fault.expected,
         "got": fault.got,
-        "original": base64.b64encode(line.message).decode(),
+        "original": base64.b64encode(line.message if item is None else item).decode(),
     }
     return Record("dead_letters", event_ms, row)
 

@@ -5,7 +5,7 @@ one to name the first that is at fault, so that a good message pays for no expla
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from math import inf
@@ -177,6 +177,7 @@ def quiet_ticker(venue: str, instrument: str, event_ms: int, received: Received)
         "open_interest": None,
         "min_price": None,
         "max_price": None,
+        "has_quote": False,
     }
 
 
@@ -226,6 +227,24 @@ def diagnosis(message: Any, fields: Fields, received: Received) -> Rejected:
             expected, got = fault
             return Rejected(name, expected, got if name in message else "missing")
     return Rejected(None, f"a consistent message of {', '.join(fields)}", shown(message))
+
+
+def each(items: Iterable[Any], record: Callable[[Any], Record]) -> list[Record | Rejected]:
+    """The record of each item of a message; where an item cannot be used, its `Rejected`, with the item's own JSON.
+
+    Raises `Rejected` where the only item cannot be used: then the message as a whole cannot.
+    """
+    results: list[Record | Rejected] = []
+    for item in items:
+        try:
+            results.append(record(item))
+        except Rejected as rejected:
+            rejected.item = orjson.dumps(item)
+            results.append(rejected)
+    if len(results) == 1 and isinstance(results[0], Rejected):
+        results[0].item = None
+        raise results[0]
+    return results
 
 
 def expect(expected: str, holds: Callable[[Any], object]) -> Check:

@@ -5,6 +5,7 @@ Contracts expire at 08:00 UTC.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from feeds.checks import (
     Levels,
     decoded,
     diagnosis,
+    each,
     expect,
     instants,
     is_number,
@@ -50,7 +52,7 @@ _NAME = re.compile(
 )
 
 
-def parse(message: bytes, received: Received) -> list[Record]:
+def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     """The records in one raw Deribit message; none for an acknowledgement or heartbeat.
 
     A listing of instruments has no time of its own and takes one before all that could refer to it.  Raises `Rejected`.
@@ -68,7 +70,7 @@ def parse(message: bytes, received: Received) -> list[Record]:
         if kind == "book":
             return [_book_form(channel, data).record(data, received)]
         if kind == "trades":
-            return [_TRADE.record(trade, received) for trade in _listed("data", data)]
+            return each(_listed("data", data), lambda trade: _TRADE.record(trade, received))
         if kind in _CHANNELS:
             return [_CHANNELS[kind].record(data, received)]
         known = ", ".join(sorted(["book", "trades", *_CHANNELS]))
@@ -163,6 +165,7 @@ def _book(data: Any, received: Received, kind: str, previous: int | None) -> Ord
         "bids": _side(data["bids"]),
         "asks": _side(data["asks"]),
         "checksum": None,
+        "depth": None,
     }
 
 
@@ -215,6 +218,7 @@ def _ticker(data: Any, received: Received) -> Record:
         "open_interest": _amount(data.get("open_interest")),
         "min_price": _number(data.get("min_price")),
         "max_price": _number(data.get("max_price")),
+        "has_quote": True,
     }
     return Record("tickers", data["timestamp"], row)
 
@@ -259,6 +263,7 @@ def _trade(data: Any, received: Received) -> Record:
         "side": side,
         "price": price,
         "size": size,
+        "off_market": None,
     }
     return Record("trades", data["timestamp"], row)
 
@@ -275,16 +280,18 @@ def _index_price(data: Any, received: Received) -> Record:
         "received_at": received_at,
         "price_usd": _level((data["price"], 0.0))[0],
         "confidence_usd": None,
+        "quote_currency": quote.upper(),
     }
     return Record("index_prices", data["timestamp"], row)
 
 
-def _instruments(result: Any, received: Received) -> list[Record]:
+def _instruments(result: Any, received: Received) -> list[Record | Rejected]:
     is_listing = type(result) is list and result and type(result[0]) is dict and "instrument_name" in result[0]
     if not is_listing:
         return []
     # A combo is traded as one, but it settles into its legs and has no terms of its own.
-    return [_instrument_form(item).record(item, received) for item in result if not _is_combo(item)]
+    terms = (item for item in result if not _is_combo(item))
+    return each(terms, lambda item: _instrument_form(item).record(item, received))
 
 
 def _is_combo(item: Any) -> bool:

@@ -7,6 +7,7 @@ funding rates, is rejected, so that it is kept as a dead letter.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from feeds.checks import (
     best,
     checksum,
     decoded,
+    each,
     exact_side,
     expect,
     first_level,
@@ -58,7 +60,7 @@ _NAME = re.compile(
 )
 
 
-def parse(message: bytes, received: Received) -> list[Record]:
+def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     """The records in one raw OKX message; none for an acknowledgement, a notice or a pong.
 
     A REST book names no symbol and takes that of its connection; a listing of instruments has no time of its own and takes
@@ -72,7 +74,7 @@ def parse(message: bytes, received: Received) -> list[Record]:
         form = _CHANNELS.get(channel)
         if form is None:
             raise Rejected("channel", f"one of {', '.join(_CHANNELS)}", shown(channel))
-        return [form.record(_merged(about, item), received) for item in items]
+        return each(items, lambda item: form.record(_merged(about, item), received))
     event = envelope.get("event")
     if event is not None:
         if event in _NOT_DATA:
@@ -85,7 +87,7 @@ def parse(message: bytes, received: Received) -> list[Record]:
     answers = envelope.get("data")
     if type(answers) is not list:
         raise Rejected("data", "a list", shown(answers))
-    return [_answer(answer, received) for answer in answers]
+    return each(answers, lambda answer: _answer(answer, received))
 
 
 def describe(venue: str, symbol: str, received: Received) -> Record | None:
@@ -172,6 +174,7 @@ def _book_row(data: Any, received: Received, kind: str, previous: int | None) ->
         "bids": exact_side(data["bids"]),
         "asks": exact_side(data["asks"]),
         "checksum": checksum(data.get("checksum")),
+        "depth": None,
     }
 
 
@@ -182,6 +185,7 @@ def _quiet_ticker(data: Any, received: Received) -> tuple[int, TickersRow]:
 
 def _ticker(data: Any, received: Received) -> Record:
     event_ms, row = _quiet_ticker(data, received)
+    row["has_quote"] = True
     row["bid_price"], row["bid_size"] = best(data, "bidPx", "bidSz")
     row["ask_price"], row["ask_size"] = best(data, "askPx", "askSz")
     row["last_price"] = optional_amount(data["last"])
@@ -191,6 +195,7 @@ def _ticker(data: Any, received: Received) -> Record:
 def _best_level(data: Any, received: Received) -> Record:
     event_ms, row = _quiet_ticker(data, received)
     row["sequence"] = numbered(data["seqId"]) if "seqId" in data else None
+    row["has_quote"] = True
     row["bid_price"], row["bid_size"] = first_level(data["bids"])
     row["ask_price"], row["ask_size"] = first_level(data["asks"])
     return Record("tickers", event_ms, row)
@@ -226,6 +231,7 @@ def _trade(data: Any, received: Received) -> Record:
         "side": side,
         "price": price(data["px"]),
         "size": size,
+        "off_market": None,
     }
     return Record("trades", event_ms, row)
 
@@ -243,6 +249,7 @@ def _index_price(data: Any, received: Received) -> Record:
         "received_at": received_at,
         "price_usd": price(data["idxPx"]),
         "confidence_usd": None,
+        "quote_currency": quote,
     }
     return Record("index_prices", event_ms, row)
 

@@ -21,7 +21,10 @@ from schemas.security import FEED, manner
 _log = logging.getLogger(__name__)
 
 
-FEED_TABLES = ("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers")
+FEED_TABLES = (
+    *("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers"),
+    "venue_times",
+)
 """What feeds write, and so where they say what time it is."""
 PACKED = frozenset({"order_books"})
 """Of these, rows of one instant share a record (`feeds.packs`): the tables of which there are most."""

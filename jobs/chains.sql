@@ -6,7 +6,7 @@
 -- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
 
 CREATE TEMPORARY TABLE inputs WITH (
-  'topic' = 'instruments.v1;tickers.v1;book_tops.v1;index_prices.v1'
+  'topic' = 'instruments.v1;tickers.v1;book_tops.v1;index_prices.v2'
 ) LIKE kafka_records;
 
 -- What begins alike up to the underlying shares a shard: deribit:BTC-27JUN25-60000-C and deribit:BTC_USDC-27JUN25-60000-C are
@@ -16,7 +16,7 @@ SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(
   CASE
     WHEN message IS NULL THEN ARRAY[inbox.shard]
-    WHEN topic = 'index_prices.v1' THEN ARRAY[${SHARDS}]
+    WHEN topic = 'index_prices.v2' THEN ARRAY[${SHARDS}]
     ELSE ARRAY[
       ARRAY[${SHARDS}][1 + MOD(ABS(CAST(HASH_CODE(COALESCE(REGEXP_EXTRACT(`key`, '^([^:]*:[^:_-]*)', 1), '')) AS BIGINT)),
         CARDINALITY(ARRAY[${SHARDS}]))]

@@ -6,7 +6,7 @@
 -- Late    as margin: what comes behind the watermark counts only if it is still the newest
 
 CREATE TEMPORARY TABLE inputs WITH (
-  'topic' = 'instruments.v1;tickers.v1;index_prices.v1;trading_halts.v1;book_depth.v1;positions.v1;balances.v1'
+  'topic' = 'instruments.v1;tickers.v1;index_prices.v2;trading_halts.v1;book_depth.v1;positions.v1;balances.v1'
 ) LIKE kafka_records;
 
 -- A message goes to the shard of its account; prices, halts and contract terms go to all of them.

@@ -6,7 +6,7 @@
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 CREATE TEMPORARY TABLE inputs WITH (
-  'topic' = 'instruments.v1;tickers.v1;index_prices.v1;positions.v1;balances.v1'
+  'topic' = 'instruments.v1;tickers.v1;index_prices.v2;positions.v1;balances.v1'
 ) LIKE kafka_records;
 
 -- A message goes to the shard of its account; prices and contract terms go to all of them.

@@ -5,7 +5,7 @@
 -- State   positions, cash and the last seven days' fills of each account (kernels/positions.py); contract terms; index prices
 -- Late    a fill behind the watermark takes its place among the others when it comes; the same fill twice is applied once
 
-CREATE TEMPORARY TABLE inputs WITH ('topic' = 'instruments.v1;fills.v1;transfers.v1;index_prices.v1') LIKE kafka_records;
+CREATE TEMPORARY TABLE inputs WITH ('topic' = 'instruments.v1;fills.v1;transfers.v1;index_prices.v2') LIKE kafka_records;
 
 -- A message goes to the shard of its account; contract terms and the index prices that settle them go to all.
 CREATE TEMPORARY VIEW messages AS

@@ -49,6 +49,7 @@ _VENUE, _INSTRUMENT = _text('{"venue":"'), _text('","instrument":"')
 _EVENT_AT, _RECEIVED_AT = _text('","event_at":"'), _text('","received_at":"')
 _CHANGE, _PREVIOUS = _text('","kind":"change","sequence":'), _text(',"prev_sequence":')
 _BIDS, _ASKS, _CHECKSUM = _text(',"bids":['), _text('],"asks":['), _text(',"checksum":')
+_WHOLE_BOOK = _text(',"depth":null')
 _COLON = _text(":")
 _NULL, _SEQUENCE = _text("null"), _text('","sequence":')
 _BID_PRICE, _BID_SIZE = _text(',"bid_price":'), _text(',"bid_size":')
@@ -191,6 +192,8 @@ def run(
                         checksum = -checksum
             if previous == _UNNUMBERED and not has_checksum:
                 break
+            if _is_at(data, at, _WHOLE_BOOK):
+                at += len(_WHOLE_BOOK)
             if data[at] != 125 or not (is_in_array or at + 1 == end or data[at + 1] == RECORD_END):
                 break
             at += 1

@@ -13,5 +13,6 @@ CREATE TEMPORARY TABLE order_books (
   prev_sequence BIGINT                    COMMENT 'The id of the book before this change; NULL for a snapshot, and for a change of a venue that does not number its updates: its checksum is the only proof',
   bids          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
   asks          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
-  checksum      INT                       COMMENT 'CRC32 that the venue gives of the book after this row; NULL where it gives none'
+  checksum      INT                       COMMENT 'CRC32 that the venue gives of the book after this row; NULL where it gives none',
+  depth         INT                       COMMENT 'The most levels a side that a snapshot shows, where its channel shows only the top of the book; NULL for the whole book, and for its changes'
 ) WITH ('topic' = 'order_books.v1') LIKE kafka_json;

@@ -197,6 +197,7 @@ class IndexPricesRow(TypedDict):
     received_at: str
     price_usd: float
     confidence_usd: float | None
+    quote_currency: str | None
 
 
 class InstrumentsRow(TypedDict):
@@ -310,6 +311,7 @@ class OrderBooksRow(TypedDict):
     bids: list[list[float]]
     asks: list[list[float]]
     checksum: int | None
+    depth: int | None
 
 
 class PositionMarginRow(TypedDict):
@@ -368,6 +370,7 @@ class TickersRow(TypedDict):
     open_interest: float | None
     min_price: float | None
     max_price: float | None
+    has_quote: bool | None
 
 
 class TradesRow(TypedDict):
@@ -379,6 +382,7 @@ class TradesRow(TypedDict):
     side: str
     price: float
     size: float
+    off_market: str | None
 
 
 class TradingHaltsRow(TypedDict):
@@ -410,6 +414,13 @@ class VenueClocksRow(TypedDict):
     max_offset_ms: float | None
     jitter_ms: float | None
     step_back_count: int
+
+
+class VenueTimesRow(TypedDict):
+    venue: str
+    event_at: str
+    received_at: str
+    offset_ms: int
 
 
 class VolSurfacesRow(TypedDict):
@@ -672,8 +683,8 @@ TABLES: dict[str, Table] = {
         },
     ),
     "index_prices": Table(
-        "index_prices.v1",
-        ("venue", "underlying"),
+        "index_prices.v2",
+        ("venue", "underlying", "quote_currency"),
         False,
         False,
         {
@@ -683,6 +694,7 @@ TABLES: dict[str, Table] = {
             "received_at": Column("TIMESTAMP_LTZ(6)", False),
             "price_usd": Column("DOUBLE", False),
             "confidence_usd": Column("DOUBLE", True),
+            "quote_currency": Column("STRING", True),
         },
     ),
     "instruments": Table(
@@ -831,6 +843,7 @@ TABLES: dict[str, Table] = {
             "bids": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "checksum": Column("INT", True),
+            "depth": Column("INT", True),
         },
     ),
     "position_margin": Table(
@@ -909,6 +922,7 @@ TABLES: dict[str, Table] = {
             "open_interest": Column("DOUBLE", True),
             "min_price": Column("DOUBLE", True),
             "max_price": Column("DOUBLE", True),
+            "has_quote": Column("BOOLEAN", True),
         },
     ),
     "trades": Table(
@@ -925,6 +939,7 @@ TABLES: dict[str, Table] = {
             "side": Column("STRING", False),
             "price": Column("DOUBLE", False),
             "size": Column("DOUBLE", False),
+            "off_market": Column("STRING", True),
         },
     ),
     "trading_halts": Table(
@@ -971,6 +986,18 @@ TABLES: dict[str, Table] = {
             "max_offset_ms": Column("DOUBLE", True),
             "jitter_ms": Column("DOUBLE", True),
             "step_back_count": Column("BIGINT", False),
+        },
+    ),
+    "venue_times": Table(
+        "venue_times.v1",
+        ("venue",),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "offset_ms": Column("BIGINT", False),
         },
     ),
     "vol_surfaces": Table(

@@ -1,15 +1,16 @@
 -- Topic tickers.v1, keyed by venue:instrument.  Append-only.
 --
 -- Grain   one row per ticker message: what the venue itself says of best prices, mark and implied volatility
+-- NULL    is not told: what an earlier row said still holds.  Only has_quote makes it mean that there is none
 CREATE TEMPORARY TABLE tickers (
   venue           STRING           NOT NULL,
   instrument      STRING           NOT NULL,
   event_at        TIMESTAMP_LTZ(3) NOT NULL COMMENT 'Exchange time; where the message has none, the newest seen on its connection',
   received_at     TIMESTAMP_LTZ(6) NOT NULL,
   `sequence`      BIGINT                    COMMENT 'The book''s sequence id, where the venue gives it',
-  bid_price       DOUBLE                    COMMENT 'NULL where there is no bid',
+  bid_price       DOUBLE                    COMMENT 'NULL where there is no bid, or has_quote is FALSE',
   bid_size        DOUBLE,
-  ask_price       DOUBLE                    COMMENT 'NULL where there is no ask',
+  ask_price       DOUBLE                    COMMENT 'NULL where there is no ask, or has_quote is FALSE',
   ask_size        DOUBLE,
   last_price      DOUBLE,
   mark_price      DOUBLE                    COMMENT 'In the quote currency; coin for inverse options',
@@ -21,5 +22,6 @@ CREATE TEMPORARY TABLE tickers (
   interest_rate   DOUBLE                    COMMENT 'Fraction a year',
   open_interest   DOUBLE,
   min_price       DOUBLE                    COMMENT 'Lower end of the price band',
-  max_price       DOUBLE                    COMMENT 'Upper end of the price band'
+  max_price       DOUBLE                    COMMENT 'Upper end of the price band',
+  has_quote       BOOLEAN                   COMMENT 'Whether the message speaks of best bid and ask: TRUE makes NULL there mean none, FALSE makes it mean not told; NULL: it speaks of them if it has the field bid_price or ask_price'
 ) WITH ('topic' = 'tickers.v1') LIKE kafka_json;

@@ -1,6 +1,6 @@
 -- Topic trades.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per trade
+-- Grain   one row per execution that the venue publishes
 CREATE TEMPORARY TABLE trades (
   venue       STRING           NOT NULL,
   instrument  STRING           NOT NULL,
@@ -9,5 +9,6 @@ CREATE TEMPORARY TABLE trades (
   trade_id    STRING           NOT NULL COMMENT 'Unique within venue and instrument',
   side        STRING           NOT NULL COMMENT 'Of the taker: buy or sell',
   price       DOUBLE           NOT NULL COMMENT 'In the instrument''s quote currency',
-  size        DOUBLE           NOT NULL COMMENT 'In the venue''s unit of amount'
+  size        DOUBLE           NOT NULL COMMENT 'In the venue''s unit of amount',
+  off_market  STRING                    COMMENT 'Why this execution is no trade of the market: insurance_fund, adl, block, rfq; NULL for a trade of the market'
 ) WITH ('topic' = 'trades.v1') LIKE kafka_json;

@@ -363,6 +363,7 @@ class _Market:
                     "received_at": instant_us(us),
                     "price_usd": price_usd,
                     "confidence_usd": CONFIDENCE * price_usd + abs(price_usd - self.index_usd[u]),
+                    "quote_currency": "USD",
                 }
                 self.index_usd[u] = price_usd
                 arrivals.append((us, Record("index_prices", event_ms, row)))
@@ -410,6 +411,7 @@ class _Market:
             "open_interest": None,
             "min_price": None,
             "max_price": None,
+            "has_quote": True,
         }
         return moment.ticker_us, Record("tickers", moment.event_ms, row)
 

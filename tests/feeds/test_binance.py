@@ -1,6 +1,6 @@
 """Binance messages: whose each is, what it becomes, and which field is named when one cannot be used."""
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -69,7 +69,7 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 def sent(message: Any, received: Received = RECEIVED) -> list[Record]:
-    return parse(orjson.dumps(message), received)
+    return cast(list[Record], parse(orjson.dumps(message), received))
 
 
 def rejected_field(message: Any, received: Received = RECEIVED) -> str | None:

@@ -1,7 +1,7 @@
 """Bitget messages: whose each is, what it becomes, and which field is named when one cannot be used."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -58,7 +58,7 @@ def push(kind: str, inst_type: Any = "SPOT", symbol: Any = "BTCUSDT", **fields: 
 
 
 def sent(message: Any, received: Received = RECEIVED) -> list[Record]:
-    return parse(orjson.dumps(message), received)
+    return cast(list[Record], parse(orjson.dumps(message), received))
 
 
 def row(kind: str, inst_type: str = "SPOT", symbol: str = "BTCUSDT", **fields: Any) -> dict[str, Any]:

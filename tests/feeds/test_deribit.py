@@ -1,7 +1,7 @@
 """Deribit messages: what each becomes, and which field is named when one cannot be used."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -83,11 +83,11 @@ CHANNELS: dict[str, tuple[str, Any]] = {
 
 def sent(channel: str, data: Any) -> list[Record]:
     message = {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel, "data": data}}
-    return parse(orjson.dumps(message), RECEIVED)
+    return cast(list[Record], parse(orjson.dumps(message), RECEIVED))
 
 
 def answered(result: Any) -> list[Record]:
-    return parse(orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": result}), RECEIVED)
+    return cast(list[Record], parse(orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": result}), RECEIVED))
 
 
 def rejected_field(kind: str, field: str, value: Any) -> str | None:

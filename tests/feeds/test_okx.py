@@ -1,7 +1,7 @@
 """OKX messages: what each becomes, and which field is named when one cannot be used."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -68,7 +68,7 @@ def push(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def sent(message: Any, received: Received = RECEIVED) -> list[Record]:
-    return parse(orjson.dumps(message), received)
+    return cast(list[Record], parse(orjson.dumps(message), received))
 
 
 def row(kind: str, **fields: Any) -> dict[str, Any]:
