@@ -4,7 +4,8 @@ Two clocks are compared by messages alone: a message's exchange time less its re
 the way that the message took.  So the largest of these, the fastest message's, bounds the offset from below, and old news, a
 trade of an hour ago sent at subscription, changes nothing.  A second of the receiver's clock says as much as its fastest
 message; the estimate is the median of the last seconds in which the venue spoke, once there are two.  One message from the
-future is in one second: it moves nothing.  A clock that has jumped and stays there has moved the estimate once the most of the seconds say so.
+future is in one second: it moves nothing.  A clock that has jumped and stays there moves the estimate once most of these
+seconds say so.
 
 Everything here follows from the rows in their order, never from the clock on the wall: a replay has the timestamps of the
 session that it replays, at any speed.

@@ -17,8 +17,8 @@ class Packs:
     """Gathers the rows of one topic, and sends those of one instant and one partition as one record.
 
     Of one instant are rows with the same ms of common time (`feeds.clocks`), of event time and of receipt: so the record's
-    timestamp is that of each of its rows, and whether rows come in one record or in many makes no difference to who reads them.  A row alone is sent as it
-    is, several as a JSON array, without a key unless all have the same.
+    timestamp is that of each of its rows, and whether rows come in one record or in many makes no difference to who reads
+    them.  A row alone is sent as it is, several as a JSON array, without a key unless all have the same.
     """
 
     def __init__(self, partitions: int, send: Send) -> None:

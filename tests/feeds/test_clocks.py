@@ -214,7 +214,8 @@ def captured(*names: tuple[str, str]) -> list[tuple[str, str, int, int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("venue", "name"), [("deribit", "deribit/2021-07-22.ws.log"), ("okx", "okx/2022-05-13.ws.log"), ("bitget", "bitget/ws.1.log")]
+    ("venue", "name"),
+    [("deribit", "deribit/2021-07-22.ws.log"), ("okx", "okx/2022-05-13.ws.log"), ("bitget", "bitget/ws.1.log")],
 )
 def test_captures_of_venues_whose_clocks_are_right_keep_their_times(venue: str, name: str) -> None:
     written = captured((venue, name))
