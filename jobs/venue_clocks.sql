@@ -74,9 +74,8 @@ SELECT
   PERCENTILE(offset_us, 0.5) AS median_offset_us,
   MIN(offset_us) AS min_offset_us,
   MAX(offset_us) AS max_offset_us,
-  CAST(COUNT(*) AS DOUBLE) AS n,
-  SUM(CAST(offset_us AS DOUBLE)) AS sum_us,
-  SUM(CAST(offset_us AS DOUBLE) * offset_us) AS sum_squares,
+  SUM(CAST(offset_us AS DECIMAL(18, 0))) AS sum_us,
+  SUM(CAST(offset_us AS DECIMAL(18, 0)) * CAST(offset_us AS DECIMAL(18, 0))) AS sum_squares,
   SUM(is_step_back) AS step_back_count
 FROM TABLE(TUMBLE(TABLE steps, DESCRIPTOR(heard_at), INTERVAL '10' SECOND))
 GROUP BY window_start, window_end, venue;
@@ -94,6 +93,6 @@ SELECT
   median_offset_us / 1e3,
   min_offset_us / 1e3,
   max_offset_us / 1e3,
-  SQRT(GREATEST(n * sum_squares - sum_us * sum_us, 0)) / n / 1e3,
+  SQRT(CAST(message_count * sum_squares - sum_us * sum_us AS DOUBLE)) / message_count / 1e3,
   CAST(step_back_count AS BIGINT)
 FROM clocks;
