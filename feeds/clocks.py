@@ -53,13 +53,17 @@ class Clocks:
             clock = self._venues[row.get("venue")] = _Clock()
         if is_sample and clock.sampled(event_ms - received_ms, received_ms // 1000):
             self._estimate()
-        now_ms = received_ms - self._receiver_ms
+        now_ms = self.common_ms(received_ms)
         timestamp_ms = event_ms - clock.offset_ms
         if timestamp_ms > now_ms + AHEAD_MS or event_ms == received_ms:
             timestamp_ms = now_ms
         timestamp_ms = max(timestamp_ms, clock.timestamp_ms + min(0, event_ms - clock.event_ms))
         clock.event_ms, clock.timestamp_ms = event_ms, timestamp_ms
         return timestamp_ms
+
+    def common_ms(self, receiver_ms: int) -> int:
+        """The common time at an instant of the receiver's clock: that, less what our own clock is ahead of every venue's."""
+        return receiver_ms - self._receiver_ms
 
     def offset_ms(self, venue: str) -> int:
         """How far a venue's clock is ahead of the common time; below 0 where it is behind."""

@@ -134,8 +134,9 @@ class Publisher:
         for topic, partition in self._partitions:
             self._produce(topic, None, "heartbeat", common_ms, partition)
 
-    def tell_time(self, common_ms: int) -> None:
-        """Say that it is `common_ms`, unless a record has said that it is later."""
+    def tell_time(self, receiver_ms: int) -> None:
+        """Say that it is `receiver_ms` by the receiver's clock, unless a record has said that it is later."""
+        common_ms = self._clocks.common_ms(receiver_ms)
         if common_ms > self._newest_ms:
             self._newest_ms = common_ms
             self.heartbeat(common_ms)

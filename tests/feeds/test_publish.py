@@ -275,6 +275,19 @@ def test_a_feed_that_only_keeps_time_says_nothing_of_venues(monkeypatch: pytest.
     assert [at for topic, value, _, at in publisher._producer.sent if value is None][-1] == START_MS + 80_000 + END_MS
 
 
+def test_time_that_a_feed_keeps_by_a_clock_that_is_ahead_makes_no_venue_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    with Publisher("nowhere") as publisher:
+        for record in trades(10, late=-30_000, later=-30_060):
+            publisher.publish(record)
+        newest_ms = max(at for *_, at in publisher._producer.sent)
+        publisher.tell_time(START_MS + 9_900 - 5_000)
+        assert max(at for *_, at in publisher._producer.sent) == newest_ms
+        publisher.tell_time(START_MS + 19_900)
+    assert newest_ms < START_MS + 9_900 - 30_000
+    assert max(at for *_, at in publisher._producer.sent) == pytest.approx(START_MS + 19_900 - 30_000 + END_MS, abs=10)
+
+
 def test_rows_of_two_venues_share_a_record_only_where_their_timestamps_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     venues = {"ahead": 1_270, "right": 0, "too": 0}
     books = [
