@@ -29,6 +29,7 @@ from feeds.checks import (
     decoded,
     each,
     expect,
+    expiry,
     instants,
     is_text,
     levels,
@@ -84,7 +85,6 @@ _STATES = (
 _OTHER_BOOK = Rejected("stream", "a book without orders of retail price improvement", "rpiDepth")
 _OPTION_TYPES = {"CALL": "call", "PUT": "put"}
 _FUTURES_FIELDS = ("contractType", "deliveryDate", "marginAsset", "pair")
-_LAST_DELIVERY_MS = 4_102_444_800_000  # the year 2100: the venue gives what never expires a date after it
 
 
 def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
@@ -125,10 +125,10 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
     expiry_at = None
     if delivery:
         try:
-            expiry = datetime(2000 + int(delivery[:2]), int(delivery[2:4]), int(delivery[4:]), 8, tzinfo=UTC)
+            expires_at = datetime(2000 + int(delivery[:2]), int(delivery[2:4]), int(delivery[4:]), 8, tzinfo=UTC)
         except ValueError:
             return None
-        expiry_at = instant_ms(int(expiry.timestamp()) * 1000)
+        expiry_at = instant_ms(int(expires_at.timestamp()) * 1000)
     is_option = venue == OPTIONS
     return listed(
         venue,
@@ -655,7 +655,7 @@ def _future_listed(data: Any, received: Received) -> Record:
         base,
         settlement,
         is_inverse=settlement == base,
-        expiry_at=instant_ms(_delivery(data["deliveryDate"])) if is_dated else None,
+        expiry_at=expiry(data["deliveryDate"]) if is_dated else None,
         contract_size=_positive(data["contractSize"]) if data["venue"] == COINM else 1.0,
     )
 
@@ -671,7 +671,7 @@ def _option_listed(data: Any, received: Received) -> Record:
         quote,
         option_type=_OPTION_TYPES[data["side"]],
         strike_usd=_positive(data["strikePrice"]),
-        expiry_at=instant_ms(_delivery(data["expiryDate"])),
+        expiry_at=expiry(data["expiryDate"]),
         contract_size=_positive(data["unit"]),
     )
 
@@ -707,12 +707,6 @@ def _contract(
         contract_size=contract_size,
         tick_size=_tick_size(data.get("filters", [])),
     )
-
-
-def _delivery(value: Any) -> int:
-    if value.__class__ is not int or not 0 < value < _LAST_DELIVERY_MS:
-        raise ValueError
-    return int(value)
 
 
 def _tick_size(filters: list[Any]) -> float | None:
@@ -860,7 +854,7 @@ _FUTURE_FIELDS = {
     **_SPOT_FIELDS,
     "contractType": one_of(*_PERPETUAL, *_DATED),
     "marginAsset": TEXT,
-    "deliveryDate": expect("milliseconds since 1970, before the year 2100", _delivery),
+    "deliveryDate": expect("milliseconds since 1970, before the year 2100", expiry),
 }
 _LISTED = {
     SPOT: Form(_spot_listed, _SPOT_FIELDS),
@@ -877,7 +871,7 @@ _LISTED = {
             "strikePrice": _SIZE,
             "unit": _SIZE,
             "filters": _SPOT_FIELDS["filters"],
-            "expiryDate": expect("milliseconds since 1970, before the year 2100", _delivery),
+            "expiryDate": expect("milliseconds since 1970, before the year 2100", expiry),
         },
     ),
 }

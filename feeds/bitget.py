@@ -9,7 +9,6 @@ coin.  What no table holds, such as candles, is rejected, so that it is kept as 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
 
 from feeds import Received, Record, Rejected
 from feeds.checks import (
@@ -24,12 +23,14 @@ from feeds.checks import (
     TEXT,
     Form,
     amount,
+    asked,
     best,
     checksum,
     decoded,
     each,
     exact_side,
     expect,
+    expiry,
     first_level,
     instants,
     listed,
@@ -46,7 +47,7 @@ from feeds.checks import (
     whole,
 )
 from schemas.records import OrderBooksRow, TradesRow
-from schemas.rows import instant_ms, shown
+from schemas.rows import shown
 
 SPOT, USDT, USDC, COIN = "bitget_spot", "bitget_usdt_futures", "bitget_usdc_futures", "bitget_coin_futures"
 
@@ -75,7 +76,6 @@ _MIXED_NAMES = {USDT: _PAIRS[USDT], USDC: _PAIRS[USDC], COIN: re.compile(rf"{_PA
 _TOP = re.compile(r"books(?P<levels>[1-9]\d*)")  # a channel that sends as many levels of a book, whole each time
 _ACTIONS = ("snapshot", "update")
 _STATES = ("listed", "online", "limit_open", "limit_close", "offline", "restrictedAPI")
-_LAST_DELIVERY_MS = 4_102_444_800_000  # the year 2100
 
 
 def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
@@ -124,17 +124,14 @@ def _answered(envelope: dict[str, Any], received: Received) -> Sequence[Record |
     code, data = envelope["code"], envelope["data"]
     if code not in ("00000", 0, "0"):
         raise Rejected("code", "00000", shown(envelope))
-    try:
-        asked = dict(parse_qsl(urlsplit(received.url or "").query))
-    except ValueError:
-        asked = {}
+    params = asked(received).params
     if type(data) is dict:
         data = [data]
     if type(data) is not list:
         raise Rejected("data", "a JSON object or a list of them", shown(data))
 
     def record(item: Any) -> Record:
-        merged = _merged({name: asked[name] for name in ("category", "symbol") if name in asked}, item, {})
+        merged = _merged({name: params[name] for name in ("category", "symbol") if name in params}, item, {})
         form = next((form for field, form in _ANSWERS.items() if field in merged), None)
         if form is None:
             raise Rejected("data", f"an answer with one of {', '.join(_ANSWERS)}", shown(item))
@@ -329,10 +326,7 @@ def _listed(data: Any, received: Received) -> Record:
     if venue != SPOT:
         kind = _FUTURES[data["type"]]
     if kind == "future":
-        delivery_ms = whole(data["deliveryTime"])
-        if not 0 < delivery_ms < _LAST_DELIVERY_MS:
-            raise ValueError
-        expiry_at = instant_ms(delivery_ms)
+        expiry_at = expiry(whole(data["deliveryTime"]))
     step = optional_amount(data.get("priceMultiplier"))
     return listed(
         venue,
@@ -396,9 +390,7 @@ _ANSWERS = {
             "status": optional(one_of(*_STATES)),
             "type": one_of(*_FUTURES),
             "priceMultiplier": nullable(optional(AMOUNT)),
-            "deliveryTime": expect(
-                "milliseconds since 1970, before the year 2100", lambda value: 0 < whole(value) < _LAST_DELIVERY_MS
-            ),
+            "deliveryTime": expect("milliseconds since 1970, before the year 2100", lambda value: expiry(whole(value))),
         },
     ),
     "bid1Price": _TICKER_V3,
