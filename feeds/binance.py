@@ -26,12 +26,12 @@ from feeds.checks import (
     TRUTH,
     Form,
     Levels,
+    asked,
     decoded,
     each,
     expect,
     expiry,
     instants,
-    is_text,
     levels,
     listed,
     one_of,
@@ -47,7 +47,7 @@ SPOT, USDM, COINM, OPTIONS = "binance_spot", "binance_usdm", "binance_coinm", "b
 
 _DOLLARS = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD1", "USD")
 _QUOTES = (
-    *("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD1", "U"),
+    *("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD1"),
     *("BTC", "ETH", "BNB", "TRX", "DOGE", "XRP", "SOL", "EUR", "GBP", "TRY", "BRL", "JPY", "AUD", "UAH", "RUB", "ZAR"),
     *("PLN", "RON", "ARS", "MXN", "COP", "CZK", "IDRT", "BIDR", "NGN"),
 )
@@ -71,6 +71,11 @@ _DEPTH_STREAM = re.compile(r"(?P<symbol>[^@!]+)@(?P<kind>depth|rpiDepth)(?P<leve
 
 _MICROSECONDS_FROM = 10**14  # as milliseconds that is the year 5138
 _OFF_MARKET = {"MARKET": None, "INSURANCE_FUND": "insurance_fund", "ADL": "adl", "BLOCK": "block"}
+_TRADE_IDS = {
+    "trade": ("", "t"),
+    "aggTrade": ("a", "a"),
+    "blockTrade": ("b", "t"),
+}  # how one is told from others, and its field
 _SIDES: dict[Any, str] = {"BUY": "buy", "1": "buy", 1: "buy", "SELL": "sell", "-1": "sell", -1: "sell"}
 _PERPETUAL = ("PERPETUAL", "TRADIFI_PERPETUAL", "PERPETUAL_DELIVERING", "PERPETUAL DELIVERING")
 _DATED = tuple(
@@ -82,7 +87,6 @@ _STATES = (
     *("PENDING_TRADING", "PRE_TRADING", "TRADING", "POST_TRADING", "END_OF_DAY", "HALT", "BREAK", "AUCTION_MATCH"),
     *("PRE_DELIVERING", "DELIVERING", "DELIVERED", "PRE_SETTLE", "SETTLING", "CLOSE"),
 )
-_OTHER_BOOK = Rejected("stream", "a book without orders of retail price improvement", "rpiDepth")
 _OPTION_TYPES = {"CALL": "call", "PUT": "put"}
 _FUTURES_FIELDS = ("contractType", "deliveryDate", "marginAsset", "pair")
 
@@ -161,7 +165,7 @@ def _items(items: list[Any], stream: str | None, received: Received) -> Sequence
     def record(item: Any) -> Record:
         if item.__class__ is not dict:
             raise Rejected("data", "a JSON object or a list of them", shown(item))
-        return _record(item, stream, received)
+        return _record(item if stream is None else {**item, "stream": stream}, received)
 
     return _with_indices(each(items, record))
 
@@ -177,7 +181,9 @@ def _records(data: dict[str, Any], stream: str | None, received: Received) -> Se
             raise Rejected("error" if "error" in data else "code", "a result", shown(data.get("error") or data))
         if "result" in data:
             return _result(data["result"], received)
-    record = _record(data, stream, received)
+    if stream is not None:
+        data["stream"] = stream
+    record = _record(data, received)
     return _with_indices([record]) if record.table == "tickers" and record.row["index_price_usd"] else [record]
 
 
@@ -190,12 +196,13 @@ def _result(result: Any, received: Received) -> Sequence[Record | Rejected]:
     return []
 
 
-def _record(data: dict[str, Any], stream: str | None, received: Received) -> Record:
+def _record(data: dict[str, Any], received: Received) -> Record:
+    """The record of one message; `stream` is in it where its stream has a name."""
     kind = data.get("e")
     form = _EVENTS.get(kind) if kind.__class__ is str else _form_by_fields(data) if kind is None else None
     if form is None:
         raise Rejected("e", f"one of {', '.join(_EVENTS)}", "missing" if kind is None else shown(kind))
-    return form.record(data if stream is None else {**data, "stream": stream}, received)
+    return form.record(data, received)
 
 
 def _form_by_fields(data: dict[str, Any]) -> Form | None:
@@ -215,13 +222,23 @@ def _form_by_fields(data: dict[str, Any]) -> Form | None:
     return None
 
 
+def _no_symbol() -> Rejected:
+    where = "a symbol: in the message, its stream or its request, or the only one on its connection"
+    return Rejected("symbol", where, "missing")
+
+
+def _no_stream() -> Rejected:
+    return Rejected("stream", "the name of the stream, for the connection carries several of one book", "missing")
+
+
+def _other_book() -> Rejected:
+    return Rejected("stream", "a book without orders of retail price improvement", "rpiDepth")
+
+
 class _Address(NamedTuple):
     """What the address of a connection or a request tells."""
 
     venue: str | None = None
-    symbol: str | None = None  # that a request asked about
-    request: str | None = None  # the last part of its path
-    off_market: str | None = None  # what the trades are that a request asked for
     streams: tuple[str, ...] = ()  # that a connection was opened for
 
 
@@ -229,16 +246,15 @@ class _Address(NamedTuple):
 def _address(url: str | None) -> _Address:
     try:
         parts = urlsplit(url or "")
-        host, query = parts.hostname or "", parse_qs(parts.query)
+        host, names = parts.hostname or "", parse_qs(parts.query).get("streams", [])
     except ValueError:
         return _Address()
     path = parts.path.strip("/").split("/")
-    streams = path[path.index("ws") + 1 :] if "ws" in path else "/".join(query.get("streams", [])).split("/")
+    streams = path[path.index("ws") + 1 :] if "ws" in path else "/".join(names).split("/")
     venue = _PATHS.get(path[0])
     if venue is None and host.endswith(tuple(f".{domain}" for domain in _DOMAINS)):
         venue = _HOSTS.get(host) or _HOSTS.get(host.partition(".")[0])
-    off_market = "block" if path[-1] == "blockTrades" else None
-    return _Address(venue, query.get("symbol", [None])[0], path[-1], off_market, tuple(filter(None, streams)))
+    return _Address(venue, tuple(filter(None, streams)))
 
 
 @lru_cache(maxsize=16384)
@@ -265,9 +281,9 @@ def _levels_of_stream(symbol: str, stream: str | None, url: str | None) -> int |
     streams = [name for name in map(_DEPTH_STREAM.fullmatch, names) if name and (stream or name["symbol"].upper() == symbol)]
     kinds = {(name["kind"], name["levels"]) for name in streams}
     if any(kind != "depth" for kind, _ in kinds):
-        raise _OTHER_BOOK
+        raise _other_book()
     if len(kinds) > 1:
-        raise Rejected("stream", "the name of the stream, as the connection carries several of one book", "missing")
+        raise _no_stream()
     shown_levels = next((number for _, number in kinds), "")
     return int(shown_levels) if shown_levels else None
 
@@ -297,62 +313,67 @@ def _told_time(data: Any, received: Received, *fields: str) -> Any:
 def _change(data: Any, received: Received) -> Record:
     """A difference, or the top of a book: of futures and options both come as one event, and only the stream's name tells."""
     symbol, stream = data["s"], data.get("stream")
-    venue = _family(symbol, stream, received.url, USDM if "pu" in data else SPOT)
-    if "pu" in data:
-        depth = _levels_of_stream(symbol, stream, received.url)
-        previous = data["pu"] if depth is None else None
-    elif venue == SPOT:
-        depth, previous = None, data["U"] - 1
-    else:
+    has_previous = "pu" in data
+    venue = _family(symbol, stream, received.url, USDM if has_previous else SPOT)
+    depth = _levels_of_stream(symbol, stream, received.url) if has_previous or stream is not None else None
+    if depth is not None:
+        return _book(data, venue, symbol, _ms(data["E"]), received, "snapshot", data["u"], None, depth)
+    if not has_previous and venue != SPOT:
         raise Rejected("pu", "a whole number from 0 to 2^63 - 1", "missing")
-    return _book(venue, symbol, _ms(data["E"]), received, data["u"], previous, data["b"], data["a"], depth)
+    previous = data["pu"] if has_previous else data["U"] - 1
+    return _book(data, venue, symbol, _ms(data["E"]), received, "change", data["u"], previous, None)
 
 
 def _option_top(data: Any, received: Received) -> Record:
     """The top of an option's book as it came before December 2025; where no stream tells how deep, as deep as it is."""
-    symbol, stream, bids, asks = data["s"], data.get("stream"), data["b"], data["a"]
-    depth = _levels_of_stream(symbol, stream, received.url) or max(len(bids), len(asks), 1)
+    symbol, stream = data["s"], data.get("stream")
+    depth = _levels_of_stream(symbol, stream, received.url) or max(len(data["b"]), len(data["a"]), 1)
     venue = _family(symbol, stream, received.url, OPTIONS)
-    return _book(venue, symbol, _ms(data["E"]), received, data["u"], None, bids, asks, depth)
+    return _book(data, venue, symbol, _ms(data["E"]), received, "snapshot", data["u"], None, depth)
 
 
 def _snapshot(data: Any, received: Received) -> Record:
     """A snapshot: of the whole book where it answers a request, of its top where a stream sends it."""
-    address = _address(received.url)
-    if address.request == "rpiDepth":
-        raise _OTHER_BOOK
-    names = [data["stream"]] if "stream" in data else [] if address.symbol else address.streams
+    method, params = asked(received)
+    if method == "rpiDepth":
+        raise _other_book()
+    names = (data["stream"],) if "stream" in data else _address(received.url).streams
     streams = [name for name in map(_DEPTH_STREAM.fullmatch, names) if name and name["levels"]]
-    stream = streams[0] if len(streams) == 1 else None
-    symbol = data.get("symbol") or (stream["symbol"].upper() if stream else address.symbol or received.symbol)
+    symbols, depths = {name["symbol"].upper() for name in streams}, {int(name["levels"]) for name in streams}
+    symbol = data.get("symbol")
     if symbol is None:
-        raise Rejected("symbol", "a symbol: in the snapshot, its stream or its request, or the only one there", "missing")
+        if len(symbols) > 1:
+            raise _no_symbol()
+        symbol = next(iter(symbols), None) or params.get("symbol") or received.symbol
+    if symbol is None:
+        raise _no_symbol()
+    if len(depths) > 1:
+        raise _no_stream()
     otherwise = COINM if "pair" in data else USDM if "E" in data else OPTIONS if "T" in data else SPOT
     venue = _family(symbol, data.get("stream"), received.url, otherwise)
-    depth = int(stream["levels"]) if stream else None
-    event_ms = _told_time(data, received, "E", "T")
-    return _book(venue, symbol, event_ms, received, data["lastUpdateId"], None, data["bids"], data["asks"], depth)
+    event_ms, depth = _told_time(data, received, "E", "T"), next(iter(depths), None)
+    return _book(data, venue, symbol, event_ms, received, "snapshot", data["lastUpdateId"], None, depth)
 
 
 def _book(
+    data: Any,
     venue: str,
     symbol: Any,
     event_ms: Any,
     received: Received,
+    kind: str,
     sequence: Any,
     previous: Any,
-    bids: Any,
-    asks: Any,
     depth: int | None,
 ) -> Record:
-    """A change, or a snapshot where there is no `previous`."""
+    bids, asks = ("b", "a") if "b" in data else ("bids", "asks")
     event_at, received_at = instants(event_ms, received.received_us)
     if (
         symbol.__class__ is not str
         or not symbol
         or sequence.__class__ is not int
         or not 0 <= sequence <= MAX_SEQUENCE
-        or not (previous is None or (previous.__class__ is int and 0 <= previous <= MAX_SEQUENCE))
+        or (kind == "change" and (previous.__class__ is not int or not 0 <= previous <= MAX_SEQUENCE))
     ):
         raise ValueError
     row: OrderBooksRow = {
@@ -360,15 +381,15 @@ def _book(
         "instrument": symbol,
         "event_at": event_at,
         "received_at": received_at,
-        "kind": "snapshot" if previous is None else "change",
+        "kind": kind,
         "sequence": sequence,
         "prev_sequence": previous,
-        "bids": _side(bids),
-        "asks": _side(asks),
+        "bids": _side(data[bids]),
+        "asks": _side(data[asks]),
         "checksum": None,
         "depth": depth,
     }
-    if previous is None:
+    if kind == "snapshot":
         uncrossed(row["bids"], row["asks"])
     return Record("order_books", event_ms, row)
 
@@ -488,6 +509,13 @@ def _option_mark(data: Any, received: Received) -> Record:
     return Record("tickers", event_ms, row)
 
 
+def _open_interest(data: Any, received: Received) -> Record:
+    event_ms = _ms(data["E"])
+    row = _ticker(data, "s", event_ms, OPTIONS, received)
+    row["open_interest"] = _number(data, "o")
+    return Record("tickers", event_ms, row)
+
+
 def _index_usd(row: TickersRow, index: float | None) -> float | None:
     """The index of a contract where it is in dollars of some kind; None where it is in another coin."""
     return index if index and _underlying(row["venue"], row["instrument"]) else None
@@ -549,10 +577,12 @@ def _trade(data: Any, received: Received) -> Record:
     is_maker_buyer = data["m"]
     if is_maker_buyer.__class__ is not bool:
         raise TypeError
-    # Numbered apart from single trades, so that both streams of one instrument may be taken.
-    trade_id, prefix = (data["a"], "a") if data["e"] == "aggTrade" else (data["t"], "")
-    side, venue = "sell" if is_maker_buyer else "buy", SPOT if "M" in data else USDM
-    return _execution(data, received, _ms(data["T"]), data["s"], prefix, trade_id, side, data["p"], float(data["q"]), venue)
+    # Each numbered apart, so that several streams of one instrument may be taken.
+    prefix, id_field = _TRADE_IDS[data["e"]]
+    side, venue = "sell" if is_maker_buyer else "buy", SPOT if "M" in data or prefix == "b" else USDM
+    return _execution(
+        data, received, _ms(data["T"]), data["s"], prefix, data[id_field], side, data["p"], float(data["q"]), venue
+    )
 
 
 def _option_trade(data: Any, received: Received) -> Record:
@@ -582,9 +612,9 @@ def _rest_aggregate(data: Any, received: Received) -> Record:
 
 def _symbol_asked(data: Any, received: Received) -> Any:
     """The symbol that a REST answer is about.  Raises `Rejected` where nothing tells it."""
-    symbol = data.get("symbol") or _address(received.url).symbol or received.symbol
+    symbol = data.get("symbol") or asked(received).params.get("symbol") or received.symbol
     if symbol is None:
-        raise Rejected("symbol", "a symbol: in the answer or its request, or the only one on the connection", "missing")
+        raise _no_symbol()
     return symbol
 
 
@@ -618,9 +648,13 @@ def _execution(
         "side": side,
         "price": price,
         "size": size,
-        "off_market": _OFF_MARKET[data["X"]] if "X" in data else _address(received.url).off_market,
+        "off_market": _OFF_MARKET[data["X"]] if "X" in data else "block" if _is_block(data, received) else None,
     }
     return Record("trades", event_ms, row)
+
+
+def _is_block(data: Any, received: Received) -> bool:
+    return data.get("e") == "blockTrade" or asked(received).method == "blockTrades"
 
 
 def _listing(field: str, items: Any, received: Received) -> list[Record | Rejected]:
@@ -661,13 +695,14 @@ def _future_listed(data: Any, received: Received) -> Record:
 
 
 def _option_listed(data: Any, received: Received) -> Record:
-    quote = text(data["quoteAsset"])
-    underlying = data["underlying"].removesuffix(quote)
+    quote, pair = text(data["quoteAsset"]), text(data["underlying"])
+    if not pair.endswith(quote):
+        raise Rejected("underlying", f"a pair in {quote}", shown(pair))
     return _contract(
         data,
         received,
         "option",
-        text(underlying) if underlying != data["underlying"] else "",
+        pair.removesuffix(quote),
         quote,
         option_type=_OPTION_TYPES[data["side"]],
         strike_usd=_positive(data["strikePrice"]),
@@ -836,9 +871,11 @@ _EVENTS = {
     "bookTicker": Form(_book_ticker, {"E": _time, **_BOOK_TICKER.fields}),
     "trade": Form(_trade, {**_TRADE_FIELDS, "t": SEQUENCE}),
     "aggTrade": Form(_trade, {**_TRADE_FIELDS, "a": SEQUENCE}),
+    "blockTrade": Form(_trade, {**_TRADE_FIELDS, "t": SEQUENCE}),
     "24hrTicker": Form(lambda data, received: (_OPTION_MARK if "bo" in data else _STATISTICS).record(data, received), {}),
     "markPriceUpdate": Form(_mark, {"E": _time, "s": TEXT, "p": _PRICE, "i": _NUMBER}),
     "markPrice": _OPTION_MARK,
+    "openInterest": Form(_open_interest, {"E": _time, "s": TEXT, "o": _NUMBER}),
     "indexPriceUpdate": _index_form("i", COINM),
     "indexPrice": _index_form("s", OPTIONS),
     "index": _index_form("s", OPTIONS),
@@ -865,7 +902,7 @@ _LISTED = {
         {
             "symbol": TEXT,
             "quoteAsset": TEXT,
-            "underlying": expect("a pair that ends in quoteAsset", is_text),
+            "underlying": TEXT,
             "status": optional(one_of(*_STATES)),
             "side": one_of(*_OPTION_TYPES),
             "strikePrice": _SIZE,
