@@ -77,6 +77,19 @@ _TRADE_IDS = {
     "blockTrade": ("b", "t"),
 }  # how one is told from others, and its field
 _SIDES: dict[Any, str] = {"BUY": "buy", "1": "buy", 1: "buy", "SELL": "sell", "-1": "sell", -1: "sell"}
+_NOT_READ = {
+    **dict.fromkeys(
+        ("kline", "continuous_kline", "indexPrice_kline", "markPrice_kline"), "what a table holds: candles are made of trades"
+    ),
+    "forceOrder": "executions and quotes: a liquidation order is neither",
+    **dict.fromkeys(
+        (
+            *("executionReport", "outboundAccountPosition", "balanceUpdate", "listStatus", "listenKeyExpired"),
+            *("ORDER_TRADE_UPDATE", "TRADE_LITE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "ACCOUNT_CONFIG_UPDATE", "MARGIN_CALL"),
+        ),
+        "market data: an account's own messages are none",
+    ),
+}
 _PERPETUAL = ("PERPETUAL", "TRADIFI_PERPETUAL", "PERPETUAL_DELIVERING", "PERPETUAL DELIVERING")
 _DATED = tuple(
     f"{month}{state}"
@@ -190,6 +203,8 @@ def _records(data: dict[str, Any], stream: str | None, received: Received) -> Se
 def _result(result: Any, received: Received) -> Sequence[Record | Rejected]:
     """What an answer to a websocket request holds: data, or no more than that the request was heard."""
     if result.__class__ is dict and result:
+        if "result" in result:
+            raise Rejected("result", "data, or null", shown(result))
         return _records(result, None, received)
     if result.__class__ is list and any(item.__class__ is dict for item in result):
         return _items(result, None, received)
@@ -201,7 +216,8 @@ def _record(data: dict[str, Any], received: Received) -> Record:
     kind = data.get("e")
     form = _EVENTS.get(kind) if kind.__class__ is str else _form_by_fields(data) if kind is None else None
     if form is None:
-        raise Rejected("e", f"one of {', '.join(_EVENTS)}", "missing" if kind is None else shown(kind))
+        expected = _NOT_READ.get(kind) if kind.__class__ is str else None
+        raise Rejected("e", expected or f"one of {', '.join(_EVENTS)}", "missing" if kind is None else shown(kind))
     return form.record(data, received)
 
 
