@@ -107,7 +107,7 @@ def test_a_book_carries_its_numbers_or_else_its_time(kind: str, expected: tuple[
 def test_levels_keep_every_digit() -> None:
     book = row("update")
     assert book["bids"] == [[Decimal("100.10"), Decimal("1.50")], [Decimal("100.0"), Decimal(0)]]
-    assert b'"bids":[[100.10,1.50],[100.0,0]],"asks":[[100.20,2]],"checksum":-855196043}' in encoded(book)
+    assert b'"bids":[[100.10,1.50],[100.0,0]],"asks":[[100.20,2]],"checksum":-855196043,"depth":null}' in encoded(book)
 
 
 @pytest.mark.parametrize("given", [{"checksum": 0}, {"checksum": None}])
