@@ -275,8 +275,6 @@ def _trade(data: Any, received: Received) -> Record:
     side, size = data["side"], amount(data["sz"])
     if side not in ("buy", "sell") or not size:
         raise ValueError
-    # A block says what was known of its instrument, as a trade of the options' own channel does, but not of which type it is.
-    is_block = ("fillVol" in data or "groupId" in data) and "optType" not in data
     row: TradesRow = {
         "venue": VENUE,
         "instrument": text(data["instId"]),
@@ -286,9 +284,20 @@ def _trade(data: Any, received: Received) -> Record:
         "side": side,
         "price": price(data["px"]),
         "size": size,
-        "off_market": "block" if is_block else None,
+        "off_market": "block" if _is_block(data, received) else None,
     }
     return Record("trades", event_ms, row)
+
+
+def _is_block(data: dict[str, Any], received: Received) -> bool:
+    """Whether a trade was agreed beside the order book.
+
+    Where neither channel nor request tell: as a trade of the options' own channel does, a block says what its instrument
+    was worth, but not of which type it is.
+    """
+    if data.get("channel") == "public-block-trades" or asked(received).method == "block-trades":
+        return True
+    return ("fillVol" in data or "groupId" in data) and "optType" not in data
 
 
 def _index_price(data: Any, received: Received) -> Record:
