@@ -740,7 +740,44 @@ def test_a_name_that_tells_nothing_is_described_by_nothing(symbol: str) -> None:
     assert describe("deribit", symbol, RECEIVED) is None
 
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "captures" / "samples" / "deribit.jsonl"
+RESULTS: list[Any] = [
+    ORDER_BOOK,
+    TICKER,
+    OPTION,
+    [OPTION],
+    [PERPETUAL],
+    {"trades": [TRADE], "has_more": True},
+    {"index_price": 5.0},
+]
+
+
+@given(st.sampled_from(RESULTS), st.data(), st.none() | st.text().map("https://x/y?".__add__))
+def test_an_answer_with_anything_in_it_gives_good_rows_and_dead_letters(
+    result: Any, data: st.DataObject, url: str | None
+) -> None:
+    odd = deepcopy(result)
+    target = odd[0] if isinstance(odd, list) else odd
+    if "trades" in target:
+        target = target["trades"][0]
+    target[data.draw(st.sampled_from([*sorted(target), "kind", "order_id", "block_trade_id"]))] = data.draw(JSON)
+    if isinstance(odd, list):
+        odd.append(data.draw(JSON))
+    records = converted({"result": data.draw(st.just(odd) | JSON)}, url).records
+    assert all(fault(record.table, record.row) is None for record in records)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_channel_that_is_read_is_documented() -> None:
+    with pytest.raises(Rejected) as rejected:
+        sent("no_such_channel", {})
+    documented = (ROOT / "docs" / "venues" / "deribit.md").read_text()
+    for channel in rejected.value.fault.expected.removeprefix("a channel that is read: ").split(", "):
+        assert f"`{channel}.<" in documented
+
+
+SAMPLES = ROOT.parent / "shared" / "captures" / "samples" / "deribit.jsonl"
 READ = {
     "http_get_instrument.json": {"instruments": 1},
     "http_get_instrument_option.json": {"instruments": 1},

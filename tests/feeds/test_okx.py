@@ -709,7 +709,38 @@ def test_a_symbol_that_tells_nothing_is_described_by_nothing(symbol: str) -> Non
     assert describe("okx", symbol, RECEIVED) is None
 
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "captures" / "samples" / "okx.jsonl"
+ANSWERS = [TRADE, TICKER, INDEX, MARK, SUMMARY, LIMITS, INTEREST, SPOT, LINEAR, FUTURE, OPTION, {**LEVELS, **TS, "seqId": 15}]
+
+
+@given(
+    st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=3), st.data(), st.none() | st.text().map("https://x/books?".__add__)
+)
+def test_an_answer_with_anything_in_it_gives_good_rows_and_dead_letters(
+    items: list[dict[str, Any]], data: st.DataObject, url: str | None
+) -> None:
+    odd = dict(items[0])
+    odd[data.draw(st.sampled_from([*sorted(odd), "ordId", "state", "instId", "sz"]))] = data.draw(JSON)
+    anything = data.draw(JSON)
+    result = converted({"code": "0", "data": [*items[1:], odd, anything]}, url)
+    assert all(fault(record.table, record.row) is None for record in result.records)
+    rows = [record for record in result.records if record.table not in ("dead_letters", "instruments")]
+    listed = [record for record in result.records if record.table == "instruments"]
+    assert len(rows) >= sum("instType" not in item and "bids" not in item for item in items[1:])
+    assert len(listed) >= sum("tickSz" in item for item in items[1:])
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_channel_that_is_read_is_documented() -> None:
+    with pytest.raises(Rejected) as rejected:
+        sent({"arg": {"channel": "no-such-channel"}, "data": []})
+    documented = (ROOT / "docs" / "venues" / "okx.md").read_text()
+    for channel in rejected.value.fault.expected.removeprefix("a channel that is read: ").split(", "):
+        assert f"`{channel}`" in documented
+
+
+SAMPLES = ROOT.parent / "shared" / "captures" / "samples" / "okx.jsonl"
 READ = {
     "http_get_index_price.json": {"index_prices": 1},
     "http_get_instruments_futures.json": {"instruments": 6},
