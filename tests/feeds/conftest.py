@@ -1,10 +1,15 @@
 """Captured traffic, where it is at hand."""
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import orjson
 import pytest
 
-from feeds.capture import ADAPTERS
+from feeds.capture import ADAPTERS, Converter, Line
+from schemas.rows import fault
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -16,6 +21,32 @@ def captures() -> list[tuple[str, Path]]:
     if not found:
         pytest.skip(f"no captures at {SHARED / 'captures'}")
     return found
+
+
+Tables: TypeAlias = Mapping[str, Mapping[str, int]]  # of each sample, how many records of each table
+
+
+@pytest.fixture(scope="session")
+def sampled() -> Callable[[str, Callable[[Any], int], Mapping[str, str]], Tables]:
+    """What becomes of each sample of a venue: `sampled(venue, received_ms of a message, addresses of samples)`.
+
+    Every row must be as its DDL.
+    """
+
+    def convert(venue: str, received_ms: Callable[[Any], int], urls: Mapping[str, str]) -> Tables:
+        path = SHARED / "captures" / "samples" / f"{venue}.jsonl"
+        if not path.exists():
+            pytest.skip(f"no samples at {path}")
+        tables: dict[str, Counter[str]] = {}
+        for text in path.read_bytes().splitlines():
+            name, message = (orjson.loads(text)[field] for field in ("sample", "message"))
+            line = Line(venue, name, 1, received_ms(message) * 1000, orjson.dumps(message), "message", url=urls.get(name))
+            records = Converter().convert(line).records
+            assert all(fault(record.table, record.row) is None for record in records), name
+            tables[name] = Counter(record.table for record in records)
+        return tables
+
+    return convert
 
 
 @pytest.fixture(scope="session")
