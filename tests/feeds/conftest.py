@@ -24,16 +24,18 @@ def captures() -> list[tuple[str, Path]]:
 
 
 Tables: TypeAlias = Mapping[str, Mapping[str, int]]  # of each sample, how many records of each table
+CheckSamples: TypeAlias = Callable[[str, Tables, Callable[[Any], int], Mapping[str, str]], None]
 
 
 @pytest.fixture(scope="session")
-def sampled() -> Callable[[str, Callable[[Any], int], Mapping[str, str]], Tables]:
-    """What becomes of each sample of a venue: `sampled(venue, received_ms of a message, addresses of samples)`.
+def check_samples() -> CheckSamples:
+    """Whether the samples of a venue become the records that are told, and all others dead letters alone.
 
-    Every row must be as its DDL.
+    Called with the venue, what becomes of the samples that are read, the time of receipt (ms) of a message, and the
+    addresses that samples were asked from.
     """
 
-    def convert(venue: str, received_ms: Callable[[Any], int], urls: Mapping[str, str]) -> Tables:
+    def check(venue: str, read: Tables, received_ms: Callable[[Any], int], urls: Mapping[str, str]) -> None:
         path = SHARED / "captures" / "samples" / f"{venue}.jsonl"
         if not path.exists():
             pytest.skip(f"no samples at {path}")
@@ -44,9 +46,10 @@ def sampled() -> Callable[[str, Callable[[Any], int], Mapping[str, str]], Tables
             records = Converter().convert(line).records
             assert all(fault(record.table, record.row) is None for record in records), name
             tables[name] = Counter(record.table for record in records)
-        return tables
+        assert {name: tables[name] for name in read} == read
+        assert all(set(tables[name]) == {"dead_letters"} for name in tables.keys() - read.keys())
 
-    return convert
+    return check
 
 
 @pytest.fixture(scope="session")
