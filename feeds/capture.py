@@ -2,7 +2,7 @@
 
 A line is one message with the time of its receipt.  Two formats are read, plain or gzipped:
 
-    wss://… <-> 1626993723.42                  a connection          (cryptofeed: seconds, then a colon); of the messages after it
+    wss://… <-> 1626993723.42                  a connection, of the messages after it (cryptofeed: seconds, then a colon)
     wss://… <- 1626993723.71: {…}              a request, outgoing
     1626993723.80: {…}                         a message
     https://… -> 1626993723.13: {…}            a message, the answer to a request
@@ -183,7 +183,7 @@ class Converter:
             symbol = record.row.get("instrument")
             if symbol is None:
                 continue
-            if symbol != connection.symbol and not connection.has_several_symbols:
+            if symbol != connection.symbol and not connection.has_several_symbols and not is_answer:
                 connection.has_several_symbols = connection.symbol is not None
                 connection.symbol = None if connection.has_several_symbols else symbol
             venue = record.row["venue"]

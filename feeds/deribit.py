@@ -146,7 +146,9 @@ def _answer(envelope: dict[str, Any], received: Received) -> Sequence[Record | R
         # A combo is traded as one, but it settles into its legs and has no terms of its own.
         items = (item for item in result if not _is_listed_combo(item))
         return each(items, lambda item: _item_form(item).record(item, received))
-    if type(result) is dict and _OF_AN_ACCOUNT.isdisjoint(result):
+    if type(result) is dict:
+        if not _OF_AN_ACCOUNT.isdisjoint(result):
+            raise _not_public(result)
         if "trades" in result and "has_more" in result:
             return _trades("trades", result["trades"], received)
         if "bids" in result and "asks" in result:
@@ -177,7 +179,7 @@ def _is_listed_combo(item: Any) -> bool:
 def _item_form(item: Any) -> Form:
     """What one item of a list is: a summary of an instrument's book, or its terms."""
     if type(item) is dict and not _OF_AN_ACCOUNT.isdisjoint(item):
-        return _NOT_PUBLIC
+        raise _not_public(item)
     if type(item) is dict and "bid_price" in item and "ask_price" in item:
         return _SUMMARY
     kind = item.get("kind") if type(item) is dict else None
@@ -200,8 +202,8 @@ def _index_answer(envelope: dict[str, Any], received: Received) -> dict[str, Any
     return data
 
 
-def _not_public(data: Any, received: Received) -> Record:
-    raise Rejected("result", "public data: what is of an account is not read", shown(data))
+def _not_public(data: Any) -> Rejected:
+    return Rejected("result", "public data: orders, trades and positions of an account are not read", shown(data))
 
 
 @lru_cache(65536)
@@ -261,13 +263,14 @@ def _change(data: Any, received: Received) -> Record:
 
 
 def _book(data: Any, received: Received, kind: str, previous: int | None, depth: int | None) -> OrderBooksRow:
+    name = _instrument_name(data)
     event_at, received_at = instants(data["timestamp"], received.received_us)
     sequence = data["change_id"]
     if sequence.__class__ is not int or not 0 <= sequence <= MAX_SEQUENCE:
         raise ValueError
     return {
         "venue": VENUE,
-        "instrument": _instrument_name(data),
+        "instrument": name,
         "event_at": event_at,
         "received_at": received_at,
         "kind": kind,
@@ -304,13 +307,14 @@ def _level(level: Any) -> list[float]:
 
 
 def _ticker(data: Any, received: Received) -> Record:
+    name = _instrument_name(data)
     event_at, received_at = instants(data["timestamp"], received.received_us)
     bid_price, bid_size = _best(data, "best_bid_price", "best_bid_amount")
     ask_price, ask_size = _best(data, "best_ask_price", "best_ask_amount")
     mark_iv, bid_iv, ask_iv = _amount(data.get("mark_iv")), _amount(data.get("bid_iv")), _amount(data.get("ask_iv"))
     row: TickersRow = {
         "venue": VENUE,
-        "instrument": _instrument_name(data),
+        "instrument": name,
         "event_at": event_at,
         "received_at": received_at,
         "sequence": None,
@@ -384,7 +388,8 @@ def _amount(value: float | None) -> float | None:
 
 def _trade(data: Any, received: Received) -> Record:
     if not _OF_AN_ACCOUNT.isdisjoint(data):
-        return _not_public(data, received)
+        raise _not_public(data)
+    name = _instrument_name(data)
     event_at, received_at = instants(data["timestamp"], received.received_us)
     side = data["direction"]
     if side not in ("buy", "sell"):
@@ -394,7 +399,7 @@ def _trade(data: Any, received: Received) -> Record:
         raise ValueError
     row: TradesRow = {
         "venue": VENUE,
-        "instrument": _instrument_name(data),
+        "instrument": name,
         "event_at": event_at,
         "received_at": received_at,
         "trade_id": text(data["trade_id"]),
@@ -520,7 +525,6 @@ _SUMMARY = Form(
         "interest_rate": nullable(optional(_NUMBER)),
     },
 )
-_NOT_PUBLIC = Form(_not_public, {})
 _TRADE = Form(
     _trade,
     {

@@ -1,6 +1,5 @@
 """Binance messages: whose each is, what it becomes, and which field is named when one cannot be used."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -12,6 +11,7 @@ from feeds import Received, Record, Rejected
 from feeds.binance import COINM, OPTIONS, SPOT, USDM, describe, parse
 from feeds.capture import Converter, Line
 from schemas.rows import fault, instant_ms
+from tests.feeds.conftest import CheckSamples
 
 NOW_MS = 1_700_000_000_000
 RECEIVED = Received(NOW_MS * 1000, None, None)
@@ -864,27 +864,23 @@ def test_microseconds_are_told_from_milliseconds(kind: str, us: int) -> None:
     assert sent({**message, **times}, received) == sent(message, received)
 
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "captures" / "samples" / "binance.jsonl"
 READ = {
-    "agg_trade_stream": USDM,
-    "book_ticker_stream": USDM,
-    "depth_update_stream": USDM,
-    "mark_price_stream": USDM,
-    "ticker_stream": USDM,
-    "trade_stream": USDM,
-    "exchange_info_response": SPOT,
+    "futures/market_data_json/agg_trade_stream.json": {"instruments": 1, "trades": 1},
+    "futures/market_data_json/book_ticker_stream.json": {"instruments": 1, "tickers": 1},
+    "futures/market_data_json/depth_update_stream.json": {"instruments": 1, "order_books": 1},
+    "futures/market_data_json/mark_price_stream.json": {"instruments": 1, "tickers": 1, "index_prices": 1},
+    "futures/market_data_json/ticker_stream.json": {"instruments": 1, "tickers": 1},
+    "futures/market_data_json/trade_stream.json": {"instruments": 1, "trades": 1},
+    "spot/http_json/depth_response.json": {"instruments": 1, "order_books": 1},
+    "spot/http_json/exchange_info_response.json": {"instruments": 1},
+    "spot/http_json/trades_response.json": {"instruments": 1, "trades": 1},
 }
 
 
-def test_samples_of_today_become_rows_of_their_family_or_dead_letters_that_name_why() -> None:
-    if not SAMPLES.exists():
-        pytest.skip(f"no samples at {SAMPLES}")
-    for line in SAMPLES.read_text().splitlines():
-        sample = orjson.loads(line)
-        message, name = sample["message"], Path(sample["sample"]).stem
-        event_ms = message.get("E", NOW_MS) if isinstance(message, dict) else NOW_MS
-        received = Received(event_ms * 1000, None, None)
-        if name in READ:
-            assert {row["venue"] for row in rows(message, received)} == {READ[name]}
-        else:
-            assert rejected_field(message, received) in ("e", "symbol")
+def test_samples_of_today_become_rows_or_dead_letters(check_samples: CheckSamples) -> None:
+    def received_ms(message: Any) -> int:
+        return int(message[0]["time"] if isinstance(message, list) else message.get("E", NOW_MS))
+
+    asked = "https://api.binance.com/api/v3/{}?symbol=LTCBTC"
+    urls = {f"spot/http_json/{name}_response.json": asked.format(name) for name in ("depth", "trades")}
+    check_samples("binance", READ, received_ms, urls)
