@@ -27,7 +27,6 @@ from feeds.checks import (
     Form,
     Levels,
     asked,
-    decoded,
     each,
     expect,
     expiry,
@@ -110,13 +109,12 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     A spot best price and a spot depth snapshot have no time: they take the newest exchange time that the connection has
     shown, else the received time; a listing of instruments takes one before all that could refer to it.  Raises `Rejected`.
     """
-    if message[:1] == b"[":
-        return _items(_decoded_list(message), None, received)
-    envelope = decoded(message)
+    envelope = _decoded(message)
+    if envelope.__class__ is list:
+        return _items(envelope, None, received)
     if "stream" not in envelope:
         return _records(envelope, None, received)
-    stream: Any = envelope["stream"]
-    data: Any = envelope.get("data")
+    stream, data = envelope["stream"], envelope.get("data")
     if stream.__class__ is not str:
         raise Rejected("stream", "a text", shown(stream))
     if data.__class__ is list:
@@ -163,15 +161,16 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
     )
 
 
-def _decoded_list(message: bytes) -> list[Any]:
-    """The items of a JSON list, such as a REST answer.  Raises `Rejected` for a list without any object."""
+def _decoded(message: bytes) -> Any:
+    """The JSON object that a message is, or the list with objects.  Raises `Rejected`."""
     try:
-        items = orjson.loads(message)
+        value = orjson.loads(message)
     except orjson.JSONDecodeError:
-        items = None
-    if items.__class__ is not list or (items and not any(item.__class__ is dict for item in items)):
+        value = None
+    is_list = value.__class__ is list and (not value or any(item.__class__ is dict for item in value))
+    if not is_list and value.__class__ is not dict:
         raise Rejected(None, "a JSON message", shown(message))
-    return list(items)
+    return value
 
 
 def _items(items: list[Any], stream: str | None, received: Received) -> Sequence[Record | Rejected]:

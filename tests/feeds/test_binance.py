@@ -187,8 +187,8 @@ def test_an_aggregate_and_a_trade_of_one_number_have_different_ids() -> None:
     assert sent(USDM_TRADE)[0].row["trade_id"] != sent(USDM_AGG_TRADE)[0].row["trade_id"]
 
 
-@pytest.mark.parametrize("message", [{"result": None, "id": 1}, {"result": ["btcusdt@depth"], "id": 3}])
-def test_an_acknowledgement_is_no_data(message: dict[str, Any]) -> None:
+@pytest.mark.parametrize("message", [{"result": None, "id": 1}, {"result": ["btcusdt@depth"], "id": 3}, {"result": {}}, []])
+def test_an_acknowledgement_or_an_empty_answer_is_no_data(message: Any) -> None:
     assert sent(message) == []
 
 
@@ -230,7 +230,7 @@ def test_a_listing_gives_the_terms_of_each_contract(symbol: dict[str, Any], expe
     assert {name: record.row[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("message", [b"", b"{", b"[1]", b"7", b"\xff", b"null"])
+@pytest.mark.parametrize("message", [b"", b"{", b"[", b"[1]", b"[[1, 2]]", b"7", b"\xff", b"null"])
 def test_what_is_no_json_message_is_rejected_whole(message: bytes) -> None:
     with pytest.raises(Rejected) as rejected:
         parse(message, RECEIVED)
