@@ -70,11 +70,7 @@ _DEPTH_STREAM = re.compile(r"(?P<symbol>[^@!]+)@(?P<kind>depth|rpiDepth)(?P<leve
 
 _MICROSECONDS_FROM = 10**14  # as milliseconds that is the year 5138
 _OFF_MARKET = {"MARKET": None, "INSURANCE_FUND": "insurance_fund", "ADL": "adl", "BLOCK": "block"}
-_TRADE_IDS = {
-    "trade": ("", "t"),
-    "aggTrade": ("a", "a"),
-    "blockTrade": ("b", "t"),
-}  # how one is told from others, and its field
+_TRADE_IDS = {"trade": ("", "t"), "aggTrade": ("a", "a"), "blockTrade": ("b", "t")}  # prefix and field of each
 _SIDES: dict[Any, str] = {"BUY": "buy", "1": "buy", 1: "buy", "SELL": "sell", "-1": "sell", -1: "sell"}
 _NOT_READ = {
     **dict.fromkeys(
