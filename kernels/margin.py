@@ -417,11 +417,11 @@ class State:
         """The row of a currency."""
         return self.currency_columns.row(name)
 
-    def free(self, until_ms: int) -> None:
-        """Forget the contracts that expired a day and more before `until_ms` and that no account holds."""
+    def free(self, until_ms: int) -> set[str]:
+        """Forget the contracts that expired a day and more before `until_ms` and that no account holds; gives their names."""
         expired = {n for n, t in self.terms.items() if t.expiry_ms is not None and t.expiry_ms + KEPT_MS <= until_ms}
         if not expired:
-            return
+            return expired
         gone = expired - {contract for _, contract in self.position_columns.rows}
         if gone:
             self.held.clear()
@@ -435,6 +435,7 @@ class State:
                 for name in flat:
                     del account.positions[name]
                 self.touched.add(f"account/{of}")
+        return gone
 
 
 class Valuation(NamedTuple):

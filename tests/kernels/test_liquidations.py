@@ -549,7 +549,7 @@ def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
         liquidations.new().decode("fund", b"\x09[1]")
 
 
