@@ -23,8 +23,8 @@ An account goes through these states, each change of which is an event with its 
                  (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
                  margin is within equity again: what of the orders is open then is to be cancelled.  Who falls again waits for
                  the rest of the pause
-    bankrupt     equity is gone, whether anything is held or not: all that is left is ordered at once.  It ends when equity
-                 is back at zero and maintenance margin within it
+    bankrupt     equity is gone: all that is left is ordered at once
+    settling     equity is below zero and nothing is held any more.  It ends when what is missing has been paid
 
 Every loss has a bearer.  What equity is below zero is missing.  It is borne by the first of these that can when equity is
 gone, and what is missing beyond that with every later change of what the account has: a price that falls further is a loss
@@ -92,10 +92,11 @@ class Rules(NamedTuple):
 RULES = Rules()
 STORE_SHARE = 1.0
 """An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
-HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
+HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING = "healthy", "margin_call", "locked", "liquidating"
+BROKE = BANKRUPT, SETTLING = "bankrupt", "settling"
 NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHER_CASE = range(8)
 """Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
-is bankrupt; a bankrupt one that holds nothing any more; what is healthy, and remembers its last round or what is still to come;
+is bankrupt; payments that are to come after all is closed; what is healthy, and remembers its last round or what is to come;
 one that is held for want of depth; another."""
 NO_DEPTH = "no depth"
 INDEX_CURRENCIES = ("USD", "USDC", "USDT")
@@ -132,7 +133,6 @@ class Case:
         self.borne_ms: int | None = None  # when a payment or a closing of it was last decided
         self.seen: Seen | None = None  # where something is due
         self.has_changed = False  # what it has, since its loss was last borne
-        self.is_flat = False  # bankrupt, and holds nothing any more
 
     @property
     def is_paid(self) -> bool:
@@ -160,9 +160,13 @@ class Case:
             return UNSERVED if self.held.startswith(NO_DEPTH) else OTHER_CASE
         if self.state == LOCKED:
             return OTHER_CASE if self.round_ms is None else IN_ROUNDS
-        if self.state == BANKRUPT:
-            return AWAITING if self.is_flat else ALL_ORDERED
-        return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, HEALTHY: RECOVERED}[self.state]
+        return {
+            HEALTHY: RECOVERED,
+            MARGIN_CALL: PLAIN_CALL,
+            LIQUIDATING: IN_ROUNDS,
+            BANKRUPT: ALL_ORDERED,
+            SETTLING: AWAITING,
+        }[self.state]
 
 
 class Guard(NamedTuple):
@@ -336,7 +340,7 @@ def gauges(state: State) -> dict[str, float]:
     states = Counter(case.state for case in state.cases.values())
     return {
         "accounts": len(state.market.accounts),
-        **{f"accounts_{of}": states[of] for of in (MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT)},
+        **{f"accounts_{of}": states[of] for of in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
         "accounts_held": sum(case.held is not None for case in state.cases.values()),
         "insurance_fund_usd": state.fund_usd,
     }
@@ -660,7 +664,7 @@ class _Account:
         is_known = not math.isnan(self.equity + self.initial + self.maintenance)
         if is_known and case.due:
             self._note_payments(closed_usd)
-        if case.state == BANKRUPT and self.name in self.batch.changed:
+        if case.state in BROKE and self.name in self.batch.changed:
             case.has_changed = True
         must_close = self.maintenance > 0 and self.maintenance > self.equity
         if is_known and not must_close and self.equity >= -CENT:
@@ -669,7 +673,6 @@ class _Account:
             self._liquidate(is_known)
         if is_known:
             case.seen = self._seen() if case.due else None
-        case.is_flat = case.state == BANKRUPT and not self.sizes
         if vars(case) != before:
             self.state.touched.add(f"case/{self.name}")
             self.state.cases[self.name] = case
@@ -757,10 +760,11 @@ class _Account:
 
     def _liquidate(self, is_known: bool) -> None:
         case = self.case
-        if is_known and case.state == BANKRUPT and not self.sizes:
+        if is_known and case.state in BROKE and not self.sizes:
             case.has_changed = case.has_changed and self._missing_usd() >= CENT
             if not case.has_changed:
                 self._resume()
+                self._go_broke()
                 return  # what is missing is borne, and nothing is left to be closed
         if not (is_known and self.batch.is_quiet):
             missing = "no valuation", "the account cannot be valued: a price is missing"
@@ -776,24 +780,23 @@ class _Account:
         orders, blocked = self._planned()
         if orders or not blocked:
             self._resume()
-        if self.equity <= 0 and self._go_bankrupt():
+        if self.equity <= 0 and self._go_broke():
             orders, blocked = self._planned()
         if blocked and not orders:
             self._hold(*blocked)
         for order in orders:
             self._order(order)
 
-    def _go_bankrupt(self) -> bool:
+    def _go_broke(self) -> bool:
         """Note that equity is gone, and have what is missing borne; whether that changes what is to be ordered."""
-        case = self.case
-        if case.state != BANKRUPT:
-            case.state = BANKRUPT
+        case, state = self.case, BANKRUPT if self.sizes else SETTLING
+        is_due = case.state not in BROKE or case.has_changed
+        if case.state != state:
+            case.state = state
             rest = "all that is left is to be closed" if self.sizes else "nothing is left to be closed"
             self._event("bankrupt", f"equity {self.equity:.2f} USD is gone: {rest}")
-        elif not case.has_changed:
-            return False
         case.has_changed = False
-        return self._bear_loss()
+        return is_due and self._bear_loss()
 
     def _resume(self) -> None:
         if self.case.held:
@@ -964,7 +967,8 @@ class _Account:
     def _deleverage(self, missing: float) -> float:
         """Close positions against the other side, so that they bear what is missing; how much of it they do, in USD.
 
-        Each position bears the share of its requirement in that of all (of its value, where nothing is required).
+        Each position bears the share of its requirement in that of all (of its value, where nothing is required), if it is
+        worth that much.
         """
         open_to = {of: abs(size) - self.case.to_close(of) for of, size in self.sizes.items()}
         open_to = {of: contracts for of, contracts in open_to.items() if contracts > 1e-12 * abs(self.sizes[of])}
@@ -986,7 +990,7 @@ class _Account:
         mine = np.flatnonzero((columns["contract"] == contract) & (columns["size"] * size < 0))
         # Who has nothing cannot bear anything.
         mine = mine[found.equity[columns["account"][mine].astype(int)] > 0]
-        if not len(mine) or math.isnan(price):
+        if not len(mine) or math.isnan(price) or share > contracts * unit:
             return 0.0
         held, account = columns["size"][mine], columns["account"][mine].astype(int)
         entry = columns["average"][mine]
@@ -1009,7 +1013,8 @@ class _Account:
             ordered = self.case.open.pop(of, 0.0)
             cancel = f"; cancel what is open of {ordered:g} {of}" if ordered else ""
             told = f"{why}; closes {part:g} {of} of {self.name} against {other} {price_told}{cancel}"
-            self._event("deleveraging", told, instrument=of, amount_usd=part * unit, counter_account=other)
+            closing = {"instrument": of, "amount_usd": part * unit, "size": math.copysign(part, -size), "price": price}
+            self._event("deleveraging", told, counter_account=other, **closing)
             theirs.events += 1
             row = dict(self.outputs[-1].row) | {
                 "event_id": f"{other}/{instant_ms(self.now_ms)}/{self.name}/{of}",
@@ -1021,6 +1026,7 @@ class _Account:
                 "initial_margin_usd": float(found.initial[account[n]]),
                 "maintenance_margin_usd": float(found.maintenance[account[n]]),
                 "counter_account": self.name,
+                "size": math.copysign(part, size),
             }
             self.outputs.append(Output("liquidation_events", self.now_ms, row))
             for case, name, position in ((self.case, self.name, size), (theirs, other, float(held[n]))):
@@ -1055,6 +1061,8 @@ class _Account:
             "amount_usd": None,
             "counter_account": None,
             "reason": reason,
+            "size": None,
+            "price": None,
         }
         self.outputs.append(Output("liquidation_events", self.now_ms, row | more))
 
