@@ -146,7 +146,7 @@ class Case:
 
     def copied(self) -> dict[str, Any]:
         """All of it as it stands, to compare with what it becomes."""
-        closing = {of: parts.copy() for of, parts in self.closing.items()}
+        closing = {of: parts.copy() for of, parts in self.closing.items()} if self.closing else {}
         changing = {"open": self.open.copy(), "sizes": self.sizes.copy(), "closing": closing, "due": self.due.copy()}
         return vars(self) | changing
 
@@ -659,27 +659,30 @@ class _Account:
 
     def advanced(self) -> list[Output]:
         """The events and orders of this batch."""
-        case, before = self.case, self.case.copied()
-        closed_usd = self._note_fills()
+        case, before, has_changed = self.case, self.case.copied(), self.name in self.batch.changed
+        closed_usd = self._note_fills() if has_changed else 0.0
         is_known = not math.isnan(self.equity + self.initial + self.maintenance)
-        if is_known and case.due:
-            self._note_payments(closed_usd)
-        if case.state in BROKE and self.name in self.batch.changed:
+        if has_changed and (case.state in BROKE or case.due):
             case.has_changed = True
+        if is_known and case.due and (case.has_changed or case.paid_usd is None):
+            self._note_payments(closed_usd)
         must_close = self.maintenance > 0 and self.maintenance > self.equity
         if is_known and not must_close and self.equity >= -CENT:
             self._recover()
         elif is_known or case.state not in (HEALTHY, MARGIN_CALL):
             self._liquidate(is_known)
-        if is_known:
-            case.seen = self._seen() if case.due else None
-        if vars(case) != before:
-            self.state.touched.add(f"case/{self.name}")
-            self.state.cases[self.name] = case
+        if not case.due:
+            case.seen = None
+        elif is_known and (has_changed or case.seen is None):
+            case.seen = self._seen()
         is_over = case.state == HEALTHY and not case.held and self.now_ms >= _standing_of(case)[2]
         if is_over and self.name in self.state.cases:
             del self.state.cases[self.name]
-            self.state.touched.add(f"case/{self.name}")
+        elif is_over or vars(case) == before:
+            return self.outputs
+        else:
+            self.state.cases[self.name] = case
+        self.state.touched.add(f"case/{self.name}")
         self.state.note(self.name)
         return self.outputs
 
@@ -862,7 +865,7 @@ class _Account:
         blocked = None
         for of in self._ordered_by_requirement():
             size = self.sizes[of]
-            free = abs(size) - case.open.get(of, 0.0) - case.to_close(of)
+            free = abs(size) - case.open.get(of, 0.0) - (case.to_close(of) if case.closing else 0.0)
             if free <= 1e-12 * abs(size):
                 continue
             if self.equity <= 0:
