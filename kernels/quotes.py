@@ -6,7 +6,7 @@ Quote    the newest of `tickers` and `book_tops` by exchange time; of both at on
 Order    a batch is taken in order of event time; the newest terms stand, and the newest quote
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,6 +209,13 @@ class Quotes:
         if not self.chains[of].names:
             del self.chains[of]
             self.touched.add(of.entry)
+
+
+def has_quote(row: Mapping[str, Any]) -> bool:
+    """Whether a ticker speaks of the best bid and ask; if it does, NULL in either means that there is none."""
+    said = row.get("has_quote")
+    # Whoever writes no has_quote speaks of the quote by having its fields.
+    return bool(said) if said is not None else "bid_price" in row or "ask_price" in row
 
 
 def _comparable(terms: tuple[Any, ...]) -> tuple[Any, ...]:
