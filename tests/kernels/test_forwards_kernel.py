@@ -85,14 +85,14 @@ def test_what_has_expired_is_freed_and_says_nothing() -> None:
     assert step(state, top("BTC-60-C", 0.07, 0.08, ms=EXPIRY), until_ms=EXPIRY) == []
     assert state.touched >= {"quote/deribit:BTC-60-C", "quote/deribit:BTC-60-P", "chain/deribit:BTC"}
     assert [state.encode(name) for name in state.touched] == [None] * len(state.touched)
-    assert not state.published and not state.quotes.chains and not state.quotes.of
+    assert not state.chains and not state.quotes.chains and not state.quotes.of
 
 
 def test_an_underlying_that_was_quiet_for_a_day_keeps_its_contracts_alone() -> None:
     state = forwards.new()
     step(state, *PAIR, *QUOTES, index(60_000.0))
     assert step(state, until_ms=T0 + DAY) == []
-    assert not state.published and not state.indices
+    assert not state.chains and not state.indices
     assert told(step(state, index(61_000.0, T0 + DAY), until_ms=T0 + DAY + 50)) == [(61_000.0, "index")]
 
 
@@ -107,7 +107,7 @@ def test_a_bad_row_is_a_dead_letter_and_the_others_count(until_ms: int | None) -
 
 def test_bytes_of_another_version_are_refused() -> None:
     for name in ("quote/deribit:X", "chain/deribit:BTC", "index/BTC"):
-        with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+        with pytest.raises(ValueError, match="version 9, this code reads version 2"):
             forwards.new().decode(name, b"\x09[]")
 
 
