@@ -49,7 +49,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output, margin
+from kernels import Message, Output, indices, margin
 from kernels.checks import checked
 from kernels.entries import packed, unpacked
 from kernels.margin import Array, Valuation
@@ -244,7 +244,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         elif message.table == "index_prices":
             row = message.row
             price, width = row["price_usd"], row.get("confidence_usd") or 0.0
-            _watch(state, f"index of {row['underlying']}", row, price, width / price if price > 0 else 0.0)
+            of = _index_guard(indices.named(row["underlying"], indices.quoted_in(row)))
+            _watch(state, of, row, price, width / price if price > 0 else 0.0)
     if until_ms is not None:
         outputs += _decide(state, until_ms)
     return outputs
@@ -264,6 +265,12 @@ def _learn_halt(state: State, row: dict[str, Any]) -> None:
     if known is None or known.event_ms <= event_ms:
         state.halts[of] = Halt(event_ms, row["is_halted"], row.get("reason"))
         state.touched.add(f"halt/{of}")
+
+
+def _index_guard(name: str) -> str:
+    """How the guard of an index is called: one for each currency that it is quoted in."""
+    coin, quote = indices.parted(name)
+    return f"index of {coin}" if quote == indices.USD else f"index of {coin} in {quote}"
 
 
 def _watch(state: State, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
@@ -578,11 +585,12 @@ class _Account:
     def _watched(self) -> set[str]:
         """The prices on which the account's value rests, as they are called in `guards`."""
         market = self.state.market
-        coins = {coin for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
+        coins = {(coin, indices.USD) for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
         for of in self.sizes:
             if terms := market.terms.get(of):
-                coins |= {terms.underlying, terms.settlement_currency}
-        return {f"price of {of}" for of in self.sizes} | {f"index of {coin}" for coin in coins}
+                coins |= {(terms.underlying, terms.index_currency), (terms.settlement_currency, indices.USD)}
+        watched = {_index_guard(market.index_name(*coin)) for coin in coins}
+        return {f"price of {of}" for of in self.sizes} | watched
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""
