@@ -11,6 +11,7 @@ Silent    a series whose newest price is a day older than the newest of its unde
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 USD = "USD"
@@ -68,9 +69,22 @@ def own_currency(terms: Mapping[str, Any]) -> str:
     return USD if terms["is_inverse"] or quote == terms["underlying"] else quote
 
 
+@cache
 def preference(own: str) -> tuple[str, ...]:
     """The currencies in which an index may value what is valued in its own one, the first choice first."""
     return (own, *(quote for quote in DOLLARS if quote != own))
+
+
+def chosen_currency(newest_ms: Mapping[str, int], own: str) -> str | None:
+    """The currency whose index values what is valued in its own one; None where there is none.
+
+    `newest_ms` has the event time of the newest price of an underlying, by the currency of the index.
+    """
+    silent_ms = max(newest_ms.values(), default=0) - SILENT_MS
+    for quote in preference(own):
+        if quote in newest_ms and newest_ms[quote] > silent_ms:
+            return quote
+    return None
 
 
 def chosen(series: Iterable[tuple[Index, str, int]], own: str) -> list[Index]:
@@ -79,9 +93,9 @@ def chosen(series: Iterable[tuple[Index, str, int]], own: str) -> list[Index]:
     `series` are those of one underlying, each with its currency and the event time of its newest price in ms.
     """
     known = list(series)
-    silent_ms = max((newest_ms for *_, newest_ms in known), default=0) - SILENT_MS
-    speaking: dict[str, list[Index]] = {}
-    for index, quote, newest_ms in known:
-        if newest_ms > silent_ms:
-            speaking.setdefault(quote, []).append(index)
-    return next((speaking[quote] for quote in preference(own) if quote in speaking), [])
+    newest_ms: dict[str, int] = {}
+    for _, quote, event_ms in known:
+        newest_ms[quote] = max(event_ms, newest_ms.get(quote, event_ms))
+    silent_ms = max(newest_ms.values(), default=0) - SILENT_MS
+    currency = chosen_currency(newest_ms, own)
+    return [index for index, quote, event_ms in known if quote == currency and event_ms > silent_ms]

@@ -206,6 +206,7 @@ class State:
         self.terms: dict[str, Terms] = {}
         self.prices: dict[str, Price] = {}
         self.indices: dict[str, Index] = {}  # by coin and quote currency, as `indices.named`
+        self.index_ms: dict[str, dict[str, int]] = {}  # of these, by coin and by currency, the newest event time
         self.factors: dict[str, float] = {}  # by underlying, what requirements are multiplied by
         self.quoted: set[str] = set()  # underlyings on which options have spoken since their factors were last looked at
         self.due: set[str] = set()  # accounts that have changed since they were last valued
@@ -395,7 +396,8 @@ class State:
     def put_index(self, name: str, index: Index) -> None:
         """Set the prices of a coin in one currency, by the name that `indices.named` gives."""
         self.indices[name] = index
-        coin, _ = indices.parted(name)
+        coin, quote = indices.parted(name)
+        self.index_ms.setdefault(coin, {})[quote] = index.newest_ms
         self.moved.add(coin)
         if coin not in DOLLARS:
             self.currency_columns.put(coin, usd=self._index_usd(coin, indices.USD))
@@ -403,9 +405,7 @@ class State:
 
     def index_name(self, coin: str, own: str) -> str:
         """The name of the index that values what is valued in a currency; that currency's own where there is none."""
-        known = [(name, quote) for quote in indices.preference(own) if (name := indices.named(coin, quote)) in self.indices]
-        found = indices.chosen(((name, quote, self.indices[name].newest_ms) for name, quote in known), own)
-        return found[0] if found else indices.named(coin, own)
+        return indices.named(coin, indices.chosen_currency(self.index_ms.get(coin, {}), own) or own)
 
     def _index_usd(self, coin: str, own: str) -> float:
         index = self.indices.get(self.index_name(coin, own))
