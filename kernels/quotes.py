@@ -7,14 +7,13 @@ Quote    the newest of `book_tops`, and of the `tickers` that speak of bid and a
 Order    a batch is taken in order of event time; the newest terms stand, and the newest quote
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import Message, indices
-from kernels.tickers import has_quote
 from schemas.rows import key, to_ms
 
 QUIET_MS = 24 * 60 * 60 * 1000
@@ -226,6 +225,13 @@ def with_currency(stored: list[Any]) -> list[Any]:
     """A contract as it was stored before its currency was: that of the index is not known, and taken to be USD."""
     terms = 2 + TERMS - 1
     return [*stored[:terms], indices.USD, *stored[terms:]]
+
+
+def has_quote(row: Mapping[str, Any]) -> bool:
+    """Whether a ticker speaks of the best bid and ask; if it does, NULL in either means that there is none."""
+    said = row.get("has_quote")
+    # Whoever writes no has_quote speaks of the quote by having its fields.
+    return bool(said) if said is not None else "bid_price" in row or "ask_price" in row
 
 
 def _comparable(terms: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ def by_instant(messages: Iterable[Message]) -> list[Ticker]:
     """The tickers among checked messages in the order of time, those of one instrument and instant as one.
 
     Of a column that two of them tell the one with the higher partition and offset stands.  Bid and ask are not to be read from
-    these: see `has_quote`.
+    these: see `kernels.quotes`.
     """
     tickers = [(_instant(message), message) for message in messages if message.table == "tickers"]
     tickers.sort(key=lambda one: (*one[0], one[1].partition, one[1].offset))
@@ -37,13 +37,6 @@ def by_instant(messages: Iterable[Message]) -> list[Ticker]:
             row = row | {column: value for column, value in part.row.items() if value is not None}
         told.append(Ticker(event_ms, name, row, parts))
     return told
-
-
-def has_quote(row: Mapping[str, Any]) -> bool:
-    """Whether a ticker speaks of the best bid and ask; if it does, NULL in either means that there is none."""
-    said = row.get("has_quote")
-    # Whoever writes no has_quote speaks of the quote by having its fields.
-    return bool(said) if said is not None else "bid_price" in row or "ask_price" in row
 
 
 def _instant(message: Message) -> tuple[int, str]:

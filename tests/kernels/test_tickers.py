@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import Message, Output, chain_greeks, chains, forwards, option_greeks, tickers, vol_surfaces
-from kernels.quotes import Underlying
-from kernels.tickers import has_quote
+from kernels.quotes import Underlying, has_quote
 from schemas.records import TABLES
 from schemas.rows import instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, forward, index, instrument, ticker, top
