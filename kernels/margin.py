@@ -14,7 +14,8 @@ Late       messages behind the watermark only change the state: the next batch v
 An account is valued in USD:
     equity   cash at the index, unrealised profit of futures and perpetuals, and options at their mark
     mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last
-             trade; of each the newest that a ticker gave
+             trade.  Of mark, quote, last trade, forward and mark vol the newest that a ticker told stands, each by its own
+             time: a ticker that says nothing of one leaves it as it is
     index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices, which are in
              the currency of their contract.  Cash is valued in USD, a contract in its own: `kernels.indices` has the rule
 What it requires is standard margin (udfs/standard_margin.py), or for an account that has chosen a parameter set, portfolio
@@ -65,6 +66,7 @@ from numpy.typing import NDArray
 from kernels import Message, Output, indices
 from kernels.checks import checked, dead_letter
 from kernels.entries import Migration, packed, unpacked
+from kernels.quotes import has_quote
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin, vol_scaling
 from udfs.margin_parameters import Haircut, Parameters
@@ -153,14 +155,26 @@ class Terms(NamedTuple):
     index_currency: str  # that of the index that values it
 
 
-class Price(NamedTuple):
-    """The newest prices of a contract; None where no ticker gave one."""
+Told = tuple[int, float | None]
+"""Event time in ms of the newest ticker that told something, and what it told."""
+NOT_TOLD: Told = (-(1 << 62), None)
 
-    event_ms: int
-    mark: float | None  # the venue's own
-    traded: float | None  # middle of bid and ask, else the last trade
-    forward_usd: float | None
-    vol: float | None  # mark
+
+class Price(NamedTuple):
+    """The newest prices of a contract, each by its own time."""
+
+    mark: Told = NOT_TOLD  # the venue's own
+    middle: Told = NOT_TOLD  # of bid and ask; None where the venue said that one of them is missing
+    last: Told = NOT_TOLD  # trade
+    forward_usd: Told = NOT_TOLD
+    vol: Told = NOT_TOLD  # mark
+
+    def traded(self) -> float | None:
+        """Middle of bid and ask, else the last trade."""
+        return self.last[1] if self.middle[1] is None else self.middle[1]
+
+
+NO_PRICE = Price()
 
 
 class Index(NamedTuple):
@@ -238,6 +252,7 @@ class State:
             maintenance=math.nan,
             per_coin=math.nan,
             mark=math.nan,
+            mark_ms=-math.inf,
             traded=math.nan,
             forward_usd=math.nan,
             vol=math.nan,
@@ -282,7 +297,7 @@ class State:
         elif kind == "instrument":
             self.put_terms(of, Terms(*stored))
         elif kind == "price":
-            self.put_price(of, Price(*stored))
+            self.put_price(of, Price(*((ms, told) for ms, told in stored)))
         elif kind == "index":
             self.put_index(of, Index(*stored))
         elif kind == "scaling":
@@ -388,8 +403,15 @@ class State:
     def put_price(self, name: str, price: Price) -> None:
         """Set the prices of a contract."""
         self.prices[name] = price
-        newest = {of: _or_nan(getattr(price, of)) for of in ("mark", "traded", "forward_usd", "vol")}
-        self.contract_columns.put(name, **newest)
+        mark_ms, mark = price.mark
+        self.contract_columns.put(
+            name,
+            mark=_or_nan(mark),
+            mark_ms=-math.inf if mark is None else mark_ms,
+            traded=_or_nan(price.traded()),
+            forward_usd=_or_nan(price.forward_usd[1]),
+            vol=_or_nan(price.vol[1]),
+        )
         if terms := self.terms.get(name):
             self.moved.add(terms.underlying)
 
@@ -431,11 +453,11 @@ class State:
         """The row of a currency."""
         return self.currency_columns.row(name)
 
-    def free(self, until_ms: int) -> None:
-        """Forget the contracts that expired a day and more before `until_ms` and that no account holds."""
+    def free(self, until_ms: int) -> set[str]:
+        """Forget the contracts that expired a day and more before `until_ms` and that no account holds; gives their names."""
         expired = {n for n, t in self.terms.items() if t.expiry_ms is not None and t.expiry_ms + KEPT_MS <= until_ms}
         if not expired:
-            return
+            return expired
         gone = expired - {contract for _, contract in self.position_columns.rows}
         if gone:
             self.held.clear()
@@ -449,6 +471,7 @@ class State:
                 for name in flat:
                     del account.positions[name]
                 self.touched.add(f"account/{of}")
+        return gone
 
 
 class Valuation(NamedTuple):
@@ -1002,15 +1025,19 @@ def _with_turn(name: str, stored: Any) -> Any:
     return [*stored, "", 0] if name == "clock" else stored
 
 
-def _with_index_currency(name: str, stored: Any) -> Any:
-    """As of version 4, where contracts say which currency values them; before, no index was known but one in USD."""
-    if not name.startswith("instrument/"):
-        return stored
-    _, _, underlying, settlement, is_inverse, *_ = stored
-    return [*stored, indices.USD if is_inverse or settlement == underlying else settlement]
+def _in_parts(name: str, stored: Any) -> Any:
+    """As of version 4, where each price of a contract has its own time, middle and last trade are kept apart, and contracts say
+    which currency's index values them: before, none was known but that in USD."""
+    if name.startswith("price/"):
+        event_ms, mark, traded, forward_usd, vol = stored
+        return [NOT_TOLD if told is None else (event_ms, told) for told in (mark, None, traded, forward_usd, vol)]
+    if name.startswith("instrument/"):
+        _, _, underlying, settlement, is_inverse, *_ = stored
+        return [*stored, indices.USD if is_inverse or settlement == underlying else settlement]
+    return stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _with_index_currency}
+MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts}
 
 
 def is_past(state: State, second: int) -> bool:
@@ -1218,13 +1245,20 @@ def _learn_terms(state: State, row: dict[str, Any], event_ms: int) -> None:
 
 def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
     name = key("tickers", row)
-    known = state.prices.get(name)
-    if known is None or known.event_ms <= event_ms:
-        bid, ask, last = row.get("bid_price"), row.get("ask_price"), row.get("last_price")
-        traded = last if bid is None or ask is None else (bid + ask) / 2
-        newest = row.get("mark_price"), traded, row.get("forward_usd"), row.get("mark_iv")
-        earlier = (None, None, None, None) if known is None else known[1:]
-        state.put_price(name, Price(event_ms, *(e if n is None else n for n, e in zip(newest, earlier, strict=True))))
+    known = state.prices.get(name, NO_PRICE)
+    middle: Told | None = None
+    if has_quote(row):
+        bid, ask = row.get("bid_price"), row.get("ask_price")
+        middle = event_ms, None if bid is None or ask is None else (bid + ask) / 2
+    newest = Price(
+        _newer(known.mark, event_ms, row.get("mark_price")),
+        middle if middle and known.middle[0] <= event_ms else known.middle,
+        _newer(known.last, event_ms, row.get("last_price")),
+        _newer(known.forward_usd, event_ms, row.get("forward_usd")),
+        _newer(known.vol, event_ms, row.get("mark_iv")),
+    )
+    if newest != known:
+        state.put_price(name, newest)
         state.touched.add(f"price/{name}")
         if (terms := state.terms.get(name)) and terms.kind == "option":
             state.quote(terms.underlying)
@@ -1235,6 +1269,11 @@ def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
         if index.ticker_ms <= event_ms:
             state.put_index(of, index._replace(ticker_ms=event_ms, ticker_usd=usd))
             state.touched.add(f"index/{of}")
+
+
+def _newer(known: Told, event_ms: int, value: float | None) -> Told:
+    """What stands of one price after a ticker; NULL tells nothing."""
+    return known if value is None or event_ms < known[0] else (event_ms, value)
 
 
 def _learn_index(state: State, row: dict[str, Any], event_ms: int) -> None:

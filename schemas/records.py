@@ -253,6 +253,8 @@ class LiquidationEventsRow(TypedDict):
     amount_usd: float | None
     counter_account: str | None
     reason: str
+    size: float | None
+    price: float | None
 
 
 class LiquidationOrdersRow(TypedDict):
@@ -766,6 +768,8 @@ TABLES: dict[str, Table] = {
             "amount_usd": Column("DOUBLE", True),
             "counter_account": Column("STRING", True),
             "reason": Column("STRING", False),
+            "size": Column("DOUBLE", True),
+            "price": Column("DOUBLE", True),
         },
     ),
     "liquidation_orders": Table(

@@ -318,7 +318,7 @@ def test_each_currency_has_its_own_guard() -> None:
         for n, (quote, price) in enumerate([("USD", USD), ("USDC", USDC), ("USDT", USDT)] * 20)
     ]
     found = guarded(*told)
-    assert found.keys() == {"index of BTC", "index of BTC in USDC", "index of BTC in USDT"}
+    assert found.keys() == {"index of BTC", "index of BTC:USDC", "index of BTC:USDT"}
     for price, average in found.values():
         assert price in PRICES.values() and average == pytest.approx(price)
 
@@ -333,7 +333,7 @@ WILD = 1e6
 @pytest.mark.parametrize(
     ("wild", "known", "held"),
     [
-        ("USDC", ("USD", "USDC"), "too volatile: index of BTC in USDC"),
+        ("USDC", ("USD", "USDC"), "too volatile: index of BTC:USDC"),
         ("USD", ("USD", "USDC"), None),
         ("USDT", ("USD", "USDT"), None),
         ("USD", ("USD", "USDT"), "too volatile: index of BTC"),
