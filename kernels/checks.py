@@ -39,11 +39,13 @@ def in_common_time(outputs: list[Output], until_ms: int | None) -> list[Output]:
     """Rows that bear a venue's own time, none with a record timestamp after its batch.
 
     The clock of a venue may be ahead of the common time, by which the batch ends and readers keep their watermark: a timestamp
-    beyond it would make the next rows of other venues late.  Rows of late messages, where `until_ms` is None, stay as they are.
+    beyond it would make the next rows of other venues late.  Rows of late messages, where `until_ms` is None, stay as they are,
+    and so do dead letters, which bear the instant of their batch.
     """
     if until_ms is None:
         return outputs
-    return [one if one.event_ms < until_ms else one._replace(event_ms=until_ms - 1) for one in outputs]
+    ahead = {n for n, one in enumerate(outputs) if one.event_ms >= until_ms and one.table != "dead_letters"}
+    return [one._replace(event_ms=until_ms - 1) if n in ahead else one for n, one in enumerate(outputs)] if ahead else outputs
 
 
 def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
