@@ -65,7 +65,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output, margin
+from kernels import Message, Output, indices, margin
 from kernels.checks import checked
 from kernels.entries import Migration, packed, unpacked
 from kernels.margin import Array, Valuation
@@ -99,8 +99,6 @@ NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHE
 is bankrupt; payments that are to come after all is closed; what is healthy, and remembers its last round or what is to come;
 one that is held for want of depth; another."""
 NO_DEPTH = "no depth"
-INDEX_CURRENCIES = ("USD", "USDC", "USDT")
-"""Of the indices of a coin that in the first of these currencies counts."""
 CENT = 0.01
 """What is missing is borne from this amount in USD on."""
 UNTOLD = "before"
@@ -364,7 +362,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         elif message.table == "index_prices":
             row = message.row
             price, width = row["price_usd"], row.get("confidence_usd") or 0.0
-            series = f"index of {_index_name(row['underlying'], row.get('quote_currency'))}"
+            series = f"index of {indices.named(row['underlying'], indices.quoted_in(row))}"
             _watch(state, series, row, price, width / price if price > 0 else 0.0)
     if until_ms is not None:
         outputs += _decide(state, until_ms)
@@ -415,11 +413,6 @@ def _drop_unsure(state: State) -> None:
             state.guards.pop(of, None)
             state.touched.add(f"guard/{of}")
     state.unsure.clear()
-
-
-def _index_name(underlying: str, quote_currency: str | None) -> str:
-    """What an index is called: the underlying, with the currency behind it where that is not USD."""
-    return underlying if quote_currency in (None, "USD") else f"{underlying}:{quote_currency}"
 
 
 def _watch(state: State, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
@@ -831,19 +824,16 @@ class _Account:
 
     def _watched(self) -> set[str]:
         """The prices on which the account's value rests, as they are called in `guards` and `objections`."""
-        market, guards = self.state.market, self.state.guards
-        coins = {coin for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
+        market = self.state.market
+        coins = {(coin, indices.USD) for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
         watched = set()
         for of in self.sizes:
             terms = market.terms.get(of)
             if terms is not None:
-                coins |= {terms.underlying, terms.settlement_currency}
+                coins |= {(terms.underlying, terms.index_currency), (terms.settlement_currency, indices.USD)}
             is_option = terms is not None and terms.kind == "option"
             watched |= {f"forward of {of}", f"mark of {of}"} if is_option else {f"price of {of}"}
-        for coin in coins:
-            series = [f"index of {_index_name(coin, quote)}" for quote in INDEX_CURRENCIES]
-            watched.add(next((of for of in series if of in guards), series[0]))
-        return watched
+        return watched | {f"index of {market.index_name(*coin)}" for coin in coins}
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""

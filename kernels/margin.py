@@ -3,7 +3,7 @@
 Entries    account/<account>: positions, balances, margin model, status
            instrument/<venue:instrument>: the terms of one contract; freed a day after expiry, once no account holds it
            price/<venue:instrument>: its newest prices; freed with its terms
-           index/<currency>: the newest price of one coin in USD
+           index/<currency>, with the quote currency behind it where that is not USD: the newest index of one coin
            scaling/<underlying>: by what requirements on it are multiplied, and whether that is to be looked at again; kept
            clock: the last whole second of event time at which accounts were valued, whose turn it was then to be told of, and
            how many estimates were made in it
@@ -16,7 +16,8 @@ An account is valued in USD:
     mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last
              trade.  Of mark, quote, last trade, forward and mark vol the newest that a ticker told stands, each by its own
              time: a ticker that says nothing of one leaves it as it is
-    index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices
+    index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices, which are in
+             the currency of their contract.  Cash is valued in USD, a contract in its own: `kernels.indices` has the rule
 What it requires is standard margin (udfs/standard_margin.py), or for an account that has chosen a parameter set, portfolio
 margin (udfs/portfolio_margin.py) of what it holds on each underlying: options at their mark vols and their expiry's forward
 (the middle one of its options'), rate 0; futures at their mark; the coin itself as collateral.  Every account of a set is
@@ -62,7 +63,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message, Output
+from kernels import Message, Output, indices
 from kernels.checks import checked, dead_letter
 from kernels.entries import Migration, packed, unpacked
 from kernels.quotes import has_quote
@@ -151,6 +152,7 @@ class Terms(NamedTuple):
     strike_usd: float | None
     contract_size: float | None
     expiry_ms: int | None
+    index_currency: str  # that of the index that values it
 
 
 Told = tuple[int, float | None]
@@ -176,12 +178,22 @@ NO_PRICE = Price()
 
 
 class Index(NamedTuple):
-    """The newest prices of a coin in USD; None where there was none."""
+    """The newest prices of a coin in one currency; None where there was none."""
 
     event_ms: int
     price_usd: float | None  # from index_prices
     ticker_ms: int
     ticker_usd: float | None  # from tickers
+
+    @property
+    def usd(self) -> float | None:
+        """The price that counts."""
+        return self.ticker_usd if self.price_usd is None else self.price_usd
+
+    @property
+    def newest_ms(self) -> int:
+        """When that was told."""
+        return self.ticker_ms if self.price_usd is None else self.event_ms
 
 
 NO_INDEX = Index(-(1 << 62), None, -(1 << 62), None)
@@ -207,7 +219,8 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.terms: dict[str, Terms] = {}
         self.prices: dict[str, Price] = {}
-        self.indices: dict[str, Index] = {}
+        self.indices: dict[str, Index] = {}  # by coin and quote currency, as `indices.named`
+        self.index_ms: dict[str, dict[str, int]] = {}  # of these, by coin and by currency, the newest event time
         self.factors: dict[str, float] = {}  # by underlying, what requirements are multiplied by
         self.quoted: set[str] = set()  # underlyings on which options have spoken since their factors were last looked at
         self.due: set[str] = set()  # accounts that have changed since they were last valued
@@ -244,11 +257,16 @@ class State:
             forward_usd=math.nan,
             vol=math.nan,
             expiry_s=math.inf,
+            index=0,
         )
         self.currency_columns: Columns[str] = Columns(usd=math.nan, factor=1.0)
         # From the start: the row of a blank contract's currencies is 0.
         for name in sorted(DOLLARS):
             self.currency_columns.put(name, usd=1.0)
+        self.index_columns: Columns[tuple[str, str]] = Columns(usd=math.nan)
+        """By coin and own currency the index that values what is quoted in it, whatever it is quoted in itself."""
+        self.index_columns.row(("", ""))  # likewise
+        self.own_currencies: dict[str, set[str]] = {}  # by coin, those of its contracts
         self.position_columns: Columns[tuple[str, str]] = Columns(account=0, contract=0, size=0.0, average=0.0)
         self.balance_columns: Columns[tuple[str, str]] = Columns(account=0, currency=0, amount=0.0)
 
@@ -377,7 +395,10 @@ class State:
             initial=schedule.initial,
             maintenance=schedule.maintenance,
             per_coin=schedule.per_coin,
+            index=self.index_columns.row((terms.underlying, terms.index_currency)),
         )
+        self.own_currencies.setdefault(terms.underlying, set()).add(terms.index_currency)
+        self._follow_index(terms.underlying)
 
     def put_price(self, name: str, price: Price) -> None:
         """Set the prices of a contract."""
@@ -394,13 +415,28 @@ class State:
         if terms := self.terms.get(name):
             self.moved.add(terms.underlying)
 
-    def put_index(self, currency: str, index: Index) -> None:
-        """Set the prices of a coin."""
-        self.indices[currency] = index
-        self.moved.add(currency)
-        usd = index.ticker_usd if index.price_usd is None else index.price_usd
-        if currency not in DOLLARS:
-            self.currency_columns.put(currency, usd=_or_nan(usd))
+    def put_index(self, name: str, index: Index) -> None:
+        """Set the prices of a coin in one currency, by the name that `indices.named` gives."""
+        self.indices[name] = index
+        coin, quote = indices.parted(name)
+        self.index_ms.setdefault(coin, {})[quote] = index.newest_ms
+        self.moved.add(coin)
+        if coin not in DOLLARS:
+            self.currency_columns.put(coin, usd=self._index_usd(coin, indices.USD))
+        self._follow_index(coin)
+
+    def index_name(self, coin: str, own: str) -> str:
+        """The name of the index that values what is valued in a currency; that currency's own where there is none."""
+        return indices.named(coin, indices.chosen_currency(self.index_ms.get(coin, {}), own) or own)
+
+    def _index_usd(self, coin: str, own: str) -> float:
+        index = self.indices.get(self.index_name(coin, own))
+        return math.nan if index is None else _or_nan(index.usd)
+
+    def _follow_index(self, coin: str) -> None:
+        """Let the contracts on a coin be valued by its indices as they are."""
+        for own in self.own_currencies.get(coin, ()):
+            self.index_columns.put((coin, own), usd=self._index_usd(coin, own))
 
     def put_factor(self, underlying: str, factor: float) -> None:
         """Set what requirements on an underlying are multiplied by."""
@@ -563,7 +599,7 @@ def _mark(state: State) -> Array:
 def _forward(state: State) -> Array:
     """Of each contract, in USD: its options' own, else the index; NaN where there is none."""
     forward = state.contract_columns["forward_usd"]
-    index = state.currency_columns["usd"][state.contract_columns["underlying"]]
+    index = state.index_columns["usd"][state.contract_columns["index"]]
     return np.asarray(np.where(forward > 0, forward, index))
 
 
@@ -989,15 +1025,19 @@ def _with_turn(name: str, stored: Any) -> Any:
     return [*stored, "", 0] if name == "clock" else stored
 
 
-def _with_times(name: str, stored: Any) -> Any:
-    """As of version 4, where each price of a contract has its own time, and middle and last trade are kept apart."""
-    if not name.startswith("price/"):
-        return stored
-    event_ms, mark, traded, forward_usd, vol = stored
-    return [NOT_TOLD if told is None else (event_ms, told) for told in (mark, None, traded, forward_usd, vol)]
+def _in_parts(name: str, stored: Any) -> Any:
+    """As of version 4, where each price of a contract has its own time, middle and last trade are kept apart, and contracts say
+    which currency's index values them: before, none was known but that in USD."""
+    if name.startswith("price/"):
+        event_ms, mark, traded, forward_usd, vol = stored
+        return [NOT_TOLD if told is None else (event_ms, told) for told in (mark, None, traded, forward_usd, vol)]
+    if name.startswith("instrument/"):
+        _, _, underlying, settlement, is_inverse, *_ = stored
+        return [*stored, indices.USD if is_inverse or settlement == underlying else settlement]
+    return stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _with_times}
+MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts}
 
 
 def is_past(state: State, second: int) -> bool:
@@ -1193,6 +1233,7 @@ def _learn_terms(state: State, row: dict[str, Any], event_ms: int) -> None:
         row.get("strike_usd"),
         row.get("contract_size"),
         None if expiry_at is None else to_ms(expiry_at),
+        indices.own_currency(row),
     )
     known = state.terms.get(name)
     if known is None or (known.published_ms <= event_ms and known != terms):
@@ -1223,10 +1264,11 @@ def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
             state.quote(terms.underlying)
     usd = row.get("index_price_usd")
     if usd is not None and usd > 0 and (terms := state.terms.get(name)):
-        index = state.indices.get(terms.underlying, NO_INDEX)
+        of = indices.named(terms.underlying, terms.index_currency)
+        index = state.indices.get(of, NO_INDEX)
         if index.ticker_ms <= event_ms:
-            state.put_index(terms.underlying, index._replace(ticker_ms=event_ms, ticker_usd=usd))
-            state.touched.add(f"index/{terms.underlying}")
+            state.put_index(of, index._replace(ticker_ms=event_ms, ticker_usd=usd))
+            state.touched.add(f"index/{of}")
 
 
 def _newer(known: Told, event_ms: int, value: float | None) -> Told:
@@ -1235,11 +1277,11 @@ def _newer(known: Told, event_ms: int, value: float | None) -> Told:
 
 
 def _learn_index(state: State, row: dict[str, Any], event_ms: int) -> None:
-    currency = row["underlying"]
-    index = state.indices.get(currency, NO_INDEX)
+    of = indices.named(row["underlying"], indices.quoted_in(row))
+    index = state.indices.get(of, NO_INDEX)
     if index.event_ms <= event_ms:
-        state.put_index(currency, index._replace(event_ms=event_ms, price_usd=row["price_usd"]))
-        state.touched.add(f"index/{currency}")
+        state.put_index(of, index._replace(event_ms=event_ms, price_usd=row["price_usd"]))
+        state.touched.add(f"index/{of}")
 
 
 def _learn_position(state: State, row: dict[str, Any], event_ms: int) -> tuple[str, Holding | Fault]:

@@ -188,6 +188,7 @@ class ForwardsRow(TypedDict):
     strikes: int
     index_usd: float | None
     reason: str | None
+    quote_currency: str | None
 
 
 class IndexPricesRow(TypedDict):
@@ -682,6 +683,7 @@ TABLES: dict[str, Table] = {
             "strikes": Column("INT", False),
             "index_usd": Column("DOUBLE", True),
             "reason": Column("STRING", True),
+            "quote_currency": Column("STRING", True),
         },
     ),
     "index_prices": Table(
