@@ -60,31 +60,37 @@ class State(books.State):
 
     def show_due(self, book: books.Book) -> None:
         """Write the row of the 100 ms that are over."""
-        self.show_at(book, int(book.fields["cut_ms"]))
-        book.fields["cut_ms"] = 0
+        self.write([(book.name, book, int(book.fields["cut_ms"]))])
 
-    def show_at(self, book: books.Book, event_ms: int) -> None:
-        """Write a row: the book as it is, at this instant of exchange time."""
-        fields = book.fields
-        fields["depth_ms"] = event_ms
-        self.touched.add(book.name)
-        # A book that has never begun has nothing to show.
-        if not fields["was_shown"]:
-            return
-        venue, _, instrument = book.name.partition(books.CHANNEL)[0].partition(":")
+    def write(self, due: list[tuple[str, books.Book, int]]) -> None:
+        """Write rows of books, given with their names: each as it is, at its own instant of exchange time."""
+        self.touched.update(name for name, _, _ in due)
+        numbers = [book.number for _, book, _ in due]
         arrays = self.ladders.arrays
-        row: dict[str, Any] = {
-            "venue": venue,
-            "instrument": instrument,
-            "event_at": instant_ms(event_ms),
-            "sequence": book.sequence,
-            "bids": _best(arrays, 2 * book.number + BID),
-            "asks": _best(arrays, 2 * book.number + ASK),
-            "is_stale": bool(fields["is_stale"] or fields["is_quiet"]),
-        }
-        # In common time, and not after the batch: the watermark of whoever reads it follows this.
-        common_ms = event_ms - int(fields["offset_ms"])
-        self.rows.append(Output("book_depth", common_ms if self.until_ms is None else min(common_ms, self.until_ms), row))
+        fields = arrays.books
+        fields["depth_ms"][numbers] = [event_ms for _, _, event_ms in due]
+        fields["cut_ms"][numbers] = 0
+        # All at once: one by one each field takes as long.
+        was_shown, offsets_ms = fields["was_shown"][numbers].tolist(), fields["offset_ms"][numbers].tolist()
+        is_stale = (fields["is_stale"][numbers] | fields["is_quiet"][numbers]).astype(bool).tolist()
+        has_sequence, sequences = fields["has_sequence"][numbers].tolist(), fields["sequence"][numbers].tolist()
+        for place, (name, book, event_ms) in enumerate(due):
+            # A book that has never begun has nothing to show.
+            if not was_shown[place]:
+                continue
+            venue, _, instrument = name.partition(books.CHANNEL)[0].partition(":")
+            row: dict[str, Any] = {
+                "venue": venue,
+                "instrument": instrument,
+                "event_at": instant_ms(event_ms),
+                "sequence": sequences[place] if has_sequence[place] else None,
+                "bids": _best(arrays, 2 * book.number + BID),
+                "asks": _best(arrays, 2 * book.number + ASK),
+                "is_stale": is_stale[place],
+            }
+            # In common time, and not after the batch: the watermark of whoever reads it follows this.
+            common_ms = event_ms - offsets_ms[place]
+            self.rows.append(Output("book_depth", common_ms if self.until_ms is None else min(common_ms, self.until_ms), row))
 
 
 def new() -> State:
@@ -127,29 +133,32 @@ def _anew(state: State) -> Iterator[set[str]]:
 
 def _rows(state: State, touched: set[str]) -> list[Output]:
     """The rows that are due at the end of a batch, behind those that were within it."""
-    until_ms = state.until_ms
-    for name in sorted(touched | state.pending):
-        book = state.books.get(name)
-        if book is None or book.fields["is_hidden"]:
-            state.pending.discard(name)
+    due: list[tuple[str, books.Book, int]] = []
+    names = [name for name in sorted(touched | state.pending) if name in state.books]
+    numbers = [state.books[name].number for name in names]
+    fields = state.ladders.arrays.books
+    hidden, cuts_ms = fields["is_hidden"][numbers].tolist(), fields["cut_ms"][numbers].tolist()
+    events_ms, depths_ms = fields["event_ms"][numbers].tolist(), fields["depth_ms"][numbers].tolist()
+    offsets_ms = fields["offset_ms"][numbers].tolist()
+    pending: set[str] = set()
+    for place, name in enumerate(names):
+        cut_ms = cuts_ms[place]
+        if hidden[place] or not (cut_ms or name in touched):
             continue
-        fields = book.fields
-        if until_ms is None:
-            if name in touched:
-                fields["cut_ms"] = fields["cut_ms"] or max(_end_ms(book.event_ms), int(fields["depth_ms"]))
-                state.show_due(book)
-                state.pending.discard(name)
-            continue
-        now_ms = until_ms + int(fields["offset_ms"])
-        if not fields["cut_ms"]:
-            if name not in touched or fields["depth_ms"] >= now_ms:
-                state.pending.discard(name)
-                continue
+        if state.until_ms is None:
+            now_ms = max(_end_ms(events_ms[place]), depths_ms[place], cut_ms) if name in touched else 0
+        else:
+            now_ms = state.until_ms + offsets_ms[place]
+        if not cut_ms:
             # No message of its own: time alone has changed it.
-            fields["cut_ms"] = now_ms // BATCH_MS * BATCH_MS
-        if fields["cut_ms"] <= now_ms:
-            state.show_due(book)
-            state.pending.discard(name)
+            cut_ms = max(now_ms // BATCH_MS * BATCH_MS, depths_ms[place])
+        if cut_ms <= now_ms:
+            due.append((name, state.books[name], cut_ms))
+        elif cuts_ms[place]:
+            pending.add(name)
+    state.pending = pending
+    if due:
+        state.write(due)
     rows, state.rows = state.rows, []
     return rows
 
@@ -157,13 +166,16 @@ def _rows(state: State, touched: set[str]) -> list[Output]:
 def _repeat(state: State, until_ms: int) -> None:
     """Write a row of each book that has had none for some time, where its venue has spoken since the last time."""
     newest_ms = books.newest_ms(state)
+    due: list[tuple[str, books.Book, int]] = []
     for name, book in sorted(state.books.items()):
         fields = book.fields
         now_ms = (until_ms + int(fields["offset_ms"])) // BATCH_MS * BATCH_MS
         is_shown = not (fields["is_hidden"] or fields["is_quiet"] or fields["cut_ms"])
         is_behind = max(int(fields["depth_ms"]), book.event_ms) < now_ms
         if is_shown and is_behind and newest_ms[name.partition(":")[0]] >= now_ms - SWEEP_MS:
-            state.show_at(book, now_ms)
+            due.append((name, book, now_ms))
+    if due:
+        state.write(due)
 
 
 def _end_ms(event_ms: int) -> int:
