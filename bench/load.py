@@ -152,7 +152,7 @@ class Truth:
 
 
 def publish(servers: str, messages: int, instruments: int, is_packed: bool = True) -> Truth:
-    """Write the stream and its heartbeats into order_books.v1; returns what the kernel makes of it.
+    """Write the stream into order_books.v1, and heartbeats into all that the books job reads; returns what the kernel makes of it.
 
     As `feeds.publish.Publisher` writes them but for larger batches: the load is made fast, and read many times.
     """
@@ -185,6 +185,7 @@ def publish(servers: str, messages: int, instruments: int, is_packed: bool = Tru
         packs.ship()
         for partition in range(partitions):
             produce(partition, "heartbeat", None, event_ms)
+            producer.produce(TABLES["venue_times"].topic, None, "heartbeat", partition, timestamp=event_ms)
 
     packs = Packs(partitions if is_packed else 0, produce)
     event_ms = heartbeat_ms = 0
