@@ -152,8 +152,9 @@ class Truth:
 
 
 def publish(servers: str, messages: int, instruments: int, is_packed: bool = True) -> Truth:
-    """Write the stream into order_books.v1, and heartbeats into all that the books job reads; returns what the kernel makes of it.
+    """Write the stream into order_books.v1; returns what the kernel makes of it.
 
+    Heartbeats go into all topics that the books job reads.
     As `feeds.publish.Publisher` writes them but for larger batches: the load is made fast, and read many times.
     """
     producer = Producer(

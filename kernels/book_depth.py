@@ -117,9 +117,10 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     state.until_ms = until_ms
     with _anew(state) as touched:
         books.step(state, messages, until_ms)
+        rows = _rows(state, touched)
         if not messages and until_ms is not None:
-            _repeat(state, until_ms)
-        return _rows(state, touched)
+            rows += _repeated(state, until_ms)
+        return rows
 
 
 @contextmanager
@@ -157,14 +158,18 @@ def _rows(state: State, touched: set[str]) -> list[Output]:
         elif cuts_ms[place]:
             pending.add(name)
     state.pending = pending
+    return _written(state, due)
+
+
+def _written(state: State, due: list[tuple[str, books.Book, int]]) -> list[Output]:
     if due:
         state.write(due)
     rows, state.rows = state.rows, []
     return rows
 
 
-def _repeat(state: State, until_ms: int) -> None:
-    """Write a row of each book that has had none for some time, where its venue has spoken since the last time."""
+def _repeated(state: State, until_ms: int) -> list[Output]:
+    """A row of each book that has had none for some time, where its venue has spoken since the last time."""
     newest_ms = books.newest_ms(state)
     due: list[tuple[str, books.Book, int]] = []
     for name, book in sorted(state.books.items()):
@@ -174,8 +179,7 @@ def _repeat(state: State, until_ms: int) -> None:
         is_behind = max(int(fields["depth_ms"]), book.event_ms) < now_ms
         if is_shown and is_behind and newest_ms[name.partition(":")[0]] >= now_ms - SWEEP_MS:
             due.append((name, book, now_ms))
-    if due:
-        state.write(due)
+    return _written(state, due)
 
 
 def _end_ms(event_ms: int) -> int:

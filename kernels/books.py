@@ -459,7 +459,7 @@ def _take(state: State, name: str, row: Row, until_ms: int | None, outputs: list
         _update(book, row, event_ms, until_ms, outputs)
     if book.fields["is_hidden"] and _has_caught_up(book, state.shown(instrument)):
         state.show(book, event_ms)
-        _show(book, row, event_ms, outputs)
+        _show(book, {**row, "sequence": book.sequence or 0}, event_ms, outputs)
     _settle(state, name, book)
 
 

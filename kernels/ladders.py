@@ -275,8 +275,10 @@ def _scale(number: float | Decimal) -> int:
         _, digits, exponent = number.as_tuple()
         is_known = isinstance(exponent, int) and -MAX_DIGITS <= exponent <= 0 and len(digits) <= MAX_DIGITS
         return -int(exponent) if is_known else UNKNOWN_SCALE
+    if isinstance(number, int):
+        return 0 if abs(number) < 10**MAX_DIGITS else UNKNOWN_SCALE
     # JSON writes a double with one decimal at least.
-    return 0 if isinstance(number, int) else int(max(1, _fewest_decimals(number)))
+    return int(max(1, _fewest_decimals(number)))
 
 
 def _sent(number: int | Decimal) -> str:
