@@ -1,6 +1,7 @@
 -- book_metrics: how tight, deep and one-sided is every book, each second and each minute?
 --
--- Grain   one row per instrument and interval in which a message of its book was taken; none for an interval without one
+-- Grain   one row per instrument and interval in which a message of its book was taken, or its depth was said once more: every
+--         10 s while its venue speaks; none for an interval without either
 -- State   the last top of each book, freed after a year of silence; last depth and flow of each book in the open intervals
 -- Time    an exchange's own time cuts the intervals.  The common time of all venues, the record timestamp, says when one is
 --         over: so a venue whose clock is ahead has its rows that much later, and none is without its last messages
@@ -18,7 +19,7 @@ CREATE TEMPORARY TABLE inputs (
   -- Depth at a boundary is of the 100 ms before it, and so of the second that ends there.  A heartbeat has the common time alone.
   within_at AS COALESCE(
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
-  ) - IF(topic = 'book_depth.v1', INTERVAL '0.001' SECOND, INTERVAL '0' SECOND),
+  ) - CASE WHEN topic = 'book_depth.v1' THEN INTERVAL '0.001' SECOND ELSE INTERVAL '0.000' SECOND END,
   arrived_at AS PROCTIME(),
   WATERMARK FOR within_at AS recorded_at - INTERVAL '1' SECOND
 ) WITH ('topic' = 'book_tops.v1;book_depth.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
