@@ -1,8 +1,12 @@
 -- book_metrics: how tight, deep and one-sided is every book, each second and each minute?
 --
--- Grain   one row per instrument and interval in which a message of its book was taken; none for an interval without one
+-- Grain   one row per instrument and interval in which a message of its book was taken, or its depth was said once more: every
+--         10 s while its venue speaks; none for an interval without either
 -- State   the last top of each book, freed after a year of silence; last depth and flow of each book in the open intervals
--- Late    a row more than a second behind the slowest partition's newest is in no interval (Flink's numLateRecordsDropped)
+-- Time    an exchange's own time cuts the intervals.  The common time of all venues, the record timestamp, says when one is
+--         over: so a venue whose clock is ahead has its rows that much later, and none is without its last messages
+-- Late    a row that comes when its interval has been over for a second of the common time is in no interval (Flink's
+--         numLateRecordsDropped).  So are those of a venue whose clock is more than a second behind the others'
 
 -- Only the last tops are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a savepoint must
 -- find them, however long it has waited, and a top is a hundred bytes.
@@ -10,13 +14,15 @@ SET 'table.exec.state.ttl' = '365 d';
 
 -- A top that had to wait for an update before it comes later than the heartbeats: hence the second.
 CREATE TEMPORARY TABLE inputs (
-  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
-  -- Depth at a boundary is of the 100 ms before it, and so of the second that ends there.
-  within_at AS IF(topic = 'book_depth.v1', event_at - INTERVAL '0.001' SECOND, event_at),
+  -- Depth at a boundary is of the 100 ms before it, and so of the second that ends there.  A heartbeat has the common time alone.
+  within_at AS COALESCE(
+    TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
+  ) - CASE WHEN topic = 'book_depth.v1' THEN INTERVAL '0.001' SECOND ELSE INTERVAL '0.000' SECOND END,
   arrived_at AS PROCTIME(),
-  WATERMARK FOR within_at AS within_at - INTERVAL '1' SECOND
-) WITH ('topic' = 'book_tops.v1;book_depth.v1') LIKE kafka_records (OVERWRITING METADATA EXCLUDING WATERMARKS);
+  WATERMARK FOR within_at AS recorded_at - INTERVAL '1' SECOND
+) WITH ('topic' = 'book_tops.v1;book_depth.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 CREATE TEMPORARY FUNCTION depth_within AS 'udfs.flink.depth_within' LANGUAGE PYTHON;
 

@@ -1,4 +1,13 @@
-"""Book depth: the books of `kernels.books`, and the best levels of each that a batch touched.
+"""Book depth: the books of `kernels.books`, and the best levels of each at the end of every 100 ms in which it got a message.
+
+The 100 ms are of exchange time: a row holds what all messages before its instant made, by the venue's own clock.  Batches are
+cut by the common time, of which that clock may be ahead or behind, so that what one batch has of a book may be of two such
+intervals.  The row of an interval is written when a message of a later one comes, or as soon as the venue's clock, as far as
+`venue_times` say how it differs, is past its end.  So rows of a venue that differs by nothing come with the batch of their own
+100 ms.
+
+A book that nothing is said of has a row every 10 s all the same, as long as its venue speaks, and one when that falls silent:
+so whoever reads rows can tell an old book from a quiet one.
 
 Tops, faults and dead letters are not said here: the books job says them.
 """
@@ -13,6 +22,8 @@ from schemas.rows import instant_ms
 
 VERSION, MIGRATIONS = books.VERSION, books.MIGRATIONS
 SHARED = books.SHARED
+SWEEP_MS = books.SWEEP_MS
+"""How often each book has a row at least, while its venue speaks."""
 LEVELS = 20
 """How many levels of each side are shown; schemas/book_depth.sql and book_metrics.sql count on it."""
 BATCH_MS = 100
@@ -22,9 +33,64 @@ BATCH_MS = 100
 class State(books.State):
     """The books of one shard."""
 
+    window_ms = BATCH_MS
+
     def __init__(self) -> None:
         super().__init__()
-        self.unshown: set[str] = set()  # touched by the plain updates of a batch of which `step` has the rest
+        self.pending: set[str] = set()  # books whose last 100 ms may not be over
+        self.rows: list[Output] = []  # of the batch that is being taken
+        self.until_ms: int | None = None  # its end
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Put back a book or venue that `encode` gave."""
+        super().decode(name, data)
+        if name in self.books and self.books[name].fields["cut_ms"]:
+            self.pending.add(name)
+
+    def passed(self, book: books.Book, event_ms: int) -> None:
+        """Write the row that is due before a message of this instant, which belongs into another."""
+        fields = book.fields
+        if fields["is_hidden"]:
+            return
+        if fields["cut_ms"] and event_ms >= fields["cut_ms"]:
+            self.show_due(book)
+        if not fields["cut_ms"]:
+            fields["cut_ms"] = max(_end_ms(max(event_ms, book.event_ms)), int(fields["depth_ms"]))
+            self.pending.add(book.name)
+
+    def show_due(self, book: books.Book) -> None:
+        """Write the row of the 100 ms that are over."""
+        self.write([(book.name, book, int(book.fields["cut_ms"]))])
+
+    def write(self, due: list[tuple[str, books.Book, int]]) -> None:
+        """Write rows of books, given with their names: each as it is, at its own instant of exchange time."""
+        self.touched.update(name for name, _, _ in due)
+        numbers = [book.number for _, book, _ in due]
+        arrays = self.ladders.arrays
+        fields = arrays.books
+        fields["depth_ms"][numbers] = [event_ms for _, _, event_ms in due]
+        fields["cut_ms"][numbers] = 0
+        # All at once: one by one each field takes as long.
+        was_shown, offsets_ms = fields["was_shown"][numbers].tolist(), fields["offset_ms"][numbers].tolist()
+        is_stale = (fields["is_stale"][numbers] | fields["is_quiet"][numbers]).astype(bool).tolist()
+        has_sequence, sequences = fields["has_sequence"][numbers].tolist(), fields["sequence"][numbers].tolist()
+        for place, (name, book, event_ms) in enumerate(due):
+            # A book that has never begun has nothing to show.
+            if not was_shown[place]:
+                continue
+            venue, _, instrument = name.partition(books.CHANNEL)[0].partition(":")
+            row: dict[str, Any] = {
+                "venue": venue,
+                "instrument": instrument,
+                "event_at": instant_ms(event_ms),
+                "sequence": sequences[place] if has_sequence[place] else None,
+                "bids": _best(arrays, 2 * book.number + BID),
+                "asks": _best(arrays, 2 * book.number + ASK),
+                "is_stale": is_stale[place],
+            }
+            # In common time, and not after the batch: the watermark of whoever reads it follows this.
+            common_ms = event_ms - offsets_ms[place]
+            self.rows.append(Output("book_depth", common_ms if self.until_ms is None else min(common_ms, self.until_ms), row))
 
 
 def new() -> State:
@@ -34,24 +100,27 @@ def new() -> State:
 
 def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
     """Take the plain updates of a batch from its bytes; gives the rows, where no record is left for `step`."""
+    state.until_ms = until_ms
     with _anew(state) as touched:
         _, rest = books.take_plain(state, data, until_ms)
-    if rest:
-        state.unshown = touched
-        return [], rest
-    return batch.encode(_rows(state, touched, until_ms)), rest
+        state.pending |= touched
+        if rest:
+            return [], rest
+        return batch.encode(_rows(state, touched)), rest
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch of `order_books` rows; one row for each book that it, or its plain updates, touched.
+    """Apply one micro-batch of rows of `order_books` and `venue_times`.
 
     Late messages have no batch end: their books are shown at the end of the 100 ms that they themselves belong to.
     """
+    state.until_ms = until_ms
     with _anew(state) as touched:
         books.step(state, messages, until_ms)
-    unshown, state.unshown = state.unshown, set()
-    # Housekeeping changes no level.
-    return _rows(state, touched | unshown, until_ms) if messages else []
+        rows = _rows(state, touched)
+        if not messages and until_ms is not None:
+            rows += _repeated(state, until_ms)
+        return rows
 
 
 @contextmanager
@@ -63,28 +132,58 @@ def _anew(state: State) -> Iterator[set[str]]:
     state.touched = earlier
 
 
-def _rows(state: State, names: set[str], until_ms: int | None) -> list[Output]:
-    outputs: list[Output] = []
-    end_at = None if until_ms is None else instant_ms(until_ms)
-    arrays = state.ladders.arrays
-    for name in sorted(names):
-        book = state.books.get(name)
-        # A book that has ended, or has never begun, has nothing to show.
-        if book is None or not book.fields["was_shown"]:
+def _rows(state: State, touched: set[str]) -> list[Output]:
+    """The rows that are due at the end of a batch, behind those that were within it."""
+    due: list[tuple[str, books.Book, int]] = []
+    names = [name for name in sorted(touched | state.pending) if name in state.books]
+    numbers = [state.books[name].number for name in names]
+    fields = state.ladders.arrays.books
+    hidden, cuts_ms = fields["is_hidden"][numbers].tolist(), fields["cut_ms"][numbers].tolist()
+    events_ms, depths_ms = fields["event_ms"][numbers].tolist(), fields["depth_ms"][numbers].tolist()
+    offsets_ms = fields["offset_ms"][numbers].tolist()
+    pending: set[str] = set()
+    for place, name in enumerate(names):
+        cut_ms = cuts_ms[place]
+        if hidden[place] or not (cut_ms or name in touched):
             continue
-        event_ms = until_ms if until_ms is not None else (book.event_ms // BATCH_MS + 1) * BATCH_MS
-        venue, _, instrument = name.partition(":")
-        row: dict[str, Any] = {
-            "venue": venue,
-            "instrument": instrument,
-            "event_at": end_at or instant_ms(event_ms),
-            "sequence": book.sequence,
-            "bids": _best(arrays, 2 * book.number + BID),
-            "asks": _best(arrays, 2 * book.number + ASK),
-            "is_stale": book.is_stale,
-        }
-        outputs.append(Output("book_depth", event_ms, row))
-    return outputs
+        if state.until_ms is None:
+            now_ms = max(_end_ms(events_ms[place]), depths_ms[place], cut_ms) if name in touched else 0
+        else:
+            now_ms = state.until_ms + offsets_ms[place]
+        if not cut_ms:
+            # No message of its own: time alone has changed it.
+            cut_ms = max(now_ms // BATCH_MS * BATCH_MS, depths_ms[place])
+        if cut_ms <= now_ms:
+            due.append((name, state.books[name], cut_ms))
+        elif cuts_ms[place]:
+            pending.add(name)
+    state.pending = pending
+    return _written(state, due)
+
+
+def _written(state: State, due: list[tuple[str, books.Book, int]]) -> list[Output]:
+    if due:
+        state.write(due)
+    rows, state.rows = state.rows, []
+    return rows
+
+
+def _repeated(state: State, until_ms: int) -> list[Output]:
+    """A row of each book that has had none for some time, where its venue has spoken since the last time."""
+    newest_ms = books.newest_ms(state)
+    due: list[tuple[str, books.Book, int]] = []
+    for name, book in sorted(state.books.items()):
+        fields = book.fields
+        now_ms = (until_ms + int(fields["offset_ms"])) // BATCH_MS * BATCH_MS
+        is_shown = not (fields["is_hidden"] or fields["is_quiet"] or fields["cut_ms"])
+        is_behind = max(int(fields["depth_ms"]), book.event_ms) < now_ms
+        if is_shown and is_behind and newest_ms[name.partition(":")[0]] >= now_ms - SWEEP_MS:
+            due.append((name, book, now_ms))
+    return _written(state, due)
+
+
+def _end_ms(event_ms: int) -> int:
+    return (event_ms // BATCH_MS + 1) * BATCH_MS
 
 
 def _best(arrays: Arrays, side: int) -> list[list[float]]:

@@ -4,10 +4,24 @@ A book is followed by the venue's own numbers.  An update that does not follow t
 be late; where they do not come within `GRACE_MS` of event time they are lost: the book is stale from then on, says so, keeps
 what arrives, and is whole again at a snapshot that the kept updates join.  A snapshot that they do not join yet waits for as
 long, for what lies between.  So the tops do not depend on the order in which messages come, as far as it is within the grace.
+
+A venue may begin to number anew.  An update that says that it follows the last one follows it, whatever its own number.  Any
+other with a number that the book is past is judged by its time: not later than the book it is old and is ignored; later, it
+shows that the venue numbers anew, and what began it is late or lost.
+
+Tops of one book never step back in time: one that a message of an earlier instant makes has the time of the one before it.
+
+An instrument may have several channels: the whole book, and others that show only so many levels (`depth`).  Each has a book
+of its own; that of the deepest channel that is alive is shown, and messages of shallower ones are left out.  A channel is
+alive until it has said nothing of the instrument for as long as its venue may be quiet, and then until a message of a shallower
+one contradicts it.  A whole book of which nothing but its snapshot has come is no channel yet: the first later message that
+contradicts it is shown, until the whole book has caught up.
+
+A venue is quiet when neither its books here nor its `venue_times` have said anything for long: then its books are stale.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import count
 from math import inf, nan
@@ -17,32 +31,35 @@ from typing import Any
 import orjson
 
 from kernels import Message, Output, batch
-from kernels.checks import FUTURE_MS, dead_letter
-from kernels.entries import Migration, unpacked
+from kernels.checks import FUTURE_MS, checked, dead_letter
+from kernels.entries import Migration, packed, unpacked
 from kernels.ladders import ASK, BID, BOOK, LEVEL_BYTES, Ladders
 from kernels.plain_updates import PlainUpdates
 from schemas.records import TABLES
 from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, to_ms
 
-VERSION = 3
+VERSION = 4
 STORE_SHARE = 0.1
 """A book is many times what a message changes of it, so that it pays to wait for more of them."""
 SHARED: frozenset[str] = frozenset()
 GRACE_MS = 250
-"""How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by."""
+"""How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by.
+
+A snapshot of a lower number that is later than its book by more than this is of new numbers.
+"""
 KEPT_UPDATES = 2_000
 """How many updates a book keeps while it waits, for a late one or for a snapshot."""
-RENUMBERED_MS = 60_000
-"""How much later than its book a message of a lower sequence is no late one: the venue has begun to number anew."""
 RESYNC_MS = 10_000
 """How long a stale book waits for the snapshot that it asked for before it asks again."""
 QUIET_MS = {"deribit": 60_000, "okx": 60_000}
 OTHER_QUIET_MS = 120_000
-"""How long a venue may say nothing of all the books of a shard; after that they are stale, until it speaks again."""
+"""How long a venue may say nothing at all; after that its books are stale, until it speaks again."""
 SWEEP_MS = 10_000
 """How often time passes for a shard without messages: how late it may be noticed that a venue is quiet."""
 IDLE_MS = 24 * 60 * 60 * 1000
 """A book without an update for this long is freed, and an update older than this is none of its batch."""
+CHANNEL = "\x1f"
+"""Parts the name of an instrument's book from the depth of its channel, where that does not show the whole book."""
 
 Levels = list[list[float]]
 Row = dict[str, Any]
@@ -50,25 +67,45 @@ Row = dict[str, Any]
 _COLUMNS = tuple(TABLES["order_books"].columns)
 _MAX_SEQUENCE = 2**63 - 1  # BIGINT
 _TOP = ("bid", "bid_size", "ask", "ask_size")
+_SHOWN = ("was_shown", "was_stale", *_TOP, "shown_ms", "cut_ms", "depth_ms", "is_quiet")
+"""What an instrument has of what was shown of it, whichever book that was of."""
 _number = itemgetter("sequence")
 
 
+def _in_time_order(row: Row) -> tuple[int, int]:
+    return to_ms(row["event_at"]), row["sequence"]
+
+
 class Book:
-    """One instrument's book: what `kernels.ladders` holds of it under a number, and the messages that wait."""
+    """The book of one channel: what `kernels.ladders` holds of it under a number, and the messages that wait."""
 
-    __slots__ = ("kept", "ladders", "number", "snapshot")
+    __slots__ = ("kept", "ladders", "number", "snapshot", "state")
 
-    def __init__(self, ladders: Ladders, name: str) -> None:
-        self.ladders = ladders
-        self.number = ladders.add(name)
+    def __init__(self, state: "State", name: str) -> None:
+        self.state = state
+        self.ladders = state.ladders
+        self.number = self.ladders.add(name)
         self.kept: list[Row] = []  # for the updates before them, or if stale for a snapshot
-        self.snapshot: Row | None = None  # of a stale book: for the updates between it and the kept ones
+        self.snapshot: Row | None = (
+            None  # which waits for the updates between it and the kept ones, or for proof of new numbers
+        )
         self.fields["is_stale"] = 1
 
     @property
     def fields(self) -> Any:
         """Its `ladders.BOOK`."""
         return self.ladders.arrays.books[self.number]
+
+    @property
+    def name(self) -> str:
+        """What the state knows it by."""
+        return self.ladders.names_of[self.number]
+
+    @property
+    def depth(self) -> float:
+        """The most levels a side that its channel shows."""
+        channel = self.name.partition(CHANNEL)[2]
+        return int(channel) if channel else inf
 
     @property
     def sequence(self) -> int | None:
@@ -93,8 +130,18 @@ class Book:
 
     @property
     def event_ms(self) -> int:
-        """Of the last update shown."""
+        """The newest event time of what was applied."""
         return int(self.fields["event_ms"])
+
+    @property
+    def reset_ms(self) -> int:
+        """The newest event time of before the venue began to number anew; 0 if it has not."""
+        return int(self.fields["reset_ms"])
+
+    @property
+    def heard_ms(self) -> int:
+        """The newest event time of what was applied or waits."""
+        return max([self.event_ms, *(to_ms(row["event_at"]) for row in self.kept)])
 
     def levels(self) -> tuple[Levels, Levels]:
         """Bids and asks, each in ascending order of price."""
@@ -106,14 +153,28 @@ class Book:
             if row[column]:
                 self.ladders.put(2 * self.number + side, row[column])
 
-    def begin_anew(self) -> None:
-        """Know nothing of the sequence any more, and let go of what waits."""
-        self.sequence, self.kept, self.snapshot = None, [], None
+    def number_anew(self) -> None:
+        """Know nothing of the sequence any more.  What is kept of the old numbers is let go."""
+        sequence = self.sequence
+        if sequence is not None:
+            self.kept = [row for row in self.kept if row["sequence"] <= sequence]
+        self.sequence, self.fields["reset_ms"] = None, self.event_ms
 
     def clear(self) -> None:
         """Delete every level."""
         self.ladders.clear(2 * self.number + BID)
         self.ladders.clear(2 * self.number + ASK)
+
+
+class Venue:
+    """What is known of the time of one venue."""
+
+    __slots__ = ("heard_ms", "number", "offset_ms")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.heard_ms = 0  # by its own clock: the newest that it has said, as far as `venue_times` or messages left out tell
+        self.offset_ms = 0  # how far its clock is ahead of the common time
 
 
 class Touched(set[str]):
@@ -132,18 +193,32 @@ class Touched(set[str]):
 
 
 class State:
-    """The books of one shard, by venue:instrument."""
+    """The books of one shard, by venue:instrument, with the depth of the channel where it has one; and what venues' times are.
+
+    Each is an entry; a venue's has the venue's name alone.
+    """
+
+    window_ms = 0
+    """Of what length the intervals of event time are that `passed` must know of, in ms; 0 for none."""
 
     def __init__(self) -> None:
         self.ladders = Ladders()
         self.plain = PlainUpdates()
         self.books: dict[str, Book] = {}
+        self.venues: dict[str, Venue] = {}
+        self.channels: dict[
+            str, set[str]
+        ] = {}  # names of books by venue:instrument, where there are others than the whole book
+        self.quiet: set[str] = set()  # venues
         self.touched = Touched()
         self.waiting: set[str] = set()  # books that are not stale but keep updates
         self.stale: set[str] = set()  # books that need a snapshot
 
     def encode(self, name: str) -> bytes | None:
-        """One book as bytes, or None where it no longer exists."""
+        """One book or venue as bytes, or None where it no longer exists."""
+        if ":" not in name:
+            venue = self.venues[name]
+            return packed(VERSION, {"heard_ms": venue.heard_ms, "offset_ms": venue.offset_ms})
         book = self.books.get(name)
         if book is None:
             return None
@@ -152,28 +227,27 @@ class State:
         counts, levels = self.ladders.encode(book.number)
         head = {
             "sequence": fields["sequence"] if fields["has_sequence"] else None,
-            "previous": fields["previous"],
-            "event_ms": fields["event_ms"],
-            "is_stale": bool(fields["is_stale"]),
-            "is_fresh": bool(fields["is_fresh"]),
-            "is_quiet": bool(fields["is_quiet"]),
-            "resync_ms": fields["resync_ms"],
+            **{field: fields[field] for field in _TIMES},
+            **{field: bool(fields[field]) for field in _TRUTHS},
             "top": [_maybe(fields[name]) for name in _TOP] if fields["was_shown"] else None,
-            "was_stale": bool(fields["was_stale"]),
             "kept": [encoded(row).decode() for row in book.kept],
             "snapshot": None if book.snapshot is None else encoded(book.snapshot).decode(),
             "counts": counts,
+            "texts": [self.ladders.texts_of(2 * book.number + side) for side in (BID, ASK)],
         }
         return b"%c%s\n%s" % (VERSION, orjson.dumps(head), levels)
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put back a book that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
+        """Put back a book or venue that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
         text, _, levels = data.partition(b"\n")
         head = unpacked("books", name, text, VERSION, MIGRATIONS)
+        if ":" not in name:
+            self.hear(name, head["heard_ms"], head["offset_ms"])
+            return
         book = self._add(name)
         book.sequence = head["sequence"]
         fields = book.fields
-        for field in ("previous", "event_ms", "is_stale", "is_fresh", "is_quiet", "was_stale", "resync_ms"):
+        for field in (*_TIMES, *_TRUTHS):
             fields[field] = head[field]
         if head["top"] is not None:
             fields["was_shown"] = 1
@@ -185,10 +259,14 @@ class State:
         bids, asks = head["counts"]
         self.ladders.decode(2 * book.number + BID, bids, levels[: LEVEL_BYTES * bids])
         self.ladders.decode(2 * book.number + ASK, asks, levels[LEVEL_BYTES * bids :])
+        for side, texts in zip((BID, ASK), head["texts"], strict=True):
+            self.ladders.put_texts(2 * book.number + side, texts)
         if book.is_stale:
             self.stale.add(name)
         elif book.kept:
             self.waiting.add(name)
+        if fields["is_quiet"]:
+            self.quiet.add(name.partition(":")[0])
 
     def book(self, name: str) -> Book:
         """The book of this name, a new one if there is none."""
@@ -201,10 +279,73 @@ class State:
         self.waiting.discard(name)
         self.ladders.remove(name)
         self.touched.add(name)
+        instrument = name.partition(CHANNEL)[0]
+        if instrument in self.channels:
+            self.channels[instrument].discard(name)
+            if self.channels[instrument] <= {instrument}:
+                del self.channels[instrument]
+
+    def shown(self, instrument: str) -> Book | None:
+        """The book that is shown of an instrument, if there is one."""
+        names = self.channels.get(instrument, (instrument,))
+        return next(
+            (self.books[name] for name in names if name in self.books and not self.books[name].fields["is_hidden"]), None
+        )
+
+    def show(self, book: Book, event_ms: int) -> None:
+        """Show this book of its instrument from now on; books of shallower channels are forgotten, for each of their messages
+        is a whole one."""
+        instrument = book.name.partition(CHANNEL)[0]
+        before = self.shown(instrument)
+        if before is book:
+            return
+        book.fields["is_hidden"] = 0
+        if before is not None:
+            self.passed(before, event_ms)
+            for field in _SHOWN:
+                book.fields[field] = before.fields[field]
+            before.fields["is_hidden"], before.fields["cut_ms"] = 1, 0
+            self.touched.add(before.name)
+        for name in sorted(self.channels.get(instrument, ())):
+            if self.books[name].depth < book.depth:
+                self.free(name)
+
+    def hear(self, name: str, heard_ms: int, offset_ms: int | None = None) -> None:
+        """Take notice that a venue has said something at an instant of its own clock, and how far that clock is ahead."""
+        venue = self.venue(name)
+        if offset_ms is not None and heard_ms >= venue.heard_ms and offset_ms != venue.offset_ms:
+            venue.offset_ms = offset_ms
+            fields = self.ladders.arrays.books
+            fields["offset_ms"][fields["venue"] == venue.number] = offset_ms
+        venue.heard_ms = max(venue.heard_ms, heard_ms)
+
+    def venue(self, name: str) -> Venue:
+        """The venue of this name."""
+        if name not in self.venues:
+            self.venues[name] = Venue(len(self.venues) + 1)  # 0 is that of books which are none
+        return self.venues[name]
+
+    def passed(self, book: Book, event_ms: int) -> None:
+        """Take notice that a message of this instant is about to be taken: what the book was before it can be shown now."""
+
+    def show_due(self, book: Book) -> None:
+        """Show a book as it was in the interval that is over."""
 
     def _add(self, name: str) -> Book:
-        book = self.books[name] = Book(self.ladders, name)
+        book = self.books[name] = Book(self, name)
+        venue = self.venue(name.partition(":")[0])
+        book.fields["venue"], book.fields["offset_ms"] = venue.number, venue.offset_ms
+        instrument, is_part, _ = name.partition(CHANNEL)
+        if is_part or instrument in self.channels:
+            names = self.channels.setdefault(instrument, {instrument} & self.books.keys())
+            # It is shown when it has something to show.
+            book.fields["is_hidden"] = bool(names)
+            names.add(name)
         return book
+
+
+_TIMES = ("previous", "event_ms", "shown_ms", "reset_ms", "cut_ms", "depth_ms", "resync_ms")
+_TRUTHS = ("is_stale", "is_fresh", "is_quiet", "is_hidden", "was_stale")
 
 
 def new() -> State:
@@ -214,8 +355,9 @@ def new() -> State:
 
 def gauges(state: State) -> dict[str, float]:
     """Books, and how many of them are stale: for a gap, for want of a snapshot, or because their venue is quiet."""
-    fields = state.ladders.arrays.books
-    return {"instruments": len(state.books), "stale_instruments": int((fields["is_stale"] | fields["is_quiet"]).sum())}
+    fields = state.ladders.arrays.books[[book.number for book in state.books.values()]]
+    fields = fields[fields["is_hidden"] == 0]
+    return {"instruments": len(fields), "stale_instruments": int((fields["is_stale"] | fields["is_quiet"]).sum())}
 
 
 def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
@@ -223,40 +365,42 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lin
 
     Where none is left `step` need not be called.
     """
-    heads, values, rest, numbers = state.plain.take(state.ladders, data, until_ms, state.touched.number)
-    state.touched.update(map(state.ladders.names_of.__getitem__, numbers))
-    lines = [batch.Lines("book_tops", heads, values)] if heads else []
-    if (state.waiting or state.stale) and not rest:
-        lines += batch.encode(_in_time(state, until_ms))
-    return lines, rest
+    lines: list[batch.Lines] = []
+    names = state.ladders.names_of
+    while True:
+        taken = state.plain.take(state.ladders, data, until_ms, state.touched.number, state.window_ms)
+        state.touched.update(map(names.__getitem__, taken.changed))
+        if taken.heads:
+            lines.append(batch.Lines("book_tops", taken.heads, taken.values))
+        data = taken.rest
+        if not taken.passed:
+            break
+        for number in taken.passed:
+            book = state.books[names[number]]
+            state.show_due(book)
+    if (state.waiting or state.stale) and not data:
+        lines += batch.encode(_before_its_end(_in_time(state, until_ms), until_ms))
+    return lines, data
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch of `order_books` rows, in order of sequence within each book."""
+    """Apply one micro-batch of rows of `order_books` and `venue_times`."""
     outputs: list[Output] = []
     good: list[Message] = []
     for message in sorted(messages, key=attrgetter("offset")):
+        if message.table == "venue_times":
+            continue
         if (wrong := _wrong(message.row, until_ms)) is None:
             good.append(message)
         else:
             outputs.append(dead_letter(message, wrong, until_ms))
     for name, row in _in_order(state, good):
-        book = state.book(name)
-        event_ms = to_ms(row["event_at"])
-        if book.fields["is_quiet"]:
-            _wake(state, row["venue"], row, event_ms, outputs)
-        if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
-            outputs.append(_fault(row, "late", "before its gap was declared", f"after {instant_ms(book.event_ms)}"))
-        if row["kind"] == "snapshot":
-            _snapshot(book, row, until_ms, outputs)
-        elif _follows(book, row) and not book.is_stale:
-            _change(book, row, outputs)
-            _show(book, row, event_ms, outputs)
-            if book.kept:
-                _continue(book, outputs)
-        else:
-            _take(book, row, event_ms, until_ms, outputs)
-        _settle(state, name, book)
+        _take(state, name, row, until_ms, outputs)
+    # A venue's time is said behind what it is the time of.
+    times, letters = checked([message for message in messages if message.table == "venue_times"], until_ms)
+    outputs += letters
+    for message in sorted(times, key=lambda message: to_ms(message.row["event_at"])):
+        _hear(state, message.row, outputs)
     if until_ms is None:
         return outputs + [request for name in sorted(state.stale) if (request := _resync(state, name, None))]
     if not messages:
@@ -264,7 +408,90 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     outputs += _in_time(state, until_ms)
     if not messages:
         _free_idle(state, until_ms)
-    return outputs
+    return _before_its_end(outputs, until_ms)
+
+
+def _before_its_end(outputs: list[Output], until_ms: int) -> list[Output]:
+    """The rows of a batch, none with a record timestamp that is behind the batch: it would say that the time is later than it
+    is.  That of a venue whose offset is not known yet may be."""
+    return [
+        output._replace(event_ms=until_ms - 1) if output.event_ms >= until_ms and output.table in _OWN_TIMED else output
+        for output in outputs
+    ]
+
+
+_OWN_TIMED = ("book_tops", "feed_faults")
+
+
+def _hear(state: State, row: Row, outputs: list[Output]) -> None:
+    event_ms = to_ms(row["event_at"])
+    state.hear(row["venue"], event_ms, row["offset_ms"])
+    state.touched.add(row["venue"])
+    if row["venue"] in state.quiet:
+        _wake(state, row["venue"], row, event_ms, outputs)
+
+
+def _take(state: State, name: str, row: Row, until_ms: int | None, outputs: list[Output]) -> None:
+    """Take a message, of whichever channel."""
+    event_ms, venue = to_ms(row["event_at"]), row["venue"]
+    if venue in state.quiet:
+        _wake(state, venue, row, event_ms, outputs)
+    instrument, is_part, _ = name.partition(CHANNEL)
+    if is_part and any(_outranks(book, row, event_ms) for book in _deeper(state, instrument, row["depth"])):
+        state.hear(venue, event_ms)
+        state.touched.add(venue)
+        return
+    book = state.book(name)
+    if is_part:
+        state.show(book, event_ms)
+    state.passed(book, event_ms)
+    if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
+        shown_ms = int(book.fields["shown_ms"])
+        outputs.append(_fault(book, row, "late", "before its gap was declared", f"after {instant_ms(shown_ms)}"))
+    if row["kind"] == "snapshot":
+        _snapshot(book, row, until_ms, outputs)
+    elif _follows(book, row) and not book.is_stale:
+        _change(book, row, outputs)
+        _show(book, row, event_ms, outputs)
+        if book.kept:
+            _continue(book, outputs)
+    else:
+        _update(book, row, event_ms, until_ms, outputs)
+    if book.fields["is_hidden"] and _has_caught_up(book, state.shown(instrument)):
+        state.show(book, event_ms)
+        _show(book, {**row, "sequence": book.sequence or 0}, event_ms, outputs)
+    _settle(state, name, book)
+
+
+def _deeper(state: State, instrument: str, depth: float) -> Iterable[Book]:
+    names = state.channels.get(instrument) or {instrument} & state.books.keys()
+    return [book for name in sorted(names) if (book := state.books[name]).depth > depth]
+
+
+def _outranks(book: Book, row: Row, event_ms: int) -> bool:
+    """Whether a deeper book stays the one shown, though a shallower channel has sent a message."""
+    sequence, venue = book.sequence, row["venue"]
+    if sequence is None and not book.fields["was_shown"]:
+        return False
+    is_silent = event_ms - book.heard_ms > QUIET_MS.get(venue, OTHER_QUIET_MS)
+    is_alone = book.is_fresh and book.depth == inf and event_ms > book.event_ms and row["sequence"] > (sequence or 0)
+    if not is_silent and (book.is_stale or not is_alone):
+        return True
+    return not book.is_stale and _agrees(book, row)
+
+
+def _agrees(book: Book, row: Row) -> bool:
+    """Whether a message of a shallower channel shows the best levels of a book as the book has them."""
+    shown = [sorted([float(price), float(size)] for price, size in row[side] if size) for side in ("bids", "asks")]
+    bids, asks = book.levels()
+    return shown == [bids[-row["depth"] :], asks[: row["depth"]]]
+
+
+def _has_caught_up(book: Book, shown: Book | None) -> bool:
+    if book.is_stale:
+        return False
+    patience_ms = 0 if book.is_fresh else GRACE_MS
+    return shown is None or book.event_ms + patience_ms >= shown.event_ms
 
 
 def _settle(state: State, name: str, book: Book) -> None:
@@ -304,7 +531,7 @@ def _resync(state: State, name: str, until_ms: int | None) -> Output | None:
     at_ms = until_ms or book.event_ms or max((to_ms(row["received_at"]) for row in book.kept), default=1)
     book.fields["resync_ms"] = at_ms
     state.touched.add(name)
-    venue, _, instrument = name.partition(":")
+    venue, instrument = _parts(name)
     row = {
         "venue": venue,
         "instrument": instrument,
@@ -315,22 +542,30 @@ def _resync(state: State, name: str, until_ms: int | None) -> Output | None:
     return Output("resync_requests", at_ms, row)
 
 
-def _quieted(state: State, until_ms: int) -> list[Output]:
-    """Show as stale every book of a venue that has said nothing for longer than it may."""
-    newest_ms: dict[str, int] = {}
+def newest_ms(state: State) -> dict[str, int]:
+    """The newest event time of what each venue has said, by its own clock."""
+    newest = {name: venue.heard_ms for name, venue in state.venues.items()}
     for name, book in state.books.items():
         venue = name.partition(":")[0]
-        kept_ms = to_ms(book.kept[-1]["event_at"]) if book.kept else 0
-        newest_ms[venue] = max(newest_ms.get(venue, 0), book.event_ms, kept_ms)
+        newest[venue] = max(newest[venue], book.event_ms, to_ms(book.kept[-1]["event_at"]) if book.kept else 0)
+    return newest
+
+
+def _quieted(state: State, until_ms: int) -> list[Output]:
+    """Show as stale every book of a venue that has said nothing for longer than it may."""
     outputs: list[Output] = []
+    newest = newest_ms(state)
     for name, book in sorted(state.books.items()):
-        venue, _, instrument = name.partition(":")
+        venue, instrument = _parts(name)
         bound_ms = QUIET_MS.get(venue, OTHER_QUIET_MS)
-        if book.fields["is_quiet"] or until_ms - newest_ms[venue] <= bound_ms or not newest_ms[venue]:
+        fields = book.fields
+        is_over = until_ms + int(fields["offset_ms"]) - newest[venue] > bound_ms
+        if fields["is_quiet"] or fields["is_hidden"] or not is_over or not newest[venue]:
             continue
-        book.fields["is_quiet"] = 1
+        fields["is_quiet"] = 1
+        state.quiet.add(venue)
         state.touched.add(name)
-        at_ms = newest_ms[venue] + bound_ms
+        at_ms = newest[venue] + bound_ms
         row = {
             "venue": venue,
             "instrument": instrument,
@@ -338,53 +573,53 @@ def _quieted(state: State, until_ms: int) -> list[Output]:
             "received_at": instant_us(at_ms * 1000),
             "sequence": book.sequence or 0,
         }
-        outputs.append(_fault(row, "quiet", f"a message of {venue} within {bound_ms / 1000:g} s", "none"))
-        shown_ms = book.event_ms
+        outputs.append(_fault(book, row, "quiet", f"a message of {venue} within {bound_ms / 1000:g} s", "none"))
         _show(book, row, at_ms, outputs)
-        # Nothing was heard of the book: it is as old as it was.
-        book.fields["event_ms"] = shown_ms
     return outputs
 
 
 def _wake(state: State, venue: str, row: Row, event_ms: int, outputs: list[Output]) -> None:
     """The venue speaks again: what it left unsaid of its books has not changed, for their numbers will tell."""
+    state.quiet.discard(venue)
     for name, book in sorted(state.books.items()):
         if book.fields["is_quiet"] and name.startswith(venue + ":"):
             book.fields["is_quiet"] = 0
             state.touched.add(name)
-            shown_ms = book.event_ms
-            own = {**row, "instrument": name.partition(":")[2], "sequence": book.sequence or 0}
+            own = {**row, "instrument": _parts(name)[1], "sequence": book.sequence or 0}
             _show(book, own, event_ms, outputs)
-            book.fields["event_ms"] = shown_ms
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Venue and instrument of a book's name."""
+    venue, _, instrument = name.partition(CHANNEL)[0].partition(":")
+    return venue, instrument
+
+
+def _name(row: Row) -> str:
+    name: str = row["venue"] + ":" + row["instrument"]
+    return name if row.get("depth") is None else f"{name}{CHANNEL}{row['depth']}"
 
 
 def _in_order(state: State, messages: list[Message]) -> Iterator[tuple[str, Row]]:
     """Name and row of each message, in the order in which they are to be applied.
 
     As the log has them while each follows its book, as `take_plain` takes them; from the first of a book that does not, by
-    sequence.  What a book has behind it comes last: it is late, or the venue has begun to number anew.
+    time, for numbers may begin anew.  One that comes before the one that it follows waits for it.
     """
-    left: list[tuple[str, int, Row]] = []
+    left: list[tuple[tuple[int, int], int, str, Row]] = []
     broken: set[str] = set()
     for message in messages:
         row = message.row
-        if row.get("checksum") is not None and message.value:
-            row = _exact(message.value)
-        name = row["venue"] + ":" + row["instrument"]
+        if message.value:
+            row = _exact(message.value, row)
+        name = _name(row)
         book = state.books.get(name)
         if name not in broken and book and row["kind"] == "change" and not (book.is_stale or book.kept) and _follows(book, row):
             yield name, row
         else:
             broken.add(name)
-            left.append((name, message.offset, row))
-
-    def order(one: tuple[str, int, Row]) -> tuple[bool, int, int]:
-        name, offset, row = one
-        book = state.books.get(name)
-        is_behind = book is not None and book.sequence is not None and row["sequence"] <= book.sequence
-        return is_behind, row["sequence"], offset
-
-    for name, _, row in sorted(left, key=order):
+            left.append((_in_time_order(row), message.offset, name, row))
+    for _, _, name, row in sorted(left, key=itemgetter(0, 1)):
         yield name, row
 
 
@@ -399,6 +634,8 @@ def _wrong(row: Any, until_ms: int | None) -> Fault | None:
     for column in ("sequence", "prev_sequence"):
         if (number := row.get(column)) is not None and number > _MAX_SEQUENCE:
             return Fault(column, "BIGINT", shown(number))
+    if (depth := row.get("depth")) is not None and depth <= 0:
+        return Fault("depth", "above zero", shown(depth))
     for side in ("bids", "asks"):
         for level in row[side]:
             if level[0] <= 0:
@@ -415,10 +652,15 @@ def _wrong(row: Any, until_ms: int | None) -> Fault | None:
     return None if bid < ask else Fault("bids", "a best bid below the best ask", shown([bid, ask]))
 
 
-def _exact(value: bytes) -> Row:
-    """A row with every digit that its levels were sent with, where a checksum asks for them."""
-    row: Row = orjson.loads(value)
-    return row if row.get("checksum") is None else json.loads(value, parse_float=Decimal)
+def _exact(value: bytes, row: Row | None = None) -> Row:
+    """A row with every digit that its levels were sent with, where a checksum asks for them, or may later.
+
+    `row` is the same without them, where that is known.
+    """
+    if row is None:
+        row = orjson.loads(value)
+    is_exact = row.get("checksum") is not None or row["kind"] == "snapshot"
+    return json.loads(value, parse_float=Decimal) if is_exact else row
 
 
 def _follows(book: Book, row: Row) -> bool:
@@ -429,16 +671,21 @@ def _follows(book: Book, row: Row) -> bool:
     return bool(previous == sequence if previous is not None else row["sequence"] >= sequence)
 
 
-def _joins(row: Row, sequence: int) -> bool:
+def _straddles(row: Row, sequence: int) -> bool:
     """Whether nothing lies between a snapshot of this sequence and a later update, which may begin before it."""
-    return bool(row["prev_sequence"] is None or row["prev_sequence"] <= sequence)
+    return row["sequence"] > sequence and (row["prev_sequence"] is None or row["prev_sequence"] <= sequence)
 
 
 def _change(book: Book, row: Row, outputs: list[Output]) -> None:
+    fields, sequence, event_ms = book.fields, book.sequence or 0, to_ms(row["event_at"])
+    book.state.passed(book, event_ms)
     book.put(row)
-    book.fields["previous"] = book.sequence or 0
+    if row["sequence"] < sequence:
+        fields["reset_ms"] = fields["event_ms"]
+    fields["previous"] = sequence
     book.sequence = row["sequence"]
-    book.fields["is_fresh"] = 0
+    fields["is_fresh"] = 0
+    fields["event_ms"] = max(event_ms, int(fields["event_ms"]))
     _verify(book, row, outputs)
 
 
@@ -446,53 +693,77 @@ def _verify(book: Book, row: Row, outputs: list[Output]) -> None:
     """Hold the book against the venue's checksum: where it differs the book is stale, in this very message."""
     if (checksum := row.get("checksum")) is None or checksum == (found := book.ladders.checksum(book.number)):
         return
-    outputs.append(_fault(row, "checksum", str(checksum), str(found)))
+    outputs.append(_fault(book, row, "checksum", str(checksum), str(found)))
     book.fields["is_stale"] = 1
 
 
-def _take(book: Book, row: Row, event_ms: int, until_ms: int | None, outputs: list[Output]) -> None:
+def _update(book: Book, row: Row, event_ms: int, until_ms: int | None, outputs: list[Output]) -> None:
     """Take an update that does not simply follow the last one: apply it, drop it or keep it."""
-    if book.sequence is not None:
-        if row["sequence"] <= book.sequence and event_ms >= book.event_ms + RENUMBERED_MS:
-            if not book.is_stale:
-                _lose(book, row, outputs)
-            book.begin_anew()
-        elif not book.is_stale:
-            if book.fields["previous"] < row["sequence"] < book.sequence and row["prev_sequence"] is not None:
-                # The book went from one number to the other, and here is one between: the last it took was not its own.
-                _lose(book, row, outputs, "conflict")
-                book.begin_anew()
-                return
-            if row["sequence"] <= book.sequence:
-                return
-            if book.is_fresh and _joins(row, book.sequence):
-                _change(book, row, outputs)
-                _show(book, row, event_ms, outputs)
-                _continue(book, outputs)
-                return
+    if book.sequence is not None and not book.is_stale:
+        if _is_old(book, row):
+            return
+        if book.is_fresh and _straddles(row, book.sequence):
+            _change(book, row, outputs)
+            _show(book, row, event_ms, outputs)
+            _continue(book, outputs)
+            return
     book.kept.append(_known(row))
     if len(book.kept) > KEPT_UPDATES:
         if not book.is_stale:
-            _lose(book, min(book.kept, key=_number), outputs)
+            _lose(book, min(book.kept, key=_in_time_order), outputs)
         del book.kept[0]
     if book.snapshot is not None:
         _try_again(book, until_ms, outputs)
 
 
+def _is_old(book: Book, row: Row) -> bool:
+    """Whether the book is past an update that does not follow it.  One of the book's own instant may be of new numbers."""
+    event_ms, sequence = to_ms(row["event_at"]), book.sequence
+    assert sequence is not None
+    if row["sequence"] > sequence:
+        return event_ms < book.reset_ms
+    if row["prev_sequence"] is None:
+        return True
+    return event_ms < book.event_ms or (row["sequence"] == sequence and event_ms == book.event_ms)
+
+
+def _shows_loss(book: Book, row: Row) -> bool:
+    """Whether a kept update could not be there unless one before it was lost, or is late."""
+    event_ms, sequence = to_ms(row["event_at"]), book.sequence
+    assert sequence is not None
+    if row["sequence"] > sequence:
+        return not book.reset_ms or event_ms > book.reset_ms
+    # What a snapshot has in it may bear a somewhat later time than the snapshot.
+    return event_ms > book.event_ms + (GRACE_MS if book.is_fresh else 0)
+
+
 def _followers(book: Book, outputs: list[Output], until_ms: float = inf) -> Iterator[Row]:
     """Apply the kept updates that follow now, one by one, as long as they are not later than `until_ms`."""
-    book.kept.sort(key=_number)
-    while book.kept and not book.is_stale:
-        row, sequence = book.kept[0], book.sequence
+    rows = sorted(book.kept, key=_in_time_order)
+    after: dict[int | None, list[Row]] = {}
+    for row in reversed(rows):
+        after.setdefault(row["prev_sequence"], []).append(row)
+    taken: set[int] = set()
+    while not book.is_stale:
+        sequence = book.sequence
         assert sequence is not None
-        if row["sequence"] <= sequence:
-            del book.kept[0]
-        elif (_follows(book, row) or (book.is_fresh and _joins(row, sequence))) and to_ms(row["event_at"]) <= until_ms:
-            del book.kept[0]
-            _change(book, row, outputs)
-            yield row
-        else:
-            return
+        following = after.get(sequence)
+        if not following and book.is_fresh:
+            straddling = min((row for row in rows if _straddles(row, sequence)), key=_number, default=None)
+            following = [] if straddling is None else after[straddling["prev_sequence"]]
+            if straddling is not None:
+                following.remove(straddling)
+                following.append(straddling)
+        if not following and (following := after.get(None)):
+            while following and following[-1]["sequence"] < sequence:
+                following.pop()
+        if not following or to_ms(following[-1]["event_at"]) > until_ms:
+            break
+        row = following.pop()
+        taken.add(id(row))
+        _change(book, row, outputs)
+        yield row
+    book.kept = [row for row in book.kept if id(row) not in taken and (book.is_stale or not _is_old(book, row))]
 
 
 def _continue(book: Book, outputs: list[Output]) -> None:
@@ -501,60 +772,132 @@ def _continue(book: Book, outputs: list[Output]) -> None:
 
 
 def _end_waiting(state: State, until_ms: int, outputs: list[Output]) -> None:
-    """Declare lost what did not come in time."""
+    """Declare lost what did not come in time, and let go of what waited for nothing."""
     for name in sorted(state.waiting):
         book = state.books.get(name)
         if book is None or book.is_stale or not book.kept:
             state.waiting.discard(name)
             continue
-        row = min(book.kept, key=_number)
-        if to_ms(row["event_at"]) + GRACE_MS <= until_ms:
-            _lose(book, row, outputs)
-            state.waiting.discard(name)
-            _settle(state, name, book)
+        bound_ms = until_ms + int(book.fields["offset_ms"]) - GRACE_MS
+        over = [row for row in book.kept if to_ms(row["event_at"]) <= bound_ms]
+        if not over:
+            continue
+        if losses := [row for row in over if _shows_loss(book, row)]:
+            _lose(book, min(losses, key=_in_time_order), outputs)
+            if book.snapshot is not None:
+                _try_again(book, until_ms, outputs)
+        else:
+            book.kept = [row for row in book.kept if to_ms(row["event_at"]) > bound_ms]
+        state.waiting.discard(name)
+        _settle(state, name, book)
 
 
 def _lose(book: Book, row: Row, outputs: list[Output], kind: str = "gap") -> None:
     """Declare lost what should have come before `row`."""
-    outputs.append(_fault(row, kind, f"prev_sequence {book.sequence}", f"prev_sequence {row['prev_sequence']}"))
-    fields = book.fields
+    sequence, fields = book.sequence, book.fields
+    assert sequence is not None
+    is_behind = row["sequence"] <= sequence
+    if is_behind and fields["previous"] < row["sequence"] < sequence:
+        # The book went from one number to the other, and here is one between: the last it took was not its own.
+        kind = "conflict"
+    outputs.append(_fault(book, row, kind, f"prev_sequence {sequence}", f"prev_sequence {row['prev_sequence']}"))
     fields["is_stale"], fields["is_fresh"] = 1, 0
     _show(book, row, to_ms(row["event_at"]), outputs)
+    if is_behind:
+        book.number_anew()
 
 
 def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output]) -> None:
     """Start from a snapshot, and join the updates that were kept for it."""
-    sequence, event_ms, later = row["sequence"], to_ms(row["event_at"]), book.kept
-    if sequence == book.sequence and not book.is_stale:
+    sequence, event_ms, known, fields = row["sequence"], to_ms(row["event_at"]), book.sequence, book.fields
+    if sequence == known and not book.is_stale:
         return
-    if book.sequence is not None and sequence < book.sequence:
-        if event_ms < book.event_ms + RENUMBERED_MS:
-            if book.is_stale:
-                outputs.append(_fault(row, "snapshot_outdated", f"sequence {book.sequence} or later", f"sequence {sequence}"))
-            return
-        # The updates above the book's own number bear the old ones.
-        later = [update for update in later if update["sequence"] <= book.sequence]
-    later = sorted((update for update in later if update["sequence"] > sequence), key=_number)
-    if book.is_stale and later and not _joins(later[0], sequence):
-        if until_ms is None or to_ms(later[0]["event_at"]) + GRACE_MS > until_ms:
+    if known is not None and sequence < known and not _is_numbered_anew(book, row):
+        if book.is_stale:
+            outputs.append(_fault(book, row, "snapshot_outdated", f"sequence {known} or later", f"sequence {sequence}"))
+        elif event_ms > book.event_ms:
+            # Of new numbers, if updates that follow it say so.
+            book.snapshot = _known(row)
+        return
+    is_anew = known is not None and sequence < known
+    kept = [update for update in book.kept if update["sequence"] <= (known or 0)] if is_anew else book.kept
+    # Once it is known that numbers have begun anew, a number says nothing against the time.
+    kept, newer = _left_by(row, kept, GRACE_MS if known is not None or not book.reset_ms else 0)
+    if (book.reset_ms > event_ms and sequence != known) or (book.is_stale and newer):
+        # Of the numbers before.
+        if book.is_stale:
+            expected = f"a snapshot after {newer[0]['event_at'] if newer else instant_ms(book.reset_ms)}"
+            outputs.append(_fault(book, row, "snapshot_outdated", expected, row["event_at"]))
+        return
+    later = [update for update in kept if update["sequence"] > sequence]
+    is_joined = any(update["prev_sequence"] == sequence or _straddles(update, sequence) for update in kept)
+    if book.is_stale and later and not is_joined:
+        first = min(later, key=_number)
+        if until_ms is None or to_ms(first["event_at"]) + GRACE_MS > until_ms + int(fields["offset_ms"]):
             # What lies between is late, or lost.
             if book.snapshot is None or sequence >= book.snapshot["sequence"]:
                 book.snapshot = _known(row)
             return
-        expected = f"a snapshot at {later[0]['prev_sequence']} or later"
-        outputs.append(_fault(row, "snapshot_outdated", expected, f"sequence {sequence}"))
+        expected = f"a snapshot at {first['prev_sequence']} or later"
+        outputs.append(_fault(book, row, "snapshot_outdated", expected, f"sequence {sequence}"))
         return
+    book.state.passed(book, event_ms)
     book.clear()
     book.put(row)
-    book.sequence, book.kept, book.snapshot = sequence, later, None
-    fields = book.fields
+    if is_anew:
+        fields["reset_ms"] = fields["event_ms"]
+    book.sequence, book.kept, book.snapshot = sequence, kept, None
     fields["previous"], fields["is_fresh"], fields["is_stale"] = sequence, 1, 0
+    fields["event_ms"] = max(event_ms, int(fields["event_ms"]))
     _verify(book, row, outputs)
     # What was before the instant of the snapshot and is not in it made no change of its own: time does not step back.
     for _ in _followers(book, outputs, event_ms - 1):
         pass
     _show(book, {**row, "sequence": book.sequence}, event_ms, outputs)
     _continue(book, outputs)
+
+
+def _is_numbered_anew(book: Book, row: Row) -> bool:
+    """Whether a snapshot with a number that the book is past is of new numbers, and not an old one."""
+    sequence = book.sequence
+    assert sequence is not None
+    times_ms = [to_ms(update["event_at"]) for update in book.kept if update["sequence"] > sequence]
+    newest_ms = max([book.event_ms, *times_ms])
+    event_ms = to_ms(row["event_at"])
+    is_followed = any(
+        update["sequence"] <= sequence and update["prev_sequence"] == row["sequence"] and _shows_loss(book, update)
+        for update in book.kept
+    )
+    return event_ms > newest_ms + GRACE_MS or (event_ms > newest_ms and is_followed)
+
+
+def _left_by(snapshot: Row, kept: list[Row], patience_ms: int) -> tuple[list[Row], list[Row]]:
+    """The kept updates that a snapshot may not have in it: of a later number or time, or following it.
+
+    And those of them that it must have in it by its number, and cannot by its time, for they are later than it by more than
+    `patience_ms`.
+    """
+    sequence, event_ms = snapshot["sequence"], to_ms(snapshot["event_at"])
+    after: dict[int, list[Row]] = {}
+    for row in kept:
+        if row["prev_sequence"] is not None:
+            after.setdefault(row["prev_sequence"], []).append(row)
+    following: set[int] = set()
+    ahead = [sequence]
+    while ahead:
+        for row in after.pop(ahead.pop(), ()):
+            following.add(id(row))
+            ahead.append(row["sequence"])
+    left, newer = [], []
+    for row in kept:
+        row_ms = to_ms(row["event_at"])
+        if row["sequence"] > sequence or id(row) in following:
+            left.append(row)
+        elif row["prev_sequence"] is not None and row["sequence"] < sequence and row_ms >= event_ms:
+            left.append(row)
+            if row_ms > event_ms + patience_ms:
+                newer.append(row)
+    return left, newer
 
 
 def _try_again(book: Book, until_ms: int | None, outputs: list[Output]) -> None:
@@ -570,14 +913,17 @@ def _known(row: Row) -> Row:
 
 
 def _show(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
-    """Put out the top where it differs from the last one shown, at the time of `row`; a crossed one only as stale."""
+    """Put out the top where it differs from the last one shown, at `event_ms` or when that was; a crossed one only as stale."""
     bid, bid_size = book.ladders.best(2 * book.number + BID)
     ask, ask_size = book.ladders.best(2 * book.number + ASK)
     fields = book.fields
     if bid is not None and ask is not None and bid >= ask and not fields["is_stale"]:
-        outputs.append(_fault(row, "crossed", "a best bid below the best ask", f"bid {bid}, ask {ask}"))
+        outputs.append(_fault(book, row, "crossed", "a best bid below the best ask", f"bid {bid}, ask {ask}"))
         fields["is_stale"] = 1
-    fields["event_ms"] = event_ms
+    if fields["is_hidden"]:
+        return
+    event_ms = max(event_ms, int(fields["shown_ms"]))
+    fields["shown_ms"] = event_ms
     is_stale = bool(fields["is_stale"] or fields["is_quiet"])
     top = (bid, bid_size, ask, ask_size)
     if fields["was_shown"] and fields["was_stale"] == is_stale and top == tuple(_maybe(fields[name]) for name in _TOP):
@@ -588,11 +934,11 @@ def _show(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
     outputs.append(
         Output(
             "book_tops",
-            event_ms,
+            event_ms - int(fields["offset_ms"]),
             {
                 "venue": row["venue"],
                 "instrument": row["instrument"],
-                "event_at": row["event_at"],
+                "event_at": instant_ms(event_ms),
                 "received_at": row["received_at"],
                 "sequence": row["sequence"],
                 "bid_price": bid,
@@ -609,10 +955,10 @@ def _maybe(number: float) -> float | None:
     return None if number != number else float(number)
 
 
-def _fault(row: Row, kind: str, expected: str, got: str) -> Output:
+def _fault(book: Book, row: Row, kind: str, expected: str, got: str) -> Output:
     return Output(
         "feed_faults",
-        to_ms(row["event_at"]),
+        to_ms(row["event_at"]) - int(book.fields["offset_ms"]),
         {
             "venue": row["venue"],
             "instrument": row["instrument"],
@@ -631,6 +977,12 @@ def _without_snapshot(name: str, head: Row) -> Row:
     return {**head, "snapshot": None}
 
 
+def _without_channels(name: str, head: Row) -> Row:
+    """Version 3 knew of one channel alone, of no new numbers, and of no digits beyond 15."""
+    added = {"shown_ms": head["event_ms"], "reset_ms": 0, "cut_ms": 0, "depth_ms": 0, "is_hidden": False, "texts": [[], []]}
+    return {**head, **added}
+
+
 def _free_idle(state: State, until_ms: int) -> None:
     oldest = until_ms - IDLE_MS
     for name, book in list(state.books.items()):
@@ -638,4 +990,4 @@ def _free_idle(state: State, until_ms: int) -> None:
             state.free(name)
 
 
-MIGRATIONS: dict[int, Migration] = {2: _without_snapshot}
+MIGRATIONS: dict[int, Migration] = {2: _without_snapshot, 3: _without_channels}

@@ -2,11 +2,14 @@
 
 A side is a run of levels in ascending order of `key`, the best one last, where most changes are: the key of a bid is its price,
 that of an ask its negative.  `scales` keeps how many decimals price and size were sent with, so that a checksum over the
-venue's own text can be made again: decimals of the price, plus 256 times those of the size.
+venue's own text can be made again: decimals of the price, plus 256 times those of the size.  A double does not hold more than
+15 digits; of a level with more the text is kept as well.  Two prices of one side that are the same double are one level.
 """
 
+import zlib
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,7 +35,9 @@ BOOK = np.dtype(
     [
         ("sequence", "i8"),  # of the last update applied
         ("previous", "i8"),  # of the update or snapshot before that one
-        ("event_ms", "i8"),  # of the last update shown
+        ("event_ms", "i8"),  # the newest event time of what was applied
+        ("shown_ms", "i8"),  # no top is shown at an earlier time than this
+        ("reset_ms", "i8"),  # the newest event time of before the venue began to number anew; 0 if it has not
         ("bid", "f8"),  # the top as it was last shown; NaN where there is none
         ("bid_size", "f8"),
         ("ask", "f8"),
@@ -43,7 +48,12 @@ BOOK = np.dtype(
         ("is_fresh", "u1"),  # nothing was applied since the snapshot: the next update need only straddle it
         ("is_stale", "u1"),
         ("is_quiet", "u1"),  # its venue has said nothing for long
+        ("is_hidden", "u1"),  # the book of another channel is shown for this instrument
         ("keeps", "u1"),  # updates wait
+        ("venue", "i4"),  # its number
+        ("offset_ms", "i8"),  # how far the venue's clock is ahead of the common time
+        ("cut_ms", "i8"),  # the end of the interval whose row of depth is still to be written; 0 if none is
+        ("depth_ms", "i8"),  # `event_at` of the last row of depth
         ("resync_ms", "i8"),  # when a fresh snapshot was last asked for
         ("left_in", "i8"),  # the last batch that had a message of this book which is not plain
         ("noted_in", "i8"),  # the number of the last `books.Touched` that has its name
@@ -79,6 +89,7 @@ class Ladders:
         self.names_of: list[str] = []
         self.unused: list[int] = []
         self.levels_used = self.names_used = 0
+        self.texts: dict[int, dict[float, tuple[str, str]]] = {}  # price and size as they were sent, by side and key
         keys, sizes, scales = _levels(1024)
         names, places = np.zeros(512, np.uint8), np.full(32, -1, np.int32)
         self.arrays = Arrays(np.zeros(8, BOOK), np.zeros(16, SIDE), keys, sizes, scales, names, places)
@@ -111,6 +122,8 @@ class Ladders:
         self.unused.append(number)
         self.arrays.books[number] = np.zeros((), BOOK)
         self.arrays.sides[2 * number : 2 * number + 2] = np.zeros((), SIDE)
+        for side in (2 * number + BID, 2 * number + ASK):
+            self.texts.pop(side, None)
         kept = [(self.arrays.books[other], other_name.encode()) for other_name, other in self.numbers.items()]
         self.names_used = 0
         for book, text in kept:
@@ -137,15 +150,46 @@ class Ladders:
         pairs = np.array([[float(price), float(size)] for price, size in levels]).reshape(-1, 2)
         scales = np.zeros(len(pairs), np.uint16)
         for place, (price, size) in enumerate(levels):
-            scales[place] = _scale(price) | _scale(size) << 8
+            price_scale, size_scale = _scale(price), _scale(size)
+            scales[place] = price_scale | size_scale << 8
+            if UNKNOWN_SCALE in (price_scale, size_scale):
+                self._keep_text(side, price, size)
         run = self.arrays.sides[side]
         if run["count"] + len(pairs) > run["room"]:
             self.reserve(side, len(pairs))
         _put_all(*self.arrays[1:5], side, pairs, scales)
 
+    def _keep_text(self, side: int, price: float | Decimal, size: float | Decimal) -> None:
+        key = -float(price) if side & 1 else float(price)
+        if not isinstance(price, float) and not isinstance(size, float):
+            self.texts.setdefault(side, {})[key] = _sent(price), _sent(size)
+        elif side in self.texts:
+            self.texts[side].pop(key, None)
+
+    def texts_of(self, side: int) -> list[tuple[str, str]]:
+        """Price and size, as they were sent, of the levels whose digits a double does not hold."""
+        known = self.texts.get(side)
+        if not known:
+            return []
+        keys, _, scales = self._run(side)
+        current = [
+            key
+            for key, scale in zip(keys.tolist(), scales.tolist(), strict=True)
+            if UNKNOWN_SCALE in (scale & 255, scale >> 8) and key in known
+        ]
+        self.texts[side] = {key: known[key] for key in current}
+        return list(self.texts[side].values())
+
+    def put_texts(self, side: int, texts: Sequence[Sequence[str]]) -> None:
+        """Put back what `texts_of` gave."""
+        if texts:
+            sign = -1 if side & 1 else 1
+            self.texts[side] = {sign * float(price): (price, size) for price, size in texts}
+
     def clear(self, side: int) -> None:
         """Delete every level of a side."""
         self.arrays.sides[side]["count"] = 0
+        self.texts.pop(side, None)
 
     def levels(self, side: int) -> list[list[float]]:
         """Every [price, size], in ascending order of price."""
@@ -160,8 +204,25 @@ class Ladders:
 
     def checksum(self, book: int) -> int:
         """CRC32 of the book's best levels as the venues with checksums make it: signed; see `crc32`."""
+        if 2 * book + BID in self.texts or 2 * book + ASK in self.texts:
+            sides = [self._sent_levels(2 * book + BID), self._sent_levels(2 * book + ASK)]
+            by_turns = [level for pair in zip_longest(*sides) for level in pair if level is not None]
+            crc = zlib.crc32(":".join(by_turns).encode())
+            return crc - 2**32 if crc >= 2**31 else crc
         arrays = self.arrays
         return int(crc32(arrays.sides, arrays.keys, arrays.sizes, arrays.scales, book, np.empty(NUMBER_BYTES, np.uint8)))
+
+    def _sent_levels(self, side: int) -> list[str]:
+        """`price:size` of the best levels of a side, as they were sent."""
+        known = self.texts.get(side, {})
+        sent = []
+        for key, size, scale in zip(*(column[-CHECKSUM_DEPTH:].tolist() for column in self._run(side)), strict=True):
+            price_scale, size_scale = scale & 255, scale >> 8
+            if UNKNOWN_SCALE in (price_scale, size_scale):
+                sent.append(":".join(known.get(key, ("0", "0"))))
+            else:
+                sent.append(f"{abs(key):.{price_scale}f}:{size:.{size_scale}f}")
+        return sent[::-1]
 
     def encode(self, book: int) -> tuple[list[int], bytes]:
         """How many levels the two sides of a book have, and their bytes."""
@@ -214,8 +275,14 @@ def _scale(number: float | Decimal) -> int:
         _, digits, exponent = number.as_tuple()
         is_known = isinstance(exponent, int) and -MAX_DIGITS <= exponent <= 0 and len(digits) <= MAX_DIGITS
         return -int(exponent) if is_known else UNKNOWN_SCALE
+    if isinstance(number, int):
+        return 0 if abs(number) < 10**MAX_DIGITS else UNKNOWN_SCALE
     # JSON writes a double with one decimal at least.
-    return 0 if isinstance(number, int) else int(max(1, _fewest_decimals(number)))
+    return int(max(1, _fewest_decimals(number)))
+
+
+def _sent(number: int | Decimal) -> str:
+    return str(number) if isinstance(number, int) else format(number, "f")
 
 
 def _levels(room: int) -> list[NDArray[Any]]:

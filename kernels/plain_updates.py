@@ -1,12 +1,13 @@
 """The plain case of an order book, straight from the bytes of a batch, in compiled code.
 
-Nearly every message is one: written as the feeds write it, of a book that is whole, following the update before it, and
-leaving the book uncrossed and with the checksum that the venue says.  Any other is left, as it stands, to `kernels.books`,
-and with it all that the batch has of its book after it.  So this module decides nothing: it may only be as right as
-`kernels.books`, sooner.  A record is a row or an array of rows, which `schemas.rows.parted` parts in the same way.
+Nearly every message is one: written as the feeds write it, of a book that is whole, following the update before it, no
+earlier than it, and leaving the book uncrossed and with the checksum that the venue says.  Any other is left, as it stands, to
+`kernels.books`, and with it all that the batch has of its book after it; so are records of other topics.  So this module
+decides nothing: it may only be as right as `kernels.books`, sooner.  A record is a row or an array of rows, which
+`schemas.rows.parted` parts in the same way.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ def _text(text: str) -> U1:
     return np.frombuffer(text.encode(), np.uint8)
 
 
+_TOPIC = _text("order_books.v1\x1f")
 _VENUE, _INSTRUMENT = _text('{"venue":"'), _text('","instrument":"')
 _EVENT_AT, _RECEIVED_AT = _text('","event_at":"'), _text('","received_at":"')
 _CHANGE, _PREVIOUS = _text('","kind":"change","sequence":'), _text(',"prev_sequence":')
@@ -74,6 +76,7 @@ def run(
     batch: int,
     touched_number: int,
     until_ms: int,
+    window_ms: int,
     books: NDArray[Any],
     sides: NDArray[Any],
     keys: F8,
@@ -92,15 +95,20 @@ def run(
     out: U1,
     left: NDArray[np.int64],
     touched: I4,
+    passed: I4,
 ) -> int:
     """Go on with a batch; returns `DONE`, or what is needed to go on.
 
+    With a `window_ms` a row of depth is to be written of each interval of so many ms of event time: an update of a later one is
+    left, and its book put into `passed`.
+
     `progress` is place in data, lengths of `heads` and `out`, rows in `left` (start and end of their record's place, and of
     themselves), books in `touched`; start and end of the place of the record whose array of rows it is in, if it is in one; and
-    for `NEEDS_ROOM` the side and the levels that it needs room for.
+    for `NEEDS_ROOM` the side and the levels that it needs room for; last, books in `passed`.
     """
     place, head, length, lefts, touches = progress[0], progress[1], progress[2], progress[3], progress[4]
     record, value, is_in_array = progress[5], progress[6], progress[7] > 0
+    is_book = is_in_array
     while place < end or is_in_array:
         start = at = place
         if not is_in_array:
@@ -111,14 +119,15 @@ def run(
                     fields += 1
                 at += 1
             value = at
-            if data[at] == 91 and data[_behind_space(data, at + 1)] == 123:
+            is_book = _is_at(data, record, _TOPIC)
+            if is_book and data[at] == 91 and data[_behind_space(data, at + 1)] == 123:
                 is_in_array = True
                 start = at = _behind_space(data, at + 1)
         row = at
         book = -1
         is_plain = False
         while True:  # once: each break leaves the row
-            if not _is_at(data, at, _VENUE):
+            if not is_book or not _is_at(data, at, _VENUE):
                 break
             venue = at + len(_VENUE)
             venue_end = _string_end(data, venue)
@@ -133,14 +142,25 @@ def run(
                 break
             fetch(sides, keys, sizes, scales, book)
             whole = books[book]
-            if whole.left_in == batch or whole.is_stale or whole.is_quiet or whole.keeps or not whole.has_sequence:
+            if (
+                whole.left_in == batch
+                or whole.is_stale
+                or whole.is_quiet
+                or whole.is_hidden
+                or whole.keeps
+                or not whole.has_sequence
+            ):
                 break
             at = name_end
             if not _is_at(data, at, _EVENT_AT):
                 break
             event_ms = _instant_ms(data, at + len(_EVENT_AT), 3)
             at += len(_EVENT_AT) + 24
-            if event_ms < 0 or not -FUTURE_MS <= until_ms - event_ms <= PAST_MS or not _is_at(data, at, _RECEIVED_AT):
+            if (
+                event_ms < whole.shown_ms
+                or not -FUTURE_MS <= until_ms - event_ms <= PAST_MS
+                or not _is_at(data, at, _RECEIVED_AT)
+            ):
                 break
             if _instant_ms(data, at + len(_RECEIVED_AT), 6) < 0:
                 break
@@ -197,6 +217,10 @@ def run(
             if data[at] != 125 or not (is_in_array or at + 1 == end or data[at + 1] == RECORD_END):
                 break
             at += 1
+            if whole.cut_ms and event_ms >= whole.cut_ms:
+                passed[progress[10]] = book
+                progress[10] += 1
+                break
             for side in range(2):
                 more = bids if side == BID else levels - bids
                 run_of = sides[2 * book + side]
@@ -229,7 +253,9 @@ def run(
             whole.previous = whole.sequence
             whole.sequence = sequence
             whole.is_fresh = 0
-            whole.event_ms = event_ms
+            whole.event_ms, whole.shown_ms = event_ms, event_ms
+            if window_ms and not whole.cut_ms:
+                whole.cut_ms = max(whole.depth_ms, (event_ms // window_ms + 1) * window_ms)
             if whole.noted_in != touched_number:
                 whole.noted_in = touched_number
                 touched[touches] = book
@@ -248,7 +274,7 @@ def run(
             if length:
                 heads[head], out[length] = 10, 10
                 head, length = head + 1, length + 1
-            head = _put_padded(event_ms, 13, heads, head)
+            head = _put_padded(max(0, min(event_ms - whole.offset_ms, until_ms - 1)), 13, heads, head)
             head = _copied(data, venue, venue_end, heads, head)
             heads[head] = 58
             head = _copied(data, name, name_end, heads, head + 1)
@@ -597,6 +623,16 @@ def _put_number(number: float, scale: int, out: U1, length: int) -> int:
     return length + scale
 
 
+class Taken(NamedTuple):
+    """What came of the plain updates of a batch."""
+
+    heads: bytes  # of rows of `book_tops`
+    values: bytes
+    rest: bytes  # the records left
+    changed: list[int]  # numbers of books
+    passed: list[int]  # of those whose row of depth is to be written before the rest is taken
+
+
 class PlainUpdates:
     """What one shard needs to take plain updates, and what came of the last batch."""
 
@@ -605,10 +641,10 @@ class PlainUpdates:
         self.scratch = Scratch(256)
         self.heads, self.out = np.empty(0, np.uint8), np.empty(0, np.uint8)
 
-    def take(self, ladders: Any, data: bytes, until_ms: int, touched_number: int) -> tuple[bytes, bytes, bytes, list[int]]:
-        """Apply the plain updates of a batch: heads and values of `book_tops`, the records left, and the books changed.
+    def take(self, ladders: Any, data: bytes, until_ms: int, touched_number: int, window_ms: int = 0) -> Taken:
+        """Apply the plain updates of a batch.
 
-        Of those changed only the ones that were not told yet with this `touched_number`.
+        Of the books changed only those are told that were not told yet with this `touched_number`.  `window_ms` is as in `run`.
         """
         self.batch += 1
         padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
@@ -620,14 +656,15 @@ class PlainUpdates:
             self.out = np.empty(2 * room, np.uint8)
         heads, out = self.heads, self.out
         left, touched = np.empty((2 * rows, 4), np.int64), np.empty(rows, np.int32)
-        progress = np.zeros(10, np.int64)
+        passed = np.empty(rows if window_ms else 0, np.int32)
+        progress = np.zeros(11, np.int64)
         while True:
             arrays: Arrays = ladders.arrays
             scratch = self.scratch
             code = run(
-                *(padded, len(data), self.batch, touched_number, until_ms, *arrays),
+                *(padded, len(data), self.batch, touched_number, until_ms, window_ms, *arrays),
                 *(scratch.keys, scratch.sizes, scratch.scales, scratch.old_sizes, scratch.old_scales, scratch.text),
-                *(progress, heads, out, left, touched),
+                *(progress, heads, out, left, touched, passed),
             )
             if code == DONE:
                 break
@@ -637,4 +674,5 @@ class PlainUpdates:
                 self.scratch = Scratch(4 * len(scratch.keys))
         places = left[: progress[3]].tolist()
         rest = b"\x1e".join([data[record:value] + data[row:row_end] for record, value, row, row_end in places])
-        return heads[: progress[1]].tobytes(), out[: progress[2]].tobytes(), rest, touched[: progress[4]].tolist()
+        lines = heads[: progress[1]].tobytes(), out[: progress[2]].tobytes()
+        return Taken(*lines, rest, touched[: progress[4]].tolist(), passed[: progress[10]].tolist())

@@ -1,12 +1,14 @@
 -- Topic book_depth.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per book and 100 ms of event time in which a message of it was taken
+-- Grain   one row per book and 100 ms of exchange time in which a message of it was taken; one every 10 s at least, as long as
+--         its venue speaks; and one when the venue falls quiet or speaks again.  A second row of one instant mends the first
+-- Record  its timestamp is the common time of all venues, of which a venue's clock may be ahead
 CREATE TEMPORARY TABLE book_depth (
   venue      STRING           NOT NULL,
   instrument STRING           NOT NULL,
-  event_at   TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the 100 ms: the book as all messages before this instant made it',
+  event_at   TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the 100 ms, by the venue''s clock: the book as all messages before this instant made it',
   `sequence` BIGINT                    COMMENT 'The venue''s id of the book; NULL while a venue that numbers anew has not sent a snapshot',
   bids       ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs, best first, at most 20',
   asks       ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs, best first, at most 20',
-  is_stale   BOOLEAN          NOT NULL COMMENT 'Updates were lost: levels are the last known, until the next snapshot'
+  is_stale   BOOLEAN          NOT NULL COMMENT 'Updates were lost, or the venue is quiet: levels are the last known, until the next snapshot or until it speaks'
 ) WITH ('topic' = 'book_depth.v1') LIKE kafka_json;

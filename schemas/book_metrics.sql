@@ -1,6 +1,7 @@
 -- Topic book_metrics.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per instrument and interval of a second and a minute in which a message of its book was taken
+-- Grain   one row per instrument and interval of a second and a minute in which a message of its book was taken, or its depth
+--         was said once more, as it is every 10 s while its venue speaks
 -- NULL    every number is NULL where the book is stale at the interval's end; what needs both sides also where one is empty
 -- Last    every number but order_flow_imbalance is of the book as it stood at the interval's end
 CREATE TEMPORARY TABLE book_metrics (

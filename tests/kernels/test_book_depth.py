@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from kernels import Message, Output, batch, book_depth, books
+from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us, to_ms
 
 T0 = 1_700_000_000_000
@@ -39,21 +40,35 @@ def step(state: book_depth.State, *messages: Message, until: int | None = 100) -
     """One batch; as bytes, part of it taken as plain updates, it must do the same."""
     until_ms = None if until is None else T0 + until
     twin = restored(state)
+    before = {name: venue.offset_ms for name, venue in state.venues.items()}
     outputs = book_depth.step(state, list(messages), until_ms)
     values = [json.dumps(m.row, separators=(",", ":")).encode() for m in sorted(messages, key=lambda m: m.offset)]
-    data = b"\x1e".join(b"order_books.v1\x1f0\x1f%d\x1f%s" % (at, value) for at, value in enumerate(values))
-    assert batch.run(book_depth, twin, data, until_ms) == batch.encode(outputs)  # type: ignore[arg-type] # a module is a kernel
+    topics = [TABLES[m.table].topic.encode() for m in sorted(messages, key=lambda m: m.offset)]
+    data = b"\x1e".join(
+        b"%s\x1f0\x1f%d\x1f%s" % (topic, at, value) for at, (topic, value) in enumerate(zip(topics, values, strict=True))
+    )
+    lines = batch.run(book_depth, twin, data, until_ms)  # type: ignore[arg-type] # a module is a kernel
+    assert sorted_rows(lines) == sorted_rows(batch.encode(outputs))
     assert stored(twin) == stored(state)
     assert twin.touched == state.touched
     for output in outputs:
         assert output.table == "book_depth"
         assert fault("book_depth", output.row) is None
-        assert output.event_ms == to_ms(output.row["event_at"])
+        # A record bears the common time, and is not later than its batch.
+        offsets_ms = {before.get(output.row["venue"], 0), state.venues[output.row["venue"]].offset_ms}
+        commons_ms = [to_ms(output.row["event_at"]) - offset_ms for offset_ms in offsets_ms]
+        assert output.event_ms in [common_ms if until_ms is None else min(common_ms, until_ms) for common_ms in commons_ms]
     return outputs
 
 
+def sorted_rows(lines: list[batch.Lines]) -> list[tuple[bytes, bytes]]:
+    """Rows as they are written; their order is kept within a key alone."""
+    rows = [row for one in lines for row in zip(one.heads.split(b"\n"), one.values.split(b"\n"), strict=True)]
+    return sorted(rows, key=lambda row: row[0][13:])
+
+
 def stored(state: book_depth.State) -> dict[str, bytes | None]:
-    return {name: state.encode(name) for name in state.books}
+    return {name: state.encode(name) for name in [*state.books, *state.venues]}
 
 
 def restored(state: book_depth.State) -> book_depth.State:
@@ -73,7 +88,7 @@ def begun(*messages: Message) -> book_depth.State:
 
 def shown(outputs: list[Output]) -> list[tuple[str, int, int | None, Levels, Levels, bool]]:
     return [
-        (row["instrument"], output.event_ms - T0, row["sequence"], row["bids"], row["asks"], row["is_stale"])
+        (row["instrument"], to_ms(row["event_at"]) - T0, row["sequence"], row["bids"], row["asks"], row["is_stale"])
         for output in outputs
         for row in [output.row]
     ]
@@ -92,7 +107,7 @@ def test_only_books_that_were_touched_are_shown() -> None:
     state = begun(snapshot(name="A"), snapshot(name="B"))
     rows = step(state, change(11, [[97.0, 1.0]], ms=120, name="B"), until=200)
     assert [row.row["instrument"] for row in rows] == ["B"]
-    assert step(state, until=300) == []
+    assert [row.row["instrument"] for row in step(state, change(11, [[97.0, 1.0]], ms=220, name="A"), until=300)] == ["A"]
 
 
 def test_a_change_below_the_levels_shown_is_shown_all_the_same() -> None:
@@ -188,3 +203,101 @@ def test_rows_are_json() -> None:
     (lines,) = batch.encode(step(book_depth.new(), snapshot()))
     assert orjson.loads(lines.values)["bids"] == BIDS
     assert lines.heads == b"%013dv:A" % (T0 + 100)
+
+
+# Venues whose clocks are wrong: rows are cut by their own time.
+
+
+def venue_time(ms: int, offset: int = 0, venue: str = "v") -> Message:
+    at = {"event_at": instant_ms(T0 + ms), "received_at": instant_us((T0 + ms - offset) * 1000)}
+    return Message("venue_times", 0, 10**6 + ms, {"venue": venue, **at, "offset_ms": offset})
+
+
+def whole_at(messages: list[Message], ms: int) -> tuple[int, Levels]:
+    """Sequence and best bids of a book as all messages before an instant made it."""
+    bids: dict[float, float] = {}
+    sequence = 0
+    for m in messages:
+        if to_ms(m.row["event_at"]) - T0 < ms:
+            sequence = m.row["sequence"]
+            bids |= dict(m.row["bids"])
+    return sequence, sorted(([price, size] for price, size in bids.items() if size), reverse=True)[: book_depth.LEVELS]
+
+
+@pytest.mark.parametrize("offset", [0, 1270, 30_000, 59_000, -30, -1270, -20_000])
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_rows_are_cut_by_the_time_of_their_own_venue(offset: int, is_told: bool, is_shuffled: bool) -> None:
+    if not is_told and offset < 0:
+        pytest.skip("nobody can know")
+    chance = random.Random(offset)
+    streams: dict[str, list[Message]] = {}
+    for name, venue, ahead in (("A", "v", offset), ("B", "v", offset), ("C", "w", 0)):
+        stream = [snapshot(1000, ahead, name=name, venue=venue)]
+        for ms in sorted(chance.sample(range(1, 3000), 90)):
+            size = [[80.0 + chance.randrange(20), float(chance.randrange(4))]]
+            stream.append(change(1000 + len(stream), size, [], ms + ahead, name=name, venue=venue))
+        streams[name] = stream
+    state, outputs = book_depth.new(), []
+    last_ms = 3000 + max(offset, 0) + 200
+    for until in range(100, last_ms + 100, 100):
+        part = []
+        for name, stream in streams.items():
+            ahead = 0 if name == "C" else offset
+            part += [m for m in stream if until - 100 <= to_ms(m.row["event_at"]) - T0 - ahead < until]
+        if is_shuffled:
+            chance.shuffle(part)
+        part = [m._replace(offset=place) for place, m in enumerate(part)]
+        if is_told and until <= 3000:
+            part += [venue_time(until - 40 + offset, offset), venue_time(until - 40, 0, "w")]
+        if not part:
+            continue
+        rows = step(state, *part, until=until)
+        # A venue that is told, or of which nothing has to be, has its rows with the batch in which its own time passes them.
+        if offset == 0:
+            assert {to_ms(row.row["event_at"]) - T0 for row in rows} <= {until}
+        outputs += rows
+        state = restored(state)
+    outputs += step(state, until=last_ms)
+    for name, stream in streams.items():
+        end_ms = (to_ms(stream[-1].row["event_at"]) // 100 + 1) * 100
+        # Time that passes shows a book of which nothing is said once more.
+        own = [o.row for o in outputs if o.row["instrument"] == name and to_ms(o.row["event_at"]) <= end_ms]
+        buckets = {to_ms(m.row["event_at"]) // 100 for m in stream}
+        assert [to_ms(row["event_at"]) for row in own] == sorted((bucket + 1) * 100 for bucket in buckets)
+        for row in own:
+            assert (row["sequence"], row["bids"]) == whole_at(stream, to_ms(row["event_at"]) - T0)
+            assert not row["is_stale"]
+
+
+def test_a_book_has_a_row_every_ten_seconds_while_its_venue_speaks() -> None:
+    state = begun(snapshot(), venue_time(50))
+    rows = []
+    for until in range(10_000, 60_000, 10_000):
+        rows += step(state, venue_time(until - 60), until=until)
+        rows += step(state, until=until)
+        state = restored(state)
+    assert shown(rows) == [("A", until, 10, BIDS, ASKS, False) for until in range(10_000, 60_000, 10_000)]
+    # The venue has spoken last at 49,940: nothing is known of the book after that.
+    assert [shown(step(state, until=until)) for until in (60_000, 70_000)] == [[], []]
+
+
+def test_a_book_is_shown_as_stale_when_its_venue_falls_quiet_and_as_fresh_when_it_speaks_again() -> None:
+    state = begun(snapshot(), venue_time(50))
+    quiet_at = 200_000
+    assert shown(step(state, until=quiet_at)) == [("A", quiet_at, 10, BIDS, ASKS, True)]
+    assert step(restored(state), until=quiet_at + 10_000) == []
+    rows = step(restored(state), venue_time(quiet_at + 20), until=quiet_at + 100)
+    assert shown(rows) == [("A", quiet_at + 100, 10, BIDS, ASKS, False)]
+    rows = step(state, change(11, [[99.0, 5.0]], ms=quiet_at + 130), until=quiet_at + 200)
+    assert shown(rows) == [("A", quiet_at + 200, 11, [[99.0, 5.0], [98.0, 2.0]], ASKS, False)]
+
+
+def test_a_row_shows_the_channel_that_is_shown() -> None:
+    state = begun(snapshot(10))
+    best = message("snapshot", 20, [[90.0, 1.0]], [[92.0, 1.0]], 110, depth=1)
+    assert shown(step(state, best, until=200)) == [("A", 200, 20, [[90.0, 1.0]], [[92.0, 1.0]], False)]
+    rows = step(restored(state), change(11, [[97.0, 1.0]], ms=230), until=300)
+    assert shown(rows) == [("A", 300, 11, [*BIDS, [97.0, 1.0]], ASKS, False)]
+    # Within one batch: what was shown before the message that changes the channel belongs to the interval before it.
+    step(state, best._replace(row=best.row | {"event_at": instant_ms(T0 + 310)}), until=400)

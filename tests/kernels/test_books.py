@@ -1,9 +1,12 @@
 import gzip
 import json
 import random
+import zlib
 from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ from hypothesis import strategies as st
 
 from feeds.capture import convert, read
 from kernels import Message, Output, batch, books
-from schemas.rows import fault, instant_ms, instant_us, to_ms
+from kernels.plain_updates import Taken
+from schemas.records import TABLES
+from schemas.rows import encoded, fault, instant_ms, instant_us, to_ms
 from tests.kernels.stored import Stored
 
 CAPTURES = Path(__file__).resolve().parents[3] / "shared" / "captures"
@@ -65,23 +70,28 @@ def step(state: books.State, *messages: Message, until: int | None = 100) -> lis
         # The rows of a book are of one partition, and read in its order.
         logged = sorted(messages, key=lambda m: m.offset)
         rows = [(m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in logged]
+        tables = [m.table for m in logged]
         by_threes = [rows[n : n + 3] for n in range(0, len(rows), 3)]
         arrays = [(some[0][0], b"[" + b",".join(row for _, row in some) + b"]") for some in by_threes]
-        for twin, records in zip(twins, (rows, arrays) if all(type(m.row) is dict for m in logged) else (rows,), strict=False):
-            lines = batch.run(books, twin, joined(records), until_ms)  # type: ignore[arg-type] # a module is a kernel
+        is_packed = all(type(m.row) is dict and m.table == "order_books" for m in logged)
+        for twin, records in zip(twins, (rows, arrays) if is_packed else (rows,), strict=False):
+            lines = batch.run(books, twin, joined(records, tables), until_ms)  # type: ignore[arg-type] # a module is a kernel
             assert by_key(lines) == by_key(batch.encode(outputs))
             assert {name: state.encode(name) for name in state.books} == {name: twin.encode(name) for name in twin.books}
     outputs = unasked(outputs)
     for output in outputs:
         assert fault(output.table, output.row) is None
-        if output.table != "dead_letters":
-            assert output.event_ms == to_ms(output.row["event_at"])
+        if output.table != "dead_letters" and not any(venue.offset_ms for venue in state.venues.values()):
+            event_ms = to_ms(output.row["event_at"])
+            # No record is later than its batch.
+            assert output.event_ms == (event_ms if until_ms is None else min(event_ms, until_ms - 1))
     return outputs
 
 
-def joined(values: Iterable[tuple[int, bytes]]) -> bytes:
-    """As jobs/_inbox.sql and jobs/_batches.sql join them, each with its offset."""
-    return b"\x1e".join(b"order_books.v1\x1f0\x1f%d\x1f%s" % value for value in values)
+def joined(values: Iterable[tuple[int, bytes]], tables: Iterable[str] = ()) -> bytes:
+    """As jobs/_inbox.sql and jobs/_batches.sql join them, each with its offset; of other tables where they are given."""
+    topics = (TABLES[table].topic.encode() for table in chain(tables, repeat("order_books")))
+    return b"\x1e".join(b"%s\x1f0\x1f%d\x1f%s" % (topic, *value) for topic, value in zip(topics, values, strict=False))
 
 
 def begun(*messages: Message) -> books.State:
@@ -92,7 +102,7 @@ def begun(*messages: Message) -> books.State:
 
 def restored(state: books.State) -> books.State:
     other = books.new()
-    for name in state.books:
+    for name in [*state.books, *state.venues]:
         data = state.encode(name)
         assert data is not None
         other.decode(name, data)
@@ -339,7 +349,7 @@ def test_an_update_that_is_merely_late_makes_no_difference(stream: list[Message]
     arrivals = sorted((to_ms(m.row["event_at"]) + (delay_ms if m.offset == late.offset else 0), m.offset, m) for m in stream)
     state, outputs = books.new(), []
     for ms, _, m in arrivals:
-        outputs += step(state, m, until=ms - T0)
+        outputs += step(state, m, until=ms - T0 + 1)
         if data.draw(st.booleans()):
             state = restored(state)
     outputs += step(state, until=arrivals[-1][0] - T0 + 10 * books.GRACE_MS)
@@ -358,10 +368,10 @@ def test_whatever_comes_within_the_grace_comes_in_any_order(stream: list[Message
     for ms, _, m in arrivals:
         (late if data.draw(st.booleans()) else on_time).append(m)
         if data.draw(st.booleans()):
-            outputs += step(state, *late, until=None) + step(state, *on_time, until=ms - T0)
+            outputs += step(state, *late, until=None) + step(state, *on_time, until=ms - T0 + 1)
             late, on_time = [], []
             state = restored(state)
-    outputs += step(state, *late, until=None) + step(state, *on_time, until=arrivals[-1][0] - T0)
+    outputs += step(state, *late, until=None) + step(state, *on_time, until=arrivals[-1][0] - T0 + 1)
     outputs += step(state, until=arrivals[-1][0] - T0 + 10 * books.GRACE_MS)
     assert by_instrument(outputs) == by_instrument(one_by_one(stream))
     assert faults(outputs) == []
@@ -627,17 +637,45 @@ def test_a_book_that_a_waiting_update_crosses_keeps_those_after_it() -> None:
     assert bid_sizes(step(state, snapshot(12, ms=4))) == [(3.0, False)]
 
 
-def test_a_venue_that_numbers_anew_is_followed_and_never_silently_stale() -> None:
+def test_an_update_of_a_lower_number_that_follows_the_last_one_is_applied() -> None:
     state = begun(snapshot(1000), change(1001, 2.0, 1))
-    later = 1 + books.RENUMBERED_MS
-    outputs = step(state, change(5, 3.0, later), until=later + 1)
-    assert faults(outputs) == [("A", "gap", 5)]
-    assert bid_sizes(outputs) == [(2.0, True)]
-    assert bid_sizes(step(restored(state), snapshot(4, ms=later + 2), until=later + 3)) == [(3.0, False)]
+    outputs = step(state, change(3, 3.0, 2, previous=1001), change(4, 4.0, 2))
+    assert bid_sizes(outputs) == [(3.0, False), (4.0, False)]
+    assert faults(outputs) == []
+    # What is left of the old numbers is late, and no gap in the new ones.
+    assert step(state, change(1001, 9.0, 1), change(999, 9.0), until=None) == []
+    assert step(state, until=2000) == []
+    assert bid_sizes(step(state, change(5, 5.0, 2000), until=2001)) == [(5.0, False)]
 
+
+def test_a_lost_beginning_of_new_numbers_is_a_gap_when_its_grace_has_passed() -> None:
     state = begun(snapshot(1000), change(1001, 2.0, 1))
+    assert step(state, change(5, 3.0, 50), change(6, 3.0, 70)) == []
+    assert step(restored(state), until=50 + books.GRACE_MS - 1) == []
+    gap, top = step(state, until=50 + books.GRACE_MS)
+    assert (gap.row["kind"], gap.row["expected"], gap.row["got"]) == ("gap", "prev_sequence 1001", "prev_sequence 4")
+    assert bid_sizes([top]) == [(2.0, True)]
+    # A snapshot of the old numbers, which came late, does not heal it; one of the new ones does, with what was kept.
+    assert faults(step(restored(state), snapshot(1002, ms=2), until=400)) == [("A", "snapshot_outdated", 1002)]
+    assert bid_sizes(step(state, snapshot(5, ms=60), until=400)) == [(1.0, False), (3.0, False)]
+
+
+def test_a_snapshot_of_a_lower_number_is_of_new_numbers_if_it_is_later_than_the_grace() -> None:
+    later = 1 + books.GRACE_MS + 1
+    state = begun(snapshot(1000), change(1001, 2.0, 1))
+    assert step(restored(state), snapshot(4, ms=later - 1), until=later) == []
     assert bid_sizes(step(state, snapshot(4, ms=later), until=later + 1)) == [(1.0, False)]
     assert bid_sizes(step(state, change(5, 3.0, later + 1), until=later + 2)) == [(3.0, False)]
+
+
+def test_a_snapshot_of_a_lower_number_is_of_new_numbers_if_an_update_follows_it() -> None:
+    state = begun(snapshot(1000), change(1001, 2.0, 1))
+    assert step(state, snapshot(4, ms=10)) == []
+    outputs = step(restored(state), change(5, 3.0, 20))
+    assert (bid_sizes(outputs), faults(outputs)) == ([(1.0, False), (3.0, False)], [])
+    # Where none does, it was an old one.
+    assert bid_sizes(step(state, change(1002, 4.0, 300), until=1000)) == [(4.0, False)]
+    assert step(state, until=2000) == []
 
 
 def test_a_late_update_counts_if_it_is_the_next() -> None:
@@ -651,23 +689,23 @@ def test_a_book_that_was_touched_is_noted_once_until_it_is_stored(monkeypatch: p
     state = begun(snapshot(10), snapshot(10, name="B"))
     take, noted = state.plain.take, []
 
-    def spy(*arguments: Any) -> tuple[bytes, bytes, bytes, list[int]]:
-        found = take(*arguments)
-        assert not found[2]
-        noted.append(len(found[3]))
-        return found
+    def spy(*arguments: Any) -> Taken:
+        taken = take(*arguments)
+        assert not taken.rest
+        noted.append(len(taken.changed))
+        return taken
 
-    def taken(*messages: Message) -> set[str]:
+    def touched(*messages: Message) -> set[str]:
         rows = ((m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in messages)
         batch.run(books, state, joined(rows), T0 + 100)  # type: ignore[arg-type] # a module is a kernel
         return state.touched
 
     monkeypatch.setattr(state.plain, "take", spy)
     state.touched.clear()
-    assert taken(change(11, 2.0), change(12, 3.0)) == {"v:A"}
-    assert taken(change(13, 2.0), change(11, 4.0, name="B")) == {"v:A", "v:B"}
+    assert touched(change(11, 2.0), change(12, 3.0)) == {"v:A"}
+    assert touched(change(13, 2.0), change(11, 4.0, name="B")) == {"v:A", "v:B"}
     state.touched.clear()
-    assert taken(change(14, 3.0)) == {"v:A"}
+    assert touched(change(14, 3.0)) == {"v:A"}
     assert noted == [1, 1, 1]
 
 
@@ -685,7 +723,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_known_columns_are_kept() -> None:
     state = books.new()
     step(state, change(11, 2.0, a_newer_writers=[[["x"] * 1000]]))
-    assert len(state.encode("v:A") or b"") < 500
+    assert len(state.encode("v:A") or b"") < 1000
 
 
 def test_idle_books_are_freed_by_an_empty_batch() -> None:
@@ -700,9 +738,331 @@ def test_idle_books_are_freed_by_an_empty_batch() -> None:
     assert state.books == {}
 
 
+def test_a_book_that_version_3_stored_goes_on() -> None:
+    state = begun(snapshot(10), change(11, 2.0, 1), change(13, 4.0, 3))
+    version, head, levels = b"\x03", *(state.encode("v:A") or b"")[1:].split(b"\n", 1)
+    added = ("shown_ms", "reset_ms", "cut_ms", "depth_ms", "is_hidden", "texts")
+    older = {name: value for name, value in orjson.loads(head).items() if name not in added}
+    other = books.new()
+    other.decode("v:A", version + orjson.dumps(older) + b"\n" + levels)
+    assert other.encode("v:A") == state.encode("v:A")
+    assert bid_sizes(step(other, change(12, 3.0, 4))) == [(3.0, False), (4.0, False)]
+
+
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="stored as version 9, this code reads version 3"):
+    with pytest.raises(ValueError, match="stored as version 9, this code reads version 4"):
         books.new().decode("v:A", b"\x09[]")
+
+
+# Streams that a venue numbers anew: at any place, in any order within the grace.
+
+
+@st.composite
+def reset_streams(draw: st.DrawFn) -> tuple[list[Message], int]:
+    """A book from a snapshot on, numbered anew at one place; and the offset of the message that does it."""
+    sequence, ms = draw(st.integers(100, 200)), 0
+    reset = draw(st.integers(1, 12))
+    messages = [snapshot(sequence)]
+    for number in range(1, 14):
+        ms += draw(st.integers(0, 120))
+        previous, ahead = sequence, draw(st.integers(1, 4))
+        sequence = ahead if number == reset else sequence + ahead
+        messages.append(message("change", sequence, previous, draw(bid_levels), draw(ask_levels), ms))
+    return [m._replace(offset=offset) for offset, m in enumerate(messages)], reset
+
+
+@settings(max_examples=200)
+@given(reset_streams(), st.data())
+def test_numbers_that_begin_anew_are_no_fault_wherever_and_in_whatever_order_within_the_grace(
+    given_stream: tuple[list[Message], int], data: st.DataObject
+) -> None:
+    stream, _ = given_stream
+    delays = [0, *(data.draw(st.integers(0, books.GRACE_MS - 1)) for _ in stream[1:])]
+    arrivals = sorted((to_ms(m.row["event_at"]) - T0 + delay, m.offset, m) for m, delay in zip(stream, delays, strict=True))
+    state, outputs, part = books.new(), [], []
+    for ms, _, m in arrivals:
+        part.append(m)
+        if data.draw(st.booleans()):
+            outputs += step(state, *part, until=ms + 1)
+            part = []
+            state = restored(state)
+    end = arrivals[-1][0] + 1
+    outputs += step(state, *part, until=end) + step(state, until=end + 10 * books.GRACE_MS)
+    straight = one_by_one(stream)
+    assert faults(outputs) == faults(straight) == []
+    book, expected = state.books["v:A"], books.new()
+    for m in stream:
+        step(expected, m, until=end)
+    assert (book.sequence, book.is_stale, book.kept) == (stream[-1].row["sequence"], False, [])
+    assert book.levels() == expected.books["v:A"].levels()
+    assert [o.row["event_at"] for o in outputs] == sorted(o.row["event_at"] for o in outputs)
+
+
+@settings(max_examples=200)
+@given(reset_streams(), st.integers(1, 100))
+def test_a_lost_reset_is_a_gap_within_the_grace_and_heals_at_a_snapshot_of_the_new_numbers(
+    given_stream: tuple[list[Message], int], batch_ms: int
+) -> None:
+    stream, reset = given_stream
+    # A message of the snapshot's own time may be one that it has in it.
+    later_ms = 2 * books.GRACE_MS
+    stream = [
+        stream[0],
+        *(m._replace(row=m.row | {"event_at": instant_ms(to_ms(m.row["event_at"]) + later_ms)}) for m in stream[1:]),
+    ]
+    last_before = max([to_ms(m.row["event_at"]) for m in stream[:reset]])
+    after = [m for m in stream[reset + 1 :] if to_ms(m.row["event_at"]) > last_before]
+    after += [change(40 + n, 2.0, 4000 + n, previous=39 + n if n else stream[-1].row["sequence"]) for n in range(3)]
+    shown_ms = to_ms(after[0].row["event_at"]) - T0
+    state, outputs = books.new(), []
+    for until in range(batch_ms, 6000 + batch_ms, batch_ms):
+        part = [
+            m
+            for m in [*stream[:reset], *stream[reset + 1 :], *after[-3:]]
+            if until - batch_ms <= to_ms(m.row["event_at"]) - T0 < until
+        ]
+        outputs += books.step(state, part, T0 + until)
+    gap = next(output for output in outputs if output.table == "feed_faults")
+    assert (gap.row["kind"], gap.row["event_at"]) == ("gap", instant_ms(T0 + shown_ms))
+    asked = next(output for output in outputs if output.table == "resync_requests")
+    assert asked.event_ms - T0 <= shown_ms + books.GRACE_MS + batch_ms
+    (healed,) = step(state, snapshot(42, ms=7000), until=7001)
+    assert not healed.row["is_stale"]
+
+
+# Several channels of one book.
+
+
+def shallow(sequence: int, bid: float, ask: float, ms: int, depth: int = 1, size: float = 1.0) -> Message:
+    return message("snapshot", sequence, None, [[bid, size]], [[ask, size]], ms, depth=depth)
+
+
+def tops(outputs: Iterable[Output]) -> list[tuple[float | None, float | None, bool]]:
+    rows = [output.row for output in outputs if output.table == "book_tops"]
+    return [(row["bid_price"], row["ask_price"], row["is_stale"]) for row in rows]
+
+
+def test_where_only_a_shallow_channel_speaks_each_of_its_messages_is_the_whole_book() -> None:
+    state = books.new()
+    assert tops(step(state, shallow(10, 99, 101, 0), shallow(11, 90, 92, 10), shallow(12, 89, 91, 20))) == [
+        (99, 101, False),
+        (90, 92, False),
+        (89, 91, False),
+    ]
+    assert books.gauges(state) == {"instruments": 1, "stale_instruments": 0}
+
+
+def test_a_shallow_message_does_not_replace_a_deeper_book_that_is_alive() -> None:
+    state = begun(message("snapshot", 10, None, [[98, 1.0], [99, 1.0]], [[101, 1.0], [102, 1.0]]), change(11, 2.0, 1))
+    for depth in (1, 5, 50):
+        assert step(state, shallow(50, 97, 103, 50, depth=depth)) == []
+    assert state.books.keys() == {"v:A"}
+    assert state.books["v:A"].levels()[0] == [[98, 1.0], [99, 2.0]]
+    assert bid_sizes(step(state, change(12, 3.0, 60))) == [(3.0, False)]
+
+
+def test_a_stale_deep_book_stays_stale_until_its_own_snapshot() -> None:
+    state = begun(snapshot(10), change(11, 2.0, 1), change(13, 3.0, 2))
+    assert tops(step(state, until=500)) == [(99, 101, True)]
+    assert step(state, shallow(14, 97, 103, 510), until=600) == []
+    assert tops(step(state, snapshot(14, ms=610), until=700)) == [(99, 101, False)]
+
+
+def test_a_snapshot_alone_is_no_channel_and_yields_to_the_first_message_that_contradicts_it() -> None:
+    """As of a venue of which a snapshot was asked for by REST, and whose stream shows the best levels alone."""
+    state = begun(snapshot(1000))
+    assert step(state, shallow(1050, 99, 101, 10)) == []
+    assert tops(step(state, shallow(1100, 90, 92, 20))) == [(90, 92, False)]
+    assert tops(step(restored(state), shallow(1150, 89, 91, 30))) == [(89, 91, False)]
+    # The whole book does speak: it is shown again, whole.
+    caught_up = step(state, change(1101, 5.0, 40, previous=1000))
+    assert tops(caught_up) == [(99, 101, False)]
+    assert state.books.keys() == {"v:A"}
+    assert step(state, shallow(1150, 80, 82, 50)) == []
+
+
+def test_a_whole_book_that_is_behind_is_shown_when_it_has_caught_up() -> None:
+    state = books.new()
+    step(state, shallow(100, 99, 101, 500, depth=5), until=600)
+    assert step(state, change(96, 2.0, 400, previous=95), change(97, 3.0, 700, previous=96), until=800) == []
+    (top,) = step(state, snapshot(95, ms=390), until=900)
+    assert (top.row["bid_size"], top.row["sequence"], top.row["event_at"]) == (3.0, 97, instant_ms(T0 + 500))
+    assert state.books.keys() == {"v:A"}
+    assert state.books["v:A"].levels()[0] == [[99.0, 3.0]]
+
+
+def test_a_shallow_channel_takes_over_when_the_deeper_one_has_been_silent_for_as_long_as_a_venue_may_be() -> None:
+    state = begun(snapshot(10), change(11, 2.0, 1))
+    bound = books.OTHER_QUIET_MS + 1
+    assert step(state, shallow(20, 97, 103, bound), until=bound + 1) == []
+    # What agrees with it leaves the deeper book as it is, however old it is.
+    assert step(state, message("snapshot", 21, None, [[99, 2.0]], [[101, 1.0]], bound + 1, depth=1), until=bound + 2) == []
+    assert tops(step(state, shallow(22, 97, 103, bound + 2), until=bound + 3)) == [(97, 103, False)]
+    assert tops(step(state, shallow(23, 96, 103, bound + 3), until=bound + 4)) == [(96, 103, False)]
+    assert bid_sizes(step(restored(state), change(12, 4.0, bound + 9), until=bound + 10)) == [(4.0, False)]
+
+
+def test_changes_belong_to_the_channel_of_their_depth() -> None:
+    state = begun(message("snapshot", 10, None, [[99, 1.0]], [[101, 1.0]], 0, depth=50))
+    assert bid_sizes(step(state, change(11, 2.0, 10, depth=50), shallow(11, 98, 102, 20, depth=5))) == [(2.0, False)]
+    # Those of the whole book wait for its snapshot, and break nothing.
+    assert step(state, change(500, 7.0, 30), until=50) == []
+    assert step(state, until=1000) == []
+    assert bid_sizes(step(state, change(12, 3.0, 1010, depth=50), until=1020)) == [(3.0, False)]
+    assert bid_sizes(step(state, snapshot(500, ms=1050), until=1100)) == [(1.0, False)]
+    assert step(state, change(13, 9.0, 1060, depth=50), until=1100) == []
+
+
+@pytest.mark.parametrize("depth", [0, -5, "5", 5.0, True])
+def test_a_depth_that_is_none_is_a_dead_letter(depth: Any) -> None:
+    (letter,) = letters(step(begun(), message("snapshot", 12, None, [], [], 1, depth=depth)))
+    assert letter.row["field"] == "depth"
+
+
+# Times of venues.
+
+
+def venue_time(ms: int, offset_ms: int = 0) -> Message:
+    at = {"event_at": instant_ms(T0 + ms), "received_at": instant_us((T0 + ms - offset_ms) * 1000)}
+    return Message("venue_times", 0, ms, {"venue": "v", **at, "offset_ms": offset_ms})
+
+
+def test_a_venue_that_speaks_of_other_things_is_not_quiet() -> None:
+    state = begun(snapshot(10), change(11, 2.0, 1))
+    for ms in range(10_000, 600_000, 10_000):
+        assert step(state, venue_time(ms - 50), until=ms) == []
+        assert step(state, until=ms) == []
+        state = restored(state)
+    end = 590_000 - 50 + books.OTHER_QUIET_MS
+    assert step(state, until=end) == []
+    fault_of, top = step(state, until=end + 1)
+    assert (fault_of.row["kind"], fault_of.row["event_at"]) == ("quiet", instant_ms(T0 + end))
+    assert top.row["is_stale"]
+    woken = step(restored(state), venue_time(end + 9000), until=end + 9050)
+    assert [(row.row["is_stale"], row.row["event_at"]) for row in woken] == [(False, instant_ms(T0 + end + 9000))]
+
+
+@pytest.mark.parametrize("offset", [-30_000, -400, 1270, 30_000])
+def test_a_venue_whose_clock_is_wrong_is_quiet_when_another_would_be_and_carries_nobodys_time_away(offset: int) -> None:
+    state = books.new()
+    step(state, snapshot(10, ms=offset)._replace(offset=1), venue_time(offset, offset)._replace(offset=2))
+    (top,) = step(state, change(11, 2.0, 1000 + offset)._replace(offset=3), until=1001)
+    assert (top.event_ms, top.row["event_at"]) == (T0 + 1000, instant_ms(T0 + 1000 + offset))
+    end = 1000 + books.OTHER_QUIET_MS
+    assert step(state, until=end) == []
+    fault_of, _ = step(state, until=end + 1)
+    assert (fault_of.event_ms, fault_of.row["event_at"]) == (T0 + end, instant_ms(T0 + end + offset))
+
+
+def test_a_venue_ahead_whose_offset_nobody_has_told_carries_nobodys_time_away() -> None:
+    state = books.new()
+    outputs = step(state, snapshot(10, ms=1270), change(11, 2.0, 1280), until=50)
+    assert [(top.event_ms - T0, top.row["event_at"]) for top in outputs] == [
+        (49, instant_ms(T0 + 1270)),
+        (49, instant_ms(T0 + 1280)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("venue", {"venue": 5}),
+        ("event_at", {"event_at": "now"}),
+        ("event_at", {"event_at": instant_ms(T0 + DAY)}),
+        ("offset_ms", {"offset_ms": None}),
+    ],
+)
+def test_a_bad_time_of_a_venue_is_a_dead_letter(field: str, changed: dict[str, Any]) -> None:
+    state = begun()
+    told = venue_time(10)
+    outputs = step(state, told._replace(row=told.row | changed), change(11, 2.0, 20))
+    assert [(letter.row["source"], letter.row["field"]) for letter in letters(outputs)] == [("venue_times.v1", field)]
+    assert bid_sizes(outputs) == [(2.0, False)]
+
+
+def test_a_row_of_another_topic_is_no_update_though_it_looks_like_one() -> None:
+    state = begun()
+    value = json.dumps(change(11, 2.0).row, separators=(",", ":")).encode()
+    lines = batch.run(books, state, b"venue_times.v1\x1f0\x1f1\x1f" + value, T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+    assert [line.table for line in lines] == ["dead_letters"]
+    assert state.books["v:A"].sequence == 10
+
+
+# Digits.
+
+
+@st.composite
+def digit_sides(draw: st.DrawFn, lowest: int) -> list[list[Decimal]]:
+    count = draw(st.integers(0, 30))
+    levels = []
+    for place in range(count):
+        decimals = draw(st.integers(0, 22))
+        tail = draw(st.text("0123456789", min_size=decimals, max_size=decimals))
+        size = draw(st.text("0123456789", min_size=1, max_size=23))
+        levels.append(
+            [
+                Decimal(f"{lowest + place}.{tail}" if tail else f"{lowest + place}"),
+                Decimal(f"1{size}").scaleb(-draw(st.integers(0, len(size)))),
+            ]
+        )
+    return levels
+
+
+@settings(max_examples=150)
+@given(digit_sides(100), digit_sides(200), digit_sides(130), st.sampled_from(["okx", "bitget_spot"]))
+def test_a_checksum_is_of_the_very_digits_that_were_sent(bids: Any, asks: Any, more: Any, venue: str) -> None:
+    def text(levels: Any) -> list[str]:
+        return [f"{price:f}:{size:f}" for price, size in levels[:25]]
+
+    def checksum(bids: Any, asks: Any) -> int:
+        sides = text(sorted(bids, reverse=True)), text(sorted(asks))
+        parts = [side[n] for n in range(25) for side in sides if n < len(side)]
+        crc = zlib.crc32(":".join(parts).encode())
+        return crc - 2**32 if crc >= 2**31 else crc
+
+    def sent(m: Message) -> Message:
+        value = encoded(m.row)
+        return m._replace(row=orjson.loads(value), value=value)
+
+    def run(state: books.State, *messages: Message) -> list[Output]:
+        values = joined((m.offset, m.value) for m in messages)
+        lines = batch.run(books, state, values, T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+        return [Output(line.table, 0, orjson.loads(value)) for line in lines for value in line.values.split(b"\n")]
+
+    state = books.new()
+    first = message("snapshot", 10, None, bids, asks, venue=venue, checksum=checksum(bids, asks))
+    assert faults(run(state, sent(first))) == []
+    names = list(state.books)
+    other = books.new()
+    for name in names:
+        other.decode(name, state.encode(name) or b"")
+    # A level changes, one goes, others come.
+    gone = [level[0] for level in bids[-1:] if level[0] not in [price for price, _ in more]]
+    after = [[price, size] for price, size in dict([*bids, *more]).items() if price not in gone]
+    update = message(
+        "change",
+        11,
+        10,
+        [*more, *([price, Decimal(0)] for price in gone)],
+        [],
+        1,
+        venue=venue,
+        checksum=checksum(after, asks),
+    )
+    exact: Any = [[Decimal("129.10000000000000001"), Decimal("1.50")]]
+    for one in (state, other):
+        assert faults(run(one, sent(update))) == []
+        wrong = message(
+            "change",
+            12,
+            11,
+            exact,
+            [],
+            2,
+            venue=venue,
+            checksum=checksum(after, asks) ^ 1,
+        )
+        assert faults(run(one, sent(wrong))) == [("A", "checksum", 12)]
 
 
 # Rows that are none.
