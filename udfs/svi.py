@@ -182,21 +182,21 @@ def minima(row: FloatArray, after: FloatArray, below: float, k: FloatArray) -> f
         return -np.inf
     if row[1] == 0.0 and not is_gap:
         return 1.0
-    least, number = _watched(row, after, is_gap, 0.0), 0
+    least, number = watched(row, after, is_gap, 0.0), 0
     for window in range(6 if is_gap else 3):
         centre, scale = _window(row if window < 3 else after, window % 3)
         before, here = np.inf, np.inf
         for i in range(_GRID.size):
-            nearby = _watched(row, after, is_gap, centre + scale * _GRID[i])
+            nearby = watched(row, after, is_gap, centre + scale * _GRID[i])
             if here <= before and here <= nearby and here < max(0.1, below) and i > 1:
                 low, high = centre + scale * _GRID[i - 2], centre + scale * _GRID[i]
                 for _ in range(30):
                     span = _GOLDEN * (high - low)
-                    if _watched(row, after, is_gap, high - span) < _watched(row, after, is_gap, low + span):
+                    if watched(row, after, is_gap, high - span) < watched(row, after, is_gap, low + span):
                         high = low + span
                     else:
                         low = high - span
-                here = min(here, _watched(row, after, is_gap, 0.5 * (low + high)))
+                here = min(here, watched(row, after, is_gap, 0.5 * (low + high)))
                 least = min(least, here)
                 if here < below and number < k.size:
                     k[number] = 0.5 * (low + high)
@@ -207,7 +207,8 @@ def minima(row: FloatArray, after: FloatArray, below: float, k: FloatArray) -> f
 
 
 @inlined
-def _watched(row: FloatArray, after: FloatArray, is_gap: bool, k: float) -> float:
+def watched(row: FloatArray, after: FloatArray, is_gap: bool, k: float) -> float:
+    """The relative gap between two slices, or g of the first."""
     return _gap(row, after, k) if is_gap else durrleman_at(row, k)
 
 

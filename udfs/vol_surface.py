@@ -122,7 +122,9 @@ def fit(
         is_repaired=np.zeros(T.shape, dtype=np.bool_),
         reason=np.zeros(T.shape, dtype=np.int8),
     )
-    _fit(surface, starts, k[order], bid_iv[order], ask_iv[order])
+    k, bid_iv, ask_iv = k[order], bid_iv[order], ask_iv[order]
+    _admit(surface, starts, k, bid_iv, ask_iv)
+    _fit(surface, np.flatnonzero(surface.reason == Reason.NONE), starts, k, bid_iv, ask_iv)
     return surface
 
 
@@ -154,19 +156,24 @@ def vol(surface: Surface, k: ArrayLike, T: ArrayLike) -> FloatArray:
     return v
 
 
-class _Quotes(NamedTuple):
-    """What a slice is fitted to: quotes ascending in k, and what the next expiry says."""
+class _Problem(NamedTuple):
+    """What is fitted: an element or a line for each expiry that can be, and the quotes of all."""
 
-    T: float
+    T: FloatArray
+    starts: IntArray  # first of its quotes
+    ends: IntArray
     k: FloatArray
     middle: FloatArray  # of bid and ask volatility
     half: FloatArray  # half of their distance
-    level: float  # typical total variance
-    scale: float  # half a typical spread in total variance: the unit of the calendar penalty
-    before: FloatArray  # the slice of the expiry before, or `NO_SLICE`
-    after: FloatArray  # and of the next one
-    prior: FloatArray  # a point; its first coordinate is not used
-    penalty: float  # one of `_PENALTIES`
+    trust: FloatArray  # weight of a quote under the conditions
+    level: FloatArray  # typical total variance
+    prior: FloatArray  # points; their first coordinates are not used
+    cutoff: FloatArray  # c
+    butterfly_k: FloatArray  # where g is kept above a target; NaN is nowhere
+    butterfly_target: FloatArray
+    calendar_k: FloatArray  # the same of the relative gap to the next expiry
+    calendar_target: FloatArray
+    calendar_weight: FloatArray
 
 
 # A slice is a row (a, b, ρ, m, σ), a point of the minimisation (ln w_min, ln b, artanh ρ, m, ln σ).
@@ -186,12 +193,11 @@ def _to_point(row: FloatArray, least: float, point: FloatArray) -> None:
 
 
 @inlined
-def _bound(point: FloatArray, q: _Quotes) -> None:
+def _bound(point: FloatArray, level: float, first: float, last: float) -> None:
     """Keep a point where its parameters still show in the quotes."""
-    first, last = q.k[0], q.k[-1]
     span = last - first
-    point[0] = min(max(point[0], math.log(1e-4 * q.level)), math.log(1e2 * q.level))
-    point[1] = min(max(point[1], math.log(1e-3 * q.level / span)), math.log(MAX_SLOPE))
+    point[0] = min(max(point[0], math.log(1e-4 * level)), math.log(1e2 * level))
+    point[1] = min(max(point[1], math.log(1e-3 * level / span)), math.log(MAX_SLOPE))
     point[2] = min(max(point[2], -3.8), 3.8)
     point[3] = min(max(point[3], first - span), last + span)
     point[4] = min(max(point[4], math.log(1e-3 * span)), math.log(10.0 * span))
@@ -210,9 +216,19 @@ def _weight(x: float, c: float) -> float:
 
 
 @inlined
-def _distance(row: FloatArray, q: _Quotes, i: int) -> float:
+def _huber(x: float) -> float:
+    return 0.5 * x * x if abs(x) < CUTOFF else CUTOFF * (abs(x) - 0.5 * CUTOFF)
+
+
+@inlined
+def _huber_weight(x: float) -> float:
+    return 1.0 if abs(x) < CUTOFF else CUTOFF / abs(x)
+
+
+@inlined
+def _distance(row: FloatArray, p: _Problem, i: int, quote: int) -> float:
     """z of a quote."""
-    return float((math.sqrt(max(svi.variance(row, q.k[i]), 0.0) / q.T) - q.middle[i]) / q.half[i])
+    return float((math.sqrt(max(svi.variance(row, p.k[quote]), 0.0) / p.T[i]) - p.middle[quote]) / p.half[quote])
 
 
 @allocating
@@ -221,144 +237,146 @@ def _median(x: FloatArray) -> float:
 
 
 @allocating
-def _median_distance(row: FloatArray, q: _Quotes) -> float:
-    z = np.empty(q.k.size)
-    for i in range(z.size):
-        z[i] = abs(_distance(row, q, i))
+def _median_distance(row: FloatArray, p: _Problem, i: int) -> float:
+    z = np.empty(p.ends[i] - p.starts[i])
+    for j in range(z.size):
+        z[j] = abs(_distance(row, p, i, p.starts[i] + j))
     return _median(z)
 
 
-_PENALTIES = (100.0, 1000.0)
-"""Of g and of the wings' slopes; the second where the first leaves an arbitrage."""
-_YIELD = 0.1
-"""Of the penalty for being above the next expiry, for being below the one before: that one still gives way."""
-_G_GOAL = 2e-3
-_GRID = 61
-"""Points on which the penalties are taken: the quoted range and as much again to either side."""
+_POINTS = 12
+_G_WEIGHT = 50.0
+_G_GOAL, _GAP_GOAL = 1e-3, 5e-4
 
 
 @allocating
-def _normal_equations(point: FloatArray, row: FloatArray, q: _Quotes, c: float, H: FloatArray, y: FloatArray) -> float:
-    """The loss, and the sums of Gauss and Newton: H of products of slopes, y of slopes times residuals."""
-    b, rho, m, sigma = row[1], row[2], row[3], row[4]
-    s = math.sqrt(1.0 - rho * rho)
-    least = row[0] + b * sigma * s
-    J = np.empty(5)
+def _normal_equations(
+    points: FloatArray, rows: FloatArray, p: _Problem, first: int, end: int, is_bound: bool, H: FloatArray, y: FloatArray
+) -> float:
+    """The loss of some expiries, and the sums of Gauss and Newton: H of products of slopes, y of slopes times residuals.
+
+    H is the lower half of a matrix in which only expiries next to each other meet: H[i, j] is its element (i, i - j).
+    """
+    J = np.empty(10)
     loss = 0.0
-    for i in range(5):
-        y[i] = 0.0
-        for j in range(5):
-            H[i, j] = 0.0
-    for i in range(q.k.size):
-        u = q.k[i] - m
-        root = math.sqrt(u * u + sigma * sigma)
-        w = row[0] + b * (rho * u + root)
-        vol = math.sqrt(w / q.T)
-        z = (vol - q.middle[i]) / q.half[i]
-        e = math.copysign(max(abs(z) - INSIDE, 0.0), z)
-        loss += PULL * _rho(z, c) + _rho(e, c)
-        pull, push = PULL * _weight(z, c), (_weight(e, c) if e != 0.0 else 0.0)
-        _slopes_of_variance(b, rho, sigma, s, least, u, root, w, 1.0 / (2.0 * vol * q.T * q.half[i]), J)
-        _add(H, y, J, pull + push, pull * z + push * e)
-    span = q.k[-1] - q.k[0]
-    for i in range(_GRID):
-        x = q.k[0] - span + 3.0 * span * i / (_GRID - 1)
-        u = x - m
-        root = math.sqrt(u * u + sigma * sigma)
-        w = row[0] + b * (rho * u + root)
-        w1 = b * (rho + u / root)
-        w2 = b * sigma * sigma / (root * root * root)
-        f = 1.0 - 0.5 * x * w1 / w
-        g = f * f - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2
-        if g < _G_GOAL:
-            _slopes_of_variance(b, rho, sigma, s, least, u, root, w, 1.0, J)
-            by_w = f * x * w1 / (w * w) + 0.25 * w1 * w1 / (w * w)
-            by_w1 = -f * x / w - 0.5 * w1 * (1.0 / w + 0.25)
-            bend = sigma * sigma / (root * root)
-            J[0] = q.penalty * by_w * J[0]
-            J[1] = q.penalty * (by_w * J[1] + by_w1 * w1 + 0.5 * w2)
-            J[2] = q.penalty * (by_w * J[2] + by_w1 * b * s * s)
-            J[3] = q.penalty * (by_w * J[3] - by_w1 * w2 + 1.5 * w2 * u / (root * root))
-            J[4] = q.penalty * (by_w * J[4] - by_w1 * w2 * u + 0.5 * w2 * (2.0 - 3.0 * bend))
-            residual = q.penalty * (g - _G_GOAL)
+    H[5 * first : 5 * end] = 0.0
+    y[5 * first : 5 * end] = 0.0
+    for i in range(first, end):
+        row, at = rows[i], 5 * i
+        b, rho, sigma, T = row[1], row[2], row[4], p.T[i]
+        c = p.cutoff[i]
+        for j in range(p.starts[i], p.ends[i]):
+            w = _slopes_of_variance(row, p.k[j], J)
+            vol = math.sqrt(w / T)
+            z = (vol - p.middle[j]) / p.half[j]
+            e = math.copysign(max(abs(z) - INSIDE, 0.0), z)
+            if is_bound:
+                trust = p.trust[j]
+                loss += trust * (PULL * _huber(z) + _huber(e))
+                pull, push = trust * PULL * _huber_weight(z), (trust * _huber_weight(e) if e != 0.0 else 0.0)
+            else:
+                loss += PULL * _rho(z, c) + _rho(e, c)
+                pull, push = PULL * _weight(z, c), (_weight(e, c) if e != 0.0 else 0.0)
+            unit = 1.0 / (2.0 * vol * T * p.half[j])
+            for n in range(5):
+                J[n] *= unit
+            _add(H, y, at, J, 5, pull + push, pull * z + push * e)
+        for n in range(1, 5):
+            unit = PRIOR * (1.0 / math.exp(p.prior[i, 4]) if n == 3 else 1.0)
+            residual = unit * (points[i, n] - p.prior[i, n])
             loss += 0.5 * residual * residual
-            _add(H, y, J, 1.0, residual)
-        for side in range(2):
-            # Above the expiry before, below the one after.
-            sign = 2.0 * side - 1.0
-            residual = sign * (w - svi.variance(q.after if side else q.before, x)) / q.scale * (1.0 if side else _YIELD)
-            if residual > 0.0:
-                unit = sign / q.scale * (1.0 if side else _YIELD)
-                _slopes_of_variance(b, rho, sigma, s, least, u, root, w, unit, J)
+            H[at + n, 0] += unit * unit
+            y[at + n] += unit * residual
+        if not is_bound:
+            continue
+        for j in range(_POINTS):
+            x = p.butterfly_k[i, j]
+            if math.isnan(x):
+                continue
+            w = _slopes_of_variance(row, x, J)
+            u = x - row[3]
+            root = math.sqrt(u * u + sigma * sigma)
+            w1 = b * (rho + u / root)
+            w2 = b * sigma * sigma / (root * root * root)
+            f = 1.0 - 0.5 * x * w1 / w
+            g = f * f - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2
+            residual = _G_WEIGHT * (g - p.butterfly_target[i, j])
+            if residual < 0.0:
+                by_w = f * x * w1 / (w * w) + 0.25 * w1 * w1 / (w * w)
+                by_w1 = -f * x / w - 0.5 * w1 * (1.0 / w + 0.25)
+                bend = sigma * sigma / (root * root)
+                J[0] = _G_WEIGHT * by_w * J[0]
+                J[1] = _G_WEIGHT * (by_w * J[1] + by_w1 * w1 + 0.5 * w2)
+                J[2] = _G_WEIGHT * (by_w * J[2] + by_w1 * b * (1.0 - rho * rho))
+                J[3] = _G_WEIGHT * (by_w * J[3] - by_w1 * w2 + 1.5 * w2 * u / (root * root))
+                J[4] = _G_WEIGHT * (by_w * J[4] - by_w1 * w2 * u + 0.5 * w2 * (2.0 - 3.0 * bend))
                 loss += 0.5 * residual * residual
-                _add(H, y, J, 1.0, residual)
-    for wing in range(2):
-        right = 2.0 * wing - 1.0
-        slope = b * (1.0 + right * rho)
-        for side in range(2):
-            other = q.after if side else q.before
-            limit = other[1] * (1.0 + right * other[2])
-            if side:
-                limit = 0.99 * min(MAX_SLOPE, limit if limit > 0.0 else MAX_SLOPE)
-            unit = (q.penalty if side else -_YIELD * q.penalty) / limit
-            residual = unit * (slope - limit)
-            if residual > 0.0:
-                J[0], J[1], J[2], J[3], J[4] = 0.0, unit * slope, unit * b * right * s * s, 0.0, 0.0
+                _add(H, y, at, J, 5, 1.0, residual)
+        if i + 1 == end:
+            continue
+        for j in range(_POINTS):
+            x = p.calendar_k[i, j]
+            if math.isnan(x):
+                continue
+            w, after = _slopes_of_variance(row, x, J), _slopes_of_variance(rows[i + 1], x, J[5:])
+            residual = p.calendar_weight[i] * (after / w - 1.0 - p.calendar_target[i, j])
+            if residual < 0.0:
+                for n in range(5):
+                    J[n] *= -p.calendar_weight[i] * after / (w * w)
+                    J[5 + n] *= p.calendar_weight[i] / w
                 loss += 0.5 * residual * residual
-                _add(H, y, J, 1.0, residual)
-    for i in range(1, 5):
-        unit = PRIOR * (1.0 / math.exp(q.prior[4]) if i == 3 else 1.0)
-        residual = unit * (point[i] - q.prior[i])
-        loss += 0.5 * residual * residual
-        H[i, i] += unit * unit
-        y[i] += unit * residual
+                _add(H, y, at, J, 10, 1.0, residual)
     return loss
 
 
 @inlined
-def _slopes_of_variance(
-    b: float, rho: float, sigma: float, s: float, least: float, u: float, root: float, w: float, unit: float, J: FloatArray
-) -> None:
-    """Slopes of w along a point's coordinates, times `unit`."""
-    J[0] = least * unit
-    J[1] = (w - least) * unit
-    J[2] = b * s * (u * s + sigma * rho) * unit
-    J[3] = -b * (rho + u / root) * unit
-    J[4] = b * sigma * (sigma / root - s) * unit
+def _slopes_of_variance(row: FloatArray, k: float, J: FloatArray) -> float:
+    """w, and its slopes along a point's coordinates."""
+    b, rho, sigma = row[1], row[2], row[4]
+    s = math.sqrt(1.0 - rho * rho)
+    u = k - row[3]
+    root = math.sqrt(u * u + sigma * sigma)
+    above = b * (rho * u + root - sigma * s)
+    J[0] = row[0] + b * sigma * s
+    J[1] = above
+    J[2] = b * s * (u * s + sigma * rho)
+    J[3] = -b * (rho + u / root)
+    J[4] = b * sigma * (sigma / root - s)
+    return float(J[0] + above)
 
 
 @compiled
-def _add(H: FloatArray, y: FloatArray, J: FloatArray, weight: float, residual: float) -> None:
-    for i in range(5):
-        y[i] += J[i] * residual
+def _add(H: FloatArray, y: FloatArray, at: int, J: FloatArray, size: int, weight: float, residual: float) -> None:
+    for i in range(size):
+        y[at + i] += J[i] * residual
         for j in range(i + 1):
-            H[i, j] += weight * J[i] * J[j]
+            H[at + i, i - j] += weight * J[i] * J[j]
 
 
 @compiled
-def _solve(H: FloatArray, y: FloatArray, damping: float, L: FloatArray, step: FloatArray) -> bool:
-    """(H + damping diag H) step = -y, by Cholesky's factor L."""
-    for i in range(5):
-        for j in range(i + 1):
-            total = H[i, j] + (damping * H[i, i] if i == j else 0.0)
-            for n in range(j):
-                total -= L[i, n] * L[j, n]
+def _solve(H: FloatArray, y: FloatArray, start: int, end: int, damping: float, L: FloatArray, step: FloatArray) -> bool:
+    """(H + damping diag H) step = -y from start to end, by Cholesky's factor L, which is kept as H is."""
+    for i in range(start, end):
+        for j in range(max(start, i - 9), i + 1):
+            total = H[i, i - j] + (damping * H[i, 0] if i == j else 0.0)
+            for n in range(max(start, i - 9), j):
+                total -= L[i, i - n] * L[j, j - n] if j - n < 10 else 0.0
             if i > j:
-                L[i, j] = total / L[j, j]
+                L[i, i - j] = total / L[j, 0]
             elif total > 0.0:
-                L[i, i] = math.sqrt(total)
+                L[i, 0] = math.sqrt(total)
             else:
                 return False
-    for i in range(5):
+    for i in range(start, end):
         total = -y[i]
-        for n in range(i):
-            total -= L[i, n] * step[n]
-        step[i] = total / L[i, i]
-    for i in range(4, -1, -1):
+        for n in range(max(start, i - 9), i):
+            total -= L[i, i - n] * step[n]
+        step[i] = total / L[i, 0]
+    for i in range(end - 1, start - 1, -1):
         total = step[i]
-        for n in range(i + 1, 5):
-            total -= L[n, i] * step[n]
-        step[i] = total / L[i, i]
+        for n in range(i + 1, min(end, i + 10)):
+            total -= L[n, n - i] * step[n]
+        step[i] = total / L[i, 0]
     return True
 
 
@@ -368,22 +386,25 @@ _ENOUGH = 1e-6
 
 
 @allocating
-def _descend(row: FloatArray, q: _Quotes, c: float) -> None:
-    """Levenberg's and Marquardt's method, from the slice and in place."""
-    H, y, new_H, new_y, L = np.zeros((5, 5)), np.zeros(5), np.empty((5, 5)), np.empty(5), np.empty((5, 5))
-    point, trial, step = np.empty(5), np.empty(5), np.empty(5)
-    _to_point(row, 1e-4 * q.level, trial)
-    _bound(trial, q)
-    for i in range(5):
-        point[i] = trial[i]
+def _descend(rows: FloatArray, p: _Problem, first: int, end: int, is_bound: bool, steps: int) -> float:
+    """Levenberg's and Marquardt's method for some expiries at once, from their slices and in place; the loss."""
+    size = rows.size
+    H, new_H, L = np.zeros((size, 10)), np.zeros((size, 10)), np.zeros((size, 10))
+    y, new_y, step = np.zeros(size), np.zeros(size), np.zeros(size)
+    points, trials = np.zeros(rows.shape), np.zeros(rows.shape)
+    for i in range(first, end):
+        _to_point(rows[i], 1e-4 * p.level[i], trials[i])
+        _bound(trials[i], p.level[i], p.k[p.starts[i]], p.k[p.ends[i] - 1])
+    points[:] = trials
     loss, damping = np.inf, 1e-3
-    for _ in range(_MAX_STEPS):
-        _to_slice(trial, row)
-        new_loss = _normal_equations(trial, row, q, c, new_H, new_y)
+    for _ in range(steps):
+        for i in range(first, end):
+            _to_slice(trials[i], rows[i])
+        new_loss = _normal_equations(trials, rows, p, first, end, is_bound, new_H, new_y)
         if new_loss < loss:
             gain = loss - new_loss
             loss = new_loss
-            point, trial = trial, point
+            points, trials = trials, points
             H, new_H = new_H, H
             y, new_y = new_y, y
             damping *= 0.2
@@ -391,14 +412,17 @@ def _descend(row: FloatArray, q: _Quotes, c: float) -> None:
                 break
         else:
             damping *= 5.0
-        while damping <= _HOPELESS and not _solve(H, y, damping, L, step):
+        while damping <= _HOPELESS and not _solve(H, y, 5 * first, 5 * end, damping, L, step):
             damping = 10.0 * max(damping, 1e-6)
         if damping > _HOPELESS:
             break
-        for i in range(5):
-            trial[i] = point[i] + step[i]
-        _bound(trial, q)
-    _to_slice(point, row)
+        for i in range(first, end):
+            for n in range(5):
+                trials[i, n] = points[i, n] + step[5 * i + n]
+            _bound(trials[i], p.level[i], p.k[p.starts[i]], p.k[p.ends[i] - 1])
+    for i in range(first, end):
+        _to_slice(points[i], rows[i])
+    return loss
 
 
 _CENTRES = 9
@@ -406,24 +430,26 @@ _WIDTHS = (0.02, 0.06, 0.15, 0.4, 1.0)
 
 
 @allocating
-def _coarse(row: FloatArray, q: _Quotes) -> None:
+def _coarse(row: FloatArray, p: _Problem, expiry: int) -> None:
     """The best slice of a grid of (m, σ): for each, a, d = ρσb and e = σb by reweighted least squares of total variance."""
-    span = q.k[-1] - q.k[0]
-    w, unit = np.empty(q.k.size), np.empty(q.k.size)
+    T, level, k = p.T[expiry], p.level[expiry], p.k[p.starts[expiry] : p.ends[expiry]]
+    middle, half = p.middle[p.starts[expiry] : p.ends[expiry]], p.half[p.starts[expiry] : p.ends[expiry]]
+    span = k[-1] - k[0]
+    w, unit = np.empty(k.size), np.empty(k.size)
     for i in range(w.size):
-        w[i] = q.T * q.middle[i] * q.middle[i]
-        unit[i] = 1.0 / (2.0 * q.T * q.middle[i] * q.half[i])
+        w[i] = T * middle[i] * middle[i]
+        unit[i] = 1.0 / (2.0 * T * middle[i] * half[i])
     typical = _median(unit)
     best = np.inf
     trial = np.empty(5)
     for place in range(_CENTRES * len(_WIDTHS)):
-        m = q.k[0] + span * (place % _CENTRES) / (_CENTRES - 1)
+        m = k[0] + span * (place % _CENTRES) / (_CENTRES - 1)
         sigma = span * _WIDTHS[place // _CENTRES]
-        a, d, e = q.level, 0.0, 0.0
+        a, d, e = level, 0.0, 0.0
         for _ in range(4):
             s00 = s01 = s02 = s11 = s12 = s22 = y0 = y1 = y2 = 0.0
             for i in range(w.size):
-                x1 = (q.k[i] - m) / sigma
+                x1 = (k[i] - m) / sigma
                 x2 = math.sqrt(x1 * x1 + 1.0)
                 # Least absolute deviations, with no quote weighing more than a typical one.
                 weight = min(unit[i], typical) / max(abs(a + d * x1 + e * x2 - w[i]) * unit[i], 1.0)
@@ -444,13 +470,13 @@ def _coarse(row: FloatArray, q: _Quotes) -> None:
             a = (c00 * y0 + c01 * y1 + c02 * y2) / determinant
             d = (c01 * y0 + c11 * y1 + c12 * y2) / determinant
             e = (c02 * y0 + c12 * y1 + c22 * y2) / determinant
-        e = max(e, 1e-6 * q.level)
+        e = max(e, 1e-6 * level)
         d = max(min(d, 0.95 * e), -0.95 * e)
-        trial[0] = max(a, 1e-3 * q.level - math.sqrt(e * e - d * d))
+        trial[0] = max(a, 1e-3 * level - math.sqrt(e * e - d * d))
         trial[1], trial[2], trial[3], trial[4] = e / sigma, d / e, m, sigma
         loss = 0.0
         for i in range(w.size):
-            loss += math.log1p(_distance(trial, q, i) ** 2)
+            loss += math.log1p(_distance(trial, p, expiry, p.starts[expiry] + i) ** 2)
         if loss < best:
             best = loss
             for i in range(5):
@@ -458,45 +484,174 @@ def _coarse(row: FloatArray, q: _Quotes) -> None:
 
 
 @allocating
-def _fit_slice(row: FloatArray, q: _Quotes) -> None:
-    """Fit one expiry, from the slice if it has one, in place."""
-    is_near = _median_distance(row, q) <= 1.0
+def _fit_alone(rows: FloatArray, p: _Problem, i: int) -> None:
+    """Fit one expiry by itself, from its slice if it has one, in place."""
+    row = rows[i]
+    is_near = _median_distance(row, p, i) <= 1.0
     if not (is_near and abs(row[2]) < 1.0 and row[4] > 0.0):
-        _coarse(row, q)
-    c = np.inf
-    while c > CUTOFF:
-        c = max(CUTOFF, min(0.5 * c, 2.0 * _median_distance(row, q)))
-        _descend(row, q, c)
+        _coarse(row, p, i)
+    p.cutoff[i] = np.inf
+    while p.cutoff[i] > CUTOFF:
+        p.cutoff[i] = max(CUTOFF, min(0.5 * p.cutoff[i], 2.0 * _median_distance(row, p, i)))
+        _descend(rows, p, i, i + 1, False, _MAX_STEPS)
+
+
+_SETTLED = 0.02
+_SWEEPS = 40
+_STEPS = 30
 
 
 @allocating
-def _fit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask: FloatArray) -> None:
-    """Fit every expiry by itself, then twice between its neighbours.  k, bid and ask are overwritten."""
-    _admit(surface, starts, k, bid, ask)
-    for sweep in range(3):
-        _sweep(surface, starts, k, bid, ask, sweep > 0)
-    row, after = np.empty(5), np.empty(5)
+def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, middle: FloatArray, half: FloatArray) -> None:
+    """Fit every expiry by itself, then all under the conditions."""
+    n = fitted.size
+    p = _Problem(
+        surface.T[fitted],
+        starts[fitted],
+        starts[fitted] + surface.quotes[fitted],
+        k,
+        middle,
+        half,
+        np.empty(k.size),
+        np.empty(n),
+        np.empty((n, 5)),
+        np.empty(n),
+        np.full((n, _POINTS), np.nan),
+        np.empty((n, _POINTS)),
+        np.full((n, _POINTS), np.nan),
+        np.empty((n, _POINTS)),
+        np.empty(n),
+    )
+    rows = np.empty((n, 5))
+    none = NO_SLICE.copy()
+    for i in range(n - 1, -1, -1):
+        start, end = p.starts[i], p.ends[i]
+        _get(surface, fitted[i], rows[i])
+        vol = _median(middle[start:end])
+        p.level[i] = p.T[i] * vol * vol
+        p.calendar_weight[i] = 0.5 * vol / _median(half[start:end])
+        if i + 1 < n:
+            _to_point(rows[i + 1], 0.1 * p.level[i + 1], p.prior[i])
+            factor = math.sqrt(p.level[i] / p.level[i + 1])
+            p.prior[i, 1] += math.log(factor)
+            p.prior[i, 3] *= factor
+            p.prior[i, 4] += math.log(factor)
+            p.calendar_weight[i] = max(p.calendar_weight[i], p.calendar_weight[i + 1])
+        else:
+            span = k[end - 1] - k[start]
+            p.prior[i, 1], p.prior[i, 2], p.prior[i, 3], p.prior[i, 4] = math.log(p.level[i] / span), 0.0, 0.0, math.log(0.5 * span)
+        _fit_alone(rows, p, i)
+        cutoff = max(CUTOFF, 2.0 * _median_distance(rows[i], p, i))
+        for j in range(start, end):
+            p.trust[j] = _weight(_distance(rows[i], p, i, j), cutoff)
+    alone = rows.copy()
+    _bind(rows, p)
     later = -1
-    for expiry in range(surface.T.size - 1, -1, -1):
-        if surface.reason[expiry]:
-            surface.a[expiry] = surface.b[expiry] = surface.rho[expiry] = surface.m[expiry] = surface.sigma[expiry] = np.nan
-            surface.is_repaired[expiry] = False
+    after = none.copy()
+    for i in range(n - 1, -1, -1):
+        expiry, row = fitted[i], rows[i]
+        is_active = not (np.isnan(p.butterfly_k[i]).all() and np.isnan(p.calendar_k[i]).all() and (i == 0 or np.isnan(p.calendar_k[i - 1]).all()))
+        svi.repair(row, after)
+        if not svi.is_free(row, after):
+            surface.reason[expiry] = Reason.NOT_FITTED
             continue
-        _get(surface, expiry, row)
-        inside = weights = squares = 0.0
-        for i in range(starts[expiry], starts[expiry] + surface.quotes[expiry]):
-            half = ask[i]
-            distance = math.sqrt(svi.variance(row, k[i]) / surface.T[expiry]) - bid[i]
-            inside += abs(distance) <= half
-            weights += 1.0 / (half * half)
-            squares += distance * distance / (half * half)
+        inside = weight = squares = 0.0
+        for j in range(p.starts[i], p.ends[i]):
+            distance = _distance(row, p, i, j)
+            inside += abs(distance) <= 1.0
+            weight += 1.0 / (half[j] * half[j])
+            squares += distance * distance
         surface.inside_share[expiry] = inside / surface.quotes[expiry]
-        surface.rmse_vol_points[expiry] = 100.0 * math.sqrt(squares / weights)
+        surface.rmse_vol_points[expiry] = 100.0 * math.sqrt(squares / weight)
         surface.g_min[expiry] = svi.g_min(row)
+        surface.is_repaired[expiry] = is_active
+        surface.a[expiry], surface.b[expiry], surface.rho[expiry] = row[0], row[1], row[2]
+        surface.m[expiry], surface.sigma[expiry] = row[3], row[4]
         if later >= 0:
-            _get(surface, later, after)
             surface.calendar_min[later] = svi.calendar_min(row, after)
         later = expiry
+        after[:] = row
+    for expiry in range(surface.T.size):
+        if surface.reason[expiry]:
+            surface.a[expiry] = surface.b[expiry] = surface.rho[expiry] = surface.m[expiry] = surface.sigma[expiry] = np.nan
+
+
+@allocating
+def _bind(rows: FloatArray, p: _Problem) -> None:
+    """Bring all slices under the conditions."""
+    n, none = rows.shape[0], NO_SLICE.copy()
+    change = 0.0
+    for _ in range(_SWEEPS):
+        is_any = False
+        for i in range(n):
+            is_any |= _watch(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
+            if i + 1 < n:
+                is_any |= _watch(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
+        if not is_any and change < _SETTLED:
+            break
+        change = 0.0
+        first = 0
+        while first < n:
+            end = first + 1
+            while end < n and not np.isnan(p.calendar_k[end - 1]).all():
+                end += 1
+            if end > first + 1 or not np.isnan(p.butterfly_k[first]).all():
+                _descend(rows, p, first, end, True, _STEPS)
+            first = end
+        for i in range(n):
+            change = max(change, _shift(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i]) * _G_WEIGHT)
+            if i + 1 < n:
+                change = max(change, _shift(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i]) * p.calendar_weight[i])
+
+
+@allocating
+def _watch(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, targets: FloatArray) -> bool:
+    """Take up where g, or the gap up to `after`, is least; whether any point is in use."""
+    lows = np.empty(_POINTS)
+    svi.minima(row, after, 4.0 * goal, lows)
+    n = 0
+    while n < lows.size and not math.isnan(lows[n]):
+        n += 1
+    is_gap, is_any = not math.isnan(after[0]), False
+    reach = _FAR * (abs(row[3]) + row[4])
+    for i in range(n + 2):
+        x = lows[i] if i < n else (reach if i == n else -reach)
+        value = svi.watched(row, after, is_gap, x)
+        width = 0.3 * math.sqrt((x - row[3]) ** 2 + row[4] ** 2)
+        free = -1
+        for j in range(_POINTS):
+            if math.isnan(points[j]):
+                free = j if free < 0 else free
+            elif abs(points[j] - x) < width:
+                if value < svi.watched(row, after, is_gap, points[j]):
+                    points[j] = x
+                free = -2
+                break
+        if value < 0.5 * goal:
+            is_any = True
+        if free >= 0 and value < goal:
+            points[free], targets[free] = x, goal
+    return is_any
+
+
+_FAR = 1e4
+
+
+@compiled
+def _shift(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, targets: FloatArray) -> float:
+    """Move the targets so that they press as hard from the goal as they do now; the greatest distance to the goal or of the move."""
+    greatest = 0.0
+    is_gap = not math.isnan(after[0])
+    for j in range(points.size):
+        if math.isnan(points[j]):
+            continue
+        missing = targets[j] - svi.watched(row, after, is_gap, points[j])
+        target = goal + max(missing, 0.0)
+        greatest = max(greatest, abs(target - targets[j]))
+        targets[j] = target
+        if missing < -goal:
+            points[j] = np.nan
+    return greatest
 
 
 @compiled
@@ -528,50 +683,6 @@ def _admit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, a
         surface.reason[expiry] = reason
         if surface.T[expiry] > before:
             before = surface.T[expiry]
-
-
-@allocating
-def _sweep(
-    surface: Surface, starts: IntArray, all_k: FloatArray, middles: FloatArray, halves: FloatArray, is_bound: bool
-) -> None:
-    """Fit the expiries from the last to the first, each from its slice in the surface, bound by its neighbours or not."""
-    row, before, after, prior = np.empty(5), np.empty(5), NO_SLICE.copy(), np.empty(5)
-    later, later_level = -1, np.nan
-    for expiry in range(surface.T.size - 1, -1, -1):
-        if surface.reason[expiry]:
-            continue
-        T, start, end = surface.T[expiry], starts[expiry], starts[expiry] + surface.quotes[expiry]
-        k, middle, half = all_k[start:end], middles[start:end], halves[start:end]
-        vol = _median(middle)
-        level = T * vol * vol
-        if later < 0:
-            span = k[-1] - k[0]
-            prior[0], prior[1], prior[2], prior[3], prior[4] = 0.0, math.log(level / span), 0.0, 0.0, math.log(0.5 * span)
-        else:
-            _get(surface, later, after)
-            _to_point(after, 0.1 * later_level, prior)
-            factor = math.sqrt(level / later_level)
-            prior[1] += math.log(factor)
-            prior[3] *= factor
-            prior[4] += math.log(factor)
-        _get(surface, expiry, row)
-        scale = 2.0 * T * vol * _median(half)
-        earlier = expiry - 1
-        while earlier >= 0 and surface.reason[earlier]:
-            earlier -= 1
-        _get(surface, earlier if is_bound else -1, before)
-        for penalty in _PENALTIES:
-            _fit_slice(row, _Quotes(T, k, middle, half, level, scale, before, after if is_bound else NO_SLICE, prior, penalty))
-            if not is_bound or svi.is_free(row, after):
-                break
-        if is_bound:
-            surface.is_repaired[expiry] = svi.repair(row, after)
-            if not svi.is_free(row, after):
-                surface.reason[expiry] = Reason.NOT_FITTED
-                continue
-        surface.a[expiry], surface.b[expiry], surface.rho[expiry] = row[0], row[1], row[2]
-        surface.m[expiry], surface.sigma[expiry] = row[3], row[4]
-        later, later_level = expiry, level
 
 
 @inlined
