@@ -577,11 +577,11 @@ def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, mi
 
 
 @allocating
-def _bind(rows: FloatArray, p: _Problem) -> None:
+def _bind(rows: FloatArray, p: _Problem) -> int:
     """Bring all slices under the conditions."""
     n, none = rows.shape[0], NO_SLICE.copy()
     change = 0.0
-    for _ in range(_SWEEPS):
+    for sweep in range(_SWEEPS):
         is_any = False
         for i in range(n):
             is_any |= _watch(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
@@ -602,6 +602,7 @@ def _bind(rows: FloatArray, p: _Problem) -> None:
             change = max(change, _shift(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i]) * _G_WEIGHT)
             if i + 1 < n:
                 change = max(change, _shift(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i]) * p.calendar_weight[i])
+    return sweep
 
 
 @allocating
@@ -649,8 +650,6 @@ def _shift(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, 
         target = goal + max(missing, 0.0)
         greatest = max(greatest, abs(target - targets[j]))
         targets[j] = target
-        if missing < -goal:
-            points[j] = np.nan
     return greatest
 
 
