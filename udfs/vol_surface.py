@@ -607,35 +607,36 @@ def _bind(rows: FloatArray, p: _Problem) -> int:
 
 @allocating
 def _watch(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, targets: FloatArray) -> bool:
-    """Take up where g, or the gap up to `after`, is least; whether any point is in use."""
+    """Take up where g, or the gap up to `after`, is least; whether it is below half of the goal anywhere."""
     lows = np.empty(_POINTS)
-    svi.minima(row, after, 4.0 * goal, lows)
-    n = 0
-    while n < lows.size and not math.isnan(lows[n]):
-        n += 1
-    is_gap, is_any = not math.isnan(after[0]), False
-    reach = _FAR * (abs(row[3]) + row[4])
-    for i in range(n + 2):
-        x = lows[i] if i < n else (reach if i == n else -reach)
+    is_gap, is_below = not math.isnan(after[0]), svi.minima(row, after, 4.0 * goal, lows) < 0.5 * goal
+    for i in range(lows.size + 2):
+        x = lows[i] if i < lows.size else (_FAR if i == lows.size else -_FAR)
+        if math.isnan(x):
+            continue
         value = svi.watched(row, after, is_gap, x)
-        width = 0.3 * math.sqrt((x - row[3]) ** 2 + row[4] ** 2)
-        free = -1
+        is_below |= value < 0.5 * goal
+        width = 0.1 * math.sqrt((x - row[3]) ** 2 + row[4] ** 2)
+        slot, slack = -1, 4.0 * goal
         for j in range(_POINTS):
             if math.isnan(points[j]):
-                free = j if free < 0 else free
-            elif abs(points[j] - x) < width:
-                if value < svi.watched(row, after, is_gap, points[j]):
+                slot, slack = j, np.inf
+                continue
+            known = svi.watched(row, after, is_gap, points[j])
+            if abs(points[j] - x) < width:
+                if value < known:
                     points[j] = x
-                free = -2
+                slot = -1
                 break
-        if value < 0.5 * goal:
-            is_any = True
-        if free >= 0 and value < goal:
-            points[free], targets[free] = x, goal
-    return is_any
+            if targets[j] == goal and known > slack:
+                slot, slack = j, known
+        if slot >= 0 and value < goal:
+            points[slot], targets[slot] = x, goal
+    return is_below
 
 
 _FAR = 1e4
+"""k so far out that only the slopes of the wings count."""
 
 
 @compiled
