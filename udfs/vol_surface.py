@@ -215,14 +215,17 @@ def _weight(x: float, c: float) -> float:
     return 1.0 / (root * root)
 
 
+_HUBER = 1.0
+
+
 @inlined
 def _huber(x: float) -> float:
-    return 0.5 * x * x if abs(x) < CUTOFF else CUTOFF * (abs(x) - 0.5 * CUTOFF)
+    return 0.5 * x * x if abs(x) < _HUBER else _HUBER * (abs(x) - 0.5 * _HUBER)
 
 
 @inlined
 def _huber_weight(x: float) -> float:
-    return 1.0 if abs(x) < CUTOFF else CUTOFF / abs(x)
+    return 1.0 if abs(x) < _HUBER else _HUBER / abs(x)
 
 
 @inlined
