@@ -280,7 +280,7 @@ def _lower(row: FloatArray, after: FloatArray) -> None:
 
 @compiled
 def _towards(first: FloatArray, after: FloatArray, way: int, share: float, row: FloatArray) -> None:
-    """The slice at a share of the way: 1 Gatheral and Jacquier's, 2 that to a flat smile of w(0), or less if `after` is lower."""
+    """The slice at a share of the way: 1 Gatheral and Jacquier's, 2 to a flat smile of w(0), or less if `after` is lower."""
     b, rho, m, sigma = first[1], first[2], first[3], first[4]
     w = variance(first, 0.0)
     if way == 1:

@@ -1,6 +1,6 @@
 """A volatility surface from quotes: an SVI slice an expiry, without static arbitrage; the formulae are in `svi`.
 
-Fit of a slice.  With z the distance of the model from the middle of bid and ask in units of half the spread, in volatility
+Each slice alone.  With z the distance of the model from the middle of bid and ask in units of half the spread, in volatility
 (which is price over vega, so that spread and vega are the weight), and e what of |z| exceeds `INSIDE`,
 
     loss = Σ `PULL` ρ(z) + ρ(e),      ρ(x) = x²/(2 (1 + x²/c²))
@@ -10,13 +10,21 @@ third power of its distance beyond c half-spreads.  c is `CUTOFF`, or twice the 
 quotes than that.  The loss is minimised by Levenberg and Marquardt's method with analytic slopes, in (ln w_min, ln b, artanh ρ,
 m, ln σ), where every point is a slice.  It starts from the last fit; where that leaves half of the quotes outside, from the
 best of a grid of (m, σ), for each of which the other three parameters are a linear fit: Zeliade (2009), "Quasi-explicit
-calibration of Gatheral's SVI model".
+calibration of Gatheral's SVI model".  SSVI's law is a faint prior: what the quotes do not determine is taken from the next
+expiry, in proportion to √w.
 
-Arbitrage is a penalty in the fit, and what that leaves over is removed exactly (`svi.repair`).  Penalties, not SSVI: it is
-free by construction but has one skew and one curvature law for all expiries, too few to stay inside bid and ask of each.  Its
-law serves as a faint prior instead: what the quotes do not determine is taken from the next expiry, in proportion to √w.  So
-expiries are fitted from the last to the first, each below the one after it, which is quoted over the wider range of k, and
-then once more, so that the later one has made room for the earlier where its quotes allow.
+All slices together.  Most have no arbitrage then, and are left alone.  Where some have, the loss is minimised under the
+conditions that g ≥ 0 and that w is nowhere above the next expiry's, for all k.  A neighbour that is in the way gives way too:
+slices that meet are fitted together, which makes the normal equations a band.  The conditions are a semi-infinite program:
+they are kept at the local minima of g and of the gap, far wings included, which are searched anew after each minimisation
+(exchange method: Hettich and Kortanek (1993), "Semi-infinite programming", SIAM Review 35).  They are kept exactly, not by a
+penalty that leaves something over: each is a squared residual whose target moves by what was missing, until nothing is (method
+of multipliers: Powell (1969), "A method for nonlinear constraints in minimization problems").  Under the conditions a quote may
+have to stay outside; so that it is not let go, as what is far is by ρ, its force has a bound instead of an end (Huber's
+loss), and counts by what it counted for in the slice alone.
+
+What rounding leaves over `svi.repair` removes.  A slice that is worse than the slice alone by more than `LEAST_SHARE` of its
+quotes, or by `MOST_POINTS`, says so in `reason`, and so does one that is off by `MOST_POINTS` at the money.
 """
 
 import math
@@ -43,16 +51,25 @@ MIN_STRIKES = 5
 """As many as a slice has parameters."""
 
 
-class Reason(IntEnum):
-    """Why an expiry has no slice."""
+MOST_POINTS = 0.5
+"""In points of 0.01 of volatility: how much worse a slice may be than the best with arbitrage, at the money or on average, or
+how far outside of its quotes at the money, before its `reason` says so."""
+LEAST_SHARE = 0.1
+"""How much less of its quotes a slice may be inside of than the best with arbitrage, before its `reason` says so."""
 
-    NONE = 0  # it has one
+
+class Reason(IntEnum):
+    """Why an expiry has no slice, or one that is far from its quotes."""
+
+    NONE = 0  # it has one, and that is near them
     EXPIRED = 1  # T is not positive and finite
     NO_FORWARD = 2  # no quote has a finite k
     NO_QUOTES = 3  # no quote has both sides, in order
     TOO_FEW_STRIKES = 4  # fewer than `MIN_STRIKES` distinct ones with a quote
     NOT_FITTED = 5  # no finite slice was found
     NOT_ASCENDING = 6  # T is not above that of the expiry before
+    ARBITRAGE = 7  # it has one, which is worse than one with arbitrage by more than the bound
+    OFF_AT_MONEY = 8  # it has one, which is off at the money by more than the bound
 
 
 TEXTS = {
@@ -63,11 +80,16 @@ TEXTS = {
     Reason.TOO_FEW_STRIKES: f"Fewer than {MIN_STRIKES} strikes have a bid and an ask.",
     Reason.NOT_FITTED: "No smile was found that fits the quotes.",
     Reason.NOT_ASCENDING: "The expiry is not later than the one before it in the list.",
+    Reason.ARBITRAGE: f"Free of arbitrage it is {MOST_POINTS} vol points or {LEAST_SHARE:.0%} of the quotes worse than not.",
+    Reason.OFF_AT_MONEY: f"At the money the smile is outside bid and ask and {MOST_POINTS} vol points from their middle.",
 }
 
 
 class Surface(NamedTuple):
-    """Slices of several expiries, ascending in T, and how good each is; one element an expiry.  NaN where `reason` says why."""
+    """Slices of several expiries, ascending in T, and how good each is; one element an expiry.
+
+    NaN where there is no slice, and `reason` says why.  A slice may have a reason too: why it is far from its quotes.
+    """
 
     T: FloatArray  # years
     a: FloatArray
@@ -81,13 +103,18 @@ class Surface(NamedTuple):
     rmse_vol_points: FloatArray  # to the middle of bid and ask, by the weights of the fit
     g_min: FloatArray  # least of Durrleman's function, at the money or wherever it is
     calendar_min: FloatArray  # least total variance above the fitted expiry before, over that of the latter; NaN for the first
-    is_repaired: NDArray[np.bool_]  # the fit itself was not free of arbitrage
+    is_repaired: NDArray[np.bool_]  # the best fit is not free of arbitrage: this is the best that is
     reason: NDArray[np.int8]
 
     @property
     def slices(self) -> Slice:
         """The parameters alone."""
         return Slice(self.a, self.b, self.rho, self.m, self.sigma)
+
+    @property
+    def is_fitted(self) -> NDArray[np.bool_]:
+        """Whether an expiry has a slice."""
+        return np.isfinite(self.a)
 
 
 def fit(
@@ -124,7 +151,10 @@ def fit(
     )
     k, bid_iv, ask_iv = k[order], bid_iv[order], ask_iv[order]
     _admit(surface, starts, k, bid_iv, ask_iv)
-    _fit(surface, np.flatnonzero(surface.reason == Reason.NONE), starts, k, bid_iv, ask_iv)
+    fitted = np.flatnonzero(surface.reason == Reason.NONE)
+    for x in surface.slices:
+        x[surface.reason != Reason.NONE] = np.nan
+    _fit(surface, fitted, starts, k, bid_iv, ask_iv)
     return surface
 
 
@@ -136,7 +166,7 @@ def total_variance(surface: Surface, k: ArrayLike, T: ArrayLike) -> FloatArray:
     own wing.  That no butterfly is an arbitrage is assured at the fitted expiries, not in between.
     """
     k, T = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(T, dtype=np.float64))
-    fitted = np.flatnonzero(surface.reason == Reason.NONE)
+    fitted = np.flatnonzero(surface.is_fitted)
     if not fitted.size:
         return np.full(T.shape, np.nan)
     years = surface.T[fitted]
@@ -215,17 +245,16 @@ def _weight(x: float, c: float) -> float:
     return 1.0 / (root * root)
 
 
-_HUBER = 1.0
-
-
 @inlined
 def _huber(x: float) -> float:
-    return 0.5 * x * x if abs(x) < _HUBER else _HUBER * (abs(x) - 0.5 * _HUBER)
+    """Huber's loss: its force is that of one half-spread from there on."""
+    return 0.5 * x * x if abs(x) < 1.0 else abs(x) - 0.5
 
 
 @inlined
 def _huber_weight(x: float) -> float:
-    return 1.0 if abs(x) < _HUBER else _HUBER / abs(x)
+    """Its slope over x."""
+    return 1.0 if abs(x) < 1.0 else 1.0 / abs(x)
 
 
 @inlined
@@ -248,8 +277,11 @@ def _median_distance(row: FloatArray, p: _Problem, i: int) -> float:
 
 
 _POINTS = 12
+"""At most as many for each condition of an expiry."""
 _G_WEIGHT = 50.0
+"""Of a condition on g, where a half-spread of a quote has 1; one on the gap has what makes a unit of it half-spreads."""
 _G_GOAL, _GAP_GOAL = 1e-3, 5e-4
+"""What g and the gap keep above zero, so that there is some left between the points."""
 
 
 @allocating
@@ -363,7 +395,7 @@ def _solve(H: FloatArray, y: FloatArray, start: int, end: int, damping: float, L
         for j in range(max(start, i - 9), i + 1):
             total = H[i, i - j] + (damping * H[i, 0] if i == j else 0.0)
             for n in range(max(start, i - 9), j):
-                total -= L[i, i - n] * L[j, j - n] if j - n < 10 else 0.0
+                total -= L[i, i - n] * L[j, j - n]
             if i > j:
                 L[i, i - j] = total / L[j, 0]
             elif total > 0.0:
@@ -499,11 +531,6 @@ def _fit_alone(rows: FloatArray, p: _Problem, i: int) -> None:
         _descend(rows, p, i, i + 1, False, _MAX_STEPS)
 
 
-_SETTLED = 0.02
-_SWEEPS = 40
-_STEPS = 30
-
-
 @allocating
 def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, middle: FloatArray, half: FloatArray) -> None:
     """Fit every expiry by itself, then all under the conditions."""
@@ -517,7 +544,7 @@ def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, mi
         half,
         np.empty(k.size),
         np.empty(n),
-        np.empty((n, 5)),
+        np.zeros((n, 5)),
         np.empty(n),
         np.full((n, _POINTS), np.nan),
         np.empty((n, _POINTS)),
@@ -526,86 +553,116 @@ def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, mi
         np.empty(n),
     )
     rows = np.empty((n, 5))
-    none = NO_SLICE.copy()
     for i in range(n - 1, -1, -1):
-        start, end = p.starts[i], p.ends[i]
-        _get(surface, fitted[i], rows[i])
-        vol = _median(middle[start:end])
+        start, end, vol = p.starts[i], p.ends[i], _median(middle[p.starts[i] : p.ends[i]])
         p.level[i] = p.T[i] * vol * vol
         p.calendar_weight[i] = 0.5 * vol / _median(half[start:end])
         if i + 1 < n:
-            _to_point(rows[i + 1], 0.1 * p.level[i + 1], p.prior[i])
             factor = math.sqrt(p.level[i] / p.level[i + 1])
+            _to_point(rows[i + 1], 0.1 * p.level[i + 1], p.prior[i])
             p.prior[i, 1] += math.log(factor)
             p.prior[i, 3] *= factor
             p.prior[i, 4] += math.log(factor)
             p.calendar_weight[i] = max(p.calendar_weight[i], p.calendar_weight[i + 1])
         else:
             span = k[end - 1] - k[start]
-            p.prior[i, 1], p.prior[i, 2], p.prior[i, 3], p.prior[i, 4] = math.log(p.level[i] / span), 0.0, 0.0, math.log(0.5 * span)
+            p.prior[i, 1], p.prior[i, 4] = math.log(p.level[i] / span), math.log(0.5 * span)
+        _get(surface, fitted[i], rows[i])
         _fit_alone(rows, p, i)
         cutoff = max(CUTOFF, 2.0 * _median_distance(rows[i], p, i))
         for j in range(start, end):
             p.trust[j] = _weight(_distance(rows[i], p, i, j), cutoff)
     alone = rows.copy()
     _bind(rows, p)
-    later = -1
-    after = none.copy()
+    after, later = NO_SLICE.copy(), -1
     for i in range(n - 1, -1, -1):
         expiry, row = fitted[i], rows[i]
-        is_active = not (np.isnan(p.butterfly_k[i]).all() and np.isnan(p.calendar_k[i]).all() and (i == 0 or np.isnan(p.calendar_k[i - 1]).all()))
         svi.repair(row, after)
         if not svi.is_free(row, after):
             surface.reason[expiry] = Reason.NOT_FITTED
+            surface.a[expiry] = surface.b[expiry] = surface.rho[expiry] = surface.m[expiry] = surface.sigma[expiry] = np.nan
             continue
-        inside = weight = squares = 0.0
-        for j in range(p.starts[i], p.ends[i]):
-            distance = _distance(row, p, i, j)
-            inside += abs(distance) <= 1.0
-            weight += 1.0 / (half[j] * half[j])
-            squares += distance * distance
-        surface.inside_share[expiry] = inside / surface.quotes[expiry]
-        surface.rmse_vol_points[expiry] = 100.0 * math.sqrt(squares / weight)
-        surface.g_min[expiry] = svi.g_min(row)
-        surface.is_repaired[expiry] = is_active
+        inside, rmse, vol = _quality(row, p, i)
         surface.a[expiry], surface.b[expiry], surface.rho[expiry] = row[0], row[1], row[2]
         surface.m[expiry], surface.sigma[expiry] = row[3], row[4]
+        surface.inside_share[expiry], surface.rmse_vol_points[expiry] = inside, rmse
+        surface.g_min[expiry] = svi.g_min(row)
+        surface.is_repaired[expiry] = np.any(row != alone[i])
+        best_inside, best_rmse, best_vol = _quality(alone[i], p, i)
+        if max(rmse - best_rmse, 100.0 * abs(vol - best_vol)) > MOST_POINTS or best_inside - inside > LEAST_SHARE:
+            surface.reason[expiry] = Reason.ARBITRAGE
+        elif _is_off(vol, p, i):
+            surface.reason[expiry] = Reason.OFF_AT_MONEY
         if later >= 0:
             surface.calendar_min[later] = svi.calendar_min(row, after)
         later = expiry
         after[:] = row
-    for expiry in range(surface.T.size):
-        if surface.reason[expiry]:
-            surface.a[expiry] = surface.b[expiry] = surface.rho[expiry] = surface.m[expiry] = surface.sigma[expiry] = np.nan
 
 
 @allocating
-def _bind(rows: FloatArray, p: _Problem) -> int:
-    """Bring all slices under the conditions."""
+def _quality(row: FloatArray, p: _Problem, i: int) -> tuple[float, float, float]:
+    """Share of quotes inside, root mean square distance to their middle in vol points, and volatility at the money."""
+    inside = weights = squares = 0.0
+    for j in range(p.starts[i], p.ends[i]):
+        z = _distance(row, p, i, j)
+        inside += abs(z) <= 1.0
+        weights += 1.0 / (p.half[j] * p.half[j])
+        squares += z * z
+    share = inside / (p.ends[i] - p.starts[i])
+    return share, 100.0 * math.sqrt(squares / weights), math.sqrt(max(svi.variance(row, 0.0), 0.0) / p.T[i])
+
+
+@allocating
+def _is_off(vol: float, p: _Problem, i: int) -> bool:
+    """Whether a volatility is outside the bid and ask at the money, and further than `MOST_POINTS` from their middle.
+
+    They are interpolated from the quotes at the strikes on both sides; there is no telling where all are on one side.
+    """
+    k = p.k[p.starts[i] : p.ends[i]]
+    if not k[0] <= 0.0 <= k[-1]:
+        return False
+    middle = np.interp(0.0, k, p.middle[p.starts[i] : p.ends[i]])
+    half = np.interp(0.0, k, p.half[p.starts[i] : p.ends[i]])
+    return bool(abs(vol - middle) > max(half, 0.01 * MOST_POINTS))
+
+
+_MAX_EXCHANGES = 40
+_SETTLED = 0.02
+"""In half-spreads: by how much no target moves any more."""
+
+
+@allocating
+def _bind(rows: FloatArray, p: _Problem) -> None:
+    """Bring all slices under the conditions, in place: to where the loss is least."""
     n, none = rows.shape[0], NO_SLICE.copy()
     change = 0.0
-    for sweep in range(_SWEEPS):
-        is_any = False
+    for _ in range(_MAX_EXCHANGES):
+        is_below = False
         for i in range(n):
-            is_any |= _watch(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
+            is_below |= _watch(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
             if i + 1 < n:
-                is_any |= _watch(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
-        if not is_any and change < _SETTLED:
+                is_below |= _watch(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
+        if not is_below and change < _SETTLED:
             break
-        change = 0.0
         first = 0
         while first < n:
             end = first + 1
             while end < n and not np.isnan(p.calendar_k[end - 1]).all():
                 end += 1
             if end > first + 1 or not np.isnan(p.butterfly_k[first]).all():
-                _descend(rows, p, first, end, True, _STEPS)
+                _descend(rows, p, first, end, True, 30)
             first = end
+        change = 0.0
         for i in range(n):
-            change = max(change, _shift(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i]) * _G_WEIGHT)
+            moved = _shift(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
+            change = max(change, _G_WEIGHT * moved)
             if i + 1 < n:
-                change = max(change, _shift(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i]) * p.calendar_weight[i])
-    return sweep
+                moved = _shift(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
+                change = max(change, p.calendar_weight[i] * moved)
+
+
+_FAR = 1e4
+"""k so far out that only the slopes of the wings count."""
 
 
 @allocating
@@ -638,22 +695,15 @@ def _watch(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, 
     return is_below
 
 
-_FAR = 1e4
-"""k so far out that only the slopes of the wings count."""
-
-
 @compiled
 def _shift(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, targets: FloatArray) -> float:
-    """Move the targets so that they press as hard from the goal as they do now; the greatest distance to the goal or of the move."""
-    greatest = 0.0
-    is_gap = not math.isnan(after[0])
+    """Move each target so that at the goal it will press as hard as it does now; the greatest move."""
+    is_gap, greatest = not math.isnan(after[0]), 0.0
     for j in range(points.size):
-        if math.isnan(points[j]):
-            continue
-        missing = targets[j] - svi.watched(row, after, is_gap, points[j])
-        target = goal + max(missing, 0.0)
-        greatest = max(greatest, abs(target - targets[j]))
-        targets[j] = target
+        if not math.isnan(points[j]):
+            target = goal + max(targets[j] - svi.watched(row, after, is_gap, points[j]), 0.0)
+            greatest = max(greatest, abs(target - targets[j]))
+            targets[j] = target
     return greatest
 
 
