@@ -41,7 +41,7 @@ from udfs.svi import MAX_SLOPE, NO_SLICE, Slice
 
 IntArray = NDArray[np.int64]
 
-INSIDE, PULL, CUTOFF = 0.95, 0.005, 3.0
+INSIDE, PULL, CUTOFF = 0.95, 0.02, 3.0
 """In half-spreads but for the pull."""
 PRIOR = 0.2
 """Root of the weight of a squared unit by which ln b, artanh ρ, m/σ or ln σ differ from what the next expiry suggests."""
@@ -612,17 +612,24 @@ def _quality(row: FloatArray, p: _Problem, i: int) -> tuple[float, float, float]
     return share, 100.0 * math.sqrt(squares / weights), math.sqrt(max(svi.variance(row, 0.0), 0.0) / p.T[i])
 
 
-@allocating
+@compiled
 def _is_off(vol: float, p: _Problem, i: int) -> bool:
     """Whether a volatility is outside the bid and ask at the money, and further than `MOST_POINTS` from their middle.
 
-    They are interpolated from the quotes at the strikes on both sides; there is no telling where all are on one side.
+    They are interpolated between the strikes next to the forward, at each from its narrowest quote; where all strikes are on
+    one side, the nearest counts.
     """
-    k = p.k[p.starts[i] : p.ends[i]]
-    if not k[0] <= 0.0 <= k[-1]:
-        return False
-    middle = np.interp(0.0, k, p.middle[p.starts[i] : p.ends[i]])
-    half = np.interp(0.0, k, p.half[p.starts[i] : p.ends[i]])
+    low = high = -1
+    for j in range(p.starts[i], p.ends[i]):
+        k, half = p.k[j], p.half[j]
+        if k <= 0.0 and (low < 0 or k > p.k[low] or half < p.half[low]):
+            low = j
+        if k >= 0.0 and (high < 0 or (k == p.k[high] and half < p.half[high])):
+            high = j
+    low, high = (high if low < 0 else low), (low if high < 0 else high)
+    share = -p.k[low] / (p.k[high] - p.k[low]) if p.k[high] > p.k[low] else 0.0
+    middle = p.middle[low] + share * (p.middle[high] - p.middle[low])
+    half = p.half[low] + share * (p.half[high] - p.half[low])
     return bool(abs(vol - middle) > max(half, 0.01 * MOST_POINTS))
 
 
