@@ -203,7 +203,7 @@ class _Problem(NamedTuple):
     butterfly_target: FloatArray
     calendar_k: FloatArray  # the same of the relative gap to the next expiry
     calendar_target: FloatArray
-    calendar_weight: FloatArray
+    weight: FloatArray  # of both: half-spreads for a unit
 
 
 # A slice is a row (a, b, ρ, m, σ), a point of the minimisation (ln w_min, ln b, artanh ρ, m, ln σ).
@@ -278,8 +278,6 @@ def _median_distance(row: FloatArray, p: _Problem, i: int) -> float:
 
 _POINTS = 12
 """At most as many for each condition of an expiry."""
-_G_WEIGHT = 50.0
-"""Of a condition on g, where a half-spread of a quote has 1; one on the gap has what makes a unit of it half-spreads."""
 _G_GOAL, _GAP_GOAL = 1e-3, 5e-4
 """What g and the gap keep above zero, so that there is some left between the points."""
 
@@ -335,16 +333,17 @@ def _normal_equations(
             w2 = b * sigma * sigma / (root * root * root)
             f = 1.0 - 0.5 * x * w1 / w
             g = f * f - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2
-            residual = _G_WEIGHT * (g - p.butterfly_target[i, j])
+            unit = p.weight[i]
+            residual = unit * (g - p.butterfly_target[i, j])
             if residual < 0.0:
                 by_w = f * x * w1 / (w * w) + 0.25 * w1 * w1 / (w * w)
                 by_w1 = -f * x / w - 0.5 * w1 * (1.0 / w + 0.25)
                 bend = sigma * sigma / (root * root)
-                J[0] = _G_WEIGHT * by_w * J[0]
-                J[1] = _G_WEIGHT * (by_w * J[1] + by_w1 * w1 + 0.5 * w2)
-                J[2] = _G_WEIGHT * (by_w * J[2] + by_w1 * b * (1.0 - rho * rho))
-                J[3] = _G_WEIGHT * (by_w * J[3] - by_w1 * w2 + 1.5 * w2 * u / (root * root))
-                J[4] = _G_WEIGHT * (by_w * J[4] - by_w1 * w2 * u + 0.5 * w2 * (2.0 - 3.0 * bend))
+                J[0] = unit * by_w * J[0]
+                J[1] = unit * (by_w * J[1] + by_w1 * w1 + 0.5 * w2)
+                J[2] = unit * (by_w * J[2] + by_w1 * b * (1.0 - rho * rho))
+                J[3] = unit * (by_w * J[3] - by_w1 * w2 + 1.5 * w2 * u / (root * root))
+                J[4] = unit * (by_w * J[4] - by_w1 * w2 * u + 0.5 * w2 * (2.0 - 3.0 * bend))
                 loss += 0.5 * residual * residual
                 _add(H, y, at, J, 5, 1.0, residual)
         if i + 1 == end:
@@ -354,11 +353,12 @@ def _normal_equations(
             if math.isnan(x):
                 continue
             w, after = _slopes_of_variance(row, x, J), _slopes_of_variance(rows[i + 1], x, J[5:])
-            residual = p.calendar_weight[i] * (after / w - 1.0 - p.calendar_target[i, j])
+            unit = max(p.weight[i], p.weight[i + 1])
+            residual = unit * (after / w - 1.0 - p.calendar_target[i, j])
             if residual < 0.0:
                 for n in range(5):
-                    J[n] *= -p.calendar_weight[i] * after / (w * w)
-                    J[5 + n] *= p.calendar_weight[i] / w
+                    J[n] *= -unit * after / (w * w)
+                    J[5 + n] *= unit / w
                 loss += 0.5 * residual * residual
                 _add(H, y, at, J, 10, 1.0, residual)
     return loss
@@ -556,14 +556,13 @@ def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, mi
     for i in range(n - 1, -1, -1):
         start, end, vol = p.starts[i], p.ends[i], _median(middle[p.starts[i] : p.ends[i]])
         p.level[i] = p.T[i] * vol * vol
-        p.calendar_weight[i] = 0.5 * vol / _median(half[start:end])
+        p.weight[i] = 0.5 * vol / _median(half[start:end])
         if i + 1 < n:
             factor = math.sqrt(p.level[i] / p.level[i + 1])
             _to_point(rows[i + 1], 0.1 * p.level[i + 1], p.prior[i])
             p.prior[i, 1] += math.log(factor)
             p.prior[i, 3] *= factor
             p.prior[i, 4] += math.log(factor)
-            p.calendar_weight[i] = max(p.calendar_weight[i], p.calendar_weight[i + 1])
         else:
             span = k[end - 1] - k[start]
             p.prior[i, 1], p.prior[i, 4] = math.log(p.level[i] / span), math.log(0.5 * span)
@@ -662,10 +661,10 @@ def _bind(rows: FloatArray, p: _Problem) -> None:
         change = 0.0
         for i in range(n):
             moved = _shift(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
-            change = max(change, _G_WEIGHT * moved)
+            change = max(change, p.weight[i] * moved)
             if i + 1 < n:
                 moved = _shift(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
-                change = max(change, p.calendar_weight[i] * moved)
+                change = max(change, max(p.weight[i], p.weight[i + 1]) * moved)
 
 
 _FAR = 1e4
