@@ -149,12 +149,12 @@ def fit(
         is_repaired=np.zeros(T.shape, dtype=np.bool_),
         reason=np.zeros(T.shape, dtype=np.int8),
     )
-    k, bid_iv, ask_iv = k[order], bid_iv[order], ask_iv[order]
-    _admit(surface, starts, k, bid_iv, ask_iv)
-    fitted = np.flatnonzero(surface.reason == Reason.NONE)
+    quoted_k, middle, half = (np.asarray(x, dtype=np.float64)[order] for x in (k, bid_iv, ask_iv))
+    _admit(surface, starts, quoted_k, middle, half)
+    is_quoted = surface.reason == Reason.NONE
     for x in surface.slices:
-        x[surface.reason != Reason.NONE] = np.nan
-    _fit(surface, fitted, starts, k, bid_iv, ask_iv)
+        x[~is_quoted] = np.nan
+    _fit(surface, np.flatnonzero(is_quoted), starts, quoted_k, middle, half)
     return surface
 
 
