@@ -32,6 +32,7 @@ from urllib.parse import quote
 import typer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import jobs
 from bench import latency, load, share
 from bench.passes import HERE, QUIET_S, BenchError, Ends, Meter, Pass, end, messages_per_s, peers_python, watch
 from bench.report import console, write
@@ -64,7 +65,8 @@ def stage(name: str, up: Runtime, messages: int, parallelism: int) -> Pass:
     runtime.flink_run(up, [name], ["-py", str(HERE / "stage.py"), name, str(copies)], parallelism)
     job = up.rest.active()[name]
     # A record has several messages, and heartbeats are records too.
-    records = copies * sum(topics.ends(up.kafka, ["order_books"]).values())
+    tables = ["order_books"] if name == "raw_read" else jobs.sources("books")
+    records = copies * sum(topics.ends(up.kafka, tables).values())
     meter = Meter(lambda: records_read(up, job), up.taskmanagers.values())
     samples = watch(meter, lambda number, _: number >= records)
     end(up, job)

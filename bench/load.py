@@ -14,6 +14,7 @@ from typing import Any, cast
 import orjson
 from confluent_kafka import Producer
 
+import jobs
 from deploy import topics
 from feeds.packs import Packs
 from feeds.publish import END_MS, HEARTBEAT_MS
@@ -152,7 +153,7 @@ class Truth:
 
 
 def publish(servers: str, messages: int, instruments: int, is_packed: bool = True) -> Truth:
-    """Write the stream and its heartbeats into order_books.v1; returns what the kernel makes of it.
+    """Write the stream into order_books.v1, and heartbeats into all that `books` reads; returns what the kernel makes of it.
 
     As `feeds.publish.Publisher` writes them but for larger batches: the load is made fast, and read many times.
     """
@@ -171,22 +172,25 @@ def publish(servers: str, messages: int, instruments: int, is_packed: bool = Tru
     partitions = topics.existing_topics(servers)[TOPIC]
     truth = Truth()
 
-    def produce(partition: int, row_key: str | None, value: bytes | None, event_ms: int) -> None:
-        if value is not None:
-            truth.add(event_ms, value)
+    def produce(topic: str, partition: int, row_key: str | None, value: bytes | None, event_ms: int) -> None:
         while True:
             try:
-                producer.produce(TOPIC, value, row_key, partition, timestamp=event_ms)
+                producer.produce(topic, value, row_key, partition, timestamp=event_ms)
                 return
             except BufferError:
                 producer.poll(0.1)
 
+    def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
+        truth.add(event_ms, value)
+        produce(TOPIC, partition, row_key, value, event_ms)
+
     def heartbeat(event_ms: int) -> None:
         packs.ship()
-        for partition in range(partitions):
-            produce(partition, "heartbeat", None, event_ms)
+        for table in jobs.sources("books"):
+            for partition in range(partitions):
+                produce(TABLES[table].topic, partition, "heartbeat", None, event_ms)
 
-    packs = Packs(partitions if is_packed else 0, produce)
+    packs = Packs(partitions if is_packed else 0, send)
     event_ms = heartbeat_ms = 0
     for event_ms, row in stream(messages, instruments):
         if event_ms >= heartbeat_ms + HEARTBEAT_MS:

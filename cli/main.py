@@ -98,7 +98,9 @@ def setup() -> None:
 
 @app.command()
 def up(
-    taskmanagers: Annotated[int, typer.Option(min=1, max=8, help="TaskManagers, each a process of its own.")] = 1,
+    taskmanagers: Annotated[
+        int, typer.Option(min=1, max=runtime.MAX_TASKMANAGERS, help="TaskManagers, each a process of its own.")
+    ] = 1,
     has_prometheus: Annotated[
         bool, typer.Option("--prometheus", help="Serve metrics on the first free ports from 9250 on, of every interface.")
     ] = False,

@@ -21,6 +21,9 @@ DETERMINISTIC = {
     "gammaflow.drift": "60",
 }
 
+PATIENT = {"heartbeat": {"timeout": 60_000}}
+"""Settings of its cluster: with more tasks than processors a TaskManager may be silent for long, and is not lost."""
+
 
 class PlayError(RuntimeError):
     """The run cannot be made; the message says what to change."""
@@ -40,9 +43,11 @@ def bounded(
     """
     if out.exists() and any(out.iterdir()):
         raise PlayError(f"{out} is not empty; choose another folder, or remove it first")
-    heartbeat_ms()  # a setting that is wrong is named before anything is started
+    # A setting that is wrong, or more than there can be, is named before anything is started.
+    heartbeat_ms()
+    taskmanagers = runtime.taskmanagers_needed(names, parallelism)
     out.mkdir(parents=True, exist_ok=True)
-    with runtime.temporary(conf, say=display.step, ports=runtime.PORTS) as place:
+    with runtime.temporary({**PATIENT, **(conf or {})}, taskmanagers, say=display.step, ports=runtime.PORTS) as place:
         refuse_used_topics(place)
         display.step("jobs")
         runtime.submit(place, list(names), parallelism, DETERMINISTIC, out, archive_interval="5 s")

@@ -90,6 +90,11 @@ def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
             into[key] = value
 
 
+def slots_of_taskmanager() -> int:
+    """How many task slots an embedded TaskManager has."""
+    return int(layered(["local"])["taskmanager"]["numberOfTaskSlots"])
+
+
 def start(
     home: Path, rest_port: int, taskmanagers: int = 1, conf: dict[str, Any] | None = None, is_brief: bool = False
 ) -> dict[str, int]:

@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import jobs
 from deploy import broker, cluster, processes, topics, zookeeper
 from deploy import savepoints as contracts
 from deploy.processes import StartError
-from deploy.rest import Flink, FlinkError
+from deploy.rest import POLL_S, Flink, FlinkError
 from schemas import security
 from schemas.records import TABLES
 
@@ -30,6 +30,10 @@ PORTS = (9092, 8081)
 """Where a user looks for broker and cluster first."""
 ANY_PORTS = (0, 0)
 """For what is over soon: whatever else starts at the same moment must not be taken for it."""
+MAX_TASKMANAGERS = 8
+"""Of an embedded cluster: each may take 4.6 GB of one machine's memory."""
+FREE_S = 10.0
+"""How long slots may take to be free: a job that has stopped gives them back a moment later."""
 SHIPPED = ("jobs", "kernels", "schemas", "udfs")
 
 
@@ -192,6 +196,28 @@ def temporary(
             shutil.rmtree(home, ignore_errors=True)
 
 
+def slots_needed(names: Sequence[str], parallelism: int) -> int:
+    """How many task slots jobs take: each as many as the parallelism, for all operators of a job share them."""
+    return len(names) * parallelism
+
+
+def taskmanagers_needed(names: Sequence[str], parallelism: int) -> int:
+    """How many TaskManagers of an embedded cluster have slots for these jobs.  Raises `StartError` for too many.
+
+    A cluster of the user's own has what it has.
+    """
+    if os.environ.get("GAMMAFLOW_FLINK"):
+        return 1
+    slots, each = slots_needed(names, parallelism), cluster.slots_of_taskmanager()
+    count = -(-slots // each)
+    if count > MAX_TASKMANAGERS:
+        raise StartError(
+            f"{len(names)} jobs at parallelism {parallelism} need {slots} task slots; an embedded cluster has at most "
+            f"{MAX_TASKMANAGERS * each}. Lower the parallelism, name fewer jobs, or let GAMMAFLOW_FLINK name a larger cluster"
+        )
+    return count
+
+
 def submit(
     runtime: Runtime,
     names: list[str],
@@ -205,17 +231,20 @@ def submit(
     """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
 
     `settings` are Flink options for these jobs; `archive` is where the archive job writes; a job named in
-    `savepoints` goes on from there; `changed` is as in `bundle`.  Raises `StartError`, and `FlinkError` for a job that does
-    not start, which tries again.
+    `savepoints` goes on from there; `changed` is as in `bundle`.  Raises `StartError`, also where the embedded cluster has not
+    enough task slots, and `FlinkError` for a job that does not start, which tries again.
     """
     for name in names:
         jobs.text(name)
+    partitions = topics.partitions(runtime.kafka)
+    if parallelism > partitions:
+        raise StartError(f"parallelism {parallelism}: a job has at most as many tasks as topics have partitions, {partitions}")
+    if runtime.taskmanagers:
+        _await_slots(runtime, names, parallelism)
     home = Path(runtime.home)
     paths = savepoints or {}
-    if paths:
-        partitions = topics.partitions(runtime.kafka)
-        for name, path in paths.items():
-            contracts.check(path, name, partitions)
+    for name, path in paths.items():
+        contracts.check(path, name, partitions)
     own = {
         "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
@@ -224,8 +253,39 @@ def submit(
     try:
         flink_run(runtime, names, arguments, parallelism, settings, own, changed)
     except FlinkError as error:
+        if told := _slots_missing(runtime, names, parallelism):
+            raise FlinkError(f"{error}; {told}") from error
         users = ", ".join(dict.fromkeys(security.manner(name) for name in names))
         raise FlinkError(f"{error}; to Kafka at {runtime.kafka} they speak {users}") from error
+
+
+def _await_slots(runtime: Runtime, names: Sequence[str], parallelism: int) -> None:
+    """Return once there are task slots for these jobs.  Raises `StartError` where there are none after `FREE_S`."""
+    deadline = time.monotonic() + FREE_S
+    needed = slots_needed(names, parallelism)
+    while (overview := runtime.rest.get("/overview"))["slots-available"] < needed:
+        if time.monotonic() > deadline:
+            wanted = -(-(needed + overview["slots-total"] - overview["slots-available"]) // cluster.slots_of_taskmanager())
+            raise StartError(
+                f"{len(names)} jobs at parallelism {parallelism} need {needed} task slots; the cluster at {runtime.flink} has "
+                f"{overview['slots-available']} of {overview['slots-total']} free. Lower the parallelism, name fewer jobs, "
+                f"or start it with more: `gammaflow up --taskmanagers {wanted}`"
+            )
+        time.sleep(POLL_S)
+
+
+def _slots_missing(runtime: Runtime, names: Sequence[str], parallelism: int) -> str:
+    """What to say where jobs that have been submitted wait for task slots; nothing where they do not."""
+    with suppress(FlinkError):
+        overview, active = runtime.rest.get("/overview"), runtime.rest.active()
+        is_waiting = any(name not in active or not active[name].is_running for name in names)
+        if is_waiting and not overview["slots-available"]:
+            needed = slots_needed(names, parallelism)
+            return (
+                f"{len(names)} jobs at parallelism {parallelism} need {needed} task slots, and of the "
+                f"{overview['slots-total']} of the cluster at {runtime.flink} none is free"
+            )
+    return ""
 
 
 def flink_run(

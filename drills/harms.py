@@ -21,10 +21,10 @@ from drills.rows import Rows, open_transactions
 from drills.suite import HALF_TIME_MS, JOBS, MARKET, Harm, Suite
 from drills.versions import Version
 from feeds import Record
-from feeds.publish import FEED_TABLES, Publisher, trusted_ms
+from feeds.publish import FEED_TABLES, Publisher
 from feeds.simulator import simulate
 from schemas.records import TABLES
-from schemas.rows import instant_ms
+from schemas.rows import instant_ms, to_ms
 
 OLDER = {"books": 2, "book_depth": 2}
 UNKNOWN_VERSION = 99
@@ -204,8 +204,8 @@ def jump_clock(suite: Suite) -> list[str]:
     for table, event_ms, row in simulate(MARKET):
         if row.get("venue") == JUMPING and HALF_TIME_MS - 500 <= event_ms < HALF_TIME_MS:
             jumped = Record(table, event_ms + JUMP_MS, {**row, "event_at": instant_ms(event_ms + JUMP_MS)})
-            # What is received later has not been said yet: a trade of it would be counted once more, in the next second.
-            if trusted_ms(jumped) < HALF_TIME_MS:
+            # What is received later has not been said yet.
+            if to_ms(row["received_at"]) < HALF_TIME_MS:
                 publisher.publish(jumped)
     publisher.flush()
     return []

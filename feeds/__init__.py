@@ -10,7 +10,7 @@ class Record(NamedTuple):
     """One row for a topic, not yet written."""
 
     table: str
-    event_ms: int  # exchange time; becomes the Kafka record timestamp
+    event_ms: int  # exchange time; less the venue's offset (feeds/clocks.py) it becomes the Kafka record timestamp
     row: Mapping[str, Any]
 
 

@@ -2,7 +2,7 @@
 
 A line is one message with the time of its receipt.  Two formats are read, plain or gzipped:
 
-    wss://… <-> 1626993723.42                  a connection          (cryptofeed: seconds, then a colon)
+    wss://… <-> 1626993723.42                  a connection, of the messages after it (cryptofeed: seconds, then a colon)
     wss://… <- 1626993723.71: {…}              a request, outgoing
     1626993723.80: {…}                         a message
     https://… -> 1626993723.13: {…}            a message, the answer to a request
@@ -38,7 +38,9 @@ _EARLIEST_US = 946_684_800_000_000  # the year 2000
 _AHEAD_US = 60_000_000  # what the clocks of two machines may differ by
 _BLOCK_BYTES = 1 << 20
 _CONTROL = re.compile(rb"wss?://\S+ <->? |configuration: ")
-_TIMED = re.compile(rb"(?:https?://\S+ -> )?(?:(\d{1,12}(?:\.\d{1,20})?):|(\d{1,20})) (.*)", re.DOTALL)
+_OPENED = re.compile(rb"(wss?://\S+) <-> ")
+_TIMED = re.compile(rb"(?:(https?://\S+) -> )?(?:(\d{1,12}(?:\.\d{1,20})?):|(\d{1,20})) (.*)", re.DOTALL)
+_COUNTED = re.compile(r"(?:\w*[A-Za-z]-?)?(\d{1,20})", re.ASCII)  # a trade id that is counted up, such as 17, a17 or ETH-17
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Line(NamedTuple):
     kind: Literal["message", "control"]
     fault: Fault | None = None  # why the line is no message
     symbol: str | None = None  # what was asked for, where the message answers a request
+    url: str | None = None  # address that the message answers a request to, else of its connection; None where it is not told
 
 
 class Converted(NamedTuple):
@@ -152,12 +155,15 @@ class Converter:
         if connection is None:
             connection = self._connections[line.path] = _Connection()
         adapter = ADAPTERS[line.venue]
-        received = Received(line.received_us, connection.newest_event_ms, line.symbol or connection.symbol)
+        # An answer to a request is about what was asked for, whatever its connection speaks of.
+        is_answer = line.url is not None and line.url.startswith("http")
+        symbol = line.symbol or (None if is_answer else connection.symbol)
+        received = Received(line.received_us, connection.newest_event_ms, symbol, line.url)
         try:
             parsed = adapter.parse(line.message, received)
         except Rejected as rejected:
             return Converted(line, [dead_letter(line, rejected.fault)], None, rejected.fault)
-        records = [item for item in parsed if isinstance(item, Record)]
+        records = _oldest_first([item for item in parsed if isinstance(item, Record)])
         rejected_items = [item for item in parsed if isinstance(item, Rejected)]
         letters = [dead_letter(line, item.fault, item.item) for item in rejected_items]
         if letters and not records:
@@ -177,7 +183,7 @@ class Converter:
             symbol = record.row.get("instrument")
             if symbol is None:
                 continue
-            if symbol != connection.symbol and not connection.has_several_symbols:
+            if symbol != connection.symbol and not connection.has_several_symbols and not is_answer:
                 connection.has_several_symbols = connection.symbol is not None
                 connection.symbol = None if connection.has_several_symbols else symbol
             venue = record.row["venue"]
@@ -187,6 +193,23 @@ class Converter:
                 if description is not None:
                     descriptions.append(description._replace(event_ms=record.event_ms))
         return Converted(line, descriptions + records + letters, records[0].table if records else None, None)
+
+
+def _oldest_first(records: list[Record]) -> list[Record]:
+    """Trades of one message in the order in which they were made; other records as they are.
+
+    Many venues list the newest first.  Of one millisecond, ids that count up tell the order, else that of the list does.
+    """
+    if len(records) < 2 or any(record.table != "trades" for record in records):
+        return records
+    if records[0].event_ms > records[-1].event_ms:
+        records.reverse()
+    return sorted(records, key=lambda record: (record.event_ms, _count(record.row["trade_id"])))
+
+
+def _count(trade_id: str) -> int:
+    counted = _COUNTED.fullmatch(trade_id)
+    return int(counted[1]) if counted else 0
 
 
 def dead_letter(line: Line, fault: Fault, item: bytes | None = None) -> Record:
@@ -207,13 +230,17 @@ def dead_letter(line: Line, fault: Fault, item: bytes | None = None) -> Record:
 
 def _lines(venue: str, path: str, file: IO[bytes]) -> Iterator[Line]:
     number, received_us, rest = 0, 0, b""
+    connection: str | None = None  # address of the one that was opened last
     with file:
         try:
             for block in _blocks(file):
                 *lines, rest = (rest + block).split(b"\n")
                 for text in lines:
                     number += 1
-                    line = _line(venue, path, number, received_us, text)
+                    opened = _OPENED.match(text)
+                    if opened is not None:
+                        connection = opened[1].decode(errors="replace")
+                    line = _line(venue, path, number, received_us, connection, text)
                     received_us = line.received_us
                     yield line
         except (EOFError, zlib.error, OSError) as error:
@@ -222,7 +249,7 @@ def _lines(venue: str, path: str, file: IO[bytes]) -> Iterator[Line]:
             yield Line(venue, path, number + 1, received_us, rest, "message", fault)
         else:
             if rest:
-                yield _line(venue, path, number + 1, received_us, rest)
+                yield _line(venue, path, number + 1, received_us, connection, rest)
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
@@ -234,15 +261,16 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _line(venue: str, path: str, number: int, previous_us: int, text: bytes) -> Line:
+def _line(venue: str, path: str, number: int, previous_us: int, connection: str | None, text: bytes) -> Line:
     timed = _TIMED.fullmatch(text)
     if timed is None:
         if not text.strip() or _CONTROL.match(text):
             return Line(venue, path, number, previous_us, text, "control")
     else:
-        seconds, nanoseconds, message = timed.groups()
+        asked, seconds, nanoseconds, message = timed.groups()
         received_us = int(nanoseconds) // 1000 if nanoseconds else round(float(seconds) * 1e6)
         if _EARLIEST_US <= received_us <= time.time() * 1e6 + _AHEAD_US:
-            return Line(venue, path, number, received_us, message, "message")
+            url = asked.decode(errors="replace") if asked else connection
+            return Line(venue, path, number, received_us, message, "message", url=url)
     fault = Fault("received", "a time of receipt after 2000 and not ahead of now, then a message", shown(text))
     return Line(venue, path, number, previous_us, text, "message", fault)

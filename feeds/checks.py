@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple, TypeAlias, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
@@ -22,6 +23,7 @@ MAX_BEHIND_MS = 86_400_000  # the last ticker of a dead option may be hours old
 MAX_PRICE = 1e12
 MAX_SIZE = 1e15
 MAX_SEQUENCE = 2**63 - 1  # BIGINT
+NO_EXPIRY_MS = 4_102_444_800_000  # the year 2100: venues write such an expiry where there is none
 
 MISSING = object()
 ODD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -55,6 +57,34 @@ def instants(event_ms: int, received_us: int) -> tuple[str, str]:
     seconds, ms = divmod(event_ms, 1000)
     received_seconds, us = divmod(received_us, 1_000_000)
     return f"{_to_the_second(seconds)}.{ms:03d}Z", f"{_to_the_second(received_seconds)}.{us:06d}Z"
+
+
+class Asked(NamedTuple):
+    """What an answer was asked with."""
+
+    method: str  # last part of the path; empty where the request is not known
+    params: Mapping[str, str]
+
+
+def asked(received: Received) -> Asked:
+    """The request that a message answers, as far as its address is known; that of a websocket asks for nothing."""
+    return _asked(received.url) if received.url and received.url.startswith("http") else Asked("", {})
+
+
+@lru_cache(1024)
+def _asked(url: str) -> Asked:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return Asked("", {})
+    return Asked(parts.path.rpartition("/")[2], dict(parse_qsl(parts.query)))
+
+
+def expiry(ms: int) -> str:
+    """The instant of an expiry (milliseconds), else raises one of `ODD`, also for one so far off that it stands for none."""
+    if ms.__class__ is not int or not 0 < ms < NO_EXPIRY_MS:
+        raise ValueError
+    return instant_ms(ms)
 
 
 def text(value: str) -> str:

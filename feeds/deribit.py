@@ -1,12 +1,15 @@
 """Deribit: JSON-RPC 2.0 over websocket, the same over REST.
 
 Prices of inverse options are in coin, strikes and underlying prices in USD, vols come in percent and leave as fractions.
-Contracts expire at 08:00 UTC.
+Contracts expire at 08:00 UTC.  Combos, such as BTC-FS-25DEC26_PERP, have no terms of their own and prices that may be
+negative: what is said of them is rejected, and their legs are told of in the messages of the legs.  What is read into which
+table, and what is not, stands in docs/venues/deribit.md.
 """
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Any
 
 from feeds import Received, Record, Rejected
@@ -21,10 +24,12 @@ from feeds.checks import (
     TEXT,
     Form,
     Levels,
+    asked,
     decoded,
     diagnosis,
     each,
     expect,
+    expiry,
     instants,
     is_number,
     levels,
@@ -32,6 +37,7 @@ from feeds.checks import (
     nullable,
     one_of,
     optional,
+    quiet_ticker,
     text,
     uncrossed,
 )
@@ -45,6 +51,10 @@ _ACTIONS = ("new", "change", "delete")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _USD_PER_CONTRACT = {"BTC": 10.0, "ETH": 1.0}  # inverse futures and perpetuals
 _INDEX_QUOTES = ("usd", "usdc", "usdt")
+_COMBO = re.compile(r"[A-Z0-9_]+-[A-Z][A-Z0-9]*-.+")
+_DEPTH = 5  # levels a side of an order book that was asked for without a depth
+_CHANNELS_WITHOUT_DOT = ("announcements", "platform_state")
+_OF_AN_ACCOUNT = {"order_id", "user_id", "average_price", "order"}
 _NAME = re.compile(
     r"(?P<base>[A-Z0-9]+)(?:_(?P<quote>[A-Z0-9]+))?"
     r"(?:-(?:(?P<perpetual>PERPETUAL)"
@@ -70,17 +80,17 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
         if kind == "book":
             return [_book_form(channel, data).record(data, received)]
         if kind == "trades":
-            return each(_listed("data", data), lambda trade: _TRADE.record(trade, received))
+            return _trades("data", data, received)
         if kind in _CHANNELS:
             return [_CHANNELS[kind].record(data, received)]
         known = ", ".join(sorted(["book", "trades", *_CHANNELS]))
-        raise Rejected("channel", f"a channel of {known}", shown(channel))
+        raise Rejected("channel", f"a channel that is read: {known}", shown(channel))
     if method == "heartbeat":
         return []
     if envelope.get("error") is not None:
         raise Rejected("error", "a result", shown(envelope["error"]))
     if "result" in envelope:
-        return _instruments(envelope["result"], received)
+        return _answer(envelope, received)
     raise Rejected("method", "subscription, heartbeat or a result", "missing" if method is None else shown(method))
 
 
@@ -124,39 +134,143 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
     )
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def _answer(envelope: dict[str, Any], received: Received) -> Sequence[Record | Rejected]:
+    """The records in the result of a request: none for an acknowledgement.
+
+    An answer does not say what was asked: its fields do.
+    """
+    result = envelope["result"]
+    if _is_acknowledgement(result):
+        return []
+    if type(result) is list and any(type(item) is dict and "instrument_name" in item for item in result):
+        # A combo is traded as one, but it settles into its legs and has no terms of its own.
+        items = (item for item in result if not _is_listed_combo(item))
+        return each(items, lambda item: _item_form(item).record(item, received))
+    if type(result) is dict:
+        if not _OF_AN_ACCOUNT.isdisjoint(result):
+            raise _not_public(result)
+        if "trades" in result and "has_more" in result:
+            return _trades("trades", result["trades"], received)
+        if "bids" in result and "asks" in result:
+            forms = iter((_BOOK_ANSWER, _TICKER))  # it is both
+            return each([result, result], lambda item: next(forms).record(item, received))
+        if "best_bid_price" in result:
+            return [_TICKER.record(result, received)]
+        if "index_price" in result and "instrument_name" not in result:
+            return [_INDEX_PRICE.record(_index_answer(envelope, received), received)]
+        if "kind" in result and "instrument_name" in result:
+            return [] if _is_listed_combo(result) else [_item_form(result).record(result, received)]
+    raise Rejected("result", "an order book, trades, a ticker, an index, a summary or instruments", shown(result))
+
+
+def _is_acknowledgement(result: Any) -> bool:
+    """Whether a result holds no data: of a subscription, a test, a login, a clock that was asked for, or an empty list."""
+    if type(result) is list:
+        return all(type(name) is str and ("." in name or name in _CHANNELS_WITHOUT_DOT) for name in result)
+    if type(result) is dict:
+        return "version" in result or "access_token" in result
+    return result is None or result == "ok" or type(result) is int
+
+
+def _is_listed_combo(item: Any) -> bool:
+    return type(item) is dict and item.get("kind") in ("option_combo", "future_combo")
+
+
+def _item_form(item: Any) -> Form:
+    """What one item of a list is: a summary of an instrument's book, or its terms."""
+    if type(item) is dict and not _OF_AN_ACCOUNT.isdisjoint(item):
+        raise _not_public(item)
+    if type(item) is dict and "bid_price" in item and "ask_price" in item:
+        return _SUMMARY
+    kind = item.get("kind") if type(item) is dict else None
+    return _OPTION if kind == "option" else _SPOT if kind == "spot" else _FUTURE
+
+
+def _trades(name: str, value: Any, received: Received) -> list[Record | Rejected]:
     if type(value) is not list:
         raise Rejected(name, "a list", shown(value))
-    return value
+    return each(value, lambda trade: _TRADE.record(trade, received))
+
+
+def _index_answer(envelope: dict[str, Any], received: Received) -> dict[str, Any]:
+    """An answer that is a price alone, with the index that was asked for and the time at which it was given."""
+    data = {"price": envelope["result"]["index_price"]}
+    if "index_name" in asked(received).params:
+        data["index_name"] = asked(received).params["index_name"]
+    if type(envelope.get("usOut")) is int:
+        data["timestamp"] = envelope["usOut"] // 1000
+    return data
+
+
+def _not_public(data: Any) -> Rejected:
+    return Rejected("result", "public data: orders, trades and positions of an account are not read", shown(data))
+
+
+@lru_cache(65536)
+def _is_combo(instrument: str) -> bool:
+    return _COMBO.fullmatch(instrument) is not None
+
+
+def _instrument_name(data: Any) -> str:
+    """The instrument that a message is about.  Raises `Rejected` for a combo, else one of `ODD`."""
+    name = text(data["instrument_name"])
+    if _is_combo(name):
+        raise Rejected("instrument_name", "an instrument that is no combo: combos are not read", name)
+    return name
 
 
 def _book_form(channel: str, data: Any) -> Form:
-    # A grouped channel, book.<instrument>.<group>.<depth>.<interval>, sends whole books and does not say so.
-    is_grouped = channel.count(".") > 2
-    return _SNAPSHOT if is_grouped or (type(data) is dict and data.get("type") == "snapshot") else _CHANGE
+    """Whole books and their changes come on `book.<instrument>.<interval>`, the top of books on
+    `book.<instrument>.<group>.<depth>.<interval>`.  Raises `Rejected` for prices that are rounded to a group.
+    """
+    parts = channel.split(".")
+    if len(parts) == 3:
+        return _SNAPSHOT if type(data) is dict and data.get("type") == "snapshot" else _CHANGE
+    if len(parts) != 5 or not _is_depth(parts[3]):
+        raise Rejected("channel", "book.<instrument>.<interval> or book.<instrument>.none.<depth>.<interval>", shown(channel))
+    if parts[2] != "none":
+        raise Rejected("channel", "a book of group none: rounded prices are no book", shown(channel))
+    return _top_form(int(parts[3]))
 
 
-def _snapshot(data: Any, received: Received) -> Record:
-    row = _book(data, received, "snapshot", None)
+def _is_depth(value: str) -> bool:
+    return 0 < len(value) <= 6 and value.isascii() and value.isdigit() and int(value) > 0
+
+
+@lru_cache(64)
+def _top_form(depth: int) -> Form:
+    return Form(partial(_snapshot, depth=depth), _SNAPSHOT.fields)
+
+
+def _snapshot(data: Any, received: Received, depth: int | None = None) -> Record:
+    row = _book(data, received, "snapshot", None, depth)
     uncrossed(row["bids"], row["asks"])
     return Record("order_books", data["timestamp"], row)
+
+
+def _book_answer(data: Any, received: Received) -> Record:
+    """The top of a book, as deep as it was asked for; where that is not known, as deep as it is shown."""
+    depth = asked(received).params.get("depth", "")
+    shown_levels = max(len(data["bids"]), len(data["asks"]))
+    return _snapshot(data, received, int(depth) if _is_depth(depth) else max(_DEPTH, shown_levels))
 
 
 def _change(data: Any, received: Received) -> Record:
     previous = data["prev_change_id"]
     if data["type"] != "change" or previous.__class__ is not int or not 0 <= previous <= MAX_SEQUENCE:
         raise ValueError
-    return Record("order_books", data["timestamp"], _book(data, received, "change", previous))
+    return Record("order_books", data["timestamp"], _book(data, received, "change", previous, None))
 
 
-def _book(data: Any, received: Received, kind: str, previous: int | None) -> OrderBooksRow:
+def _book(data: Any, received: Received, kind: str, previous: int | None, depth: int | None) -> OrderBooksRow:
+    name = _instrument_name(data)
     event_at, received_at = instants(data["timestamp"], received.received_us)
     sequence = data["change_id"]
     if sequence.__class__ is not int or not 0 <= sequence <= MAX_SEQUENCE:
         raise ValueError
     return {
         "venue": VENUE,
-        "instrument": text(data["instrument_name"]),
+        "instrument": name,
         "event_at": event_at,
         "received_at": received_at,
         "kind": kind,
@@ -165,7 +279,7 @@ def _book(data: Any, received: Received, kind: str, previous: int | None) -> Ord
         "bids": _side(data["bids"]),
         "asks": _side(data["asks"]),
         "checksum": None,
-        "depth": None,
+        "depth": depth,
     }
 
 
@@ -193,13 +307,14 @@ def _level(level: Any) -> list[float]:
 
 
 def _ticker(data: Any, received: Received) -> Record:
+    name = _instrument_name(data)
     event_at, received_at = instants(data["timestamp"], received.received_us)
     bid_price, bid_size = _best(data, "best_bid_price", "best_bid_amount")
     ask_price, ask_size = _best(data, "best_ask_price", "best_ask_amount")
     mark_iv, bid_iv, ask_iv = _amount(data.get("mark_iv")), _amount(data.get("bid_iv")), _amount(data.get("ask_iv"))
     row: TickersRow = {
         "venue": VENUE,
-        "instrument": text(data["instrument_name"]),
+        "instrument": name,
         "event_at": event_at,
         "received_at": received_at,
         "sequence": None,
@@ -221,6 +336,31 @@ def _ticker(data: Any, received: Received) -> Record:
         "has_quote": True,
     }
     return Record("tickers", data["timestamp"], row)
+
+
+def _quote(data: Any, received: Received) -> Record:
+    row = quiet_ticker(VENUE, _instrument_name(data), data["timestamp"], received)
+    row["has_quote"] = True
+    row["bid_price"], row["bid_size"] = _best(data, "best_bid_price", "best_bid_amount")
+    row["ask_price"], row["ask_size"] = _best(data, "best_ask_price", "best_ask_amount")
+    return Record("tickers", data["timestamp"], row)
+
+
+def _summary(data: Any, received: Received) -> Record:
+    event_ms = data["creation_timestamp"]
+    row = quiet_ticker(VENUE, _instrument_name(data), event_ms, received)
+    mark_iv = _amount(data.get("mark_iv"))
+    row["has_quote"] = True
+    row["bid_price"], row["ask_price"] = (
+        _level((data[name], 0.0))[0] if data[name] else None for name in ("bid_price", "ask_price")
+    )
+    row["last_price"] = _amount(data.get("last"))
+    row["mark_price"] = _amount(data["mark_price"])
+    row["mark_iv"] = None if mark_iv is None else mark_iv / 100
+    row["forward_usd"] = _amount(data.get("underlying_price"))
+    row["interest_rate"] = _number(data.get("interest_rate"))
+    row["open_interest"] = _amount(data.get("open_interest"))
+    return Record("tickers", event_ms, row)
 
 
 def _best(data: Any, price_field: str, size_field: str) -> tuple[float | None, float | None]:
@@ -247,6 +387,9 @@ def _amount(value: float | None) -> float | None:
 
 
 def _trade(data: Any, received: Received) -> Record:
+    if not _OF_AN_ACCOUNT.isdisjoint(data):
+        raise _not_public(data)
+    name = _instrument_name(data)
     event_at, received_at = instants(data["timestamp"], received.received_us)
     side = data["direction"]
     if side not in ("buy", "sell"):
@@ -256,16 +399,23 @@ def _trade(data: Any, received: Received) -> Record:
         raise ValueError
     row: TradesRow = {
         "venue": VENUE,
-        "instrument": text(data["instrument_name"]),
+        "instrument": name,
         "event_at": event_at,
         "received_at": received_at,
         "trade_id": text(data["trade_id"]),
         "side": side,
         "price": price,
         "size": size,
-        "off_market": None,
+        "off_market": _off_market(data),
     }
     return Record("trades", data["timestamp"], row)
+
+
+def _off_market(data: dict[str, Any]) -> str | None:
+    """Why a trade was agreed beside the order book.  One of a liquidation was not, nor one of a combo's leg."""
+    if data.get("block_rfq_id") is not None:
+        return "rfq"
+    return "block" if data.get("block_trade_id") is not None else None
 
 
 def _index_price(data: Any, received: Received) -> Record:
@@ -285,24 +435,6 @@ def _index_price(data: Any, received: Received) -> Record:
     return Record("index_prices", data["timestamp"], row)
 
 
-def _instruments(result: Any, received: Received) -> list[Record | Rejected]:
-    is_listing = type(result) is list and result and type(result[0]) is dict and "instrument_name" in result[0]
-    if not is_listing:
-        return []
-    # A combo is traded as one, but it settles into its legs and has no terms of its own.
-    terms = (item for item in result if not _is_combo(item))
-    return each(terms, lambda item: _instrument_form(item).record(item, received))
-
-
-def _is_combo(item: Any) -> bool:
-    return type(item) is dict and item.get("kind") in ("option_combo", "future_combo")
-
-
-def _instrument_form(item: Any) -> Form:
-    kind = item.get("kind") if type(item) is dict else None
-    return _OPTION if kind == "option" else _SPOT if kind == "spot" else _FUTURE
-
-
 def _instrument(item: Any, received: Received) -> Record:
     base, quote = text(item["base_currency"]), text(item["quote_currency"])
     kind, option_type, strike_usd, expiry_at = item["kind"], None, None, None
@@ -311,8 +443,10 @@ def _instrument(item: Any, received: Received) -> Record:
     if kind == "future" and item["settlement_period"] == "perpetual":
         kind = "perpetual"
     elif kind in ("future", "option"):
-        expiry_at = instant_ms(item["expiration_timestamp"])
+        expiry_at = expiry(item["expiration_timestamp"])
     elif kind != "spot":
+        raise ValueError
+    if kind != "spot" and item.get("instrument_type") not in (None, "reversed" if settlement == base else "linear"):
         raise ValueError
     if kind == "option":
         option_type, strike_usd = item["option_type"], _level((item["strike"], 0.0))[0]
@@ -339,10 +473,6 @@ def _is_level(level: Any) -> bool:
     return bool(_level(level))
 
 
-def _is_expiry(value: Any) -> bool:
-    return type(value) is int and bool(instant_ms(value))
-
-
 _PRICE = expect(f"a price above 0, up to {MAX_PRICE:g}", lambda value: is_number(value) and 0 < value <= MAX_PRICE)
 _SIZE = expect(f"a size above 0, up to {MAX_SIZE:g}", lambda value: is_number(value) and 0 < value <= MAX_SIZE)
 _BEST_PRICE = nullable(expect(f"a price from 0 to {MAX_PRICE:g}", lambda value: is_number(value) and 0 <= value <= MAX_PRICE))
@@ -359,8 +489,9 @@ _CHANGE = Form(
     _change,
     {"type": one_of("snapshot", "change"), "prev_change_id": SEQUENCE, **_SNAPSHOT.fields},
 )
-_TICKER = Form(
-    _ticker,
+_BOOK_ANSWER = Form(_book_answer, _SNAPSHOT.fields)
+_QUOTE = Form(
+    _quote,
     {
         "timestamp": EVENT_TIME,
         "instrument_name": TEXT,
@@ -368,12 +499,30 @@ _TICKER = Form(
         "best_bid_amount": nullable(_AMOUNT),
         "best_ask_price": _BEST_PRICE,
         "best_ask_amount": nullable(_AMOUNT),
+    },
+)
+_TICKER = Form(
+    _ticker,
+    {
+        **_QUOTE.fields,
         "mark_price": _AMOUNT,
         **dict.fromkeys(
             ("last_price", "mark_iv", "bid_iv", "ask_iv", "underlying_price", "index_price", "open_interest"),
             _OPTIONAL_AMOUNT,
         ),
         **dict.fromkeys(("interest_rate", "min_price", "max_price"), nullable(optional(_NUMBER))),
+    },
+)
+_SUMMARY = Form(
+    _summary,
+    {
+        "creation_timestamp": EVENT_TIME,
+        "instrument_name": TEXT,
+        "bid_price": _BEST_PRICE,
+        "ask_price": _BEST_PRICE,
+        "mark_price": _AMOUNT,
+        **dict.fromkeys(("last", "mark_iv", "underlying_price", "open_interest"), _OPTIONAL_AMOUNT),
+        "interest_rate": nullable(optional(_NUMBER)),
     },
 )
 _TRADE = Form(
@@ -415,8 +564,9 @@ _FUTURE = Form(
         **_SPOT.fields,
         "settlement_period": TEXT,
         "settlement_currency": nullable(optional(TEXT)),
-        "expiration_timestamp": expect("milliseconds since 1970", _is_expiry),
+        "instrument_type": nullable(optional(one_of("linear", "reversed"))),
+        "expiration_timestamp": expect("milliseconds since 1970, before 2100", expiry),
     },
 )
 _OPTION = Form(_instrument, {**_FUTURE.fields, "option_type": one_of("call", "put"), "strike": _PRICE})
-_CHANNELS = {"ticker": _TICKER, "deribit_price_index": _INDEX_PRICE}
+_CHANNELS = {"ticker": _TICKER, "quote": _QUOTE, "deribit_price_index": _INDEX_PRICE}

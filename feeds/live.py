@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from feeds import Record
-from feeds.binance import COINM, SPOT, USDM
+from feeds.binance import COINM, OPTIONS, SPOT, USDM
 from feeds.capture import Converted, Converter, Line, Tally
 from feeds.publish import Sink
 from feeds.resync import Resync
@@ -80,7 +80,7 @@ def deribit(instruments: Sequence[str], *, interval: str = "100ms", url: str = "
 
 
 def binance(venue: str, symbols: Sequence[str], *, url: str | None = None, rest_url: str | None = None) -> Session:
-    """Depth, best prices and trades of `symbols` on one of `binance_spot`, `binance_usdm`, `binance_coinm`.
+    """Depth, best prices and trades of `symbols` on one of `binance_spot`, `binance_usdm`, `binance_coinm`, `binance_options`.
 
     `url` is the base of the combined streams and `rest_url` that of the depth snapshots.  Raises `ValueError` for
     another venue.
@@ -101,6 +101,7 @@ _BINANCE = {
     SPOT: ("wss://stream.binance.com:9443", "https://api.binance.com/api/v3", "trade"),
     USDM: ("wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1", "aggTrade"),
     COINM: ("wss://dstream.binance.com", "https://dapi.binance.com/dapi/v1", "aggTrade"),
+    OPTIONS: ("wss://fstream.binance.com/public", "https://eapi.binance.com/eapi/v1", "optionTrade"),
 }
 
 
@@ -200,7 +201,8 @@ async def listen(
             await connection.send(session.requests)
             async for received_us, message, symbol in connection.messages():
                 number += 1
-                line = Line(session.venue, session.url, number, received_us, message, "message", symbol=symbol)
+                url = session.url if symbol is None else session.snapshot_urls[symbol]
+                line = Line(session.venue, session.url, number, received_us, message, "message", symbol=symbol, url=url)
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
@@ -311,9 +313,9 @@ class _Connection:
     def mend(self, records: Iterable[Record]) -> None:
         """Ask anew for each book whose sequence these records break."""
         for record in records:
-            if record.table != "order_books":
-                continue
             row = record.row
+            if record.table != "order_books" or row["depth"] is not None:
+                continue  # the top of a book is none that changes build on
             symbol, previous = row["instrument"], row["prev_sequence"]
             known = self._sequences.get(symbol)
             if row["kind"] == "snapshot":

@@ -1,14 +1,16 @@
-"""OKX, API v5: public channels and the REST answers for instruments and books.
+"""OKX, API v5: public channels and the REST answers that say the same.
 
 Every number comes as text.  The levels of a book keep its digits, for the checksum is over them; OKX has sent checksum 0,
 which is none, since June 2026.  Messages of 2022 have no `seqId`: `sequence` is their time then, and no change names the one
 before it.  Sizes of derivatives are in contracts.  Contracts expire at 08:00 UTC.  What no table holds, such as candles and
-funding rates, is rejected, so that it is kept as a dead letter.
+funding rates, is rejected, so that it is kept as a dead letter.  What is read into which table, and what is not, stands in
+docs/venues/okx.md.
 """
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from feeds import Received, Record, Rejected
@@ -24,12 +26,14 @@ from feeds.checks import (
     TEXT,
     Form,
     amount,
+    asked,
     best,
     checksum,
     decoded,
     each,
     exact_side,
     expect,
+    expiry,
     first_level,
     instants,
     listed,
@@ -50,8 +54,13 @@ from schemas.rows import instant_ms, shown
 
 VENUE = "okx"
 
-_NOT_DATA = ("subscribe", "unsubscribe", "notice", "channel-conn-count")
-_KINDS = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
+_NOT_DATA = ("subscribe", "unsubscribe", "notice", "channel-conn-count", "login")
+_KINDS = {"SPOT": "spot", "MARGIN": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
+_PLACEHOLDER = "LISTING-"  # in front of the name of an instrument that is not listed yet
+_BOOK_LEVELS = 400  # levels a side of the channels that count as the whole book
+_OF_A_LISTING = {"tickSz", "state", "listTime"}
+_OF_AN_ACCOUNT = {"ordId", "algoId", "posId", "billId", "clOrdId"}
+_CONTRACT_TYPES = ("linear", "inverse")
 _OPTION_TYPES = {"C": "call", "P": "put"}
 _INDEX_QUOTES = ("USD", "USDT", "USDC")
 _NAME = re.compile(
@@ -63,8 +72,8 @@ _NAME = re.compile(
 def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     """The records in one raw OKX message; none for an acknowledgement, a notice or a pong.
 
-    A REST book names no symbol and takes that of its connection; a listing of instruments has no time of its own and takes
-    one before all that could refer to it.  Raises `Rejected`.
+    A REST book names no symbol and takes the one that it was asked for, or that of its connection.  A listing of instruments
+    has no time of its own and takes one before all that could refer to it.  Raises `Rejected`.
     """
     if message == b"pong":
         return []
@@ -73,7 +82,7 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
         channel, items, about = push(envelope, received)
         form = _CHANNELS.get(channel)
         if form is None:
-            raise Rejected("channel", f"one of {', '.join(_CHANNELS)}", shown(channel))
+            raise Rejected("channel", f"a channel that is read: {', '.join(_CHANNELS)}", shown(channel))
         return each(items, lambda item: form.record(_merged(about, item), received))
     event = envelope.get("event")
     if event is not None:
@@ -87,6 +96,8 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     answers = envelope.get("data")
     if type(answers) is not list:
         raise Rejected("data", "a list", shown(answers))
+    if answers and not any(map(_answer_form, answers)):
+        raise _unknown_answer(answers)
     return each(answers, lambda answer: _answer(answer, received))
 
 
@@ -137,30 +148,60 @@ def _merged(about: dict[str, Any], item: Any) -> dict[str, Any]:
 
 
 def _answer(item: Any, received: Received) -> Record:
-    if type(item) is dict and "instType" in item:
-        return _INSTRUMENT.record(item, received)
-    if received.symbol is None:
-        raise Rejected("instId", "a symbol, as the only one on the connection of a REST book", "missing")
-    return _WHOLE_BOOK.record(_merged({"instId": received.symbol}, item), received)
+    form = _answer_form(item)
+    if form is None:
+        raise _unknown_answer(item)
+    return form.record(item, received)
 
 
-def _book(data: Any, received: Received) -> Record:
+def _answer_form(item: Any) -> Form | None:
+    """What one item of an answer is; None where no table holds it.  An answer does not say what was asked: its fields do."""
+    if type(item) is not dict or not _OF_AN_ACCOUNT.isdisjoint(item):
+        return None
+    if "instType" in item and not _OF_A_LISTING.isdisjoint(item):
+        return _INSTRUMENT
+    return next((form for field, form in _ANSWERS.items() if field in item), None)
+
+
+def _unknown_answer(value: Any) -> Rejected:
+    return Rejected(
+        "data", f"an answer that is read: a listing, or one with {' or '.join(_ANSWERS)}, and not of an account", shown(value)
+    )
+
+
+def _book_answer(data: Any, received: Received) -> Record:
+    """The top of a book, as deep as it was asked for; where that is not known, as deep as it is shown.
+
+    It is the whole book, which updates can join, where it is as deep as they are and is numbered.
+    """
+    request = asked(received)
+    symbol = data.get("instId") or request.params.get("instId") or received.symbol
+    if symbol is None:
+        raise Rejected("instId", "a symbol in the address of a REST book, or the only one of its connection", "missing")
+    size = request.params.get("sz", "1" if request.method else "")
+    levels_shown = max(len(data["bids"]), len(data["asks"]))
+    depth = max(1, int(size) if size.isdecimal() and len(size) < 7 else levels_shown)
+    is_whole = depth >= _BOOK_LEVELS and "seqId" in data
+    return _whole_book({**data, "instId": symbol}, received, None if is_whole else depth)
+
+
+def _book(data: Any, received: Received, depth: int | None = None) -> Record:
     if data["action"] == "snapshot":
-        return _whole_book(data, received)
+        return _whole_book(data, received, depth)
     if data["action"] != "update":
         raise ValueError
     previous = numbered(data["prevSeqId"]) if "seqId" in data else None
-    row = _book_row(data, received, "change", previous)
+    row = _book_row(data, received, "change", previous, depth)
     return Record("order_books", whole(data["ts"]), row)
 
 
-def _whole_book(data: Any, received: Received) -> Record:
-    row = _book_row(data, received, "snapshot", None)
+def _whole_book(data: Any, received: Received, depth: int | None = None) -> Record:
+    row = _book_row(data, received, "snapshot", None, depth)
     uncrossed(row["bids"], row["asks"])
     return Record("order_books", whole(data["ts"]), row)
 
 
-def _book_row(data: Any, received: Received, kind: str, previous: int | None) -> OrderBooksRow:
+def _book_row(data: Any, received: Received, kind: str, previous: int | None, depth: int | None) -> OrderBooksRow:
     event_ms = whole(data["ts"])
     event_at, received_at = instants(event_ms, received.received_us)
     return {
@@ -174,7 +215,7 @@ def _book_row(data: Any, received: Received, kind: str, previous: int | None) ->
         "bids": exact_side(data["bids"]),
         "asks": exact_side(data["asks"]),
         "checksum": checksum(data.get("checksum")),
-        "depth": None,
+        "depth": depth,
     }
 
 
@@ -216,6 +257,18 @@ def _summary(data: Any, received: Received) -> Record:
     return Record("tickers", event_ms, row)
 
 
+def _price_limits(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    row["min_price"], row["max_price"] = optional_amount(data["sellLmt"]), optional_amount(data["buyLmt"])
+    return Record("tickers", event_ms, row)
+
+
+def _open_interest(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    row["open_interest"] = amount(data["oi"])
+    return Record("tickers", event_ms, row)
+
+
 def _trade(data: Any, received: Received) -> Record:
     event_ms = whole(data["ts"])
     event_at, received_at = instants(event_ms, received.received_us)
@@ -231,9 +284,20 @@ def _trade(data: Any, received: Received) -> Record:
         "side": side,
         "price": price(data["px"]),
         "size": size,
-        "off_market": None,
+        "off_market": "block" if _is_block(data, received) else None,
     }
     return Record("trades", event_ms, row)
+
+
+def _is_block(data: dict[str, Any], received: Received) -> bool:
+    """Whether a trade was agreed beside the order book.
+
+    Where neither channel nor request tell: as a trade of the options' own channel does, a block says what its instrument
+    was worth, but not of which type it is.
+    """
+    if data.get("channel") == "public-block-trades" or asked(received).method == "block-trades":
+        return True
+    return ("fillVol" in data or "groupId" in data) and "optType" not in data
 
 
 def _index_price(data: Any, received: Received) -> Record:
@@ -259,7 +323,9 @@ def _instrument(data: Any, received: Received) -> Record:
 
 
 def _terms(data: Any, received: Received) -> Record:
-    kind = _KINDS[data["instType"]]
+    name, kind = text(data["instId"]), _KINDS[data["instType"]]
+    if name.startswith(_PLACEHOLDER):
+        raise Rejected("instId", "the name of an instrument that is listed, no placeholder", name)
     option_type, strike_usd, expiry_at, contract_size, is_inverse = None, None, None, None, False
     if kind == "spot":
         base, quote = text(data["baseCcy"]), text(data["quoteCcy"])
@@ -267,19 +333,24 @@ def _terms(data: Any, received: Received) -> Record:
     else:
         base, quote = map(text, data["uly"].split("-"))
         settlement = text(data["settleCcy"])
+        if kind != "option" and data["ctType"] not in _CONTRACT_TYPES:
+            raise ValueError
         counts_usd = data["ctType"] == "inverse"  # options, which are of no such type, count coins
         is_inverse = counts_usd or (kind == "option" and settlement == base)
         value, multiplier = optional_amount(data["ctVal"]), optional_amount(data["ctMult"])
         if value and multiplier and data["ctValCcy"] == ("USD" if counts_usd else base):
             contract_size = value * multiplier
     if kind in ("future", "option"):
-        expiry_at = instant_ms(whole(data["expTime"]))
+        expiry_at = expiry(whole(data["expTime"]))
     if kind == "option":
         option_type, strike_usd = _OPTION_TYPES[data["optType"]], price(data["stk"])
         quote = base if is_inverse else quote
+    tick_size = optional_amount(data.get("tickSz"))
+    if data.get("state") == "preopen" and None in (tick_size, contract_size):
+        raise Rejected("state", "terms that are whole: a tickSz, and a ctVal of a contract", "preopen without them")
     return listed(
         VENUE,
-        text(data["instId"]),
+        name,
         received,
         kind=kind,
         underlying=base,
@@ -290,7 +361,7 @@ def _terms(data: Any, received: Received) -> Record:
         strike_usd=strike_usd,
         expiry_at=expiry_at,
         contract_size=contract_size,
-        tick_size=optional_amount(data.get("tickSz")),
+        tick_size=tick_size,
     )
 
 
@@ -308,42 +379,74 @@ _BOOK = Form(
     {"action": one_of("snapshot", "update"), **_WHOLE_BOOK.fields, "prevSeqId": NUMBERED},
 )
 _SPOT = {"instId": TEXT, "tickSz": nullable(optional(AMOUNT))}
-_SWAP = {
+_OPTION = {
     **_SPOT,
     "uly": expect("an underlying, such as BTC-USD", lambda value: all(value.split("-", 1)) and value.count("-") == 1),
     "settleCcy": TEXT,
-    "ctType": expect("a text", lambda value: type(value) is str),
     "ctValCcy": expect("a text", lambda value: type(value) is str),
     "ctVal": AMOUNT,
     "ctMult": AMOUNT,
 }
-_FUTURE = {**_SWAP, "expTime": expect("milliseconds since 1970", lambda value: instant_ms(whole(value)))}
+_SWAP = {**_OPTION, "ctType": one_of(*_CONTRACT_TYPES)}
+_EXPIRY = {"expTime": expect("milliseconds since 1970, before 2100", lambda value: expiry(whole(value)))}
 _TERMS = {
-    "SPOT": Form(_terms, {**_SPOT, "baseCcy": TEXT, "quoteCcy": TEXT}),
+    **dict.fromkeys(("SPOT", "MARGIN"), Form(_terms, {**_SPOT, "baseCcy": TEXT, "quoteCcy": TEXT})),
     "SWAP": Form(_terms, _SWAP),
-    "FUTURES": Form(_terms, _FUTURE),
-    "OPTION": Form(_terms, {**_FUTURE, "optType": one_of(*_OPTION_TYPES), "stk": PRICE}),
+    "FUTURES": Form(_terms, {**_SWAP, **_EXPIRY}),
+    "OPTION": Form(
+        _terms,
+        {
+            **_OPTION,
+            **_EXPIRY,
+            "ctType": expect("a text", lambda value: type(value) is str),
+            "optType": one_of(*_OPTION_TYPES),
+            "stk": PRICE,
+        },
+    ),
 }
 _INSTRUMENT = Form(_instrument, {"instType": one_of(*_TERMS)})
+_TICKER = Form(
+    _ticker,
+    {**_HEAD, "bidPx": BEST_PRICE, "bidSz": AMOUNT, "askPx": BEST_PRICE, "askSz": AMOUNT, "last": AMOUNT},
+)
+_MARK = Form(_mark, {**_HEAD, "markPx": AMOUNT})
+_SUMMARY = Form(
+    _summary,
+    {**_HEAD, "markVol": AMOUNT, "bidVol": AMOUNT, "askVol": AMOUNT, "fwdPx": nullable(optional(AMOUNT))},
+)
+_PRICE_LIMITS = Form(_price_limits, {**_HEAD, "sellLmt": AMOUNT, "buyLmt": AMOUNT})
+_OPEN_INTEREST = Form(_open_interest, {**_HEAD, "oi": SIZE})
+_TRADE = Form(_trade, {**_HEAD, "tradeId": TEXT, "side": one_of("buy", "sell"), "px": PRICE, "sz": SIZE})
+_INDEX_PRICE = Form(
+    _index_price,
+    {"ts": EVENT_TIME_TEXT, "instId": expect(f"an index in {', '.join(_INDEX_QUOTES)}", _is_index), "idxPx": PRICE},
+)
 _CHANNELS = {
     "books": _BOOK,
     "books-l2-tbt": _BOOK,
-    "books50-l2-tbt": _BOOK,
-    "books5": _WHOLE_BOOK,
+    "books50-l2-tbt": Form(partial(_book, depth=50), _BOOK.fields),
+    "books5": Form(partial(_whole_book, depth=5), _WHOLE_BOOK.fields),
     "bbo-tbt": Form(_best_level, {**_HEAD, **_IS_NUMBERED, **_LEVELS}),
-    "tickers": Form(
-        _ticker,
-        {**_HEAD, "bidPx": BEST_PRICE, "bidSz": AMOUNT, "askPx": BEST_PRICE, "askSz": AMOUNT, "last": AMOUNT},
-    ),
-    "mark-price": Form(_mark, {**_HEAD, "markPx": AMOUNT}),
-    "opt-summary": Form(
-        _summary,
-        {**_HEAD, "markVol": AMOUNT, "bidVol": AMOUNT, "askVol": AMOUNT, "fwdPx": nullable(optional(AMOUNT))},
-    ),
-    "trades": Form(_trade, {**_HEAD, "tradeId": TEXT, "side": one_of("buy", "sell"), "px": PRICE, "sz": SIZE}),
-    "index-tickers": Form(
-        _index_price,
-        {"ts": EVENT_TIME_TEXT, "instId": expect(f"an index in {', '.join(_INDEX_QUOTES)}", _is_index), "idxPx": PRICE},
-    ),
+    "tickers": _TICKER,
+    "mark-price": _MARK,
+    "opt-summary": _SUMMARY,
+    "price-limit": _PRICE_LIMITS,
+    "open-interest": _OPEN_INTEREST,
+    "trades": _TRADE,
+    "trades-all": _TRADE,
+    "option-trades": _TRADE,
+    "public-block-trades": _TRADE,
+    "index-tickers": _INDEX_PRICE,
     "instruments": _INSTRUMENT,
+}
+# By a field that only such an answer has; the first that is there decides.
+_ANSWERS = {
+    "tradeId": _TRADE,
+    "markVol": _SUMMARY,
+    "bidPx": _TICKER,
+    "markPx": _MARK,
+    "idxPx": _INDEX_PRICE,
+    "bids": Form(_book_answer, _WHOLE_BOOK.fields),
+    "buyLmt": _PRICE_LIMITS,
+    "oi": _OPEN_INTEREST,
 }

@@ -12,10 +12,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
+from feeds.clocks import Clocks
 from feeds.packs import packing
 from schemas.clients import Unreachable, reached
-from schemas.records import TABLES
-from schemas.rows import encoded, key, to_ms
+from schemas.records import TABLES, VenueTimesRow
+from schemas.rows import encoded, instant_ms, key
 from schemas.security import FEED, manner
 
 _log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
 
 
-AHEAD_MS = 1000
-"""How far a venue's clock may be ahead of ours."""
+SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
+"""Of these, tables whose rows show what a venue's clock says, and that it is alive."""
 
 
 class PublishError(Exception):
@@ -48,18 +49,6 @@ def heartbeat_ms() -> int:
     if not told.isdecimal() or not int(told):
         raise PublishError(f"GAMMAFLOW_HEARTBEAT_MS: expected milliseconds above 0, got {told!r}")
     return int(told)
-
-
-def trusted_ms(record: Record) -> int:
-    """The timestamp that a record gets in Kafka: its event time, or where that is far ahead of its receipt, the receipt.
-
-    A topic's time only goes forward: one record from the future would make all that come after it late, of all venues.  With
-    this timestamp it is of its own time, and who reads it finds that its row is not, and says so in a dead letter.
-    """
-    received_at = record.row.get("received_at")
-    if isinstance(received_at, str) and (received_ms := to_ms(received_at)) + AHEAD_MS < record.event_ms:
-        return received_ms
-    return record.event_ms
 
 
 class Sink(Protocol):
@@ -81,7 +70,10 @@ class Publisher:
     Rows of the tables in `PACKED` wait for others of their instant, until one of another comes, or `ship` says that none does.
 
     Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into every partition of every topic that
-    feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.
+    feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.  With it goes
+    a row of `venue_times` for each venue that has spoken since the last one, into every partition of that topic.
+
+    A record's timestamp is the common time of its row (`feeds.clocks`); the row itself keeps the exchange's time.
     """
 
     def __init__(self, servers: str, *, timeout_s: float = 30.0, delivery_s: float = 120.0) -> None:
@@ -109,6 +101,8 @@ class Publisher:
             "on_delivery": self._not_delivered,
             "logger": _log,
         }
+        self._clocks = Clocks()
+        self._spoken: dict[str, str] = {}  # when each venue was last heard, of those that were since the last heartbeat
         self._newest_ms = self._heartbeat_ms = 0
         self._every_ms = heartbeat_ms()
         try:
@@ -117,34 +111,51 @@ class Publisher:
             raise PublishError(str(error)) from None
         topics = [TABLES[table].topic for table in FEED_TABLES]
         self._partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
+        self._time_partitions = known.get(TABLES["venue_times"].topic, 0)
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
 
-    def heartbeat(self, event_ms: int) -> None:
-        """Say in every partition that it is `event_ms`."""
+    def heartbeat(self, common_ms: int) -> None:
+        """Say in every partition that it is `common_ms`, by the common time, and what time it is for each venue that spoke."""
         self.ship()
-        self._heartbeat_ms = event_ms
+        self._heartbeat_ms = common_ms
+        for venue, received_at in self._spoken.items():
+            offset_ms = self._clocks.offset_ms(venue)
+            row: VenueTimesRow = {
+                "venue": venue,
+                "event_at": instant_ms(common_ms + offset_ms),
+                "received_at": received_at,
+                "offset_ms": offset_ms,
+            }
+            value = encoded(row)
+            for partition in range(self._time_partitions):
+                self._produce(TABLES["venue_times"].topic, value, venue, common_ms, partition)
+        self._spoken.clear()
         for topic, partition in self._partitions:
-            self._produce(topic, None, "heartbeat", event_ms, partition)
+            self._produce(topic, None, "heartbeat", common_ms, partition)
 
-    def tell_time(self, event_ms: int) -> None:
-        """Say that it is `event_ms`, unless a record has said that it is later."""
-        if event_ms > self._newest_ms:
-            self._newest_ms = event_ms
-            self.heartbeat(event_ms)
+    def tell_time(self, receiver_ms: int) -> None:
+        """Say that it is `receiver_ms` by the receiver's clock, unless a record has said that it is later."""
+        common_ms = self._clocks.common_ms(receiver_ms)
+        if common_ms > self._newest_ms:
+            self._newest_ms = common_ms
+            self.heartbeat(common_ms)
 
     def publish(self, record: Record) -> None:
         """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
-        event_ms = trusted_ms(record)
-        if record.table in FEED_TABLES and event_ms > self._newest_ms:
-            self._newest_ms = event_ms
+        is_spoken = record.table in SPOKEN
+        common_ms = self._clocks.timestamp_ms(record.row, record.event_ms, is_spoken)
+        if record.table in FEED_TABLES and common_ms > self._newest_ms:
+            self._newest_ms = common_ms
             if self._newest_ms >= self._heartbeat_ms + self._every_ms:
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
         if record.table in PACKED:
-            self._packs[record.table].add(record.row, row_key, value, event_ms)
+            self._packs[record.table].add(record.row, row_key, value, common_ms)
         else:
-            self._produce(TABLES[record.table].topic, value, row_key, event_ms, -1)
+            self._produce(TABLES[record.table].topic, value, row_key, common_ms, -1)
+        if is_spoken and "received_at" in record.row:
+            self._spoken[record.row["venue"]] = record.row["received_at"]
         self._producer.poll(0)
         self.counts[record.table] += 1
 
@@ -153,12 +164,12 @@ class Publisher:
         for packs in self._packs.values():
             packs.ship()
 
-    def _produce(self, topic: str, value: bytes | None, row_key: str | None, event_ms: int, partition: int) -> None:
+    def _produce(self, topic: str, value: bytes | None, row_key: str | None, timestamp_ms: int, partition: int) -> None:
         while True:
             self._raise_failure()
             try:
                 # The client takes a timestamp of zero for none, and would write today's.
-                self._producer.produce(topic, value, row_key, partition, timestamp=max(event_ms, 1))
+                self._producer.produce(topic, value, row_key, partition, timestamp=max(timestamp_ms, 1))
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:

@@ -1,84 +1,137 @@
 -- bars: what were open, high, low, close, volume and VWAP of every instrument, each second, minute and hour?
 --
 -- Grain   one row per instrument and interval in which it traded; none for an interval without trades
--- State   the trades of the open second; one row per instrument of the open minute and of the open hour
--- Late    a trade more than a second behind the slowest partition's newest is in no bar (Flink's numLateRecordsDropped)
+-- State   the trades of the open seconds; one row per instrument of the open minute and of the open hour
+-- Time    an exchange's own time cuts the bars.  The common time of all venues, the record timestamp, says when one is over: so
+--         a venue whose clock is ahead has its bars that much later, and none is without its last trades
+-- Late    a trade that comes when its bar has been over for a second of the common time is in no bar, as Flink's
+--         numLateRecordsDropped says.  So are trades of a venue whose clock is more than a second behind the others'
 
 -- A bar is said once: wait longer than others do for trades that are out of order.
 CREATE TEMPORARY TABLE inputs (
-  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
-  WATERMARK FOR event_at AS event_at - INTERVAL '1' SECOND
-) WITH ('topic' = 'trades.v1') LIKE kafka_records (OVERWRITING METADATA OVERWRITING WATERMARKS);
+  recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  topic STRING METADATA VIRTUAL,
+  traded_at AS TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)),
+  -- A heartbeat has no time but the common one.
+  event_at AS COALESCE(
+    TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
+  ),
+  WATERMARK FOR event_at AS recorded_at - INTERVAL '1' SECOND
+) WITH ('topic' = 'trades.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
--- Grain   one row per trade, however often it came: redundant connections bring it twice.  `place` sorts as text as trades do
---         in time.  Turnover and size are decimals: a sum of doubles would depend on the order in which they came.
+-- Grain   one row per trade of the market, however often it came: redundant connections bring it twice.  `place` sorts as text
+--         as trades do in time
 CREATE TEMPORARY VIEW single_trades AS
 SELECT
-  window_time AS traded_at,
+  window_time AS second_at,
   venue,
   instrument,
   CONCAT(
     MIN(DATE_FORMAT(event_at, 'yyyy-MM-dd HH:mm:ss.SSS')), LPAD(CAST(CHAR_LENGTH(trade_id) AS STRING), 4, '0'), trade_id
   ) AS place,
   MIN(price) AS price,
-  CAST(MIN(size) AS DECIMAL(38, 12)) AS size,
-  CAST(MIN(price) * MIN(size) AS DECIMAL(38, 12)) AS turnover
+  MIN(size) AS size,
+  MIN(price) * MIN(size) AS turnover
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(event_at), INTERVAL '1' SECOND))
--- No kernel looks at trades: what breaks the DDL is left out here.
-WHERE venue IS NOT NULL AND instrument IS NOT NULL AND trade_id IS NOT NULL AND price > 0 AND size >= 0
+-- No kernel looks at trades: what breaks the DDL, or what feeds let through, is left out here.
+WHERE venue IS NOT NULL AND instrument IS NOT NULL AND trade_id IS NOT NULL
+  AND price > 0 AND price <= 1e12 AND size >= 0 AND size <= 1e15
+  AND traded_at <= recorded_at + INTERVAL '1' MINUTE
+  AND off_market IS NULL
 GROUP BY window_start, window_end, window_time, venue, instrument, trade_id;
+
+-- Grain   the same, with size and turnover in parts, each of which adds up without a rounding: a sum of doubles would depend on
+--         the order in which they came, and no decimal is long enough for 1e-24 beside 1e27.  A size is a whole number and a
+--         part below 1; a turnover is that, its part in whole units of 1e-15 and a part of one.
+CREATE TEMPORARY VIEW amounts AS
+SELECT
+  second_at, venue, instrument, place, price,
+  CAST(FLOOR(size) AS DECIMAL(38, 0)) AS volume,
+  -- By its digits, as they were sent: above 1 a double has 16 decimals at most.
+  IF(
+    size < 1,
+    CAST(size AS DECIMAL(38, 30)),
+    CAST(CAST(size AS DECIMAL(32, 16)) - CAST(FLOOR(size) AS DECIMAL(32, 16)) AS DECIMAL(38, 30))
+  ) AS volume_part,
+  CAST(FLOOR(turnover) AS DECIMAL(38, 0)) AS turnover,
+  CAST(FLOOR((turnover - FLOOR(turnover)) * 1e15) AS DECIMAL(38, 0)) AS turnover_units,
+  CAST((turnover - FLOOR(turnover)) * 1e15 - FLOOR((turnover - FLOOR(turnover)) * 1e15) AS DECIMAL(38, 30)) AS turnover_part
+FROM single_trades;
 
 -- Grain   one row per instrument and second.  First and last trade are place and price as one text, parted by U+001F
 CREATE TEMPORARY VIEW seconds AS
 SELECT
-  window_start AS start_at, window_end AS end_at, window_time AS traded_at, venue, instrument,
+  window_start AS start_at, window_end AS end_at, window_time AS second_at, venue, instrument,
   MIN(CONCAT(place, U&'\001F', CAST(price AS STRING))) AS first_trade,
   MAX(CONCAT(place, U&'\001F', CAST(price AS STRING))) AS last_trade,
   MAX(price) AS high,
   MIN(price) AS low,
-  SUM(size) AS volume,
+  SUM(volume) AS volume,
+  SUM(volume_part) AS volume_part,
   SUM(turnover) AS turnover,
+  SUM(turnover_units) AS turnover_units,
+  SUM(turnover_part) AS turnover_part,
   COUNT(*) AS trade_count
-FROM TABLE(TUMBLE(TABLE single_trades, DESCRIPTOR(traded_at), INTERVAL '1' SECOND))
+FROM TABLE(TUMBLE(TABLE amounts, DESCRIPTOR(second_at), INTERVAL '1' SECOND))
 GROUP BY window_start, window_end, window_time, venue, instrument;
 
 -- Grain   one row per instrument and minute
 CREATE TEMPORARY VIEW minutes AS
 SELECT
-  window_start AS start_at, window_end AS end_at, window_time AS traded_at, venue, instrument,
+  window_start AS start_at, window_end AS end_at, window_time AS minute_at, venue, instrument,
   MIN(first_trade) AS first_trade,
   MAX(last_trade) AS last_trade,
   MAX(high) AS high,
   MIN(low) AS low,
   SUM(volume) AS volume,
+  SUM(volume_part) AS volume_part,
   SUM(turnover) AS turnover,
+  SUM(turnover_units) AS turnover_units,
+  SUM(turnover_part) AS turnover_part,
   SUM(trade_count) AS trade_count
-FROM TABLE(TUMBLE(TABLE seconds, DESCRIPTOR(traded_at), INTERVAL '1' MINUTE))
+FROM TABLE(TUMBLE(TABLE seconds, DESCRIPTOR(second_at), INTERVAL '1' MINUTE))
 GROUP BY window_start, window_end, window_time, venue, instrument;
 
 -- Grain   one row per instrument and hour
 CREATE TEMPORARY VIEW hours AS
 SELECT
-  window_start AS start_at, window_end AS end_at, window_time AS traded_at, venue, instrument,
+  window_start AS start_at, window_end AS end_at, venue, instrument,
   MIN(first_trade) AS first_trade,
   MAX(last_trade) AS last_trade,
   MAX(high) AS high,
   MIN(low) AS low,
   SUM(volume) AS volume,
+  SUM(volume_part) AS volume_part,
   SUM(turnover) AS turnover,
+  SUM(turnover_units) AS turnover_units,
+  SUM(turnover_part) AS turnover_part,
   SUM(trade_count) AS trade_count
-FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(traded_at), INTERVAL '1' HOUR))
+FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(minute_at), INTERVAL '1' HOUR))
 GROUP BY window_start, window_end, window_time, venue, instrument;
 
 CREATE TEMPORARY VIEW intervals AS
-SELECT 1 AS interval_s, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, volume, turnover, trade_count
+SELECT
+  1 AS interval_s, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  volume, volume_part, turnover, turnover_units, turnover_part
 FROM seconds
 UNION ALL
-SELECT 60, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, volume, turnover, trade_count
+SELECT
+  60, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  volume, volume_part, turnover, turnover_units, turnover_part
 FROM minutes
 UNION ALL
-SELECT 3600, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, volume, turnover, trade_count
+SELECT
+  3600, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  volume, volume_part, turnover, turnover_units, turnover_part
 FROM hours;
+
+-- Grain   the same, with each sum as one number
+CREATE TEMPORARY VIEW totals AS
+SELECT
+  interval_s, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  CAST(volume AS DOUBLE) + CAST(volume_part AS DOUBLE) AS volume,
+  CAST(turnover AS DOUBLE) + (CAST(turnover_units AS DOUBLE) + CAST(turnover_part AS DOUBLE)) / 1e15 AS turnover
+FROM intervals;
 
 INSERT INTO bars_rows (
   `key`, recorded_at, venue, instrument, interval_s, start_at, event_at,
@@ -96,7 +149,8 @@ SELECT
   high,
   low,
   CAST(SPLIT_INDEX(last_trade, U&'\001F', 1) AS DOUBLE),
-  CAST(volume AS DOUBLE),
-  CAST(turnover AS DOUBLE) / NULLIF(CAST(volume AS DOUBLE), 0),
+  volume,
+  -- A mean is between what it is the mean of, and rounding must not say otherwise.
+  LEAST(GREATEST(turnover / NULLIF(volume, 0), low), high),
   trade_count
-FROM intervals;
+FROM totals;

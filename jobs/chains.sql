@@ -2,7 +2,8 @@
 --
 -- Grain   one row per expiry whose forward moved; per expiry, each time its surface is fitted anew; and per option whose
 --         forward, slice of the surface or mark moved
--- State   contracts with their newest quote, indices, forwards, slices (kernels/chains.py and its stages); freed at expiry
+-- State   contracts with their newest quote, indices by currency, what tickers tell of forwards, forwards, slices
+--         (kernels/chains.py and its stages); freed at expiry
 -- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
 
 CREATE TEMPORARY TABLE inputs WITH (

@@ -1,7 +1,7 @@
 -- option_greeks: what is each option worth, and what are its Greeks, each time its ticker speaks?
 --
--- Grain   one row per option ticker
--- State   the contract terms of each option (kernels/option_greeks.py); freed a day after expiry
+-- Grain   one row per option and instant of its tickers
+-- State   the contract terms of each option, and what its tickers told last (kernels/option_greeks.py); freed a day after expiry
 -- Late    a ticker behind the watermark still gets its row, at its own event time
 
 CREATE TEMPORARY TABLE inputs WITH ('topic' = 'instruments.v1;tickers.v1') LIKE kafka_records;

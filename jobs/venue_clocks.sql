@@ -1,44 +1,48 @@
 -- venue_clocks: how far is each venue's clock from ours, how unsteady is the way, and does its time step back?
 --
 -- Grain   one row per venue and ten seconds of the receiver's clock
--- State   the last exchange time of each instrument, freed after a year of silence; the offsets of the open ten seconds
+-- State   the last exchange time and receipt of each instrument, freed after a year of silence; the offsets of the open ten seconds
 -- Late    nothing is: the receiver's own clock orders the log.  What says nothing of receipt, a heartbeat, counts as a minute
---         before its exchange time, since an exchange's clock may be that far ahead: so rows come a minute after their time
+--         before its timestamp, which a feed that does not correct an exchange's clock takes from that clock: so rows come a
+--         minute after their time
 
 -- Only the last exchange times are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a
 -- savepoint must find them, however long it has waited.
 SET 'table.exec.state.ttl' = '365 d';
 
 CREATE TEMPORARY TABLE inputs (
-  event_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
   heard_at AS COALESCE(
     TRY_CAST(REPLACE(REPLACE(
       COALESCE(JSON_VALUE(`value`, '$.received_at'), JSON_VALUE(`value`, '$[0].received_at')), 'T', ' '), 'Z', ''
     ) AS TIMESTAMP_LTZ(3)),
-    event_at - INTERVAL '1' MINUTE
+    recorded_at - INTERVAL '1' MINUTE
   ),
   arrived_at AS PROCTIME(),
   WATERMARK FOR heard_at AS heard_at - INTERVAL '1' SECOND
-) WITH ('topic' = 'order_books.v1;trades.v1') LIKE kafka_records (OVERWRITING METADATA EXCLUDING WATERMARKS);
+) WITH ('topic' = 'order_books.v1;trades.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
--- Grain   one row per update or trade, in microseconds since 1970.  A snapshot is left out: it is asked for, and may bear a
---         time that is not its own.  So is what no kernel would take: a time that is a day old, or a minute ahead.  A record
---         may hold several rows, all of its own instant
+-- Grain   one row per update or trade, in microseconds since 1970.  A record may hold several.  Left out is what tells nothing of
+--         a clock: a snapshot, which is asked for and may bear a time that is not its own; what is said once more of old, such as
+--         trades at subscription, known by a receipt ten seconds after the record's timestamp, the exchange time less what its
+--         clock is wrong by; and a time a minute ahead, which no kernel would take
 CREATE TEMPORARY VIEW times AS
 SELECT
-  topic, venue, instrument, heard_at, arrived_at, event_us, received_us - event_us AS offset_us
+  topic, venue, instrument, heard_at, arrived_at, event_us, received_us, received_us - event_us AS offset_us
 FROM (
   SELECT
     topic, heard_at, arrived_at,
     JSON_VALUE(message, '$.venue') AS venue,
     JSON_VALUE(message, '$.instrument') AS instrument,
     JSON_VALUE(message, '$.kind') AS kind,
+    EXTRACT(EPOCH FROM recorded_at) * 1000000 + EXTRACT(MILLISECOND FROM recorded_at) * 1000 AS recorded_us,
     EXTRACT(EPOCH FROM event_at) * 1000000 + EXTRACT(MILLISECOND FROM event_at) * 1000 AS event_us,
     EXTRACT(EPOCH FROM received_at) * 1000000 + EXTRACT(MICROSECOND FROM received_at) AS received_us
   FROM (
     SELECT
-      topic, event_at, heard_at, arrived_at, message,
+      topic, recorded_at, heard_at, arrived_at, message,
+      TRY_CAST(REPLACE(REPLACE(JSON_VALUE(message, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)) AS event_at,
       TRY_CAST(REPLACE(REPLACE(JSON_VALUE(message, '$.received_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(6)) AS received_at
     FROM inputs CROSS JOIN UNNEST(
       JSON_QUERY(`value`, '$' RETURNING ARRAY<STRING> WITH CONDITIONAL ARRAY WRAPPER)
@@ -47,13 +51,18 @@ FROM (
   )
 )
 WHERE venue IS NOT NULL AND instrument IS NOT NULL AND (topic = 'trades.v1' OR kind = 'change')
-  AND received_us - event_us BETWEEN -60000000 AND 86400000000;
+  AND received_us - event_us >= -60000000 AND received_us - recorded_us <= 10000000;
 
--- Grain   the same, with whether it steps back from the one before it in the log: a partition holds an instrument's in order
+-- Grain   the same, with whether it steps back from the one before it in the log: a partition holds an instrument's in order.
+--         Within one message, which is received at once, it does not: many list the newest first
 CREATE TEMPORARY VIEW steps AS
 SELECT
   venue, heard_at, offset_us,
-  IF(event_us < LAG(event_us) OVER (PARTITION BY topic, venue, instrument ORDER BY arrived_at), 1, 0) AS is_step_back
+  IF(
+    event_us < LAG(event_us) OVER (PARTITION BY topic, venue, instrument ORDER BY arrived_at)
+    AND received_us > LAG(received_us) OVER (PARTITION BY topic, venue, instrument ORDER BY arrived_at),
+    1, 0
+  ) AS is_step_back
 FROM times;
 
 -- Grain   one row per venue and ten seconds.  Sums of whole microseconds: the order in which they came does not matter
@@ -65,9 +74,8 @@ SELECT
   PERCENTILE(offset_us, 0.5) AS median_offset_us,
   MIN(offset_us) AS min_offset_us,
   MAX(offset_us) AS max_offset_us,
-  CAST(COUNT(*) AS DOUBLE) AS n,
-  SUM(CAST(offset_us AS DOUBLE)) AS sum_us,
-  SUM(CAST(offset_us AS DOUBLE) * offset_us) AS sum_squares,
+  SUM(CAST(offset_us AS DECIMAL(18, 0))) AS sum_us,
+  SUM(CAST(offset_us AS DECIMAL(18, 0)) * CAST(offset_us AS DECIMAL(18, 0))) AS sum_squares,
   SUM(is_step_back) AS step_back_count
 FROM TABLE(TUMBLE(TABLE steps, DESCRIPTOR(heard_at), INTERVAL '10' SECOND))
 GROUP BY window_start, window_end, venue;
@@ -85,6 +93,6 @@ SELECT
   median_offset_us / 1e3,
   min_offset_us / 1e3,
   max_offset_us / 1e3,
-  SQRT(GREATEST(n * sum_squares - sum_us * sum_us, 0)) / n / 1e3,
+  SQRT(CAST(message_count * sum_squares - sum_us * sum_us AS DOUBLE)) / message_count / 1e3,
   CAST(step_back_count AS BIGINT)
 FROM clocks;

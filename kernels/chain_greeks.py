@@ -1,7 +1,7 @@
 """chain_greeks: what is every option worth, and what are its Greeks, each time its forward, its slice or its mark moves?
 
 Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
-         mark/<venue:instrument>, its newest mark volatility, from `tickers`; freed with it
+         mark/<venue:instrument>, its newest mark volatility, from the `tickers` that tell one; freed with it
          expiry/<venue:underlying:expiry_at>, forward and slice of an expiry, from `forwards` and `vol_surfaces`; freed a
          day after it
 Order    the newest of each stands, whatever their order within a batch
@@ -182,12 +182,12 @@ def _take(state: State, message: Message) -> str | None:
 
 def _mark(state: State, row: dict[str, Any]) -> str | None:
     """Keep the newest mark of an option; its name where it moved."""
-    name, event_ms, vol = key("tickers", row), to_ms(row["event_at"]), row.get("mark_iv")
-    if vol is not None and vol <= 0:
-        vol = None
+    name, event_ms, told = key("tickers", row), to_ms(row["event_at"]), row.get("mark_iv")
     known = state.marks.get(name, (-1, None))
-    if name not in state.terms.options or event_ms < known[0]:
+    if told is None or name not in state.terms.options or event_ms < known[0]:
         return None
+    # A venue may tell 0 where it has none.
+    vol = told if told > 0 else None
     state.put_mark(name, event_ms, vol)
     state.touched.add("mark/" + name)
     return name if vol != known[1] else None

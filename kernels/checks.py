@@ -35,6 +35,19 @@ def checked(messages: list[Message], event_ms: int | None) -> tuple[list[Message
     return good, letters
 
 
+def in_common_time(outputs: list[Output], until_ms: int | None) -> list[Output]:
+    """Rows that bear a venue's own time, none with a record timestamp after its batch.
+
+    The clock of a venue may be ahead of the common time, by which the batch ends and readers keep their watermark: a timestamp
+    beyond it would make the next rows of other venues late.  Rows of late messages, where `until_ms` is None, stay as they are,
+    and so do dead letters, which bear the instant of their batch.
+    """
+    if until_ms is None:
+        return outputs
+    ahead = {n for n, one in enumerate(outputs) if one.event_ms >= until_ms and one.table != "dead_letters"}
+    return [one._replace(event_ms=until_ms - 1) if n in ahead else one for n, one in enumerate(outputs)] if ahead else outputs
+
+
 def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
     """The dead letter of a message, whole.
 
@@ -96,7 +109,12 @@ def _instrument(row: Mapping[str, Any]) -> Fault | None:
 
 
 def _index_price(row: Mapping[str, Any]) -> Fault | None:
-    return None if row["price_usd"] > 0 else Fault("price_usd", "above zero", shown(row["price_usd"]))
+    if not row["price_usd"] > 0:
+        return Fault("price_usd", "above zero", shown(row["price_usd"]))
+    quote = row.get("quote_currency")
+    if quote is not None and not (quote.isalnum() and quote.isupper()):
+        return Fault("quote_currency", "a currency in capital letters, like USD, or NULL", shown(quote))
+    return None
 
 
 _PROSE = {"instruments": _instrument, "index_prices": _index_price}

@@ -1,9 +1,12 @@
 """liquidations: which accounts must be closed, how much of each now, and what keeps it from being done?
 
 Entries    those of kernels/margin.py, which values the accounts here too
-           case/<account>: an account that is not healthy; freed when it is and the longest pause after its last round is over
+           case/<account>: an account that is not healthy, or for which something is still to be paid or closed; freed when
+           neither is so and the longest pause after its last round is over
            depth/<venue:instrument>: the newest depth of one book
-           guard/<of>: the average of one price, by which the next is judged
+           guard/<series>: the average of one quantity in one unit, by which the next value is judged: `price of
+           <venue:instrument>`, the mark of a future or perpetual; `forward of <venue:instrument>`, the forward in USD of an
+           option; `index of <underlying>`, with the currency behind it where that is not USD.  Freed with its contract
            halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later where trading goes on or
            the contract is gone
            fund: what this shard's insurance fund has left
@@ -20,43 +23,56 @@ An account goes through these states, each change of which is an event with its 
                  (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
                  margin is within equity again: what of the orders is open then is to be cancelled.  Who falls again waits for
                  the rest of the pause
-    bankrupt     equity is gone: all that is left is ordered at once.  The insurance fund pays what is missing; where it has not
-                 enough, positions on the other side are closed against it at the bankruptcy price, in the order of their score
-                 (auto-deleveraging), and it pays nothing
+    bankrupt     equity is gone: all that is left is ordered at once
+    settling     equity is below zero and nothing is held any more.  It ends when what is missing has been paid
 
-Orders reduce risk only: what is ordered and not filled yet never exceeds the position.  A position that has become smaller has
-filled that much of its orders.  Orders and payments are decisions: they become true when fills and transfers say so.
+Every loss has a bearer.  What equity is below zero is missing.  It is borne by the first of these that can when equity is
+gone, and what is missing beyond that with every later change of what the account has: a price that falls further is a loss
+when something is closed at it, and until then may come back:
+    1. the insurance fund, which pays all of it (`insurance`), or else nothing as long as
+    2. positions on the other side can be closed against the account's at its bankruptcy price, in the order of their score
+       (auto-deleveraging).  Each position bears the share of its requirement.  Orders on what is closed so are to be cancelled
+    3. the insurance fund, with what it has left
+    4. nobody: the row says how much (`uncovered`)
+Orders, payments and deleveraging are decisions: they become true when fills and transfers say so.  Until then what is to be
+paid or closed counts as if it had been, so no loss is borne twice.  A payment has come when a balance names its event as
+cause, or when the account is richer by just its amount than prices explain.
 
-Held: no order goes out for an account while one of these is so, in this order, for anything that it holds; the hold, its
-end and every change of its reason are events:
+Orders reduce risk only: what is ordered, or to be closed by deleveraging, and not filled yet never exceeds the position.  A
+position that has become smaller has filled that much of it.
+
+Held: no order goes out for an account, and no loss is borne, while one of these is so, in this order, for anything that it
+holds; the hold, its end and every change of its reason are events:
     halted            trading of it, or on its whole venue, is halted: no price is asked for, none may come
     no valuation      a price is missing
     non-positive      an index or mark price is zero or less (of an option, its forward's)
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
                       forward); or an option's mark is more than the option can be worth
     too uncertain     the publisher's confidence interval is more than `uncertain` of the index price
-    stale             an index that has been published, or the mark of what is held, is older than `stale_s`
+    stale             an index that has been published, the mark of what is held, or an option's forward was told more than
+                      `stale_s` ago.  A ticker that says nothing of the mark tells none
     insufficient      fewer than `points` prices of it have been seen
 and for what is to be ordered:
-    stale book        updates were lost
+    stale book        updates were lost, or what is known of the book is older than `stale_s`
     no depth          the book shows nothing within the limit
 """
 
 import math
 from collections import Counter
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output, margin
+from kernels import Message, Output, indices, margin
 from kernels.checks import checked
-from kernels.entries import packed, unpacked
+from kernels.entries import Migration, packed, unpacked
 from kernels.margin import Array, Valuation
 from schemas.rows import instant_ms, key, to_ms
 from udfs import liquidation, standard_margin
 
-VERSION = 1
+VERSION = 2
 PARTS = (margin,)
 SHARED: frozenset[str] = margin.SHARED | {"book_depth", "trading_halts"}
 
@@ -76,15 +92,28 @@ class Rules(NamedTuple):
 RULES = Rules()
 STORE_SHARE = 1.0
 """An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
-HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT = "healthy", "margin_call", "locked", "liquidating", "bankrupt"
-NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, RECOVERED, UNSERVED, OTHER_CASE = range(7)
+HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING = "healthy", "margin_call", "locked", "liquidating"
+BROKE = BANKRUPT, SETTLING = "bankrupt", "settling"
+NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHER_CASE = range(8)
 """Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
-is bankrupt; what is healthy again, and remembers its last round; one that is held for want of depth; another."""
+is bankrupt; payments that are to come after all is closed; what is healthy, and remembers its last round or what is to come;
+one that is held for want of depth; another."""
 NO_DEPTH = "no depth"
+CENT = 0.01
+"""What is missing is borne from this amount in USD on."""
+UNTOLD = "before"
+"""Stands for the payments of version 1, which did not store how much they were."""
+
+
+class Seen(NamedTuple):
+    """What an account had when it was last looked at."""
+
+    balances: dict[str, float]  # by currency
+    positions: dict[str, tuple[float, float]]  # size and average price
 
 
 class Case:
-    """An account that is not healthy."""
+    """An account that is not healthy, or for which something is still to be paid or closed."""
 
     def __init__(self) -> None:
         self.state = HEALTHY
@@ -92,13 +121,36 @@ class Case:
         self.round = 0
         self.round_ms: int | None = None  # when the last one was
         self.held: str | None = None  # what holds it
-        self.is_paid = False  # the fund or others have borne its loss
         self.open: dict[str, float] = {}  # contracts ordered and not filled yet
         self.sizes: dict[str, float] = {}  # positions when these were last looked at
+        self.closing: dict[str, list[tuple[float, float]]] = {}
+        """Contracts that deleveraging is to close and has not yet, each part with its price; the oldest first."""
+        self.due: dict[str, float] = {}  # by event, what the fund is to pay in USD and has not yet; the oldest first
+        self.paid_usd: float | None = 0.0  # what the fund has been told to pay, come or not; None: not known yet
+        self.uncovered_usd = 0.0  # what nobody bears
+        self.borne_ms: int | None = None  # when a payment or a closing of it was last decided
+        self.seen: Seen | None = None  # where something is due
+        self.has_changed = False  # what it has, since its loss was last borne
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the fund has paid for it."""
+        return self.paid_usd != 0.0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something is still to be paid or closed."""
+        return bool(self.due or self.closing)
 
     def copied(self) -> dict[str, Any]:
         """All of it as it stands, to compare with what it becomes."""
-        return vars(self) | {"open": self.open.copy(), "sizes": self.sizes.copy()}
+        closing = {of: parts.copy() for of, parts in self.closing.items()} if self.closing else {}
+        changing = {"open": self.open.copy(), "sizes": self.sizes.copy(), "closing": closing, "due": self.due.copy()}
+        return vars(self) | changing
+
+    def to_close(self, of: str) -> float:
+        """Contracts of one position that deleveraging is to close."""
+        return sum(contracts for contracts, _ in self.closing.get(of, ()))
 
     def standing(self) -> int:
         """What of the case tells whether it is to be looked at."""
@@ -106,7 +158,13 @@ class Case:
             return UNSERVED if self.held.startswith(NO_DEPTH) else OTHER_CASE
         if self.state == LOCKED:
             return OTHER_CASE if self.round_ms is None else IN_ROUNDS
-        return {MARGIN_CALL: PLAIN_CALL, LIQUIDATING: IN_ROUNDS, BANKRUPT: ALL_ORDERED, HEALTHY: RECOVERED}[self.state]
+        return {
+            HEALTHY: RECOVERED,
+            MARGIN_CALL: PLAIN_CALL,
+            LIQUIDATING: IN_ROUNDS,
+            BANKRUPT: ALL_ORDERED,
+            SETTLING: AWAITING,
+        }[self.state]
 
 
 class Guard(NamedTuple):
@@ -126,6 +184,13 @@ class Depth(NamedTuple):
     is_stale: bool
     bids: list[list[float]]
     asks: list[list[float]]
+
+    def doubt(self, of: str, now_ms: int) -> str | None:
+        """Why the book of a contract must not be acted upon.  A venue's clock may be ahead: what it says later is not old."""
+        if self.is_stale:
+            return f"updates of the book of {of} were lost; it is as of {instant_ms(self.event_ms)}"
+        age_s = (now_ms - self.event_ms) / 1000
+        return None if age_s <= RULES.stale_s else f"the book of {of} {_too_old(age_s)}"
 
     def visible(self, size: float, limit: float) -> float:
         """How much can be had against a position of this size, at no worse a price than the limit."""
@@ -153,30 +218,31 @@ class State:
         self.guards: dict[str, Guard] = {}
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
-        self._standing = np.zeros(0, dtype=np.int8)  # of each account by its row: which case it has
-        self._round_ms = np.zeros(0)  # likewise: when its last round was
+        self.unsure: set[str] = set()  # guards of version 1, which may have mixed an option's mark and its forward
+        self._standing = _Standing.of(0)
 
-    def standing(self) -> tuple[Array, Array]:
-        """Which case each account has, by its row, as `Case.standing` says; and when its last round was, or -∞."""
+    def standing(self) -> "_Standing":
+        """Where each account stands."""
         rows = self.market.account_columns.rows
-        if len(self._standing) < len(rows):
-            self._standing, self._round_ms = np.zeros(2 * len(rows), dtype=np.int8), np.full(2 * len(rows), -math.inf)
+        if len(self._standing.case) < len(rows):
+            self._standing = _Standing.of(2 * len(rows))
             for name in self.cases:
                 self.note(name)
-        return self._standing[: len(rows)], self._round_ms[: len(rows)]
+        return _Standing(*(column[: len(rows)] for column in self._standing))
 
     def note(self, name: str) -> None:
         """Put down where an account stands."""
         row, case = self.market.account_columns.rows[name], self.cases.get(name)
-        self._standing[row] = NO_CASE if case is None else case.standing()
-        self._round_ms[row] = -math.inf if case is None or case.round_ms is None else case.round_ms
+        noted = _NO_STANDING if case is None else _standing_of(case)
+        for column, number in zip(self._standing, noted, strict=True):
+            column[row] = number
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
         kind, _, of = name.partition("/")
         stored: Any = None
         if kind == "case":
-            stored = vars(self.cases[of]) if of in self.cases else None
+            stored = vars(self.cases[of]) | {"seen": _listed(self.cases[of].seen)} if of in self.cases else None
         elif kind == "depth":
             stored = list(self.depths[of]) if of in self.depths else None
         elif kind == "guard":
@@ -195,18 +261,71 @@ class State:
         if kind not in ("case", "depth", "guard", "halt", "fund"):
             self.market.decode(name, data)
             return
-        stored = unpacked("liquidations", name, data, VERSION)
+        stored = unpacked("liquidations", name, data, VERSION, MIGRATIONS)
         if kind == "case":
             self.cases[of] = case = Case()
             vars(case).update(stored)
+            case.closing = {of: [(contracts, price) for contracts, price in parts] for of, parts in case.closing.items()}
+            case.seen = _seen(stored["seen"])
         elif kind == "depth":
             self.depths[of] = Depth(*stored)
         elif kind == "guard":
             self.guards[of] = Guard(*stored)
+            if data[0] < 2 and of.startswith("price of "):
+                self.unsure.add(of)
         elif kind == "halt":
             self.halts[of] = Halt(*stored)
         else:
             (self.fund_usd,) = stored
+
+
+class _Standing(NamedTuple):
+    """Where accounts stand, by their rows."""
+
+    case: Array  # as `Case.standing` says
+    round_ms: Array  # when the last round was, or -∞
+    rests_ms: Array  # until when one that has recovered need not be looked at if nothing changes, or -∞
+
+    @classmethod
+    def of(cls, accounts: int) -> "_Standing":
+        """That of accounts without a case."""
+        case, *numbers = (np.full(accounts, number) for number in _NO_STANDING)
+        return cls(case.astype(np.int8), *numbers)
+
+
+_NO_STANDING = NO_CASE, -math.inf, -math.inf
+
+
+def _standing_of(case: Case) -> tuple[int, float, float]:
+    """The row of `_Standing` of one account."""
+    round_ms = -math.inf if case.round_ms is None else case.round_ms
+    rests_ms = round_ms + 1000 * RULES.orders.longest_pause_s
+    if case.is_pending and case.borne_ms is not None:
+        rests_ms = max(rests_ms, case.borne_ms + margin.KEPT_MS)
+    return case.standing(), round_ms, rests_ms
+
+
+def _listed(seen: Seen | None) -> list[Any] | None:
+    return None if seen is None else list(seen)
+
+
+def _seen(stored: Any) -> Seen | None:
+    if stored is None:
+        return None
+    balances, positions = stored
+    return Seen(balances, {of: (size, average) for of, (size, average) in positions.items()})
+
+
+def _with_amounts(name: str, stored: Any) -> Any:
+    """As of version 2, where a case tells how much of its loss others bear."""
+    if not name.startswith("case/"):
+        return stored
+    is_paid = stored.pop("is_paid")
+    fresh = vars(Case()) | {"paid_usd": None if is_paid else 0.0, "due": {UNTOLD: 0.0} if is_paid else {}}
+    return fresh | stored
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_amounts}
 
 
 def new() -> State:
@@ -219,7 +338,7 @@ def gauges(state: State) -> dict[str, float]:
     states = Counter(case.state for case in state.cases.values())
     return {
         "accounts": len(state.market.accounts),
-        **{f"accounts_{of}": states[of] for of in (MARGIN_CALL, LOCKED, LIQUIDATING, BANKRUPT)},
+        **{f"accounts_{of}": states[of] for of in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
         "accounts_held": sum(case.held is not None for case in state.cases.values()),
         "insurance_fund_usd": state.fund_usd,
     }
@@ -230,21 +349,21 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     good, outputs = checked(messages, until_ms)
     good.sort(key=margin.in_time)
     outputs += margin.learn(state.market, good, until_ms)
+    _drop_unsure(state)
     for message in good:
         if message.table == "book_depth":
             _learn_depth(state, message.row)
         elif message.table == "trading_halts":
             _learn_halt(state, message.row)
+        elif message.table == "balances":
+            _learn_payment(state, message.row)
         elif message.table == "tickers":
-            row = message.row
-            # An option's mark may rightly jump; what it is the mark of may not.
-            price = row.get("mark_price") if row.get("forward_usd") is None else row["forward_usd"]
-            if price is not None:
-                _watch(state, f"price of {key('tickers', row)}", row, price, 0.0)
+            _learn_price(state, message.row)
         elif message.table == "index_prices":
             row = message.row
             price, width = row["price_usd"], row.get("confidence_usd") or 0.0
-            _watch(state, f"index of {row['underlying']}", row, price, width / price if price > 0 else 0.0)
+            series = f"index of {indices.named(row['underlying'], indices.quoted_in(row))}"
+            _watch(state, series, row, price, width / price if price > 0 else 0.0)
     if until_ms is not None:
         outputs += _decide(state, until_ms)
     return outputs
@@ -264,6 +383,36 @@ def _learn_halt(state: State, row: dict[str, Any]) -> None:
     if known is None or known.event_ms <= event_ms:
         state.halts[of] = Halt(event_ms, row["is_halted"], row.get("reason"))
         state.touched.add(f"halt/{of}")
+
+
+def _learn_payment(state: State, row: dict[str, Any]) -> None:
+    """Note that a payment of the fund has come, where the balance names its event as cause."""
+    case = state.cases.get(row["account"])
+    if case is not None and case.due.pop(row["cause_id"], None) is not None:
+        case.seen = None  # what has come with it explains the rest of what has changed
+        state.touched.add(f"case/{row['account']}")
+
+
+def _learn_price(state: State, row: dict[str, Any]) -> None:
+    """Let the guard of a contract follow what a ticker tells of it, if it does."""
+    name = key("tickers", row)
+    terms = state.market.terms.get(name)
+    if terms is None:
+        return  # nobody can be valued by it yet
+    # An option's mark may rightly jump; what it is the mark of may not.
+    of, column = ("forward", "forward_usd") if terms.kind == "option" else ("price", "mark_price")
+    if (price := row.get(column)) is not None:
+        _watch(state, f"{of} of {name}", row, price, 0.0)
+
+
+def _drop_unsure(state: State) -> None:
+    """Drop the guards of version 1 that are of options, or of what is not known."""
+    for of in state.unsure:
+        terms = state.market.terms.get(of.removeprefix("price of "))
+        if terms is None or terms.kind == "option":
+            state.guards.pop(of, None)
+            state.touched.add(f"guard/{of}")
+    state.unsure.clear()
 
 
 def _watch(state: State, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
@@ -295,7 +444,10 @@ def _decide(state: State, until_ms: int) -> list[Output]:
     outputs: list[Output] = []
     for name in batch.concerned():
         outputs += _Account(state, batch, name).advanced()
-    market.free(until_ms)
+    for name in market.free(until_ms):
+        for of in (f"price of {name}", f"forward of {name}"):
+            if state.guards.pop(of, None):
+                state.touched.add(f"guard/{of}")
     for name in state.depths.keys() - market.terms.keys():
         if state.depths[name].event_ms + margin.KEPT_MS <= until_ms:
             del state.depths[name]
@@ -322,6 +474,8 @@ class _Quote(NamedTuple):
     low: float  # the band around mark
     high: float
     unit_usd: float  # of one contract
+    each_usd: float  # what one contract moves by with a price of one, of an inverse with one over the price
+    is_inverse: bool  # whose profit goes with one over the price
     maintenance_long: float  # as of `standard_margin.Rates`
     maintenance_short: float
     square: float
@@ -329,6 +483,21 @@ class _Quote(NamedTuple):
     def required(self, size: float) -> float:
         """Maintenance margin of a position by itself, in USD."""
         return standard_margin.one_required(self.maintenance_long if size > 0 else self.maintenance_short, self.square, size)
+
+    def gain_usd(self, size: float, price: float) -> float:
+        """What who closes a position of this size gains at this price, against the mark."""
+        moved = 1 / self.mark - 1 / price if self.is_inverse else price - self.mark
+        return size * self.each_usd * moved
+
+    def price_gaining(self, size: float, gain_usd: float) -> float:
+        """The price at which closing a position of this size gains so much against the mark; NaN where no price does."""
+        if not (amount := size * self.each_usd):
+            return math.nan
+        moved = gain_usd / amount
+        if self.is_inverse:
+            over = 1 / self.mark - moved
+            return 1 / over if over > 0 else math.nan
+        return self.mark + moved if self.mark + moved > 0 else math.nan
 
     def limit(self, size: float, equity: float, maintenance: float) -> float:
         """The worst price at which a position's order may fill, given what its account has and requires."""
@@ -346,27 +515,27 @@ class _Batch:
         self._quotes: dict[str, _Quote] = {}
         with np.errstate(invalid="ignore"):
             self.must_close = (found.maintenance > 0) & (found.maintenance > found.equity)
+            self.is_broke = found.equity < -CENT
 
     def concerned(self) -> list[str]:
         """The accounts, by name, about which there may be something to decide."""
-        found, (standing, round_ms) = self.found, self.state.standing()
+        found, standing = self.found, self.state.standing()
+        case, must_close, is_broke = standing.case, self.must_close, self.is_broke
         with np.errstate(invalid="ignore"):
-            is_called = (found.initial > found.equity) & ~self.must_close
+            is_called = (found.initial > np.maximum(found.equity, 0.0)) & ~must_close & ~is_broke
             is_solvent = found.equity > 0
-        is_as_it_was = is_called & (standing == PLAIN_CALL)
-        is_recent = self.now_ms - round_ms < 1000 * RULES.orders.longest_pause_s
-        is_as_it_was |= is_recent & (standing == RECOVERED) & ~self.must_close & ~is_called
+        is_as_it_was = is_called & (case == PLAIN_CALL)
+        is_as_it_was |= (case == RECOVERED) & (self.now_ms < standing.rests_ms) & ~must_close & ~is_called & ~is_broke
+        is_as_it_was |= (case == AWAITING) & is_broke & ~must_close
         if self.is_quiet:
             # Who waits for the next round, or for depth, and nothing has come between.
-            is_pausing = self.must_close & (self.now_ms - round_ms < 1000 * RULES.orders.round_s)
-            is_pausing &= (standing == ALL_ORDERED) | ((standing == IN_ROUNDS) & is_solvent)
-            rows = self.state.market.account_columns.rows
-            is_pausing[[rows[name] for name in self.changed]] = False
-            is_as_it_was |= is_pausing
-            for row in np.flatnonzero((standing == UNSERVED) & self.must_close & is_solvent).tolist():
-                is_as_it_was[row] = self._is_unserved(row, (self.now_ms - round_ms.item(row)) / 1000)
-        names = self.state.market.account_names
-        concerned = np.flatnonzero((self.must_close | is_called | (standing != NO_CASE)) & ~is_as_it_was)
+            is_pausing = must_close & (self.now_ms - standing.round_ms < 1000 * RULES.orders.round_s)
+            is_as_it_was |= is_pausing & ((case == ALL_ORDERED) | ((case == IN_ROUNDS) & is_solvent))
+            for row in np.flatnonzero((case == UNSERVED) & must_close & is_solvent).tolist():
+                is_as_it_was[row] = self._is_unserved(row, (self.now_ms - standing.round_ms.item(row)) / 1000)
+        rows, names = self.state.market.account_columns.rows, self.state.market.account_names
+        is_as_it_was[[rows[name] for name in self.changed]] = False
+        concerned = np.flatnonzero((must_close | is_called | is_broke | (case != NO_CASE)) & ~is_as_it_was)
         return sorted(names[row] for row in concerned)
 
     def _is_unserved(self, row: int, since_s: float) -> bool:
@@ -383,7 +552,7 @@ class _Batch:
         if liquidation.one_round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
             return False
         limit = quote.limit(size, self.found.equity.item(row), self.found.maintenance.item(row))
-        return depth is not None and not depth.is_stale and depth.visible(size, limit) <= 0
+        return depth is not None and depth.doubt(of, self.now_ms) is None and depth.visible(size, limit) <= 0
 
     def quote(self, of: str) -> _Quote:
         """One contract's."""
@@ -392,13 +561,15 @@ class _Batch:
             row, terms = market.contract_columns.row(of), market.terms[of]
             mark = float(self.found.mark[row])
             usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
-            each = terms.contract_size or 0.0
+            each, is_inverse = terms.contract_size or 0.0, terms.is_inverse and terms.kind != "option"
             low, high = liquidation.band(mark, RULES.orders)
             self._quotes[of] = _Quote(
                 mark=mark,
                 low=float(low),
                 high=float(high),
-                unit_usd=each * usd / mark if terms.is_inverse and terms.kind != "option" else each * mark * usd,
+                unit_usd=each * usd / mark if is_inverse else each * mark * usd,
+                each_usd=each * usd,
+                is_inverse=is_inverse,
                 maintenance_long=float(rates.maintenance_long[row]),
                 maintenance_short=float(rates.maintenance_short[row]),
                 square=float(rates.square[row]),
@@ -409,7 +580,7 @@ class _Batch:
     def is_quiet(self) -> bool:
         """Whether nothing speaks against liquidating anyone."""
         is_halted = any(halt.is_halted for halt in self.state.halts.values())
-        return not is_halted and not self.objections and not self._too_dear.any()
+        return not is_halted and not self.objections
 
     @cached_property
     def objections(self) -> dict[str, _Objection]:
@@ -420,28 +591,40 @@ class _Batch:
                 if reason := check(guard, self.now_ms):
                     first[of] = _Objection(rank, reason)
                     break
-        return first
+        return first | self._marks()
 
-    def impossible(self, of: str) -> str | None:
-        """Why no option can be worth its mark."""
-        row = self.state.market.contract_columns.row(of)
-        if not self._too_dear[row]:
-            return None
-        usd, most = (float(amounts[row]) for amounts in self._worth)
-        return f"is {usd:.6g} USD, more than the {most:.6g} USD that it can be worth"
-
-    @cached_property
-    def _worth(self) -> tuple[Array, Array]:
-        """What each option is worth in USD by its mark, and the most that it can be."""
-        columns = self.state.market.contract_columns
-        forward, mark = columns["forward_usd"], self.found.mark
+    def _marks(self) -> dict[str, _Objection]:
+        """What speaks against the marks of options: more than the option can be worth, or told too long ago."""
+        columns, mark = self.state.market.contract_columns, self.found.mark
+        forward, is_option = columns["forward_usd"], columns["is_option"] > 0
         most = np.where(columns["is_call"] > 0, forward, np.nan_to_num(columns["strike_usd"]))
-        return np.where(columns["is_inverse"] > 0, mark * forward, mark), most
+        usd = np.where(columns["is_inverse"] > 0, mark * forward, mark)
+        age_s = (self.now_ms - columns["mark_ms"]) / 1000
+        is_too_dear = is_option & (forward > 0) & (usd > most)
+        is_stale = is_option & ~np.isnan(mark) & (age_s > RULES.stale_s)
+        wrong = np.flatnonzero(is_too_dear | is_stale).tolist()
+        names = {row: name for name, row in columns.rows.items()} if wrong else {}
+        return {
+            f"mark of {names[row]}": _Objection(
+                CHECKS.index(_too_volatile),
+                f"is {usd[row]:.6g} USD, more than the {most[row]:.6g} USD that it can be worth",
+            )
+            if is_too_dear[row]
+            else _Objection(CHECKS.index(_stale), _too_old(age_s[row]))
+            for row in wrong
+        }
 
-    @cached_property
-    def _too_dear(self) -> Array:
-        columns, (usd, most) = self.state.market.contract_columns, self._worth
-        return np.asarray((columns["is_option"] > 0) & (columns["forward_usd"] > 0) & (usd > most))
+    def worth_usd(self, seen: Seen) -> float:
+        """What an account would have now if it still had what it was seen with; NaN where a price is missing."""
+        market, rates, usd = self.state.market, self.found.rates, self.state.market.currency_columns["usd"]
+        total = sum(amount * usd.item(market.currency(of)) for of, amount in seen.balances.items())
+        for of, (size, average) in seen.positions.items():
+            row = market.contract_columns.rows.get(of)
+            if row is None:
+                return math.nan
+            basis = size / average if rates.is_inverse[row] else size * average
+            total += rates.unit.item(row) * size - rates.basis_unit.item(row) * basis
+        return float(total)
 
 
 class _Planned(NamedTuple):
@@ -469,20 +652,30 @@ class _Account:
 
     def advanced(self) -> list[Output]:
         """The events and orders of this batch."""
-        case, before = self.case, self.case.copied()
-        self._note_fills()
+        case, before, has_changed = self.case, self.case.copied(), self.name in self.batch.changed
+        closed_usd = self._note_fills() if has_changed else 0.0
         is_known = not math.isnan(self.equity + self.initial + self.maintenance)
-        if is_known and not (self.maintenance > 0 and self.maintenance > self.equity):
+        if has_changed and (case.state in BROKE or case.due):
+            case.has_changed = True
+        if is_known and case.due and (case.has_changed or case.paid_usd is None):
+            self._note_payments(closed_usd)
+        must_close = self.maintenance > 0 and self.maintenance > self.equity
+        if is_known and not must_close and self.equity >= -CENT:
             self._recover()
         elif is_known or case.state not in (HEALTHY, MARGIN_CALL):
             self._liquidate(is_known)
-        if vars(case) != before:
-            self.state.touched.add(f"case/{self.name}")
-            self.state.cases[self.name] = case
-        is_over = case.state == HEALTHY and not case.held and self._since_s >= RULES.orders.longest_pause_s
+        if not case.due:
+            case.seen = None
+        elif is_known and (has_changed or case.seen is None):
+            case.seen = self._seen()
+        is_over = case.state == HEALTHY and not case.held and self.now_ms >= _standing_of(case)[2]
         if is_over and self.name in self.state.cases:
             del self.state.cases[self.name]
-            self.state.touched.add(f"case/{self.name}")
+        elif is_over or vars(case) == before:
+            return self.outputs
+        else:
+            self.state.cases[self.name] = case
+        self.state.touched.add(f"case/{self.name}")
         self.state.note(self.name)
         return self.outputs
 
@@ -491,25 +684,68 @@ class _Account:
         """How long ago the last round was."""
         return math.inf if self.case.round_ms is None else (self.now_ms - self.case.round_ms) / 1000
 
-    def _note_fills(self) -> None:
-        """What has gone from a position has filled that much of its orders."""
-        case = self.case
-        for of, ordered in list(case.open.items()):
+    def _note_fills(self) -> float:
+        """What has gone from a position has been closed by deleveraging, and then by orders.
+
+        Gives what the account has gained, in USD, by the prices of the former, against the marks.
+        """
+        case, gained = self.case, 0.0
+        for of in sorted({*case.open, *case.closing}):
             was, size = case.sizes.get(of, 0.0), self.sizes.get(of, 0.0)
-            gone = abs(was) if was * size < 0 else max(abs(was) - abs(size), 0.0)
-            left = min(ordered - gone, abs(size)) if was * size > 0 else 0.0
-            case.sizes[of] = size
-            case.open[of] = left
-            if left <= 1e-12 * abs(was):
-                del case.open[of], case.sizes[of]
+            stays = abs(size) if was * size > 0 else 0.0
+            gone = max(abs(was) - stays, 0.0)
+            parts, left = case.closing.pop(of, []), stays
+            for contracts, price in parts:
+                done = min(gone, contracts)
+                gone -= done
+                if done and of in self.state.market.terms:
+                    gained += self.batch.quote(of).gain_usd(math.copysign(done, was), price)
+                rest = min(contracts - done, left)
+                left -= rest
+                if rest > 1e-12 * abs(was):
+                    case.closing.setdefault(of, []).append((rest, price))
+            ordered = min(case.open.pop(of, 0.0) - gone, left)
+            if ordered > 1e-12 * abs(was):
+                case.open[of] = ordered
+            if of in case.open or of in case.closing:
+                case.sizes[of] = size
+            else:
+                case.sizes.pop(of, None)
+        return gained
+
+    def _note_payments(self, closed_usd: float) -> None:
+        """Note the payments that have come without being named: the account is richer by just what they are."""
+        case = self.case
+        if case.paid_usd is None:
+            # Version 1 had the fund pay what was missing; how much, and whether it has come, is told by nothing.
+            case.paid_usd = case.due[UNTOLD] = max(-self.equity, 0.0)
+        if case.seen is None or case.seen == self._seen():
+            return
+        rise = self.equity - self.batch.worth_usd(case.seen) - closed_usd
+        several = list(accumulate(case.due.values()))
+        for number, (event, amount) in enumerate(list(case.due.items())):
+            if abs(rise - amount) < CENT:
+                del case.due[event]
+                return
+            if abs(rise - several[number]) < CENT:
+                case.due = dict(list(case.due.items())[number + 1 :])
+                return
+
+    def _seen(self) -> Seen:
+        """What the account has."""
+        account = self.state.market.accounts[self.name]
+        return Seen(
+            {currency: amount for currency, (_, amount) in account.balances.items() if amount},
+            {of: (size, average) for of, (_, size, average) in account.positions.items() if size},
+        )
 
     def _recover(self) -> None:
-        case, now = self.case, MARGIN_CALL if self.initial > self.equity else HEALTHY
+        case, now = self.case, MARGIN_CALL if self.initial > max(self.equity, 0.0) else HEALTHY
         if case.state == now and not case.held:
             return
         was, was_held, ordered = case.state, case.held, case.open
-        case.held, case.open, case.sizes = None, {}, {}
-        case.state, case.round, case.is_paid = now, 0, False
+        case.held, case.open, case.sizes = None, {}, {of: case.sizes[of] for of in case.closing}
+        case.state, case.round, case.paid_usd, case.uncovered_usd = now, 0, 0.0, 0.0
         if was == now and was_held:
             self._event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self._numbers()}")
         elif now == MARGIN_CALL and was == HEALTHY:
@@ -520,6 +756,12 @@ class _Account:
 
     def _liquidate(self, is_known: bool) -> None:
         case = self.case
+        if is_known and case.state in BROKE and not self.sizes:
+            case.has_changed = case.has_changed and self._missing_usd() >= CENT
+            if not case.has_changed:
+                self._resume()
+                self._go_broke()
+                return  # what is missing is borne, and nothing is left to be closed
         if not (is_known and self.batch.is_quiet):
             missing = "no valuation", "the account cannot be valued: a price is missing"
             if held := self._halted() or (self._held() if is_known else missing):
@@ -527,22 +769,30 @@ class _Account:
                 return
         if case.state == LIQUIDATING and not case.held and self.equity > 0 and self._since_s < RULES.orders.round_s:
             return  # nothing is ordered before the next round
-        if case.state in (HEALTHY, MARGIN_CALL):
+        if case.state in (HEALTHY, MARGIN_CALL) and self.sizes and self.maintenance > 0:
             self._resume()
             case.state = LOCKED
             self._event("locked", f"maintenance margin {self.maintenance:.2f} USD exceeds equity {self.equity:.2f} USD")
         orders, blocked = self._planned()
+        if orders or not blocked:
+            self._resume()
+        if self.equity <= 0 and self._go_broke():
+            orders, blocked = self._planned()
         if blocked and not orders:
             self._hold(*blocked)
-            return
-        self._resume()
-        if self.equity <= 0 and case.state != BANKRUPT:
-            case.state = BANKRUPT
-            self._event("bankrupt", f"equity {self.equity:.2f} USD is gone: all that is left is to be closed")
-            if not case.is_paid:
-                self._bear_loss()
         for order in orders:
             self._order(order)
+
+    def _go_broke(self) -> bool:
+        """Note that equity is gone, and have what is missing borne; whether that changes what is to be ordered."""
+        case, state = self.case, BANKRUPT if self.sizes else SETTLING
+        is_due = case.state not in BROKE or case.has_changed
+        if case.state != state:
+            case.state = state
+            rest = "all that is left is to be closed" if self.sizes else "nothing is left to be closed"
+            self._event("bankrupt", f"equity {self.equity:.2f} USD is gone: {rest}")
+        case.has_changed = False
+        return is_due and self._bear_loss()
 
     def _resume(self) -> None:
         if self.case.held:
@@ -570,19 +820,20 @@ class _Account:
         if objections and (mine := [(objections[of], of) for of in self._watched() if of in objections]):
             (rank, told), first = min(mine, key=lambda one: (one[0].rank, one[1]))
             return f"{CHECKS[rank].__name__[1:].replace('_', ' ')}: {first}", f"the {first} {told}"
-        for of in sorted(self.sizes):
-            if reason := self.batch.impossible(of):
-                return f"too volatile: mark of {of}", f"the mark of {of} {reason}"
         return None
 
     def _watched(self) -> set[str]:
-        """The prices on which the account's value rests, as they are called in `guards`."""
+        """The prices on which the account's value rests, as they are called in `guards` and `objections`."""
         market = self.state.market
-        coins = {coin for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
+        coins = {(coin, indices.USD) for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
+        watched = set()
         for of in self.sizes:
-            if terms := market.terms.get(of):
-                coins |= {terms.underlying, terms.settlement_currency}
-        return {f"price of {of}" for of in self.sizes} | {f"index of {coin}" for coin in coins}
+            terms = market.terms.get(of)
+            if terms is not None:
+                coins |= {(terms.underlying, terms.index_currency), (terms.settlement_currency, indices.USD)}
+            is_option = terms is not None and terms.kind == "option"
+            watched |= {f"forward of {of}", f"mark of {of}"} if is_option else {f"price of {of}"}
+        return watched | {f"index of {market.index_name(*coin)}" for coin in coins}
 
     def _ordered_by_requirement(self) -> list[str]:
         """What is held, the largest maintenance margin first."""
@@ -604,7 +855,7 @@ class _Account:
         blocked = None
         for of in self._ordered_by_requirement():
             size = self.sizes[of]
-            free = abs(size) - case.open.get(of, 0.0)
+            free = abs(size) - case.open.get(of, 0.0) - (case.to_close(of) if case.closing else 0.0)
             if free <= 1e-12 * abs(size):
                 continue
             if self.equity <= 0:
@@ -615,11 +866,8 @@ class _Account:
                 break  # the pause is not over
             limit = self.batch.quote(of).limit(size, self.equity, self.maintenance)
             depth, visible = self.state.depths.get(of), None
-            if depth and depth.is_stale:
-                blocked = (
-                    f"stale book: {of}",
-                    f"updates of the book of {of} were lost; it is as of {instant_ms(depth.event_ms)}",
-                )
+            if depth and (doubt := depth.doubt(of, self.now_ms)):
+                blocked = f"stale book: {of}", doubt
                 continue
             if depth:
                 visible = depth.visible(size, limit)
@@ -668,52 +916,99 @@ class _Account:
         self.outputs.append(Output("liquidation_orders", self.now_ms, row))
         self._event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * self.batch.quote(of).unit_usd)
 
-    def _bear_loss(self) -> None:
-        """Let the fund pay what is missing, or else those on the other side."""
-        state, missing = self.state, max(-self.equity, 0.0)
-        self.case.is_paid = True
-        if missing <= state.fund_usd:
-            if missing > 0:
-                left = round(state.fund_usd - missing, 6)
-                self._event(
-                    "insurance",
-                    f"the insurance fund pays {missing:.2f} USD, what equity is below zero; it has {left:.2f} USD left",
-                    amount_usd=missing,
-                )
-                state.fund_usd = left
-                state.touched.add("fund")
-            return
-        for of in self._ordered_by_requirement():
-            self._deleverage(of, missing)
+    def _missing_usd(self) -> float:
+        """What is missing and nobody bears yet.  What is to be paid and closed counts as if it had been."""
+        closing = (
+            self.batch.quote(of).gain_usd(math.copysign(contracts, self.sizes[of]), price)
+            for of, parts in self.case.closing.items()
+            for contracts, price in parts
+        )
+        return max(-self.equity - sum(self.case.due.values()) - sum(closing) - self.case.uncovered_usd, 0.0)
 
-    def _deleverage(self, of: str, missing: float) -> None:
-        """Close a position against those on the other side who gain most on the most leverage."""
-        market, found = self.state.market, self.found
+    def _bear_loss(self) -> bool:
+        """Have somebody bear what is missing; whether deleveraging does some of it."""
+        case, missing = self.case, self._missing_usd()
+        if missing < CENT:
+            return False
+        case.borne_ms = self.now_ms
+        fund_usd = self.state.fund_usd
+        if missing <= fund_usd:
+            self._pay(missing, "what equity is below zero" if not case.is_paid else "what equity has fallen by since it paid")
+            return False
+        shared = self._deleverage(missing)
+        if (rest := missing - shared) >= CENT:
+            if fund_usd >= CENT:
+                self._pay(fund_usd, f"all that it had, of the {rest:.2f} USD that are missing")
+            if (left := rest - max(fund_usd, 0.0)) >= CENT:
+                case.uncovered_usd += left
+                told = f"of a loss of {missing:.2f} USD the insurance fund pays {max(fund_usd, 0.0):.2f} USD"
+                self._event(
+                    "uncovered", f"{told} and others bear {shared:.2f} USD: nobody bears {left:.2f} USD", amount_usd=left
+                )
+        return shared > 0
+
+    def _pay(self, amount: float, what: str) -> None:
+        """Let the fund pay."""
+        case, state = self.case, self.state
+        state.fund_usd = round(state.fund_usd - amount, 6)
+        state.touched.add("fund")
+        told = f"the insurance fund pays {amount:.2f} USD, {what}; it has {state.fund_usd:.2f} USD left"
+        self._event("insurance", told, amount_usd=amount)
+        case.due[self.outputs[-1].row["event_id"]] = amount
+        case.paid_usd = (case.paid_usd or 0.0) + amount
+
+    def _deleverage(self, missing: float) -> float:
+        """Close positions against the other side, so that they bear what is missing; how much of it they do, in USD.
+
+        Each position bears the share of its requirement in that of all (of its value, where nothing is required), if it is
+        worth that much.
+        """
+        open_to = {of: abs(size) - self.case.to_close(of) for of, size in self.sizes.items()}
+        open_to = {of: contracts for of, contracts in open_to.items() if contracts > 1e-12 * abs(self.sizes[of])}
+        weights = {of: self._requirements[of] for of in open_to}
+        if not sum(weights.values()) > 0:
+            weights = {of: abs(self.batch.quote(of).unit_usd * contracts) for of, contracts in open_to.items()}
+        total, shared = sum(weights.values()), 0.0
+        for of in self._ordered_by_requirement():
+            if of in open_to and weights[of] > 0:
+                shared += self._deleverage_one(of, open_to[of], missing * weights[of] / total, missing)
+        return shared
+
+    def _deleverage_one(self, of: str, contracts: float, share: float, missing: float) -> float:
+        """Close one position against those on the other side who gain most on the most leverage; what they bear, in USD."""
+        market, found, quote = self.state.market, self.found, self.batch.quote(of)
         contract, columns = market.contract_columns.row(of), market.position_columns
-        size, unit = self.sizes[of], self.batch.quote(of).unit_usd
+        size, unit, mark = self.sizes[of], quote.unit_usd, quote.mark
+        price = quote.price_gaining(math.copysign(contracts, size), share)
         mine = np.flatnonzero((columns["contract"] == contract) & (columns["size"] * size < 0))
-        if not len(mine):
-            return
-        held, account = columns["size"][mine], columns["account"][mine]
-        mark, entry = found.mark[contract], columns["average"][mine]
-        is_inverse = bool(market.contract_columns["is_inverse"][contract] and market.contract_columns["is_future"][contract])
-        gain = (mark / entry - 1 if is_inverse else 1 - entry / mark) * held * unit
+        # Who has nothing cannot bear anything.
+        mine = mine[found.equity[columns["account"][mine].astype(int)] > 0]
+        if not len(mine) or math.isnan(price) or share > contracts * unit:
+            return 0.0
+        held, account = columns["size"][mine], columns["account"][mine].astype(int)
+        entry = columns["average"][mine]
+        gain = (mark / entry - 1 if quote.is_inverse else 1 - entry / mark) * held * unit
         value = held * unit
         score = liquidation.adl_score(gain, value - gain, value, value - found.equity[account])
         names = market.account_names
         order = sorted(range(len(mine)), key=lambda n: (-float(score[n]), names[int(account[n])]))
-        price = mark * (1 + missing / abs(unit * size) * (1 if size > 0 else -1)) if unit else mark
-        left = abs(size)
-        for rank, n in enumerate(order, start=1):
-            if left <= 0:
-                return
-            part, other = min(left, abs(float(held[n]))), names[int(account[n])]
+        left, rank = contracts, 0
+        for n in order:
+            other = names[int(account[n])]
+            theirs = self.state.cases.get(other) or Case()
+            part = min(left, abs(float(held[n])) - theirs.to_close(of))
+            if part <= 1e-12 * abs(size):
+                continue
             left -= part
+            rank += 1
             price_told = f"at {price:.6g}, the bankruptcy price: rank {rank}, score {float(score[n]):.4g}"
             why = f"the fund has {self.state.fund_usd:.2f} USD for a loss of {missing:.2f} USD"
-            told = f"{why}; closes {part:g} {of} of {self.name} against {other} {price_told}"
-            self._event("deleveraging", told, instrument=of, amount_usd=part * unit, counter_account=other)
-            theirs = self.state.cases.get(other) or Case()
+            ordered = self.case.open.pop(of, 0.0)
+            cancel = f"; cancel what is open of {ordered:g} {of}" if ordered else ""
+            told = f"{why}; closes {part:g} {of} of {self.name} against {other} {price_told}{cancel}"
+            closing = {"instrument": of, "amount_usd": part * unit, "size": math.copysign(part, -size), "price": price}
+            self._event("deleveraging", told, counter_account=other, **closing)
+            theirs.events += 1
             row = dict(self.outputs[-1].row) | {
                 "event_id": f"{other}/{instant_ms(self.now_ms)}/{self.name}/{of}",
                 "account": other,
@@ -724,8 +1019,19 @@ class _Account:
                 "initial_margin_usd": float(found.initial[account[n]]),
                 "maintenance_margin_usd": float(found.maintenance[account[n]]),
                 "counter_account": self.name,
+                "size": math.copysign(part, size),
             }
             self.outputs.append(Output("liquidation_events", self.now_ms, row))
+            for case, name, position in ((self.case, self.name, size), (theirs, other, float(held[n]))):
+                case.closing.setdefault(of, []).append((part, price))
+                case.sizes.setdefault(of, position)
+                case.borne_ms = self.now_ms
+                self.state.cases[name] = case
+                self.state.touched.add(f"case/{name}")
+                self.state.note(name)
+            if left <= 1e-12 * abs(size):
+                break
+        return share * (contracts - left) / contracts
 
     def _numbers(self) -> str:
         told = f"equity {self.equity:.2f} USD, initial margin {self.initial:.2f} USD"
@@ -748,6 +1054,8 @@ class _Account:
             "amount_usd": None,
             "counter_account": None,
             "reason": reason,
+            "size": None,
+            "price": None,
         }
         self.outputs.append(Output("liquidation_events", self.now_ms, row | more))
 
@@ -771,7 +1079,11 @@ def _too_uncertain(guard: Guard, now_ms: int) -> str | None:
 
 def _stale(guard: Guard, now_ms: int) -> str | None:
     age_s = (now_ms - guard.event_ms) / 1000
-    return None if age_s <= RULES.stale_s else f"is {age_s:.1f} s old, more than {RULES.stale_s:g} s"
+    return None if age_s <= RULES.stale_s else _too_old(age_s)
+
+
+def _too_old(age_s: float) -> str:
+    return f"is {age_s:.1f} s old, more than {RULES.stale_s:g} s"
 
 
 def _insufficient(guard: Guard, now_ms: int) -> str | None:

@@ -3,7 +3,7 @@
 Entries    account/<account>: positions, balances, margin model, status
            instrument/<venue:instrument>: the terms of one contract; freed a day after expiry, once no account holds it
            price/<venue:instrument>: its newest prices; freed with its terms
-           index/<currency>: the newest price of one coin in USD
+           index/<currency>, with the quote currency behind it where that is not USD: the newest index of one coin
            scaling/<underlying>: by what requirements on it are multiplied, and whether that is to be looked at again; kept
            clock: the last whole second of event time at which accounts were valued, whose turn it was then to be told of, and
            how many estimates were made in it
@@ -14,8 +14,10 @@ Late       messages behind the watermark only change the state: the next batch v
 An account is valued in USD:
     equity   cash at the index, unrealised profit of futures and perpetuals, and options at their mark
     mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last
-             trade; of each the newest that a ticker gave
-    index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices
+             trade.  Of mark, quote, last trade, forward and mark vol the newest that a ticker told stands, each by its own
+             time: a ticker that says nothing of one leaves it as it is
+    index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices, which are in
+             the currency of their contract.  Cash is valued in USD, a contract in its own: `kernels.indices` has the rule
 What it requires is standard margin (udfs/standard_margin.py), or for an account that has chosen a parameter set, portfolio
 margin (udfs/portfolio_margin.py) of what it holds on each underlying: options at their mark vols and their expiry's forward
 (the middle one of its options'), rate 0; futures at their mark; the coin itself as collateral.  Every account of a set is
@@ -61,15 +63,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message, Output
+from kernels import Message, Output, indices
 from kernels.checks import checked, dead_letter
 from kernels.entries import Migration, packed, unpacked
+from kernels.quotes import has_quote
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin, vol_scaling
 from udfs.margin_parameters import Haircut, Parameters
 from udfs.standard_margin import Margin
 
-VERSION = 3
+VERSION = 4
 SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
 COMMON: frozenset[str] = frozenset({"margin_scalings"})
 KEPT_MS = 86_400_000
@@ -149,25 +152,48 @@ class Terms(NamedTuple):
     strike_usd: float | None
     contract_size: float | None
     expiry_ms: int | None
+    index_currency: str  # that of the index that values it
+
+
+Told = tuple[int, float | None]
+"""Event time in ms of the newest ticker that told something, and what it told."""
+NOT_TOLD: Told = (-(1 << 62), None)
 
 
 class Price(NamedTuple):
-    """The newest prices of a contract; None where no ticker gave one."""
+    """The newest prices of a contract, each by its own time."""
 
-    event_ms: int
-    mark: float | None  # the venue's own
-    traded: float | None  # middle of bid and ask, else the last trade
-    forward_usd: float | None
-    vol: float | None  # mark
+    mark: Told = NOT_TOLD  # the venue's own
+    middle: Told = NOT_TOLD  # of bid and ask; None where the venue said that one of them is missing
+    last: Told = NOT_TOLD  # trade
+    forward_usd: Told = NOT_TOLD
+    vol: Told = NOT_TOLD  # mark
+
+    def traded(self) -> float | None:
+        """Middle of bid and ask, else the last trade."""
+        return self.last[1] if self.middle[1] is None else self.middle[1]
+
+
+NO_PRICE = Price()
 
 
 class Index(NamedTuple):
-    """The newest prices of a coin in USD; None where there was none."""
+    """The newest prices of a coin in one currency; None where there was none."""
 
     event_ms: int
     price_usd: float | None  # from index_prices
     ticker_ms: int
     ticker_usd: float | None  # from tickers
+
+    @property
+    def usd(self) -> float | None:
+        """The price that counts."""
+        return self.ticker_usd if self.price_usd is None else self.price_usd
+
+    @property
+    def newest_ms(self) -> int:
+        """When that was told."""
+        return self.ticker_ms if self.price_usd is None else self.event_ms
 
 
 NO_INDEX = Index(-(1 << 62), None, -(1 << 62), None)
@@ -193,7 +219,8 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.terms: dict[str, Terms] = {}
         self.prices: dict[str, Price] = {}
-        self.indices: dict[str, Index] = {}
+        self.indices: dict[str, Index] = {}  # by coin and quote currency, as `indices.named`
+        self.index_ms: dict[str, dict[str, int]] = {}  # of these, by coin and by currency, the newest event time
         self.factors: dict[str, float] = {}  # by underlying, what requirements are multiplied by
         self.quoted: set[str] = set()  # underlyings on which options have spoken since their factors were last looked at
         self.due: set[str] = set()  # accounts that have changed since they were last valued
@@ -225,15 +252,21 @@ class State:
             maintenance=math.nan,
             per_coin=math.nan,
             mark=math.nan,
+            mark_ms=-math.inf,
             traded=math.nan,
             forward_usd=math.nan,
             vol=math.nan,
             expiry_s=math.inf,
+            index=0,
         )
         self.currency_columns: Columns[str] = Columns(usd=math.nan, factor=1.0)
         # From the start: the row of a blank contract's currencies is 0.
         for name in sorted(DOLLARS):
             self.currency_columns.put(name, usd=1.0)
+        self.index_columns: Columns[tuple[str, str]] = Columns(usd=math.nan)
+        """By coin and own currency the index that values what is quoted in it, whatever it is quoted in itself."""
+        self.index_columns.row(("", ""))  # likewise
+        self.own_currencies: dict[str, set[str]] = {}  # by coin, those of its contracts
         self.position_columns: Columns[tuple[str, str]] = Columns(account=0, contract=0, size=0.0, average=0.0)
         self.balance_columns: Columns[tuple[str, str]] = Columns(account=0, currency=0, amount=0.0)
 
@@ -264,7 +297,7 @@ class State:
         elif kind == "instrument":
             self.put_terms(of, Terms(*stored))
         elif kind == "price":
-            self.put_price(of, Price(*stored))
+            self.put_price(of, Price(*((ms, told) for ms, told in stored)))
         elif kind == "index":
             self.put_index(of, Index(*stored))
         elif kind == "scaling":
@@ -362,23 +395,48 @@ class State:
             initial=schedule.initial,
             maintenance=schedule.maintenance,
             per_coin=schedule.per_coin,
+            index=self.index_columns.row((terms.underlying, terms.index_currency)),
         )
+        self.own_currencies.setdefault(terms.underlying, set()).add(terms.index_currency)
+        self._follow_index(terms.underlying)
 
     def put_price(self, name: str, price: Price) -> None:
         """Set the prices of a contract."""
         self.prices[name] = price
-        newest = {of: _or_nan(getattr(price, of)) for of in ("mark", "traded", "forward_usd", "vol")}
-        self.contract_columns.put(name, **newest)
+        mark_ms, mark = price.mark
+        self.contract_columns.put(
+            name,
+            mark=_or_nan(mark),
+            mark_ms=-math.inf if mark is None else mark_ms,
+            traded=_or_nan(price.traded()),
+            forward_usd=_or_nan(price.forward_usd[1]),
+            vol=_or_nan(price.vol[1]),
+        )
         if terms := self.terms.get(name):
             self.moved.add(terms.underlying)
 
-    def put_index(self, currency: str, index: Index) -> None:
-        """Set the prices of a coin."""
-        self.indices[currency] = index
-        self.moved.add(currency)
-        usd = index.ticker_usd if index.price_usd is None else index.price_usd
-        if currency not in DOLLARS:
-            self.currency_columns.put(currency, usd=_or_nan(usd))
+    def put_index(self, name: str, index: Index) -> None:
+        """Set the prices of a coin in one currency, by the name that `indices.named` gives."""
+        self.indices[name] = index
+        coin, quote = indices.parted(name)
+        self.index_ms.setdefault(coin, {})[quote] = index.newest_ms
+        self.moved.add(coin)
+        if coin not in DOLLARS:
+            self.currency_columns.put(coin, usd=self._index_usd(coin, indices.USD))
+        self._follow_index(coin)
+
+    def index_name(self, coin: str, own: str) -> str:
+        """The name of the index that values what is valued in a currency; that currency's own where there is none."""
+        return indices.named(coin, indices.chosen_currency(self.index_ms.get(coin, {}), own) or own)
+
+    def _index_usd(self, coin: str, own: str) -> float:
+        index = self.indices.get(self.index_name(coin, own))
+        return math.nan if index is None else _or_nan(index.usd)
+
+    def _follow_index(self, coin: str) -> None:
+        """Let the contracts on a coin be valued by its indices as they are."""
+        for own in self.own_currencies.get(coin, ()):
+            self.index_columns.put((coin, own), usd=self._index_usd(coin, own))
 
     def put_factor(self, underlying: str, factor: float) -> None:
         """Set what requirements on an underlying are multiplied by."""
@@ -395,11 +453,11 @@ class State:
         """The row of a currency."""
         return self.currency_columns.row(name)
 
-    def free(self, until_ms: int) -> None:
-        """Forget the contracts that expired a day and more before `until_ms` and that no account holds."""
+    def free(self, until_ms: int) -> set[str]:
+        """Forget the contracts that expired a day and more before `until_ms` and that no account holds; gives their names."""
         expired = {n for n, t in self.terms.items() if t.expiry_ms is not None and t.expiry_ms + KEPT_MS <= until_ms}
         if not expired:
-            return
+            return expired
         gone = expired - {contract for _, contract in self.position_columns.rows}
         if gone:
             self.held.clear()
@@ -413,6 +471,7 @@ class State:
                 for name in flat:
                     del account.positions[name]
                 self.touched.add(f"account/{of}")
+        return gone
 
 
 class Valuation(NamedTuple):
@@ -540,7 +599,7 @@ def _mark(state: State) -> Array:
 def _forward(state: State) -> Array:
     """Of each contract, in USD: its options' own, else the index; NaN where there is none."""
     forward = state.contract_columns["forward_usd"]
-    index = state.currency_columns["usd"][state.contract_columns["underlying"]]
+    index = state.index_columns["usd"][state.contract_columns["index"]]
     return np.asarray(np.where(forward > 0, forward, index))
 
 
@@ -966,7 +1025,19 @@ def _with_turn(name: str, stored: Any) -> Any:
     return [*stored, "", 0] if name == "clock" else stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn}
+def _in_parts(name: str, stored: Any) -> Any:
+    """As of version 4, where each price of a contract has its own time, middle and last trade are kept apart, and contracts say
+    which currency's index values them: before, none was known but that in USD."""
+    if name.startswith("price/"):
+        event_ms, mark, traded, forward_usd, vol = stored
+        return [NOT_TOLD if told is None else (event_ms, told) for told in (mark, None, traded, forward_usd, vol)]
+    if name.startswith("instrument/"):
+        _, _, underlying, settlement, is_inverse, *_ = stored
+        return [*stored, indices.USD if is_inverse or settlement == underlying else settlement]
+    return stored
+
+
+MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts}
 
 
 def is_past(state: State, second: int) -> bool:
@@ -1162,6 +1233,7 @@ def _learn_terms(state: State, row: dict[str, Any], event_ms: int) -> None:
         row.get("strike_usd"),
         row.get("contract_size"),
         None if expiry_at is None else to_ms(expiry_at),
+        indices.own_currency(row),
     )
     known = state.terms.get(name)
     if known is None or (known.published_ms <= event_ms and known != terms):
@@ -1173,30 +1245,43 @@ def _learn_terms(state: State, row: dict[str, Any], event_ms: int) -> None:
 
 def _learn_ticker(state: State, row: dict[str, Any], event_ms: int) -> None:
     name = key("tickers", row)
-    known = state.prices.get(name)
-    if known is None or known.event_ms <= event_ms:
-        bid, ask, last = row.get("bid_price"), row.get("ask_price"), row.get("last_price")
-        traded = last if bid is None or ask is None else (bid + ask) / 2
-        newest = row.get("mark_price"), traded, row.get("forward_usd"), row.get("mark_iv")
-        earlier = (None, None, None, None) if known is None else known[1:]
-        state.put_price(name, Price(event_ms, *(e if n is None else n for n, e in zip(newest, earlier, strict=True))))
+    known = state.prices.get(name, NO_PRICE)
+    middle: Told | None = None
+    if has_quote(row):
+        bid, ask = row.get("bid_price"), row.get("ask_price")
+        middle = event_ms, None if bid is None or ask is None else (bid + ask) / 2
+    newest = Price(
+        _newer(known.mark, event_ms, row.get("mark_price")),
+        middle if middle and known.middle[0] <= event_ms else known.middle,
+        _newer(known.last, event_ms, row.get("last_price")),
+        _newer(known.forward_usd, event_ms, row.get("forward_usd")),
+        _newer(known.vol, event_ms, row.get("mark_iv")),
+    )
+    if newest != known:
+        state.put_price(name, newest)
         state.touched.add(f"price/{name}")
         if (terms := state.terms.get(name)) and terms.kind == "option":
             state.quote(terms.underlying)
     usd = row.get("index_price_usd")
     if usd is not None and usd > 0 and (terms := state.terms.get(name)):
-        index = state.indices.get(terms.underlying, NO_INDEX)
+        of = indices.named(terms.underlying, terms.index_currency)
+        index = state.indices.get(of, NO_INDEX)
         if index.ticker_ms <= event_ms:
-            state.put_index(terms.underlying, index._replace(ticker_ms=event_ms, ticker_usd=usd))
-            state.touched.add(f"index/{terms.underlying}")
+            state.put_index(of, index._replace(ticker_ms=event_ms, ticker_usd=usd))
+            state.touched.add(f"index/{of}")
+
+
+def _newer(known: Told, event_ms: int, value: float | None) -> Told:
+    """What stands of one price after a ticker; NULL tells nothing."""
+    return known if value is None or event_ms < known[0] else (event_ms, value)
 
 
 def _learn_index(state: State, row: dict[str, Any], event_ms: int) -> None:
-    currency = row["underlying"]
-    index = state.indices.get(currency, NO_INDEX)
+    of = indices.named(row["underlying"], indices.quoted_in(row))
+    index = state.indices.get(of, NO_INDEX)
     if index.event_ms <= event_ms:
-        state.put_index(currency, index._replace(event_ms=event_ms, price_usd=row["price_usd"]))
-        state.touched.add(f"index/{currency}")
+        state.put_index(of, index._replace(event_ms=event_ms, price_usd=row["price_usd"]))
+        state.touched.add(f"index/{of}")
 
 
 def _learn_position(state: State, row: dict[str, Any], event_ms: int) -> tuple[str, Holding | Fault]:

@@ -1,11 +1,13 @@
 """option_greeks: what is each option worth, and what are its Greeks, each time its ticker speaks?
 
 Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
+         told/<venue:instrument>, the newest mark volatility and forward of its tickers, each with its own time; freed with it
 Order    the instruments of a batch are applied before its tickers; the newest terms stand
-Late     tickers behind the watermark are answered like any other: an answer depends on terms and ticker alone
+Late     tickers behind the watermark are answered like any other, by what they tell, and by what is known where they do not
 
-A row for each option ticker, in the exchange's convention.  A ticker whose terms are unknown is a dead letter if it has
-mark_iv; without, it is not an option's and is passed over.
+A row for each option and instant of its tickers, in the exchange's convention: a message may tell only a part, and what it does
+not tell stands as it was told last.  A ticker whose terms are unknown is a dead letter if it has mark_iv; without, it is not
+an option's and is passed over.
 """
 
 import math
@@ -13,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output
-from kernels.checks import checked, dead_letter
-from kernels.entries import packed, unpacked
+from kernels import Message, Output, tickers
+from kernels.checks import checked, dead_letter, in_common_time
+from kernels.entries import Migration, packed, unpacked
+from kernels.tickers import Ticker
 from schemas.rows import Fault, key, shown, to_ms
 from udfs import black76
 
-VERSION = 1
+VERSION = 2
 SHARED: frozenset[str] = frozenset()
 KEPT_MS = 86_400_000
 
@@ -35,11 +38,21 @@ class Terms(NamedTuple):
     expiry_ms: int
 
 
+class Told(NamedTuple):
+    """What tickers tell of an option, each part with the event time in ms of the message that told it; -1 before the first."""
+
+    mark_ms: int = -1
+    mark_iv: float | None = None
+    forward_ms: int = -1
+    forward_usd: float | None = None
+
+
 class State:
     """The options of one shard."""
 
     def __init__(self) -> None:
         self.options: dict[str, Terms] = {}
+        self.told: dict[str, Told] = {}
         self.first_expiry_ms: float = math.inf
         self.touched: set[str] = set()
 
@@ -55,18 +68,29 @@ class State:
         gone = {name for name, terms in self.options.items() if terms.expiry_ms + KEPT_MS <= until_ms}
         for name in gone:
             del self.options[name]
+            if self.told.pop(name, None):
+                self.touched.add("told/" + name)
         self.touched |= gone
         self.first_expiry_ms = min((terms.expiry_ms for terms in self.options.values()), default=math.inf)
         return gone
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
-        terms = self.options.get(name)
-        return None if terms is None else packed(VERSION, list(terms))
+        kind, _, of = name.partition("/")
+        stored = self.told.get(of) if kind == "told" else self.options.get(name)
+        return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
-        self.put(name, Terms(*unpacked("option_greeks", name, data, VERSION)))
+        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        stored, (kind, _, of) = unpacked("option_greeks", name, data, VERSION, MIGRATIONS), name.partition("/")
+        if kind == "told":
+            self.told[of] = Told(*stored)
+        else:
+            self.put(name, Terms(*stored))
+
+
+MIGRATIONS: dict[int, Migration] = {1: lambda _, stored: stored}
+"""Until version 2 nothing was kept of what tickers told."""
 
 
 def new() -> State:
@@ -75,27 +99,42 @@ def new() -> State:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: a row per option ticker, by event time."""
+    """Apply one micro-batch in place: a row per option and instant of its tickers, by event time."""
     good, outputs = checked(messages, until_ms)
-    good.sort(key=lambda m: (to_ms(m.row["event_at"]), key(m.table, m.row), m.partition, m.offset))
     for message in good:
         if message.table == "instruments":
             learn(state, message.row)
     asked: list[tuple[dict[str, Any], Terms]] = []
-    for message in good:
-        if message.table != "tickers":
-            continue
-        row = message.row
-        if terms := state.options.get(key("tickers", row)):
-            asked.append((row, terms))
-        elif row.get("mark_iv") is not None:
-            wrong = Fault("instrument", "an option whose terms are known", shown(row["instrument"]))
-            outputs.append(dead_letter(message, wrong, until_ms))
+    for ticker in tickers.by_instant(good):
+        if terms := state.options.get(ticker.name):
+            asked.append((dict(ticker.row) | _take(state, ticker), terms))
+        else:
+            wrong = Fault("instrument", "an option whose terms are known", shown(ticker.row["instrument"]))
+            marks = (message for message in ticker.messages if message.row.get("mark_iv") is not None)
+            outputs += [dead_letter(message, wrong, until_ms) for message in marks]
     if asked:
-        outputs += _answers(asked)
+        outputs += in_common_time(_answers(asked), until_ms)
     if until_ms is not None:
         state.free(until_ms)
     return outputs
+
+
+def _take(state: State, ticker: Ticker) -> dict[str, float | None]:
+    """Keep what a ticker tells where it is the newest; the parts that it is answered by: its own, else those that are known."""
+    event_ms, name, row, _ = ticker
+    known = told = state.told.get(name, Told())
+    mark_iv, forward_usd = row.get("mark_iv"), row.get("forward_usd")
+    if mark_iv is not None and event_ms >= known.mark_ms:
+        told = told._replace(mark_ms=event_ms, mark_iv=mark_iv)
+    if forward_usd is not None and event_ms >= known.forward_ms:
+        told = told._replace(forward_ms=event_ms, forward_usd=forward_usd)
+    if told != known:
+        state.told[name] = told
+        state.touched.add("told/" + name)
+    return {
+        "mark_iv": known.mark_iv if mark_iv is None else mark_iv,
+        "forward_usd": known.forward_usd if forward_usd is None else forward_usd,
+    }
 
 
 def learn(state: State, row: dict[str, Any]) -> str | None:

@@ -5,7 +5,8 @@ Entries    account/<account>: balances, corrections that wait for their fill
            applied/["<account>","<table>","<id>"]: the time and the contents of one fill or transfer
            instrument/<venue:instrument>: the terms of one contract, and how it was settled; every shard has them all; freed a
            week after expiry
-           index/<venue:underlying>: the newest index price, and the averages up to the expiries ahead
+           index/<venue:underlying>, with the currency behind it where that is not USD: the newest index price, and the
+           averages up to the expiries ahead
            house/<account>: what this shard's entries have left with one account of the house
 Order      the instruments of a batch are applied before its index prices, these before its fills and transfers, and these by
            event time, then id.  What a position comes to is the fold of its trades in the order of event time and id: one that
@@ -18,9 +19,10 @@ Correction a fill of kind `correction` or `bust` names another fill, which from 
            then
 Late       fills and transfers are applied like any other; index prices are not
 Expiry     a contract is settled by the first batch that ends at its expiry or later.  A future closes at S, the index's average
-           by time over the 30 minutes before expiry (a price stands until the next; the venue's own index, or where it has none
-           the middle one of the others'; without any price it is settled when there is one); an option at max(S - K, 0) or
-           max(K - S, 0), over S where it is inverse.  What is delivered beyond that comes as transfers of that kind
+           by time over the 30 minutes before expiry (a price stands until the next; without any price it is settled when there
+           is one); an option at max(S - K, 0) or max(K - S, 0), over S where it is inverse.  The index is in the currency that
+           `kernels.indices` says: the venue's own, or where it has none the middle one of the others'.  What is delivered
+           beyond that comes as transfers of that kind
 Ledger     every change of a position or balance is a row of `ledger_entries`: kernels/ledger.py
 
 Arithmetic is decimal: sums and products are exact, what is booked or written is rounded to 18 decimals, half to even.
@@ -36,9 +38,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kernels import Message, Output
-from kernels.checks import checked, dead_letter
+from kernels import Message, Output, indices
+from kernels.checks import checked, dead_letter, in_common_time
 from kernels.entries import Migration, packed, unpacked
+from kernels.indices import Series
 from kernels.ledger import (
     CONTEXT,
     EXCHANGE,
@@ -94,7 +97,7 @@ class Terms(NamedTuple):
 
 
 class Index(NamedTuple):
-    """The prices of one underlying by one publisher."""
+    """The prices of one underlying by one publisher in one currency."""
 
     event_ms: int
     price: Decimal  # the newest
@@ -203,7 +206,7 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.terms: dict[str, Terms] = {}
         self.settlements: dict[str, Decimal] = {}  # at what price each was settled
-        self.indices: dict[str, Index] = {}
+        self.indices: dict[Series, Index] = {}
         self.house: dict[str, dict[str, Decimal]] = {}
         self.first_expiry_ms: float = math.inf  # of those that are not settled
         self.first_end_ms: float = math.inf  # of all
@@ -251,7 +254,7 @@ class State:
                 settlement = self.settlements.get(of)
                 stored = [list(terms), None if settlement is None else str(settlement)]
         elif kind == "index":
-            if index := self.indices.get(of):
+            if index := self.indices.get(Series.of_name(of)):
                 averages = {expiry: [str(total), ms] for expiry, (total, ms) in index.averages.items()}
                 stored = [index.event_ms, str(index.price), averages]
         elif kind == "house":
@@ -282,7 +285,7 @@ class State:
             self.put(of, Terms(*terms), None if how is None else Decimal(how))
         elif kind == "index":
             averages = {int(expiry): (Decimal(total), ms) for expiry, (total, ms) in stored[2].items()}
-            self.indices[of] = Index(stored[0], Decimal(stored[1]), averages)
+            self.indices[Series.of_name(of)] = Index(stored[0], Decimal(stored[1]), averages)
         elif kind == "house":
             self.house[of] = {asset: Decimal(amount) for asset, amount in stored.items()}
         elif kind == "applied":
@@ -356,7 +359,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     if until_ms is not None:
         outputs += _settle(state, until_ms)
         state.free(until_ms)
-    return outputs
+    return in_common_time(outputs, until_ms)
 
 
 _ID = {"fills": "fill_id", "transfers": "transfer_id"}
@@ -395,15 +398,15 @@ def _rank(terms: Terms) -> tuple[int, str]:
 
 
 def _learn_index(state: State, row: dict[str, Any]) -> None:
-    name, event_ms, price = key("index_prices", row), to_ms(row["event_at"]), Decimal(str(row["price_usd"]))
-    known = state.indices.get(name)
+    series, event_ms, price = Series.of_row(row), to_ms(row["event_at"]), Decimal(str(row["price_usd"]))
+    known = state.indices.get(series)
     if known is not None and event_ms < known.event_ms:
         return
     averages: dict[int, tuple[Decimal, int]] = {}
     if state.first_expiry_ms - SETTLEMENT_MS <= event_ms and known is not None:
         averages = {expiry_ms: _averaged(known, expiry_ms, event_ms) for expiry_ms in state.expiries(row["underlying"])}
-    state.indices[name] = Index(event_ms, price, {expiry_ms: sums for expiry_ms, sums in averages.items() if sums[1]})
-    state.touched.add(f"index/{name}")
+    state.indices[series] = Index(event_ms, price, {expiry_ms: sums for expiry_ms, sums in averages.items() if sums[1]})
+    state.touched.add(f"index/{series.name}")
 
 
 def _averaged(index: Index, expiry_ms: int, until_ms: int) -> tuple[Decimal, int]:
@@ -815,11 +818,15 @@ def _settlement_price(state: State, name: str, terms: Terms) -> Decimal | None:
     """At what a contract that has expired is settled, in its own quotation; None where there is no index price."""
     expiry_ms = terms.expiry_ms or 0
     venue, found = name.partition(":")[0], {}
-    for of, index in state.indices.items():
-        publisher, _, underlying = of.partition(":")
-        if underlying == terms.underlying:
-            total, ms = _averaged(index, expiry_ms, expiry_ms)
-            found[publisher] = CONTEXT.divide(total, ms) if ms else index.price
+    known = [
+        (series, series.quote, index.event_ms)
+        for series, index in state.indices.items()
+        if series.underlying == terms.underlying
+    ]
+    for series in indices.chosen(known, indices.own_currency(terms._asdict())):
+        index = state.indices[series]
+        total, ms = _averaged(index, expiry_ms, expiry_ms)
+        found[series.venue] = CONTEXT.divide(total, ms) if ms else index.price
     if not found:
         return None
     S = rounded(found[venue] if venue in found else sorted(found.values())[(len(found) - 1) // 2])

@@ -2,17 +2,18 @@
 
 Entries  quote/<venue:instrument>: terms and newest quote of one future or option; freed at its expiry
          chain/<venue:underlying>: what the kernel keeps of the whole chain
-Quote    the newest of `tickers` and `book_tops` by exchange time; of both at one instant the book's, which knows if it is stale
+Quote    the newest of `book_tops`, and of the `tickers` that speak of bid and ask, by exchange time; of both at one instant the
+         book's, which knows if it is stale.  A ticker that says nothing of them leaves the quote and its time as they are
 Order    a batch is taken in order of event time; the newest terms stand, and the newest quote
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message
+from kernels import Message, indices
 from schemas.rows import key, to_ms
 
 QUIET_MS = 24 * 60 * 60 * 1000
@@ -26,6 +27,7 @@ ROW = np.dtype(
         ("in_coin", "?"),  # quoted in the underlying
         ("strike_usd", "f8"),  # NaN for a future
         ("expiry_ms", "i8"),
+        ("currency", "U16"),  # of the index that values it
         ("quote_ms", "i8"),  # 0 before the first
         ("bid", "f8"),  # NaN where there is none
         ("ask", "f8"),
@@ -33,7 +35,7 @@ ROW = np.dtype(
         ("fit_iv", "f8"),  # middle volatility when the surface was last fitted; NaN where it took no part
     ]
 )
-TERMS = 6
+TERMS = 7
 """How many of the fields are terms."""
 
 
@@ -55,6 +57,8 @@ class Sorted(NamedTuple):
     slots: NDArray[np.int64]
     puts: NDArray[np.int64]  # slots of puts with a call of the same strike and expiry
     calls: NDArray[np.int64]  # of those calls
+    currencies: list[str]  # of the indices that value them, the first choice first
+    currency: NDArray[np.int64]  # of each contract, by its slot, the place among these
 
 
 class Contracts:
@@ -97,13 +101,18 @@ class Contracts:
             order = np.lexsort((np.array(self.names), *(rows[field] for field in _ORDER)))
             before, after = rows[order[:-1]], rows[order[1:]]
             pairs = before["is_option"] & after["is_option"] & ~before["is_call"] & after["is_call"]
-            for field in ("expiry_ms", "strike_usd", "in_coin"):
+            for field in ("expiry_ms", "strike_usd", "in_coin", "currency"):
                 pairs &= before[field] == after[field]
-            self._sorted = Sorted(order, order[:-1][pairs], order[1:][pairs])
+            known = set(rows["currency"].tolist())
+            currencies = [quote for quote in indices.DOLLARS if quote in known]
+            currencies += sorted(known - set(currencies))
+            places = {quote: place for place, quote in enumerate(currencies)}
+            currency = np.array([places[quote] for quote in rows["currency"].tolist()], dtype=np.int64)
+            self._sorted = Sorted(order, order[:-1][pairs], order[1:][pairs], currencies, currency)
         return self._sorted
 
 
-_ORDER = ("is_call", "in_coin", "strike_usd", "is_option", "expiry_ms")
+_ORDER = ("is_call", "in_coin", "currency", "strike_usd", "is_option", "expiry_ms")
 
 
 class Quotes:
@@ -122,7 +131,7 @@ class Quotes:
             if message.table == "instruments":
                 if message.row["kind"] in ("option", "future"):
                     self._learn(message.row, until_ms, changed)
-            elif message.table in ("tickers", "book_tops"):
+            elif message.table == "book_tops" or (message.table == "tickers" and has_quote(message.row)):
                 row = message.row
                 rank = "1" if message.table == "book_tops" else "0"
                 name = row["venue"] + ":" + row["instrument"]
@@ -141,7 +150,8 @@ class Quotes:
         is_option = row["kind"] == "option"
         strike = float(row["strike_usd"]) if is_option else np.nan
         in_coin = row["quote_currency"] == row["underlying"]
-        terms = (terms_ms, is_option, is_option and row["option_type"] == "call", in_coin, strike, expiry_ms)
+        currency = indices.own_currency(row)[:16]
+        terms = (terms_ms, is_option, is_option and row["option_type"] == "call", in_coin, strike, expiry_ms, currency)
         quote: tuple[Any, ...] = (0, np.nan, np.nan, False, np.nan)
         if (was := self.of.get(name)) is not None:
             known = self.chains[was].rows[self.chains[was].slots[name]].item()
@@ -209,6 +219,19 @@ class Quotes:
         if not self.chains[of].names:
             del self.chains[of]
             self.touched.add(of.entry)
+
+
+def with_currency(stored: list[Any]) -> list[Any]:
+    """A contract as it was stored before its currency was: that of the index is not known, and taken to be USD."""
+    terms = 2 + TERMS - 1
+    return [*stored[:terms], indices.USD, *stored[terms:]]
+
+
+def has_quote(row: Mapping[str, Any]) -> bool:
+    """Whether a ticker speaks of the best bid and ask; if it does, NULL in either means that there is none."""
+    said = row.get("has_quote")
+    # Whoever writes no has_quote speaks of the quote by having its fields.
+    return bool(said) if said is not None else "bid_price" in row or "ask_price" in row
 
 
 def _comparable(terms: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from kernels import Message, Output
 from kernels.checks import checked
-from kernels.entries import packed, unpacked
-from kernels.quotes import Quotes, Underlying
+from kernels.entries import Migration, packed, unpacked
+from kernels.quotes import Quotes, Underlying, with_currency
 from schemas.rows import instant_ms, to_ms
 from udfs import vol_surface
 from udfs.black76 import MS_PER_YEAR, FloatArray
@@ -27,7 +27,7 @@ from udfs.implied_vol import implied_vol
 from udfs.svi import Slice
 from udfs.vol_surface import Surface
 
-VERSION = 1
+VERSION = 2
 SHARED: frozenset[str] = frozenset()
 MOVED_VOL = 0.001
 """A tenth of a vol point."""
@@ -72,7 +72,7 @@ class State:
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
-        stored = unpacked("vol_surfaces", name, data, VERSION)
+        stored = unpacked("vol_surfaces", name, data, VERSION, MIGRATIONS)
         kind, _, of = name.partition("/")
         if kind == "quote":
             self.quotes.put(of, stored)
@@ -82,6 +82,10 @@ class State:
         last.fitted_ms, forwards, slices = stored
         last.forwards = {expiry_ms: tuple(forward) for expiry_ms, *forward in forwards}
         last.slices = {expiry_ms: tuple(raw) for expiry_ms, *raw in slices}
+
+
+MIGRATIONS: dict[int, Migration] = {1: lambda name, stored: with_currency(stored) if name.startswith("quote/") else stored}
+"""Until version 2 the currency of a contract's index was not stored."""
 
 
 def new() -> State:

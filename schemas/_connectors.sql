@@ -3,7 +3,8 @@
 -- KAFKA is the broker's address, SECURITY what schemas/security.py adds for a job's user, GROUP the consumer group (the job's
 -- name), DELAY how long, in seconds, a job waits for what is out of order, and DRIFT how far ahead of the slowest partition, in
 -- seconds, it reads another: the only places where the environment enters.
--- Values are JSON, keys are text, and the Kafka record timestamp is the event time.  Where a value is an array, each of its
+-- Values are JSON, keys are text.  The Kafka record timestamp is the common time: a row's event time less what its venue's clock
+-- is ahead (feeds/clocks.py).  Where a value is an array, each of its
 -- elements is a row; a topic that is written so says it.
 
 CREATE TEMPORARY TABLE kafka WITH (

@@ -188,6 +188,7 @@ class ForwardsRow(TypedDict):
     strikes: int
     index_usd: float | None
     reason: str | None
+    quote_currency: str | None
 
 
 class IndexPricesRow(TypedDict):
@@ -252,6 +253,8 @@ class LiquidationEventsRow(TypedDict):
     amount_usd: float | None
     counter_account: str | None
     reason: str
+    size: float | None
+    price: float | None
 
 
 class LiquidationOrdersRow(TypedDict):
@@ -680,6 +683,7 @@ TABLES: dict[str, Table] = {
             "strikes": Column("INT", False),
             "index_usd": Column("DOUBLE", True),
             "reason": Column("STRING", True),
+            "quote_currency": Column("STRING", True),
         },
     ),
     "index_prices": Table(
@@ -764,6 +768,8 @@ TABLES: dict[str, Table] = {
             "amount_usd": Column("DOUBLE", True),
             "counter_account": Column("STRING", True),
             "reason": Column("STRING", False),
+            "size": Column("DOUBLE", True),
+            "price": Column("DOUBLE", True),
         },
     ),
     "liquidation_orders": Table(

@@ -56,9 +56,15 @@ def to_ms(instant: str) -> int:
 
 
 def key(table: str, row: Mapping[str, Any]) -> str:
-    """The Kafka key of a row."""
+    """The Kafka key of a row; a part of it that may be NULL, and is, is empty."""
     columns = TABLES[table].key
+    if table in _OPEN_KEYS:
+        return ":".join(["" if row.get(column) is None else str(row[column]) for column in columns])
     return str(row[columns[0]]) if len(columns) == 1 else ":".join([str(row[column]) for column in columns])
+
+
+_OPEN_KEYS = {name for name, table in TABLES.items() if any(table.columns[column].nullable for column in table.key)}
+"""The tables of which a part of the key may be NULL."""
 
 
 def encoded(row: Mapping[str, Any]) -> bytes:

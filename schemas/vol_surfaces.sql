@@ -8,7 +8,7 @@ CREATE TEMPORARY TABLE vol_surfaces (
   expiry_at          TIMESTAMP_LTZ(3) NOT NULL,
   event_at           TIMESTAMP_LTZ(3) NOT NULL COMMENT 'When it was fitted: last instant of the micro-batch',
   forward_usd        DOUBLE                    COMMENT 'With which quotes became volatilities',
-  forward_source     STRING                    COMMENT 'future, parity or index',
+  forward_source     STRING                    COMMENT 'As in forwards: future, parity, venue, index or none',
   years              DOUBLE           NOT NULL COMMENT 'From event_at to expiry, of 365 days',
   svi_a              DOUBLE                    COMMENT 'NULL where there is no slice, like the others',
   svi_b              DOUBLE,

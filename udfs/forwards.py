@@ -1,4 +1,4 @@
-"""The forward of each expiry: from its future, else from put-call parity, else the index.
+"""The forward of each expiry: from its future, else from put-call parity, else the venue's own for its options, else the index.
 
     C - P = F - K        in USD, at rate 0
     c - p = 1 - K/F      in coin, where a premium is paid in the coin itself: c = C/F
@@ -6,6 +6,9 @@
 Each strike with a call and a put, both quoted on both sides, gives a forward and, from the spreads, how uncertain it is.  Of
 those of an expiry the weighted median is taken, weights the inverse of the uncertainty: half of the weight must be wrong to
 move it beyond the good ones.
+
+A future or a parity is only as good as its quotes: where half of the distance between its bounds is more than `WIDE` of it,
+the forward that the venue marks its options with goes before it.  The index, which knows no basis, comes last.
 """
 
 from enum import IntEnum
@@ -24,12 +27,21 @@ class Source(IntEnum):
     FUTURE = 1
     PARITY = 2
     INDEX = 3
+    VENUE = 4
 
+
+WIDE = 0.01
+"""Of the forward: as much as the basis of a month at 12 % a year."""
+
+RANKS = {Source.FUTURE: 0, Source.PARITY: 0, Source.VENUE: 0, Source.INDEX: 1, Source.NONE: 2}
+"""What the contracts of an expiry tell comes before a bare index."""
 
 TEXTS = {
-    Source.NONE: "There is neither a future, nor a call and a put of one strike with bid and ask, nor an index.",
+    Source.NONE: "There is neither a future, nor a call and a put of one strike with bid and ask, nor a forward of the venue, "
+    "nor an index.",
     Source.FUTURE: "The middle of the bid and ask of the future with this expiry.",
     Source.PARITY: "Put-call parity: the weighted median over the strikes with a call and a put.",
+    Source.VENUE: "The forward that the venue marks the options of this expiry with.",
     Source.INDEX: "The index, as if the rate were 0.",
 }
 
@@ -80,18 +92,35 @@ def parity(
     )
 
 
-def choose(future_bid: ArrayLike, future_ask: ArrayLike, parity_usd: ArrayLike, index_usd: ArrayLike) -> Forwards:
+def choose(
+    future_bid: ArrayLike,
+    future_ask: ArrayLike,
+    parity_usd: ArrayLike,
+    index_usd: ArrayLike,
+    venue_usd: ArrayLike = np.nan,
+    parity_half_width_usd: ArrayLike = 0.0,
+) -> Forwards:
     """The forward of each expiry and what it is from; all in USD, all broadcast, NaN where there is none.
 
     A future counts where its bid is positive and its ask not below it.
     """
-    bid, ask, by_parity, index = (np.asarray(x, dtype=np.float64) for x in (future_bid, future_ask, parity_usd, index_usd))
+    bid, ask, by_parity, index, by_venue, half = np.broadcast_arrays(
+        *(
+            np.asarray(x, dtype=np.float64)
+            for x in (future_bid, future_ask, parity_usd, index_usd, venue_usd, parity_half_width_usd)
+        )
+    )
     with np.errstate(all="ignore"):
         by_future = np.where((bid > 0.0) & (ask >= bid), 0.5 * (bid + ask), np.nan)
-        choices = np.broadcast_arrays(by_future, by_parity, index)
+        tight_future = np.where(0.5 * (ask - bid) <= WIDE * by_future, by_future, np.nan)
+        tight_parity = np.where(half <= WIDE * by_parity, by_parity, np.nan)
+        choices = [tight_future, tight_parity, by_venue, by_future, by_parity, index]
         usable = [(x > 0.0) & np.isfinite(x) for x in choices]
-    source = np.select(usable, [Source.FUTURE, Source.PARITY, Source.INDEX], Source.NONE).astype(np.int8)
-    return Forwards(np.select(usable, list(choices), np.nan), source)
+    source = np.select(usable, _SOURCES, Source.NONE).astype(np.int8)
+    return Forwards(np.select(usable, choices, np.nan), source)
+
+
+_SOURCES = [Source.FUTURE, Source.PARITY, Source.VENUE, Source.FUTURE, Source.PARITY, Source.INDEX]
 
 
 def _weighted_medians(group: NDArray[np.int64], groups: int, x: FloatArray, weight: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import jobs
 from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
+from deploy.processes import StartError
 from feeds.capture import CaptureError
 
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -111,4 +112,30 @@ def test_a_wrong_setting_of_feeds_is_named_before_anything_is_started(monkeypatc
     shown = RUNNER.invoke(app, arguments)
     assert shown.exit_code == 1
     assert "GAMMAFLOW_HEARTBEAT_MS: expected milliseconds above 0, got 'soon'" in " ".join(shown.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("parallelism", "taskmanagers"), [(1, 1), (2, 1), (4, 2)])
+def test_a_replay_starts_as_many_taskmanagers_as_its_jobs_have_tasks_for(
+    parallelism: int, taskmanagers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[object] = []
+
+    def start(_: object, count: int, **__: object) -> None:
+        started.append(count)
+        raise StartError("enough")
+
+    monkeypatch.setattr("cli.play.runtime.temporary", start)
+    (tmp_path / "some.log").write_text("")
+    arguments = ["replay", "--capture", f"deribit:{tmp_path / 'some.log'}", "--out", str(tmp_path / "out")]
+    assert RUNNER.invoke(app, [*arguments, "--parallelism", str(parallelism)]).exit_code == 1
+    assert started == [taskmanagers]
+
+
+def test_a_replay_that_no_embedded_cluster_has_slots_for_says_so_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "some.log").write_text("")
+    arguments = ["replay", "--capture", f"deribit:{tmp_path / 'some.log'}", "--out", str(tmp_path / "out")]
+    shown = RUNNER.invoke(app, [*arguments, "--parallelism", "128"])
+    assert shown.exit_code == 1
+    assert "11 jobs at parallelism 128 need 1408 task slots" in " ".join(shown.output.split())
     assert not (tmp_path / "out").exists()

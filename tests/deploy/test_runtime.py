@@ -10,6 +10,7 @@ import pytest
 import jobs
 from deploy import runtime, topics
 from deploy.processes import StartError
+from deploy.rest import FlinkError
 
 NAMES = ["archive", "liquidations", "books", "positions", "book_depth", "bars"]
 
@@ -83,3 +84,80 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     rest.active = dict
     with pytest.raises(StartError, match="job books is no longer running"):
         runtime.wait_read(place, "books")
+
+
+class Cluster:
+    """A cluster's REST interface that answers with these numbers of free slots, one after the other, and then the last."""
+
+    def __init__(self, free: list[int], total: int, running: tuple[str, ...] = ()) -> None:
+        self.free, self.total, self.running = free, total, running
+
+    def get(self, path: str) -> dict[str, int]:
+        assert path == "/overview"
+        return {"slots-available": self.free.pop(0) if len(self.free) > 1 else self.free[0], "slots-total": self.total}
+
+    def active(self) -> dict[str, Any]:
+        return {name: SimpleNamespace(is_running=name in self.running) for name in jobs.FLOW}
+
+
+def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, *, is_embedded: bool = True) -> list[str]:
+    """The arguments with which all jobs are submitted to a cluster."""
+    calls: list[str] = []
+
+    def flink_run(place: Any, names: list[str], arguments: list[str], *_: Any) -> None:
+        calls.extend(arguments)
+        if not set(names) <= set(rest.running):
+            raise FlinkError("jobs were not running after 180 s")
+
+    monkeypatch.setattr(runtime, "flink_run", flink_run)
+    monkeypatch.setattr(runtime, "FREE_S", 0.05)
+    monkeypatch.setattr(topics, "partitions", lambda _: 4)
+    managers = {"taskmanager-0": 1} if is_embedded else {}
+    place: Any = SimpleNamespace(home="/nowhere", kafka="k:1", flink="f:2", rest=rest, taskmanagers=managers)
+    runtime.submit(place, jobs.FLOW, parallelism)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("count", "parallelism", "slots", "taskmanagers"),
+    [(11, 1, 11, 1), (11, 2, 22, 1), (11, 4, 44, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
+)
+def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
+    count: int, parallelism: int, slots: int, taskmanagers: int
+) -> None:
+    names = jobs.FLOW[:count]
+    assert runtime.slots_needed(names, parallelism) == slots
+    assert runtime.taskmanagers_needed(names, parallelism) == taskmanagers
+
+
+def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StartError, match=r"11 jobs at parallelism 32 need 352 task slots; an embedded cluster has at most 192"):
+        runtime.taskmanagers_needed(jobs.FLOW, 32)
+    monkeypatch.setenv("GAMMAFLOW_FLINK", "flink:8081")
+    assert runtime.taskmanagers_needed(jobs.FLOW, 32) == 1
+
+
+def test_jobs_without_slots_are_not_submitted_and_told_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StartError) as told:
+        submitted(monkeypatch, Cluster([20], 24, running=tuple(jobs.FLOW)), 4)
+    assert "11 jobs at parallelism 4 need 44 task slots; the cluster at f:2 has 20 of 24 free" in str(told.value)
+    assert "`gammaflow up --taskmanagers 2`" in str(told.value)
+    assert "Kafka" not in str(told.value)
+
+
+def test_slots_that_a_job_gives_back_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert submitted(monkeypatch, Cluster([3, 22], 24, running=tuple(jobs.FLOW)), 2)
+
+
+def test_of_a_cluster_of_ones_own_slots_are_only_told_where_jobs_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert submitted(monkeypatch, Cluster([0], 0, running=tuple(jobs.FLOW)), 4, is_embedded=False)
+    with pytest.raises(FlinkError, match="need 44 task slots, and of the 24 of the cluster at f:2 none is free") as told:
+        submitted(monkeypatch, Cluster([0], 24), 4, is_embedded=False)
+    assert "Kafka" not in str(told.value)
+    with pytest.raises(FlinkError, match="to Kafka at k:1 they speak"):
+        submitted(monkeypatch, Cluster([13], 24), 1, is_embedded=False)
+
+
+def test_more_tasks_than_partitions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StartError, match="parallelism 5: a job has at most as many tasks as topics have partitions, 4"):
+        submitted(monkeypatch, Cluster([99], 99, running=tuple(jobs.FLOW)), 5)

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import Received, Record, Rejected
-from feeds.binance import COINM, SPOT, USDM, describe, parse
+from feeds.binance import COINM, OPTIONS, SPOT, USDM, describe, parse
+from feeds.capture import Converter, Line
 from schemas.rows import fault, instant_ms
+from tests.feeds.conftest import CheckSamples
 
 NOW_MS = 1_700_000_000_000
 RECEIVED = Received(NOW_MS * 1000, None, None)
@@ -49,6 +51,10 @@ USDM_AGG_TRADE = {
     "T": NOW_MS - 1,
     "m": True,
 }
+OPTION = "BTC-251226-90000-C"
+OPTIONS_TRADE = {**USDM_TRADE, "s": OPTION, "S": "BUY"}
+OPTIONS_BEST = {**USDM_BEST, "s": OPTION}
+OPTIONS_DEPTH = {**USDM_DEPTH, "s": OPTION}
 GOOD: dict[str, dict[str, Any]] = {
     "spot depth": SPOT_DEPTH,
     "usdm depth": USDM_DEPTH,
@@ -65,6 +71,59 @@ GOOD: dict[str, dict[str, Any]] = {
     "usdm aggTrade": USDM_AGG_TRADE,
     "spot aggTrade": {**USDM_AGG_TRADE, "M": True},
     "coinm aggTrade": {**USDM_AGG_TRADE, "s": "ETHUSD_PERP"},
+    "options trade": OPTIONS_TRADE,
+    "options best": OPTIONS_BEST,
+    "options depth": OPTIONS_DEPTH,
+}
+MARK = {
+    "e": "markPriceUpdate",
+    "E": NOW_MS,
+    "s": "BTCUSDT",
+    "p": "100.15",
+    "i": "100.11",
+    "P": "100.2",
+    "r": "0.0001",
+    "T": NOW_MS + 1,
+}
+OPTION_MARK = {
+    "e": "markPrice",
+    "E": NOW_MS,
+    "s": OPTION,
+    "mp": "770.5",
+    "i": "104334.6",
+    "P": "0.000",
+    "bo": "0.000",
+    "ao": "900.0",
+    "bq": "0.0000",
+    "aq": "0.2",
+    "b": "-1.0",
+    "a": "0.98",
+    "hl": "2000",
+    "ll": "0.1",
+    "vo": "0.93",
+    "rf": "0.04",
+    "d": "0.1",
+    "t": "-5",
+    "g": "0.001",
+    "v": "20",
+}
+STATISTICS = {"e": "24hrTicker", "E": NOW_MS, "s": "BTCUSDT", "p": "-1", "c": "100.15", "o": "101"}
+REST_TRADE = {"id": 5, "price": "100.1", "qty": "2", "quoteQty": "200.2", "time": NOW_MS - 1, "isBuyerMaker": True}
+REST_BEST = {"symbol": "BTCUSDT", "bidPrice": "100.1", "bidQty": "1.5", "askPrice": "100.2", "askQty": "2"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "mark": MARK,
+    "option mark": OPTION_MARK,
+    "statistics": STATISTICS,
+    "spot statistics": {**STATISTICS, "b": "100.1", "B": "1", "a": "100.2", "A": "2"},
+    "index": {"e": "indexPriceUpdate", "E": NOW_MS, "i": "BTCUSD", "p": "100.11"},
+    "block trade": {**{k: v for k, v in USDM_TRADE.items() if k != "X"}, "e": "blockTrade"},
+    "open interest": {"e": "openInterest", "E": NOW_MS, "s": OPTION, "o": "12.5", "h": "100"},
+    "option trade of before": {**{k: v for k, v in OPTIONS_TRADE.items() if k != "m"}, "q": "-2", "S": "-1"},
+    "option top of before": {"e": "depth", "E": NOW_MS, "T": NOW_MS, "s": OPTION, "u": 7, "pu": 7, **LEVELS},
+    "rest trade": {**REST_TRADE, "symbol": "BTCUSDT"},
+    "rest aggregate": {"a": 5, "p": "100.1", "q": "2", "f": 7, "l": 9, "T": NOW_MS - 1, "m": True},
+    "rest best": REST_BEST,
+    "rest mark": {"symbol": "BTCUSDT", "markPrice": "100.15", "indexPrice": "100.11", "time": NOW_MS},
 }
 
 
@@ -128,8 +187,8 @@ def test_an_aggregate_and_a_trade_of_one_number_have_different_ids() -> None:
     assert sent(USDM_TRADE)[0].row["trade_id"] != sent(USDM_AGG_TRADE)[0].row["trade_id"]
 
 
-@pytest.mark.parametrize("message", [{"result": None, "id": 1}, {"result": ["btcusdt@depth"], "id": 3}])
-def test_an_acknowledgement_is_no_data(message: dict[str, Any]) -> None:
+@pytest.mark.parametrize("message", [{"result": None, "id": 1}, {"result": ["btcusdt@depth"], "id": 3}, {"result": {}}, []])
+def test_an_acknowledgement_or_an_empty_answer_is_no_data(message: Any) -> None:
     assert sent(message) == []
 
 
@@ -171,7 +230,7 @@ def test_a_listing_gives_the_terms_of_each_contract(symbol: dict[str, Any], expe
     assert {name: record.row[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("message", [b"", b"{", b"[1]", b"7", b"\xff", b"null"])
+@pytest.mark.parametrize("message", [b"", b"{", b"[", b"[1]", b"[[1, 2]]", b"7", b"\xff", b"null"])
 def test_what_is_no_json_message_is_rejected_whole(message: bytes) -> None:
     with pytest.raises(Rejected) as rejected:
         parse(message, RECEIVED)
@@ -189,6 +248,11 @@ def test_what_is_no_json_message_is_rejected_whole(message: bytes) -> None:
         ({"code": -1121, "msg": "Invalid symbol."}, "code"),
         ({"error": {"code": 2, "msg": "Invalid request"}, "id": 1}, "error"),
         ({"symbols": {}}, "symbols"),
+        ({"e": "forceOrder", "E": NOW_MS, "o": {}}, "e"),
+        ({"e": "ORDER_TRADE_UPDATE", "E": NOW_MS, "o": {}}, "e"),
+        ({"stream": 5, "data": {}}, "stream"),
+        ({"result": {"symbol": "BTCUSDT"}, "id": 1}, "e"),
+        ({"result": {"result": {}}, "id": 1}, "result"),
         ({"symbols": [{**LISTED, "baseAsset": ""}]}, "baseAsset"),
         ({"symbols": [{**LISTED, "filters": [{"filterType": "PRICE_FILTER", "tickSize": "NaN"}]}]}, "filters"),
         ({"symbols": [5]}, None),
@@ -295,14 +359,26 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(GOOD)), st.data())
-def test_a_message_with_anything_in_a_field_gives_good_rows_or_is_rejected(kind: str, data: st.DataObject) -> None:
-    message = {**GOOD[kind], data.draw(st.sampled_from(sorted(GOOD[kind]))): data.draw(JSON)}
+URLS = [
+    "wss://stream.binance.com:9443/ws/btcusdt@depth20",
+    "wss://fstream.binance.com/stream?streams=btcusdt@depth5@100ms/btcusdt@aggTrade",
+    "https://eapi.binance.com/eapi/v1/depth?symbol=BTC-251226-90000-C",
+    "http://[",
+    "",
+]
+
+
+@given(st.sampled_from(sorted(GOOD | OTHERS)), st.sampled_from([None, *URLS]), st.booleans(), st.data())
+def test_a_message_with_anything_in_a_field_gives_good_rows_or_is_rejected(
+    kind: str, url: str | None, is_list: bool, data: st.DataObject
+) -> None:
+    good = (GOOD | OTHERS)[kind]
+    message = {**good, data.draw(st.sampled_from(sorted(good))): data.draw(JSON)}
     try:
-        records = sent(message, RECEIVED._replace(symbol="BTCUSDT"))
+        results = sent([message, good] if is_list else message, RECEIVED._replace(symbol="BTCUSDT", url=url))
     except Rejected:
         return
-    assert all(fault(record.table, record.row) is None for record in records)
+    assert all(isinstance(result, Rejected) or fault(result.table, result.row) is None for result in results)
 
 
 @pytest.mark.parametrize(
@@ -349,3 +425,462 @@ def test_a_symbol_tells_its_terms(venue: str, symbol: str, terms: dict[str, Any]
 )
 def test_a_symbol_that_tells_nothing_is_described_by_nothing(venue: str, symbol: str) -> None:
     assert describe(venue, symbol, RECEIVED) is None
+
+
+def rows(message: Any, received: Received = RECEIVED) -> list[dict[str, Any]]:
+    """The rows of a message, each as its DDL says; faults of single items as the name of their field."""
+    results = cast(list[Any], sent(message, received))
+    for result in results:
+        assert isinstance(result, Rejected) or fault(result.table, result.row) is None
+    return [{"rejected": result.fault.field} if isinstance(result, Rejected) else dict(result.row) for result in results]
+
+
+@pytest.mark.parametrize(
+    ("url", "stream", "message", "venue"),
+    [
+        ("wss://stream.binance.com:9443/stream?streams=x", None, USDM_AGG_TRADE, SPOT),
+        ("wss://data-stream.binance.vision/ws", None, USDM_AGG_TRADE, SPOT),
+        ("https://api3.binance.com/api/v3/exchangeInfo", None, {**STATISTICS, "b": "1", "B": "1", "a": "2", "A": "1"}, SPOT),
+        ("wss://fstream.binance.com/ws", None, SPOT_BEST, USDM),
+        ("wss://stream.binancefuture.com/ws", None, STATISTICS, USDM),
+        ("wss://fstream.binance.com/market/stream", None, {**USDM_TRADE, "s": "AUSD_BUSD"}, USDM),
+        ("wss://fstream.binance.com/ws", None, {**USDM_TRADE, "M": True}, USDM),
+        ("wss://fstream.binance.com/public/stream", None, OPTIONS_BEST, OPTIONS),
+        ("wss://dstream.binance.com/ws", None, USDM_AGG_TRADE, COINM),
+        ("wss://dstream.binancefuture.com/ws", None, {**MARK, "s": "ETHUSD_240927"}, COINM),
+        ("wss://nbstream.binance.com/eoptions/ws/x", None, {**USDM_TRADE, "s": "BTC-X"}, OPTIONS),
+        ("wss://fstream.binance.com/stream", "btc-x@optionTrade", {**USDM_TRADE, "s": "BTC-X"}, OPTIONS),
+        ("wss://stream.example.com/ws", None, USDM_AGG_TRADE, USDM),
+        (None, "btcusdt@trade", {**USDM_TRADE, "s": "USD_COINUSDT"}, USDM),
+        (None, "x", {**USDM_TRADE, "s": "AUSD_TUSDT"}, USDM),
+        (None, "x", {**USDM_TRADE, "s": "BTC-251226-C"}, USDM),
+        (None, "x", {**USDM_TRADE, "s": "DOGE-240628-0.15-P"}, OPTIONS),
+        (None, "x", {**USDM_BEST, "ps": "BTCUSDT", "st": 1}, USDM),
+        (None, "x", {**USDM_DEPTH, "ps": "BTCUSDT", "st": 1}, USDM),
+        (None, "x", {**USDM_DEPTH, "s": "BTCUSDT_240927", "ps": "BTCUSDT"}, USDM),
+        (None, "x", {**COINM_BEST, "s": "ETHUSD_240927"}, COINM),
+        (None, "币安人生usdt@aggTrade", {**USDM_AGG_TRADE, "s": "币安人生USDT"}, USDM),
+    ],
+)
+def test_the_family_follows_from_the_address_the_stream_and_the_grammar_of_the_symbol(
+    url: str | None, stream: str | None, message: dict[str, Any], venue: str
+) -> None:
+    sent_as = message if stream is None else {"stream": stream, "data": message}
+    first, *indices = rows(sent_as, RECEIVED._replace(url=url))
+    assert first["venue"] == venue
+    assert all(index["venue"] == venue for index in indices)
+
+
+TOP = {"b": [["99", "1"], ["98", "2"]], "a": [["101", "1"]]}
+
+
+@pytest.mark.parametrize("family", ["usdm", "coinm", "options"])
+@pytest.mark.parametrize(
+    ("kind", "depth"),
+    [("depth", None), ("depth@100ms", None), ("depth@0ms", None), ("depth5", 5), ("depth10@500ms", 10), ("depth20@100ms", 20)],
+)
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_the_stream_tells_a_difference_from_the_top_of_a_book(family: str, kind: str, depth: int | None, is_bare: bool) -> None:
+    message = {**GOOD[f"{family} depth"], **TOP}
+    stream = f"{message['s'].lower()}@{kind}"
+    if is_bare:
+        url = f"wss://fstream.binance.com/ws/ethusdt@depth5/{stream}/btcusdt@aggTrade"
+        (row,) = rows(message, RECEIVED._replace(url=url))
+    else:
+        (row,) = rows({"stream": stream, "data": message}, RECEIVED._replace(url="wss://fstream.binance.com/stream"))
+    expected = ("change", 9) if depth is None else ("snapshot", None)
+    assert (row["kind"], row["prev_sequence"], row["depth"], row["sequence"]) == (*expected, depth, 15)
+
+
+def test_a_crossed_top_is_rejected() -> None:
+    crossed = {**USDM_DEPTH, "b": [["99", "1"]], "a": [["99", "1"]]}
+    assert rejected_field({"stream": "btcusdt@depth5", "data": crossed}) == "bids"
+
+
+def test_a_bare_message_of_a_connection_with_both_streams_of_a_book_cannot_be_told() -> None:
+    url = "wss://fstream.binance.com/ws/btcusdt@depth@100ms/btcusdt@depth20@100ms"
+    assert rejected_field(USDM_DEPTH, RECEIVED._replace(url=url)) == "stream"
+    assert rows({"stream": "btcusdt@depth@100ms", "data": USDM_DEPTH}, RECEIVED._replace(url=url))[0]["kind"] == "change"
+
+
+@pytest.mark.parametrize("pu", [None, "9", -1])
+def test_a_difference_whose_number_before_is_odd_is_no_snapshot(pu: Any) -> None:
+    assert rejected_field({**USDM_DEPTH, "pu": pu}) == "pu"
+
+
+def test_a_futures_difference_needs_the_number_before() -> None:
+    message = {name: value for name, value in USDM_DEPTH.items() if name != "pu"}
+    assert rejected_field(message, RECEIVED._replace(url="wss://fstream.binance.com/ws")) == "pu"
+
+
+def test_a_book_with_orders_of_retail_price_improvement_is_another_one() -> None:
+    assert rejected_field({"stream": "btcusdt@rpiDepth@500ms", "data": USDM_DEPTH}) == "stream"
+    url = "https://fapi.binance.com/fapi/v1/rpiDepth?symbol=BTCUSDT&limit=1000"
+    assert rejected_field(USDM_SNAPSHOT, RECEIVED._replace(url=url)) == "stream"
+
+
+@pytest.mark.parametrize(
+    ("url", "stream", "expected"),
+    [
+        (None, "ethusdt@depth5@100ms", (SPOT, "ETHUSDT", 5)),
+        (None, "币安usdt@depth20", (SPOT, "币安USDT", 20)),
+        ("wss://stream.binance.com/ws/ethusdt@depth10", None, (SPOT, "ETHUSDT", 10)),
+        ("wss://stream.binance.com/stream?streams=ethusdt@depth10", "bnbusdt@depth20", (SPOT, "BNBUSDT", 20)),
+        ("https://api.binance.com/api/v3/depth?symbol=ETHUSDT&limit=20", None, (SPOT, "ETHUSDT", None)),
+        ("https://fapi.binance.com/fapi/v1/depth?limit=1000&symbol=ETHUSDT", None, (USDM, "ETHUSDT", None)),
+        ("https://eapi.binance.com/eapi/v1/depth?symbol=ETH-251226-3100-C", None, (OPTIONS, "ETH-251226-3100-C", None)),
+        ("https://testnet.binance.vision/api/v3/depth?symbol=ETHUSDT", None, (SPOT, "ETHUSDT", None)),
+    ],
+)
+def test_a_snapshot_tells_its_symbol_and_depth_by_its_stream_or_its_request(
+    url: str | None, stream: str | None, expected: tuple[str, str, int | None]
+) -> None:
+    message = SPOT_SNAPSHOT if stream is None else {"stream": stream, "data": SPOT_SNAPSHOT}
+    (row,) = rows(message, RECEIVED._replace(symbol="BTCUSDT", url=url))
+    assert (row["venue"], row["instrument"], row["depth"]) == expected
+    assert (row["kind"], row["sequence"], row["prev_sequence"]) == ("snapshot", 20, None)
+
+
+@pytest.mark.parametrize("streams", ["ethusdt@depth5/btcusdt@depth5", "ethusdt@depth5/ethusdt@depth20"])
+def test_a_bare_top_of_a_connection_with_several_is_rejected(streams: str) -> None:
+    received = RECEIVED._replace(symbol="ETHUSDT", url=f"wss://stream.binance.com/ws/{streams}")
+    assert rejected_field(SPOT_SNAPSHOT, received) in ("symbol", "stream")
+
+
+def test_a_request_for_a_whole_book_begins_it_wherever_its_connection_is() -> None:
+    """Lines as a capture holds them: several symbols on the stream, the snapshots without any."""
+    converter = Converter()
+    url = "https://fapi.binance.com/fapi/v1/depth?symbol={}&limit=1000"
+    lines: list[tuple[Any, str | None]] = [
+        *[({**USDM_DEPTH, "s": symbol}, None) for symbol in ("BTCUSDT", "ETHUSDT")],
+        *[(USDM_SNAPSHOT, url.format(symbol)) for symbol in ("ETHUSDT", "BTCUSDT")],
+    ]
+    records = [
+        record
+        for message, address in lines
+        for record in converter.convert(
+            Line("binance", "capture", 1, NOW_MS * 1000, orjson.dumps(message), "message", url=address)
+        ).records
+        if record.table == "order_books"
+    ]
+    assert [(record.row["instrument"], record.row["kind"]) for record in records] == [
+        ("BTCUSDT", "change"),
+        ("ETHUSDT", "change"),
+        ("ETHUSDT", "snapshot"),
+        ("BTCUSDT", "snapshot"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "off_market"),
+    [
+        ({"X": "MARKET"}, None),
+        ({"X": "INSURANCE_FUND"}, "insurance_fund"),
+        ({"X": "ADL"}, "adl"),
+        ({"X": "BLOCK", "s": OPTION}, "block"),
+        ({"e": "blockTrade"}, "block"),
+    ],
+)
+def test_an_execution_that_is_no_trade_of_the_market_says_what_it_is(fields: dict[str, Any], off_market: str | None) -> None:
+    base = USDM_TRADE if "X" in fields else {k: v for k, v in USDM_TRADE.items() if k != "X"}
+    (row,) = rows({**base, **fields})
+    assert (row["off_market"], row["price"]) == (off_market, 100.1)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"X": "NA", "p": "0", "q": "0"}, {"X": "NA"}, {"X": "SOMETHING"}, {"X": None}, {"X": ["ADL"]}]
+)
+def test_what_is_no_execution_or_of_a_kind_that_is_not_known_is_no_row(fields: dict[str, Any]) -> None:
+    assert rejected_field({**USDM_TRADE, **fields}) == "X"
+
+
+def test_an_execution_without_a_price_is_no_row() -> None:
+    for trade in (SPOT_TRADE, USDM_TRADE, USDM_AGG_TRADE):
+        assert rejected_field({**trade, "p": "0"}) == "p"
+
+
+def test_a_block_and_a_trade_of_one_number_have_different_ids() -> None:
+    ids = {rows(message)[0]["trade_id"] for message in (SPOT_TRADE, USDM_AGG_TRADE, OTHERS["block trade"])}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(("size", "side"), [("-2", "sell"), ("2", "buy")])
+def test_an_options_trade_of_before_tells_its_side_by_a_sign(size: str, side: str) -> None:
+    message = {**OTHERS["option trade of before"], "q": size, "S": "-1" if side == "sell" else "1"}
+    (row,) = rows(message)
+    assert (row["venue"], row["side"], row["size"]) == (OPTIONS, side, 2.0)
+
+
+@pytest.mark.parametrize(("stream", "depth"), [(None, 2), (f"{OPTION}@depth10", 10), (f"{OPTION}@depth100@500ms", 100)])
+def test_an_options_top_of_before_is_a_snapshot(stream: str | None, depth: int) -> None:
+    message = {**OTHERS["option top of before"], **TOP}
+    (row,) = rows(message if stream is None else {"stream": stream, "data": message})
+    assert (row["venue"], row["kind"], row["sequence"], row["depth"]) == (OPTIONS, "snapshot", 7, depth)
+
+
+@pytest.mark.parametrize(
+    ("url", "items", "expected"),
+    [
+        (
+            "https://api.binance.com/api/v3/trades?symbol=ETHUSDT",
+            [{**REST_TRADE, "isBestMatch": True}, {**REST_TRADE, "id": 6, "isBuyerMaker": False}],
+            [(SPOT, "ETHUSDT", "5", "sell"), (SPOT, "ETHUSDT", "6", "buy")],
+        ),
+        (
+            "https://fapi.binance.com/fapi/v1/aggTrades?symbol=ETHUSDT&limit=2",
+            [{"a": 5, "p": "1", "q": "2", "f": 1, "l": 2, "T": NOW_MS, "m": False}],
+            [(USDM, "ETHUSDT", "a5", "buy")],
+        ),
+        (
+            "https://dapi.binance.com/dapi/v1/trades?symbol=BTCUSD_PERP",
+            [{**REST_TRADE, "baseQty": "0.2"}],
+            [(COINM, "BTCUSD_PERP", "5", "sell")],
+        ),
+        (
+            f"https://eapi.binance.com/eapi/v1/trades?symbol={OPTION}",
+            [{"id": "1", "tradeId": 77, "price": "1000", "qty": "-0.1", "side": -1, "time": NOW_MS}],
+            [(OPTIONS, OPTION, "77", "sell")],
+        ),
+    ],
+)
+def test_trades_that_were_asked_for_are_of_the_symbol_in_the_request(
+    url: str, items: list[dict[str, Any]], expected: list[tuple[str, ...]]
+) -> None:
+    trades = rows(items, RECEIVED._replace(symbol="BTCUSDT", url=url))
+    assert [(trade["venue"], trade["instrument"], trade["trade_id"], trade["side"]) for trade in trades] == expected
+    assert all(trade["off_market"] is None for trade in trades)
+
+
+def test_blocks_that_were_asked_for_are_off_the_market() -> None:
+    block = {"tradeId": 77, "symbol": OPTION, "price": "1000", "qty": "0.1", "side": 1, "time": NOW_MS}
+    (row,) = rows([block], RECEIVED._replace(url="https://eapi.binance.com/eapi/v1/blockTrades"))
+    assert (row["off_market"], row["side"]) == ("block", "buy")
+
+
+def test_an_answer_on_a_websocket_is_data() -> None:
+    received = RECEIVED._replace(symbol="BTCUSDT", url="wss://ws-fapi.binance.com/ws-fapi/v1")
+    (row,) = rows({"id": "x", "status": 200, "result": USDM_SNAPSHOT, "rateLimits": []}, received)
+    assert (row["venue"], row["kind"]) == (USDM, "snapshot")
+    assert rows({"id": "x", "status": 200, "result": [REST_BEST]}, received)[0]["venue"] == USDM
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (REST_BEST, (SPOT, True, 100.1, None)),
+        ({**REST_BEST, "time": NOW_MS}, (USDM, True, 100.1, None)),
+        ({**REST_BEST, "time": NOW_MS, "symbol": "BTCUSD_PERP", "pair": "BTCUSD"}, (COINM, True, 100.1, None)),
+        ({**REST_BEST, "lastPrice": "100.15", "closeTime": NOW_MS}, (SPOT, True, 100.1, 100.15)),
+        ({**REST_BEST, "bidPrice": "0.0", "bidQty": "0.0"}, (SPOT, True, None, None)),
+        (OTHERS["spot statistics"], (SPOT, True, 100.1, 100.15)),
+        (STATISTICS, (USDM, False, None, 100.15)),
+        ({**STATISTICS, "s": "BTCUSD_PERP", "ps": "BTCUSD"}, (COINM, False, None, 100.15)),
+        ({**STATISTICS, "s": OPTION}, (OPTIONS, False, None, 100.15)),
+        (OTHERS["open interest"], (OPTIONS, False, None, None)),
+    ],
+)
+def test_a_ticker_says_whether_it_speaks_of_a_quote(message: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    (row,) = rows(message)
+    assert (row["venue"], row["has_quote"], row["bid_price"], row["last_price"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "venue", "index"),
+    [
+        ({}, USDM, ("BTC", "USDT", 100.11)),
+        ({"s": "ETHUSDC"}, USDM, ("ETH", "USDC", 100.11)),
+        ({"s": "BTCUSDT_240927"}, USDM, ("BTC", "USDT", 100.11)),
+        ({"s": "BTCUSD_PERP"}, COINM, ("BTC", "USD", 100.11)),
+        ({"s": "币安人生USDT"}, USDM, ("币安人生", "USDT", 100.11)),
+        ({"s": "ETHBTC"}, USDM, None),
+        ({"i": "0.00000000"}, USDM, None),
+        ({"i": ""}, USDM, None),
+    ],
+)
+def test_a_mark_tells_no_quote_and_the_index_in_its_own_currency(
+    fields: dict[str, Any], venue: str, index: tuple[str, str, float] | None
+) -> None:
+    ticker, *indices = rows({**MARK, **fields})
+    assert (ticker["venue"], ticker["mark_price"], ticker["has_quote"]) == (venue, 100.15, False)
+    assert ticker["index_price_usd"] == (index[2] if index else None)
+    told = [(row["venue"], row["underlying"], row["quote_currency"], row["price_usd"]) for row in indices]
+    assert told == ([(venue, *index)] if index else [])
+
+
+def test_marks_of_options_tell_quotes_vols_and_their_index_once() -> None:
+    put = {**OPTION_MARK, "s": "BTC-251226-80000-P", "b": "0.9", "bo": "5", "bq": "1"}
+    call, put_row, index = rows({"stream": "btcusdt@optionMarkPrice", "data": [OPTION_MARK, put]})
+    names = ("venue", "mark_price", "mark_iv", "bid_iv", "ask_iv", "has_quote", "bid_price", "ask_price", "ask_size")
+    assert [call[name] for name in names] == [OPTIONS, 770.5, 0.93, None, 0.98, True, None, 900.0, 0.2]
+    assert (call["min_price"], call["max_price"], call["interest_rate"]) == (0.1, 2000.0, 0.04)
+    assert (put_row["bid_iv"], put_row["bid_price"], put_row["bid_size"]) == (0.9, 5.0, 1.0)
+    assert (index["venue"], index["underlying"], index["quote_currency"], index["price_usd"]) == (
+        OPTIONS,
+        "BTC",
+        "USDT",
+        104334.6,
+    )
+
+
+def test_a_mark_of_an_option_without_best_prices_says_nothing_of_a_quote() -> None:
+    message = {name: OPTION_MARK[name] for name in ("e", "E", "s", "mp")}
+    (row,) = rows([message])
+    assert (row["has_quote"], row["mark_price"], row["mark_iv"]) == (False, 770.5, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"e": "indexPriceUpdate", "E": NOW_MS, "i": "BTCUSD", "p": "9.5"}, (COINM, "BTC", "USD")),
+        ([{"e": "indexPrice", "E": NOW_MS, "s": "ETHUSDT", "p": "9.5"}], (OPTIONS, "ETH", "USDT")),
+        ({"e": "index", "E": NOW_MS, "s": "ETHUSDT", "p": "9.5"}, (OPTIONS, "ETH", "USDT")),
+    ],
+)
+def test_an_index_is_of_its_pair(message: Any, expected: tuple[str, str, str]) -> None:
+    (row,) = rows(message)
+    assert (row["venue"], row["underlying"], row["quote_currency"]) == expected
+    assert row["price_usd"] == 9.5
+
+
+LISTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "marks": (MARK, {**MARK, "p": "x"}),
+    "statistics": (STATISTICS, {**STATISTICS, "s": ""}),
+    "best prices": (USDM_BEST, {**USDM_BEST, "b": "NaN"}),
+    "rest best prices": (REST_BEST, {**REST_BEST, "askPrice": None}),
+    "trades": ({**REST_TRADE, "symbol": "BTCUSDT"}, {**REST_TRADE, "symbol": "BTCUSDT", "price": "0"}),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("is_combined", [False, True])
+@given(odd=st.lists(st.booleans(), min_size=2, max_size=6))
+def test_an_odd_item_costs_none_of_its_neighbours(kind: str, is_combined: bool, odd: list[bool]) -> None:
+    good, bad = LISTS[kind]
+    items = [bad if is_odd else good for is_odd in odd]
+    results = cast(list[Any], sent({"stream": "!x@arr", "data": items} if is_combined else items))
+    told = [result for result in results if not isinstance(result, Record) or result.table != "index_prices"]
+    assert [isinstance(result, Rejected) for result in told] == odd
+    assert all(orjson.loads(result.item or b"") == bad for result in told if isinstance(result, Rejected))
+
+
+def test_an_item_that_is_no_object_is_one_dead_letter() -> None:
+    assert [row.get("rejected", row.get("venue")) for row in rows([MARK, 5, "x"])] == [USDM, "data", "data", USDM]
+
+
+FUTURE = {**LISTED, "marginAsset": "USDT", "contractType": "PERPETUAL", "deliveryDate": 4_133_404_800_000, "status": "TRADING"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("perpetual", None)),
+        ({"contractType": "TRADIFI_PERPETUAL"}, ("perpetual", None)),
+        (
+            {"contractType": "PERPETUAL_DELIVERING", "deliveryDate": 1_727_424_000_000, "status": "SETTLING"},
+            ("perpetual", None),
+        ),
+        ({"contractType": "PERPETUAL DELIVERING", "deliveryDate": 1_727_424_000_000}, ("perpetual", None)),
+        *[
+            ({"contractType": kind, "deliveryDate": 1_727_424_000_000, "status": state}, ("future", "2024-09-27T08:00:00.000Z"))
+            for kind, state in [
+                ("CURRENT_MONTH", "TRADING"),
+                ("NEXT_MONTH", "PENDING_TRADING"),
+                ("CURRENT_QUARTER", "PRE_DELIVERING"),
+                ("NEXT_QUARTER", "TRADING"),
+                ("CURRENT_QUARTER DELIVERING", "DELIVERING"),
+                ("CURRENT_QUARTER_DELIVERING", "DELIVERED"),
+            ]
+        ],
+        ({"contractType": "NEXT_QUARTER"}, "deliveryDate"),
+        ({"contractType": "CURRENT_QUARTER", "deliveryDate": 0}, "deliveryDate"),
+        ({"contractType": ""}, "contractType"),
+        ({"contractType": None}, "contractType"),
+        ({"contractType": "CURRENT_WEEK", "deliveryDate": 1_727_424_000_000}, "contractType"),
+        ({"contractType": ["PERPETUAL"]}, "contractType"),
+        ({"status": "NOT_YET"}, "status"),
+        ({"status": None}, "status"),
+        ({"status": "", "contractType": ""}, "status"),
+        ({"marginAsset": ""}, "marginAsset"),
+    ],
+)
+def test_a_contract_whose_type_or_state_is_not_known_is_no_future_and_costs_no_neighbour(
+    fields: dict[str, Any], expected: tuple[str, str | None] | str
+) -> None:
+    first, second = rows({"symbols": [FUTURE, {**FUTURE, "symbol": "ETHUSDT", **fields}]})
+    assert (first["instrument"], first["kind"]) == ("BTCUSDT", "perpetual")
+    if isinstance(expected, str):
+        assert second == {"rejected": expected}
+    else:
+        assert (second["venue"], second["kind"], second["expiry_at"]) == (USDM, *expected)
+
+
+def test_an_item_of_a_futures_listing_without_its_terms_is_no_spot() -> None:
+    assert rows({"symbols": [FUTURE, LISTED]})[1] == {"rejected": "contractType"}
+    url = "https://fapi.binance.com/fapi/v1/exchangeInfo"
+    assert rejected_field({"symbols": [LISTED]}, RECEIVED._replace(url=url)) == "contractType"
+    assert rows({"symbols": [{**LISTED, "status": "BREAK"}]})[0]["kind"] == "spot"
+
+
+LISTED_OPTION = {
+    "symbol": OPTION,
+    "side": "CALL",
+    "strikePrice": "90000.000",
+    "underlying": "BTCUSDT",
+    "quoteAsset": "USDT",
+    "unit": 1,
+    "expiryDate": 1_766_736_000_000,
+    "filters": [{"filterType": "PRICE_FILTER", "tickSize": "5"}],
+    "status": "TRADING",
+}
+
+
+def test_a_listing_of_options_and_a_name_tell_the_same() -> None:
+    good, bad = rows({"optionSymbols": [LISTED_OPTION, {**LISTED_OPTION, "side": "CALLS"}], "optionContracts": []})
+    described = describe(OPTIONS, OPTION, RECEIVED)
+    assert described is not None
+    assert good == {**described.row, "tick_size": 5.0}
+    assert (good["kind"], good["option_type"], good["strike_usd"]) == ("option", "call", 90000.0)
+    assert (good["expiry_at"], good["settlement_currency"]) == ("2025-12-26T08:00:00.000Z", "USDT")
+    assert bad == {"rejected": "side"}
+    assert rejected_field({"optionSymbols": [{**LISTED_OPTION, "underlying": "BTCEUR"}]}) == "underlying"
+
+
+@pytest.mark.parametrize("symbol", ["BTC-251326-90000-C", "BTC-251226-90000-X", "BTC-251226--C", "BTC-251226-9e4-C", "BTCUSDT"])
+def test_a_name_that_is_no_option_is_described_by_nothing(symbol: str) -> None:
+    assert describe(OPTIONS, symbol, RECEIVED) is None
+
+
+def test_a_contract_named_in_chinese_is_described() -> None:
+    record = describe(USDM, "币安人生USDT", RECEIVED)
+    assert record is not None
+    assert (record.row["underlying"], record.row["kind"]) == ("币安人生", "perpetual")
+
+
+@given(st.sampled_from(sorted(GOOD | OTHERS)), st.integers(0, 999))
+def test_microseconds_are_told_from_milliseconds(kind: str, us: int) -> None:
+    message = (GOOD | OTHERS)[kind]
+    times = {name: message[name] * 1000 + us for name in ("E", "T", "time") if name in message}
+    received = RECEIVED._replace(symbol="BTCUSDT")
+    assert sent({**message, **times}, received) == sent(message, received)
+
+
+READ = {
+    "futures/market_data_json/agg_trade_stream.json": {"instruments": 1, "trades": 1},
+    "futures/market_data_json/book_ticker_stream.json": {"instruments": 1, "tickers": 1},
+    "futures/market_data_json/depth_update_stream.json": {"instruments": 1, "order_books": 1},
+    "futures/market_data_json/mark_price_stream.json": {"instruments": 1, "tickers": 1, "index_prices": 1},
+    "futures/market_data_json/ticker_stream.json": {"instruments": 1, "tickers": 1},
+    "futures/market_data_json/trade_stream.json": {"instruments": 1, "trades": 1},
+    "spot/http_json/depth_response.json": {"instruments": 1, "order_books": 1},
+    "spot/http_json/exchange_info_response.json": {"instruments": 1},
+    "spot/http_json/trades_response.json": {"instruments": 1, "trades": 1},
+}
+
+
+def test_samples_of_today_become_rows_or_dead_letters(check_samples: CheckSamples) -> None:
+    def received_ms(message: Any) -> int:
+        return int(message[0]["time"] if isinstance(message, list) else message.get("E", NOW_MS))
+
+    asked = "https://api.binance.com/api/v3/{}?symbol=LTCBTC"
+    urls = {f"spot/http_json/{name}_response.json": asked.format(name) for name in ("depth", "trades")}
+    check_samples("binance", READ, received_ms, urls)

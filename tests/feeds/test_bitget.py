@@ -57,6 +57,35 @@ def push(kind: str, inst_type: Any = "SPOT", symbol: Any = "BTCUSDT", **fields: 
     return {"action": action, "arg": arg, "data": [{**data, **fields}], "ts": NOW_MS + 3}
 
 
+V3_LEVELS = {"b": [["100.10", "1.50"], ["100.0", "0"]], "a": [["100.20", "2"]]}
+V3_TICKER = {
+    "lastPrice": "100.15",
+    "bid1Price": "100.10",
+    "bid1Size": "1.5",
+    "ask1Price": "100.20",
+    "ask1Size": "2",
+    "markPrice": "100.12",
+    "indexPrice": "100.11",
+    "openInterest": "929.502",
+    "fundingRate": "0.0001",
+}
+V3_TRADE = {"i": "1352182127218896905", "L": "2", "p": "100.1", "v": "0.12", "S": "buy", "T": str(NOW_MS), "isRPI": "no"}
+V3: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "update": ("books", "update", {**V3_LEVELS, **TS, "seq": "1304314508780744705", "pseq": 1304314508780744704}),
+    "snapshot": ("books", "snapshot", {**V3_LEVELS, **TS, "seq": 100, "pseq": "0", "maxDepth": "50"}),
+    "top": ("books50", "snapshot", {**V3_LEVELS, **TS, "seq": 15}),
+    "best": ("books1", "snapshot", {"b": [["100.10", "1.5"]], "a": [["100.20", "2"]], "seq": 15, **TS}),
+    "ticker": ("ticker", "snapshot", V3_TICKER),
+    "trade": ("publicTrade", "update", V3_TRADE),
+}
+
+
+def v3_push(kind: str, inst_type: Any = "usdt-futures", symbol: Any = "BTCUSDT", **fields: Any) -> dict[str, Any]:
+    topic, action, data = V3[kind]
+    arg = {"instType": inst_type, "topic": topic, "symbol": symbol}
+    return {"action": action, "arg": arg, "data": [{**data, **fields}], "ts": NOW_MS}
+
+
 def sent(message: Any, received: Received = RECEIVED) -> list[Record]:
     return cast(list[Record], parse(orjson.dumps(message), received))
 
@@ -119,7 +148,7 @@ def test_a_number_before_of_0_is_none() -> None:
 def test_levels_keep_every_digit() -> None:
     book = row("update")
     assert book["bids"] == [[Decimal("100.10"), Decimal("1.50")], [Decimal("100.0"), Decimal(0)]]
-    assert b'"bids":[[100.10,1.50],[100.0,0]],"asks":[[100.20,2]],"checksum":-855196043}' in encoded(book)
+    assert b'"bids":[[100.10,1.50],[100.0,0]],"asks":[[100.20,2]],"checksum":-855196043,"depth":null}' in encoded(book)
 
 
 def test_a_checksum_of_0_is_none() -> None:
@@ -289,16 +318,19 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(GOOD)), st.data())
-def test_a_message_with_anything_in_a_field_gives_good_rows_or_is_rejected(kind: str, data: st.DataObject) -> None:
-    message = push(kind)
+@given(st.sampled_from([*[(1, kind) for kind in GOOD], *[(3, kind) for kind in V3]]), st.data())
+def test_a_message_with_anything_in_a_field_gives_good_rows_or_is_rejected(
+    version_kind: tuple[int, str], data: st.DataObject
+) -> None:
+    version, kind = version_kind
+    message = v3_push(kind) if version == 3 else push(kind)
     place = data.draw(st.sampled_from([message, message["arg"], message["data"][0]]))
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
     try:
-        records = sent(message)
+        results = sent(message)
     except Rejected:
         return
-    assert all(fault(record.table, record.row) is None for record in records)
+    assert all(isinstance(result, Rejected) or fault(result.table, result.row) is None for result in results)
 
 
 @pytest.mark.parametrize(
@@ -333,3 +365,188 @@ def test_a_symbol_tells_its_terms(venue: str, symbol: str, terms: dict[str, Any]
 )
 def test_a_symbol_that_tells_nothing_is_described_by_nothing(venue: str, symbol: str) -> None:
     assert describe(venue, symbol, RECEIVED) is None
+
+
+def rows(message: Any, received: Received = RECEIVED) -> list[dict[str, Any]]:
+    """The rows of a message, each as its DDL says; faults of single items as the name of their field."""
+    results = cast(list[Any], sent(message, received))
+    for result in results:
+        assert isinstance(result, Rejected) or fault(result.table, result.row) is None
+    return [{"rejected": result.fault.field} if isinstance(result, Rejected) else dict(result.row) for result in results]
+
+
+@pytest.mark.parametrize("kind", V3)
+@pytest.mark.parametrize(
+    ("inst_type", "venue"),
+    [("spot", SPOT), ("usdt-futures", USDT), ("usdc-futures", USDC), ("coin-futures", COIN)],
+)
+def test_every_topic_of_v3_becomes_a_row_of_its_venue(kind: str, inst_type: str, venue: str) -> None:
+    (row,) = rows(v3_push(kind, inst_type))
+    assert (row["venue"], row["instrument"], row["event_at"]) == (venue, "BTCUSDT", instant_ms(NOW_MS))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("update", ("change", 1304314508780744705, 1304314508780744704, None)),
+        ("snapshot", ("snapshot", 100, None, None)),
+        ("top", ("snapshot", 15, None, 50)),
+    ],
+)
+def test_a_book_of_v3_carries_its_numbers_and_its_depth(kind: str, expected: tuple[Any, ...]) -> None:
+    (row,) = rows(v3_push(kind))
+    assert (row["kind"], row["sequence"], row["prev_sequence"], row["depth"]) == expected
+    assert encoded(row).count(b"[[100.10,1.50],[100.0,0]]") == 1
+
+
+def test_a_ticker_and_a_trade_of_v3() -> None:
+    (ticker,) = rows(v3_push("ticker"))
+    names = ("bid_price", "bid_size", "ask_price", "last_price", "mark_price", "index_price_usd", "open_interest", "has_quote")
+    assert [ticker[name] for name in names] == [100.1, 1.5, 100.2, 100.15, 100.12, 100.11, 929.502, True]
+    (trade,) = rows(v3_push("trade"))
+    assert [trade[name] for name in ("trade_id", "side", "price", "size")] == ["1352182127218896905", "buy", 100.1, 0.12]
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (v3_push("trade", "susdt-futures"), "instType"),
+        (v3_push("trade", S="Buy"), "S"),
+        (v3_push("trade", T="soon"), "T"),
+        (v3_push("update", b=[["x", "1"]]), "b"),
+        (v3_push("update", symbol=""), "symbol"),
+        (v3_push("ticker", bid1Price="-1"), "bid1Price"),
+        ({**v3_push("top"), "action": "update"}, "action"),
+        ({**v3_push("ticker"), "ts": "soon"}, "ts"),
+        ({"arg": {"instType": "spot", "topic": "kline", "symbol": "BTCUSDT"}, "data": [{}]}, "topic"),
+        ({"arg": {"instType": "spot", "topic": ["books"], "symbol": "BTCUSDT"}, "data": [{}]}, "topic"),
+    ],
+)
+def test_a_fault_of_v3_names_its_own_field(message: dict[str, Any], field: str) -> None:
+    assert rejected_field(message) == field
+
+
+def test_an_acknowledgement_of_v3_is_no_data() -> None:
+    assert sent({"event": "subscribe", "arg": {"instType": "spot", "topic": "books", "symbol": "BTCUSDT"}}) == []
+
+
+@pytest.mark.parametrize(("channel", "depth"), [("books", None), ("books5", 5), ("books15", 15), ("books50", 50)])
+def test_a_channel_tells_how_deep_its_book_is(channel: str, depth: int | None) -> None:
+    message = push("snapshot")
+    message["arg"]["channel"] = channel
+    (row,) = rows(message)
+    assert (row["kind"], row["depth"]) == ("snapshot", depth)
+    message["action"] = "update"
+    if depth is not None:
+        assert rejected_field(message) == "action"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "venue"),
+    [
+        ("PERPUSDT", USDT),
+        ("USDTPERP", USDC),
+        ("PERPUSD", COIN),
+        ("BTCUSDM23", COIN),
+        ("USDCUSDT", USDT),
+        ("USDPERP", USDC),
+    ],
+)
+def test_mixed_futures_of_v1_are_told_by_the_grammar_of_their_symbol(symbol: str, venue: str) -> None:
+    assert row("trade", "mc", symbol)["venue"] == venue
+
+
+@pytest.mark.parametrize("symbol", ["USDTBTC", "PERPBTC", "USDBTC", "BTCUSDX2", "PERP"])
+def test_a_mixed_symbol_that_only_holds_the_name_of_a_family_is_of_none(symbol: str) -> None:
+    assert rejected_field(push("trade", "mc", symbol)) == "instId"
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=6), st.booleans())
+def test_an_odd_item_costs_none_of_its_neighbours(odd: list[bool], is_v3: bool) -> None:
+    message, field = (v3_push("trade"), "p") if is_v3 else (push("trade"), "price")
+    (good,) = message["data"]
+    bad = {**good, field: "0"}
+    results = cast(list[Any], sent({**message, "data": [bad if is_odd else good for is_odd in odd]}))
+    assert [isinstance(result, Rejected) for result in results] == odd
+    assert all(result.fault.field == field for result in results if isinstance(result, Rejected))
+
+
+REST = "https://api.bitget.com/api/v3/market"
+
+
+def answer(data: Any, **fields: Any) -> dict[str, Any]:
+    return {"code": "00000", "msg": "success", "requestTime": NOW_MS, "data": data, **fields}
+
+
+def asked(path: str) -> Received:
+    return RECEIVED._replace(url=f"{REST}/{path}")
+
+
+def test_a_book_that_was_asked_for_is_of_the_request_and_no_deeper_than_it_is() -> None:
+    (row,) = rows(answer({**V3_LEVELS, **TS}), asked("orderbook?category=USDT-FUTURES&symbol=ETHUSDT&limit=50"))
+    assert (row["venue"], row["instrument"], row["kind"], row["depth"]) == (USDT, "ETHUSDT", "snapshot", 2)
+    assert (row["sequence"], row["prev_sequence"]) == (NOW_MS, None)
+
+
+def test_trades_and_tickers_that_were_asked_for() -> None:
+    fills = [{"execId": "7", "price": "100.1", "size": "2", "side": "sell", **TS}, {"execId": "8", "price": "0"}]
+    trade, bad = rows(answer(fills), asked("fills?category=SPOT&symbol=ETHUSDT"))
+    assert (trade["venue"], trade["instrument"], trade["trade_id"], trade["side"]) == (SPOT, "ETHUSDT", "7", "sell")
+    assert bad == {"rejected": "ts"}
+    (ticker,) = rows(answer([{**V3_TICKER, **TS, "symbol": "ETHUSD", "category": "COIN-FUTURES"}]), asked("tickers"))
+    assert (ticker["venue"], ticker["instrument"], ticker["bid_price"]) == (COIN, "ETHUSD", 100.1)
+
+
+LISTED = {
+    "symbol": "BTCUSDT",
+    "category": "USDT-FUTURES",
+    "baseCoin": "BTC",
+    "quoteCoin": "USDT",
+    "type": "perpetual",
+    "status": "online",
+    "priceMultiplier": "0.1",
+    "deliveryTime": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (USDT, "perpetual", None, "USDT", 1.0)),
+        ({"category": "SPOT", "type": ""}, (SPOT, "spot", None, "USDT", 1.0)),
+        ({"category": "USDC-FUTURES", "quoteCoin": "USDC"}, (USDC, "perpetual", None, "USDC", 1.0)),
+        (
+            {"category": "COIN-FUTURES", "quoteCoin": "USD", "type": "delivery", "deliveryTime": "1727424000000"},
+            (COIN, "future", "2024-09-27T08:00:00.000Z", "BTC", None),
+        ),
+        ({"type": "delivery"}, "deliveryTime"),
+        ({"type": "delivery", "deliveryTime": "4133404800000"}, "deliveryTime"),
+        ({"type": "option"}, "type"),
+        ({"type": None}, "type"),
+        ({"status": "soon"}, "status"),
+        ({"category": "MARGIN"}, "category"),
+        ({"baseCoin": ""}, "baseCoin"),
+    ],
+)
+def test_a_listing_gives_the_terms_of_each_contract_by_itself(fields: dict[str, Any], expected: Any) -> None:
+    good, other = rows(answer([LISTED, {**LISTED, **fields}]), asked("instruments?category=USDT-FUTURES"))
+    assert (good["venue"], good["kind"], good["tick_size"]) == (USDT, "perpetual", 0.1)
+    if isinstance(expected, str):
+        assert other == {"rejected": expected}
+    else:
+        names = ("venue", "kind", "expiry_at", "settlement_currency", "contract_size")
+        assert tuple(other[name] for name in names) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (answer([], code="40034"), "code"),
+        (answer([{"candle": 1}]), "data"),
+        (answer(5), "data"),
+        (answer([5]), "data"),
+        (answer({**V3_LEVELS, **TS}), "category"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_rejected(message: dict[str, Any], field: str) -> None:
+    assert rejected_field(message) == field

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.capture import CaptureError, Converted, Line, Tally, convert, merged, read
+from feeds.capture import CaptureError, Converted, Converter, Line, Tally, convert, merged, read
 from schemas.rows import fault, to_ms
 
 NOW_MS = 1_700_000_000_000
@@ -49,6 +49,14 @@ def tallied(results: list[Converted]) -> Tally:
         tally.add(one)
         assert tally.lines == tally.control + sum(tally.messages.values()) + tally.rejected
     return tally
+
+
+def test_the_captures_of_deribit_and_okx_hold_what_they_did(captures: list[tuple[str, Path]]) -> None:
+    tallies = {path.name: tallied(converted(venue, path)) for venue, path in captures if venue in ("deribit", "okx")}
+    deribit, okx = tallies["2021-07-22.ws.log"], tallies["2022-05-13.ws.log"]
+    assert deribit == Tally(139, 4, {"order_books": 46, "tickers": 89}, 0)
+    assert okx.messages["order_books"] == 290
+    assert okx.rejected == 0
 
 
 def test_every_line_of_every_capture_is_accounted_for_and_every_row_is_as_its_ddl(
@@ -105,6 +113,7 @@ def test_the_kinds_of_line_of_a_log(tmp_path: Path) -> None:
     assert [line.number for line in lines] == [1, 2, 3, 4, 5, 6]
     assert (lines[2].received_us, lines[3].received_us) == (1_700_000_000_300_000, 1_700_000_000_400_000)
     assert lines[3].message == b'{"result":[]}'
+    assert (lines[2].url, lines[3].url) == ("wss://venue/ws", "https://venue/get?a=b")
     assert tallied(converted("deribit", path)) == Tally(6, 6, {}, 0)
 
 
@@ -221,6 +230,90 @@ def test_a_listing_is_late_for_nobody_whenever_it_comes(tmp_path: Path) -> None:
     assert first.records[0].event_ms == to_ms(first.records[0].row["event_at"])
     assert again.records[0].event_ms == NOW_MS + 700
     assert again.records[0].row == first.records[0].row
+
+
+def test_a_message_belongs_to_the_connection_before_it(tmp_path: Path) -> None:
+    message = b'1700000000.3: {"jsonrpc":"2.0","id":0,"result":[]}'
+    path = written(
+        tmp_path,
+        message,
+        b"wss://venue/first <-> 1700000000.1",
+        message,
+        b'https://venue/get?a=b -> 1700000000.4: {"result":[]}',
+        message,
+        b"wss://venue/second <-> 1700000000.1",
+        message,
+    )
+    assert [line.url for line in read("deribit", path) if line.kind == "message"] == [
+        None,
+        "wss://venue/first",
+        "https://venue/get?a=b",
+        "wss://venue/first",
+        "wss://venue/second",
+    ]
+
+
+def okx_line(data: object, *, url: str | None = None, channel: str | None = None, symbol: str = "ETH-USDT") -> Line:
+    head = {"code": "0", "msg": ""} if channel is None else {"arg": {"channel": channel, "instId": symbol}}
+    message = orjson.dumps({**head, "data": [data]})
+    return Line("okx", "capture", 1, NOW_MS * 1000, message, "message", url=url)
+
+
+OKX_TICKER = {"instId": "ETH-USDT", "last": "1", "askPx": "2", "askSz": "1", "bidPx": "1", "bidSz": "1", "ts": str(NOW_MS)}
+OKX_BOOK = {"bids": [["1", "1"]], "asks": [], "ts": str(NOW_MS), "seqId": 5}
+OKX_URL = "https://www.okx.com/api/v5/market/books"
+
+
+def test_an_answer_is_about_what_was_asked_for_and_not_about_what_its_connection_speaks_of() -> None:
+    converter = Converter()
+    converter.convert(okx_line(OKX_TICKER, channel="tickers"))
+    by_url = converter.convert(okx_line(OKX_BOOK, url=f"{OKX_URL}?instId=BTC-USDT&sz=400"))
+    assert by_url.records[-1].row["instrument"] == "BTC-USDT"
+    unnamed = converter.convert(okx_line(OKX_BOOK, url=OKX_URL))
+    assert unnamed.fault is not None
+    assert unnamed.fault.field == "instId"
+    # The connection itself has still shown one symbol.
+    without_url = converter.convert(okx_line(OKX_BOOK))
+    assert without_url.records[-1].row["instrument"] == "ETH-USDT"
+
+
+def test_a_symbol_that_was_asked_for_is_taken_from_the_line() -> None:
+    line = okx_line(OKX_BOOK, url=OKX_URL)._replace(symbol="SOL-USDT")
+    assert Converter().convert(line).records[-1].row["instrument"] == "SOL-USDT"
+
+
+def traded(venue: str, trades: list[tuple[int, int]]) -> list[tuple[int, str]]:
+    """(event time, id) of the trades of one message of (ms, number) each, as they become records."""
+    if venue == "okx":
+        head = {"tradeId": "", "instId": "BTC-USDT", "px": "1", "sz": "1", "side": "buy"}
+        message: dict[str, object] = {
+            "arg": {"channel": "trades", "instId": "BTC-USDT"},
+            "data": [{**head, "tradeId": str(number), "ts": str(NOW_MS + ms)} for ms, number in trades],
+        }
+    else:
+        form = {"instrument_name": "ETH-PERPETUAL", "direction": "buy", "price": 1, "amount": 1}
+        items = [{**form, "trade_id": f"ETH-{number}", "timestamp": NOW_MS + ms} for ms, number in trades]
+        message = {"result": {"trades": items, "has_more": True}}
+    line = Line(venue, "capture", 1, NOW_MS * 1000, orjson.dumps(message), "message")
+    records = [record for record in Converter().convert(line).records if record.table == "trades"]
+    return [(record.event_ms - NOW_MS, record.row["trade_id"].rpartition("-")[2]) for record in records]
+
+
+@given(st.sampled_from(["okx", "deribit"]), st.lists(st.tuples(st.integers(0, 5), st.integers(1, 10**12)), unique=True))
+def test_trades_of_one_message_come_oldest_first_in_whatever_order_they_stand(
+    venue: str, trades: list[tuple[int, int]]
+) -> None:
+    assert traded(venue, trades) == [(ms, str(number)) for ms, number in sorted(trades)]
+
+
+def test_trades_whose_ids_tell_no_order_keep_that_of_the_list_or_its_reverse() -> None:
+    form = {"price": "1", "size": "1", "side": "buy"}
+    for times in ([0, 1, 1, 2], [2, 1, 1, 0]):
+        items = [{**form, "tradeId": f"{name}-x", "ts": str(NOW_MS + ms)} for name, ms in zip("abcd", times, strict=True)]
+        message = {"action": "update", "arg": {"instType": "SPOT", "channel": "trade", "instId": "BTCUSDT"}, "data": items}
+        line = Line("bitget", "capture", 1, NOW_MS * 1000, orjson.dumps({**message, "ts": NOW_MS}), "message")
+        names = [record.row["trade_id"][0] for record in Converter().convert(line).records if record.table == "trades"]
+        assert "".join(names) == ("abcd" if times[0] == 0 else "dcba")
 
 
 SNAPSHOT = b'%d000000 {"lastUpdateId":9,"E":%d,"T":%d,"bids":[["1","1"]],"asks":[]}' % (NOW_MS, NOW_MS, NOW_MS)

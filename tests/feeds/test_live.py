@@ -17,7 +17,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from feeds import Record
-from feeds.binance import USDM
+from feeds.binance import OPTIONS, SPOT, USDM
 from feeds.capture import Tally, read
 from feeds.live import Session, binance, bitget, deribit, keep_time, okx, run
 from feeds.resync import Resync
@@ -405,6 +405,70 @@ def test_a_venue_hears_its_ping_and_a_book_is_asked_for_again_only_where_its_num
     assert heard[2:] == [{"op": "unsubscribe", "args": [arg]}, {"op": "subscribe", "args": [arg]}]
     assert [record.row["sequence"] for record in records if record.table == "order_books"] == [1, 2, 4, 8, 9]
     assert (tally.control, tally.rejected) == (1, 0)
+
+
+def test_the_top_of_a_book_is_none_that_its_changes_build_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(bitget_book("snapshot", seq=1))
+        await socket.send(bitget_book("snapshot", seq=3).replace(b'"books"', b'"books5"'))
+        await socket.send(bitget_book("update", seq=4, pseq=1))
+        await socket.send(bitget_book("update", seq=9, pseq=8))
+        for _ in range(2):
+            await socket.recv()
+        await socket.send(bitget_book("snapshot", seq=10))
+        await socket.wait_closed()
+
+    async def scenario() -> list[Record]:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: records[-1].row.get("sequence") == 10)
+            await collect(bitget("bitget_spot", ["BTCUSDT"], url=url), sink)
+            return sink.records
+
+    with caplog.at_level(logging.WARNING):
+        records = asyncio.run(scenario())
+    depths = [record.row["depth"] for record in records if record.table == "order_books"]
+    assert depths == [None, 5, None, None, None]
+    assert [message for message in caplog.messages if " follows " in message] == [
+        message for message in caplog.messages if "8 follows 4" in message
+    ]
+    assert "8 follows 4" in caplog.text
+
+
+def test_a_spot_snapshot_is_of_the_book_that_was_asked_for() -> None:
+    """It names neither its symbol nor its time, and its connection shows several symbols."""
+
+    async def talk(socket: ServerConnection) -> None:
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            best_price = {"u": 4, "s": symbol, "b": "1", "B": "1", "a": "2", "A": "1"}
+            await socket.send(orjson.dumps({"stream": f"{symbol.lower()}@bookTicker", "data": best_price}))
+        while True:
+            await socket.send(orjson.dumps({"result": None, "id": 1}))
+            await asyncio.sleep(0.01)
+
+    async def scenario(rest_url: str) -> list[Record]:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: sum(record.table == "order_books" for record in records) == 2)
+            await collect(binance(SPOT, ["BTCUSDT", "ETHUSDT"], url=url, rest_url=rest_url), sink)
+            return sink.records
+
+    with rest(orjson.dumps({"lastUpdateId": 5, "bids": [["1", "1"]], "asks": []})) as (rest_url, _):
+        records = asyncio.run(scenario(rest_url))
+    books = [record.row for record in records if record.table == "order_books"]
+    assert sorted((row["venue"], row["instrument"], row["depth"]) for row in books) == [
+        (SPOT, "BTCUSDT", None),
+        (SPOT, "ETHUSDT", None),
+    ]
+
+
+def test_a_session_of_binance_options() -> None:
+    session = binance(OPTIONS, ["BTC-251226-90000-C"])
+    streams = [f"btc-251226-90000-c@{kind}" for kind in ("depth@100ms", "bookTicker", "optionTrade")]
+    assert session.url == f"wss://fstream.binance.com/public/stream?streams={'/'.join(streams)}"
+    assert session.books == [(OPTIONS, "BTC-251226-90000-C")]
+    assert session.snapshot_urls == {
+        "BTC-251226-90000-C": "https://eapi.binance.com/eapi/v1/depth?symbol=BTC-251226-90000-C&limit=1000"
+    }
 
 
 def test_stop_ends_a_silent_connection_and_one_that_cannot_be_opened() -> None:

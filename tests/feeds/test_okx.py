@@ -1,6 +1,7 @@
 """OKX messages: what each becomes, and which field is named when one cannot be used."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -9,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import Received, Record, Rejected
+from feeds.capture import Converted, Converter, Line
+from feeds.checks import NO_EXPIRY_MS
 from feeds.okx import describe, parse
 from schemas.rows import encoded, fault, instant_ms
+from tests.feeds.conftest import CheckSamples
 
 NOW_MS = 1_700_000_000_000
 RECEIVED = Received(NOW_MS * 1000, None, None)
@@ -46,6 +50,9 @@ SUMMARY = {
     "fwdPx": "62604.6993093463",
     **TS,
 }
+LIMITS = {"instId": "BTC-USD-SWAP", "buyLmt": "102.5", "sellLmt": "97.5", "enabled": True, **TS}
+INTEREST = {"instType": "SWAP", "instId": "BTC-USD-SWAP", "oi": "2125419", "oiCcy": "6.1", "oiUsd": "212541900", **TS}
+QUIET = ("mark", "summary", "limits", "interest")
 GOOD: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "update": ("books", "update", BOOK),
     "update of 2022": ("books", "update", BOOK_OF_2022),
@@ -53,6 +60,8 @@ GOOD: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "whole": ("books5", None, {**LEVELS, **TS, "instId": "BTC-USD-SWAP", "seqId": 15}),
     "best": ("bbo-tbt", None, BEST),
     "ticker": ("tickers", None, TICKER),
+    "limits": ("price-limit", None, LIMITS),
+    "interest": ("open-interest", None, INTEREST),
     "trade": ("trades", None, TRADE),
     "index": ("index-tickers", None, INDEX),
     "mark": ("mark-price", None, MARK),
@@ -69,6 +78,20 @@ def push(kind: str, **fields: Any) -> dict[str, Any]:
 
 def sent(message: Any, received: Received = RECEIVED) -> list[Record]:
     return cast(list[Record], parse(orjson.dumps(message), received))
+
+
+def converted(message: Any, url: str | None = None) -> Converted:
+    return Converter().convert(Line("okx", "capture", 1, NOW_MS * 1000, orjson.dumps(message), "message", url=url))
+
+
+def letters(message: Any, url: str | None = None) -> list[str | None]:
+    """The fields that the dead letters of a message name."""
+    return [record.row["field"] for record in converted(message, url).records if record.table == "dead_letters"]
+
+
+def told(row: dict[str, Any]) -> set[str]:
+    """What a row says beside its head."""
+    return {name for name, value in row.items() if value is not None} - {"venue", "instrument", "event_at", "received_at"}
 
 
 def row(kind: str, **fields: Any) -> dict[str, Any]:
@@ -107,7 +130,7 @@ def test_a_book_carries_its_numbers_or_else_its_time(kind: str, expected: tuple[
 def test_levels_keep_every_digit() -> None:
     book = row("update")
     assert book["bids"] == [[Decimal("100.10"), Decimal("1.50")], [Decimal("100.0"), Decimal(0)]]
-    assert b'"bids":[[100.10,1.50],[100.0,0]],"asks":[[100.20,2]],"checksum":-855196043}' in encoded(book)
+    assert b'"bids":[[100.10,1.50],[100.0,0]],"asks":[[100.20,2]],"checksum":-855196043,"depth":null}' in encoded(book)
 
 
 @pytest.mark.parametrize("given", [{"checksum": 0}, {"checksum": None}])
@@ -141,11 +164,129 @@ def test_a_ticker_says_which_side_is_empty(none: str) -> None:
 
 def test_a_mark_and_a_summary_say_only_what_they_know() -> None:
     mark, summary = row("mark"), row("summary")
-    assert {name for name, value in mark.items() if value is not None} - {"venue", "instrument", "event_at", "received_at"} == {
-        "mark_price"
-    }
+    assert told(mark) == {"mark_price", "has_quote"}
     names = ("mark_iv", "bid_iv", "ask_iv", "forward_usd", "mark_price")
     assert [summary[name] for name in names] == [0.3675503331, None, 1.1669998535, 62604.6993093463, None]
+
+
+@pytest.mark.parametrize(("kind", "speaks"), [("ticker", True), ("best", True), *((name, False) for name in QUIET)])
+def test_a_ticker_says_whether_it_speaks_of_best_prices(kind: str, speaks: bool) -> None:
+    assert row(kind)["has_quote"] is speaks
+    if not speaks:
+        assert not told(row(kind)) & {"bid_price", "bid_size", "ask_price", "ask_size"}
+
+
+def test_limits_and_open_interest_say_only_what_they_know() -> None:
+    assert told(row("limits")) == {"min_price", "max_price", "has_quote"}
+    assert (row("limits")["min_price"], row("limits")["max_price"]) == (97.5, 102.5)
+    assert told(row("limits", buyLmt="", sellLmt="", enabled=False)) == {"has_quote"}
+    assert told(row("interest")) == {"open_interest", "has_quote"}
+    assert row("interest")["open_interest"] == 2125419.0
+
+
+@pytest.mark.parametrize(
+    ("channel", "action", "kind", "depth"),
+    [
+        ("books", "snapshot", "snapshot", None),
+        ("books", "update", "change", None),
+        ("books-l2-tbt", "snapshot", "snapshot", None),
+        ("books-l2-tbt", "update", "change", None),
+        ("books50-l2-tbt", "snapshot", "snapshot", 50),
+        ("books50-l2-tbt", "update", "change", 50),
+        ("books5", None, "snapshot", 5),
+    ],
+)
+def test_a_book_says_how_deep_its_channel_is(channel: str, action: str | None, kind: str, depth: int | None) -> None:
+    message = {"arg": {"channel": channel, "instId": "BTC-USDT"}, "data": [BOOK]}
+    (record,) = sent(message if action is None else {**message, "action": action})
+    assert (record.row["kind"], record.row["depth"]) == (kind, depth)
+    assert fault("order_books", record.row) is None
+
+
+NUMBERS = st.integers(0, 2**63 - 1)
+
+
+@given(NUMBERS, NUMBERS)
+def test_the_numbers_of_a_change_are_passed_on_as_they_are(number: int, previous: int) -> None:
+    """Also where nothing has changed, and where the venue begins to count anew."""
+    book = row("update", seqId=number, prevSeqId=previous)
+    assert (book["sequence"], book["prev_sequence"]) == (number, previous)
+
+
+@pytest.mark.parametrize(
+    ("channel", "fields", "reason"),
+    [
+        ("trades", {}, None),
+        ("trades", {"source": "1"}, None),
+        ("trades-all", {"source": "0"}, None),
+        ("option-trades", {"fillVol": "0.5", "fwdPx": "1", "idxPx": "1", "markPx": "1", "optType": "C"}, None),
+        ("public-block-trades", {"fillVol": "", "fwdPx": "", "idxPx": "1", "markPx": "1", "groupId": ""}, "block"),
+        ("public-block-trades", {"fillVol": "5", "fwdPx": "1", "idxPx": "1", "markPx": "1"}, "block"),
+    ],
+)
+def test_every_channel_of_trades_is_read_and_a_block_is_no_trade_of_the_market(
+    channel: str, fields: dict[str, str], reason: str | None
+) -> None:
+    trade = {**TRADE, **fields}
+    answer = {"code": "0", "msg": "", "data": [trade]}
+    for message in ({"arg": {"channel": channel, "instId": "BTC-USDT"}, "data": [trade]}, answer):
+        (record,) = sent(message)
+        assert (record.table, record.row["trade_id"], record.row["off_market"]) == ("trades", "130639474", reason)
+        assert fault("trades", record.row) is None
+
+
+NOT_READ = ["funding-rate", "liquidation-orders", "adl-warning", "estimated-price", "status", "candle1m", "index-candle1m"]
+NOT_READ += [
+    "mark-price-candle1m",
+    "books-elp",
+    "sprd-books5",
+    "orders",
+    "account",
+    "positions",
+    "fills",
+    "public-struc-block-trades",
+]
+
+
+@pytest.mark.parametrize("channel", NOT_READ)
+@pytest.mark.parametrize("data", [[TRADE], [["1597026383085", "8533.02"]], []])
+def test_a_channel_that_is_not_read_is_named(channel: str, data: list[Any]) -> None:
+    with pytest.raises(Rejected) as rejected:
+        sent({"arg": {"channel": channel, "instId": "BTC-USDT"}, "data": data})
+    assert rejected.value.fault.field == "channel"
+    assert rejected.value.fault.got == repr(channel)
+
+
+def test_a_trade_that_was_asked_for_among_blocks_is_one() -> None:
+    answer = {"code": "0", "msg": "", "data": [TRADE]}
+    for method, reason in (("block-trades", "block"), ("trades", None), ("history-trades", None)):
+        url = f"https://www.okx.com/api/v5/market/{method}?instId=BTC-USDT"
+        (record,) = sent(answer, RECEIVED._replace(url=url))
+        assert record.row["off_market"] == reason
+
+
+@pytest.mark.parametrize("kind", ["ticker", "trade", "index", "mark", "summary", "limits", "interest"])
+def test_an_answer_is_read_as_its_channel_is(kind: str) -> None:
+    _, _, data = GOOD[kind]
+    answer = {"code": "0", "msg": "", "data": [data]}
+    assert sent(answer) == sent(push(kind))
+    assert letters({**answer, "data": [data, {**data, "ts": "soon"}]}) == ["ts"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"ordId": "5", "instId": "BTC-USDT", "tradeId": "6", "px": "1", "sz": "1", "side": "buy", **TS},
+        {"posId": "5", "instType": "SWAP", "instId": "BTC-USD-SWAP", "markPx": "1", "idxPx": "1", **TS},
+        {"instType": "SWAP", "instId": "BTC-USD-SWAP", "fundingRate": "0.0001", **TS},
+        {"sprdId": "BTC-USDT_BTC-USDT-SWAP", "state": "live", "tickSz": "0.1"},
+        ["1597026383085", "8533.02"],
+        5,
+    ],
+)
+def test_an_answer_that_no_table_holds_is_one_dead_letter(item: Any) -> None:
+    assert letters({"code": "0", "msg": "", "data": [item, item]}) == ["data"]
+    assert letters({"code": "0", "msg": "", "data": [TRADE, item]}) == ["data"]
 
 
 def test_a_trade_and_an_index() -> None:
@@ -168,6 +309,7 @@ def test_every_item_of_a_message_becomes_a_row() -> None:
         b'{"event":"unsubscribe","arg":{"channel":"books","instId":"BTC-USDT"}}',
         b'{"event":"channel-conn-count","channel":"books","connCount":"2"}',
         b'{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade."}',
+        b'{"event":"login","code":"0","msg":"","connId":"a4d3ae55"}',
         b'{"code":"0","data":[],"msg":""}',
     ],
 )
@@ -211,6 +353,10 @@ OPTION = {
 }
 
 
+X_PERP = {"instId": "BTC-USD_UM_XPERP-310404", "settleCcy": "USDG", "ctType": "linear", "ctVal": "0.01", "ctValCcy": "BTC"}
+X_PERP |= {"expTime": "1933056000000", "ruleType": "xperp"}
+
+
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
@@ -231,6 +377,20 @@ OPTION = {
                 "last_trading_at": "2022-05-27T08:00:00.000Z",
             },
         ),
+        ({**SPOT, "instType": "MARGIN"}, {"kind": "spot", "underlying": "BTC", "contract_size": 1.0}),
+        (
+            {**FUTURE, **X_PERP},
+            {
+                "kind": "future",
+                "underlying": "BTC",
+                "quote_currency": "USD",
+                "settlement_currency": "USDG",
+                "is_inverse": False,
+                "contract_size": 0.01,
+                "expiry_at": "2031-04-04T08:00:00.000Z",
+            },
+        ),
+        ({**LINEAR, "expTime": "1653638400000"}, {"kind": "perpetual", "expiry_at": None}),
         ({**LINEAR, "ctVal": ""}, {"contract_size": None}),
         ({**LINEAR, "ctValCcy": "USDT"}, {"contract_size": None}),
     ],
@@ -242,6 +402,91 @@ def test_a_listing_gives_the_terms_of_each_contract(item: dict[str, Any], expect
     assert fault("instruments", record.row) is None
     assert record.event_ms == NOW_MS - 86_400_000
     assert {name: record.row[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("item", [SPOT, LINEAR, INVERSE, FUTURE, OPTION])
+@pytest.mark.parametrize("state", ["live", "suspend", "expired", "settling", "preopen", "test", "post_only"])
+def test_whole_terms_hold_in_whatever_state_a_contract_is(item: dict[str, Any], state: str) -> None:
+    assert sent({"code": "0", "data": [{**item, "state": state}]}) == sent({"code": "0", "data": [item]})
+
+
+@pytest.mark.parametrize(
+    ("odd", "field"),
+    [
+        (
+            {**SPOT, "instId": "LISTING-SPOT-SLX-USDT", "baseCcy": "", "quoteCcy": "", "tickSz": "", "state": "preopen"},
+            "instId",
+        ),
+        ({**SPOT, "instId": "LISTING-SPOT-SLX-USDT", "baseCcy": "SLX", "tickSz": "", "state": "preopen"}, "instId"),
+        ({**SPOT, "instId": "LISTING-SPOT-SLX-USDT", "baseCcy": "SLX", "tickSz": "0.1", "state": "live"}, "instId"),
+        ({**SPOT, "instId": "SLX-USDT", "baseCcy": "SLX", "tickSz": "", "state": "preopen"}, "state"),
+        ({**LINEAR, "instId": "SLX-USDT-SWAP", "uly": "", "state": "preopen"}, "uly"),
+        ({**LINEAR, "instId": "SLX-USDT-SWAP", "ctVal": "", "state": "preopen"}, "state"),
+        ({**LINEAR, "ctType": ""}, "ctType"),
+        ({**LINEAR, "ctType": "quanto"}, "ctType"),
+        ({**FUTURE, "expTime": "0"}, "expTime"),
+        ({**FUTURE, "expTime": str(NO_EXPIRY_MS)}, "expTime"),
+        (
+            {"instType": "EVENTS", "instId": "BTC-ABOVE-70000-260709", "uly": "", "settleCcy": "USDT", "state": "live"},
+            "instType",
+        ),
+        ({**SPOT, "instType": "PREDICTION"}, "instType"),
+        ({**OPTION, "stk": "0"}, "stk"),
+        ({}, "data"),
+        ([], "data"),
+        (None, "data"),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_an_odd_instrument_is_one_dead_letter_and_the_others_are_listed(odd: Any, field: str, position: int) -> None:
+    items: list[Any] = [SPOT, LINEAR]
+    items.insert(position, odd)
+    for message in ({"code": "0", "data": items}, {"arg": {"channel": "instruments", "instType": "ANY"}, "data": items}):
+        result = converted(message)
+        assert result.fault is None
+        assert [record.row["instrument"] for record in result.records if record.table == "instruments"] == [
+            "BTC-USDT",
+            "BTC-USDT-SWAP",
+        ]
+        if "code" in message:
+            assert letters(message) == [field]
+        else:
+            assert len(letters(message)) == 1
+
+
+BOOKS_URL = "https://www.okx.com/api/v5/market/books"
+
+
+@pytest.mark.parametrize(
+    ("url", "depth"),
+    [
+        (f"{BOOKS_URL}?instId=BTC-USDT&sz=400", None),
+        (f"{BOOKS_URL}?sz=399&instId=BTC-USDT", 399),
+        (f"{BOOKS_URL}?instId=BTC-USDT&sz=20", 20),
+        (f"{BOOKS_URL}?instId=BTC-USDT", 1),
+        (f"{BOOKS_URL}-full?instId=BTC-USDT&sz=5000", None),
+    ],
+)
+def test_a_rest_book_says_what_was_asked_for(url: str, depth: int | None) -> None:
+    item = {**LEVELS, **TS, "seqId": 15}
+    (record,) = sent({"code": "0", "msg": "", "data": [item]}, RECEIVED._replace(url=url, symbol="ETH-USDT"))
+    assert (record.row["instrument"], record.row["kind"], record.row["depth"]) == ("BTC-USDT", "snapshot", depth)
+    assert fault("order_books", record.row) is None
+
+
+def test_a_rest_book_without_a_number_begins_no_whole_book() -> None:
+    """Updates that are numbered could not join it."""
+    message = {"code": "0", "msg": "", "data": [{**LEVELS, **TS}]}
+    (record,) = sent(message, RECEIVED._replace(url=f"{BOOKS_URL}-full?instId=BTC-USDT&sz=5000"))
+    assert (record.row["sequence"], record.row["depth"]) == (NOW_MS, 5000)
+
+
+@given(st.integers(1, 450))
+def test_a_rest_book_of_which_the_request_is_not_known_is_as_deep_as_it_shows(count: int) -> None:
+    bids = [[f"{1000 - i}.5", "1", "0", "1"] for i in range(count)]
+    message = {"code": "0", "data": [{"bids": bids, "asks": [], **TS, "seqId": 15}]}
+    (record,) = sent(message, RECEIVED._replace(symbol="BTC-USDT"))
+    assert record.row["depth"] == (count if count < 400 else None)
 
 
 def test_a_rest_book_takes_its_symbol_from_the_connection() -> None:
@@ -266,7 +511,7 @@ def test_what_is_no_json_message_is_rejected_whole(message: bytes) -> None:
         ({"event": ["subscribe"]}, "event"),
         ({"code": "50011", "data": [], "msg": "Too Many Requests"}, "code"),
         ({"code": "0", "data": {}}, "data"),
-        ({"code": "0", "data": [5]}, "instId"),
+        ({"code": "0", "data": [5]}, "data"),
         ({"arg": {"channel": "candle1m", "instId": "BTC-USDT"}, "data": [["1597026383085", "8533.02"]]}, "channel"),
         ({"arg": {"channel": ["books"]}, "data": []}, "channel"),
         ({"arg": {}, "data": []}, "channel"),
@@ -293,6 +538,8 @@ NEEDED = {
     "trade": "ts tradeId px sz side",
     "index": "ts idxPx",
     "mark": "ts markPx",
+    "limits": "ts buyLmt sellLmt",
+    "interest": "ts oi",
     "summary": "ts markVol bidVol askVol",
 }
 
@@ -411,10 +658,10 @@ def test_a_message_with_anything_in_a_field_gives_good_rows_or_is_rejected(kind:
     place = data.draw(st.sampled_from([message, message["arg"], message["data"][0]]))
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
     try:
-        records = sent(message)
+        results = sent(message)
     except Rejected:
         return
-    assert all(fault(record.table, record.row) is None for record in records)
+    assert all(isinstance(result, Rejected) or fault(result.table, result.row) is None for result in results)
 
 
 @given(st.sampled_from([SPOT, LINEAR, FUTURE, OPTION]), st.data())
@@ -460,3 +707,65 @@ def test_a_symbol_tells_its_terms(symbol: str, terms: dict[str, Any]) -> None:
 @pytest.mark.parametrize("symbol", ["", "BTC", "BTC-USD-220532", "BTC-USD_UM-260626-61000-P", "BTC-USD-SWAP-1", "btc-usdt"])
 def test_a_symbol_that_tells_nothing_is_described_by_nothing(symbol: str) -> None:
     assert describe("okx", symbol, RECEIVED) is None
+
+
+ANSWERS = [TRADE, TICKER, INDEX, MARK, SUMMARY, LIMITS, INTEREST, SPOT, LINEAR, FUTURE, OPTION, {**LEVELS, **TS, "seqId": 15}]
+
+
+@given(
+    st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=3), st.data(), st.none() | st.text().map("https://x/books?".__add__)
+)
+def test_an_answer_with_anything_in_it_gives_good_rows_and_dead_letters(
+    items: list[dict[str, Any]], data: st.DataObject, url: str | None
+) -> None:
+    odd = dict(items[0])
+    odd[data.draw(st.sampled_from([*sorted(odd), "ordId", "state", "instId", "sz"]))] = data.draw(JSON)
+    anything = data.draw(JSON)
+    result = converted({"code": "0", "data": [*items[1:], odd, anything]}, url)
+    assert all(fault(record.table, record.row) is None for record in result.records)
+    rows = [record for record in result.records if record.table not in ("dead_letters", "instruments")]
+    listed = [record for record in result.records if record.table == "instruments"]
+    assert len(rows) >= sum("instType" not in item and "bids" not in item for item in items[1:])
+    assert len(listed) >= sum("tickSz" in item for item in items[1:])
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_channel_that_is_read_is_documented() -> None:
+    with pytest.raises(Rejected) as rejected:
+        sent({"arg": {"channel": "no-such-channel"}, "data": []})
+    documented = (ROOT / "docs" / "venues" / "okx.md").read_text()
+    for channel in rejected.value.fault.expected.removeprefix("a channel that is read: ").split(", "):
+        assert f"`{channel}`" in documented
+
+
+READ = {
+    "http_get_index_price.json": {"index_prices": 1},
+    "http_get_instruments_futures.json": {"instruments": 6},
+    "http_get_instruments_margin.json": {"instruments": 4},
+    "http_get_instruments_option.json": {"instruments": 4},
+    "http_get_instruments_spot.json": {"instruments": 5},
+    "http_get_instruments_swap.json": {"instruments": 3},
+    "http_get_mark_price.json": {"instruments": 1, "tickers": 1},
+    "http_get_option_summary.json": {"instruments": 4, "tickers": 4},
+    "http_get_order_book.json": {"instruments": 1, "order_books": 1},
+    "http_get_trades.json": {"instruments": 1, "trades": 2},
+    "ws_bbo_tbt.json": {"instruments": 1, "tickers": 1},
+    "ws_books_snapshot.json": {"instruments": 1, "order_books": 1},
+    "ws_books_update.json": {"instruments": 1, "order_books": 1},
+    "ws_instruments.json": {"instruments": 1},
+    "ws_tickers.json": {"instruments": 1, "tickers": 1},
+    "ws_trades.json": {"instruments": 1, "trades": 1},
+}
+
+
+def test_every_sample_gives_what_its_name_says_or_dead_letters_alone(check_samples: CheckSamples) -> None:
+    urls = {"http_get_order_book.json": f"{BOOKS_URL}?instId=BTC-USDT&sz=3"}
+    check_samples("okx", READ, newest_ms, urls)
+
+
+def newest_ms(message: Any) -> int:
+    """The newest of the times that a message tells."""
+    items = message["data"] if isinstance(message, dict) else message
+    return max(int(item.get("ts", NOW_MS)) for item in items)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from feeds import Record
 from feeds import publish as publishing
 from feeds.capture import Converted, Line, convert, read
-from feeds.publish import AHEAD_MS, END_MS, FEED_TABLES, HEARTBEAT_MS, Publisher, PublishError, replay, trusted_ms
+from feeds.publish import END_MS, FEED_TABLES, HEARTBEAT_MS, Publisher, PublishError, replay
 from schemas.records import TABLES
-from schemas.rows import Fault, instant_us, parted
+from schemas.rows import Fault, instant_ms, instant_us, parted, to_ms
 
-START_US = 1_700_000_000_000_000
+START_MS = 1_700_000_000_000
+START_US = START_MS * 1000
+INDEX = {"venue": "v", "underlying": "BTC", "quote_currency": "USD", "price_usd": 1.0}
 
 
 class Timeline:
@@ -123,12 +126,11 @@ class Broker:
 
 def test_time_is_told_in_every_partition_that_feeds_write_and_never_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "Producer", Broker)
-    row = {"venue": "v", "underlying": "BTC", "price_usd": 1.0}
     with Publisher("nowhere") as publisher:
-        publisher.publish(Record("index_prices", 5_000, row))
+        publisher.publish(Record("index_prices", 5_000, INDEX))
         publisher.tell_time(4_000)
         publisher.tell_time(9_000)
-        publisher.publish(Record("index_prices", 8_000, row))
+        publisher.publish(Record("index_prices", 8_000, INDEX))
     sent = publisher._producer.sent
     everywhere = {(TABLES[name].topic, partition) for name in FEED_TABLES for partition in (0, 1)}
     beats = [(at, (topic, partition)) for topic, value, partition, at in sent if value is None]
@@ -144,13 +146,14 @@ def test_the_time_never_overtakes_a_row_that_waits_for_others_of_its_instant(mon
         for ms in (0, 0, 0, HEARTBEAT_MS - 1, HEARTBEAT_MS, HEARTBEAT_MS):
             row = {"venue": "v", "instrument": "A", "received_at": instant_us((5_000 + ms) * 1000)}
             publisher.publish(Record("order_books", 5_000 + ms, row))
-        publisher.publish(Record("index_prices", 6_000, {"venue": "v", "underlying": "BTC", "price_usd": 1.0}))
+        publisher.publish(Record("index_prices", 6_000, INDEX))
     sent = publisher._producer.sent
     told_ms = 0
     for _, value, _, at in sent:
         assert at >= told_ms
         told_ms = told_ms if value is not None else at
-    assert [(len(parted(value)), at) for _, value, _, at in sent if value is not None] == [
+    told = TABLES["venue_times"].topic
+    assert [(len(parted(value)), at) for topic, value, _, at in sent if value is not None and topic != told] == [
         (3, 5_000),
         (1, 5_000 + HEARTBEAT_MS - 1),
         (2, 5_000 + HEARTBEAT_MS),
@@ -163,7 +166,7 @@ def test_a_feed_tells_the_time_as_often_as_it_is_set_to(monkeypatch: pytest.Monk
     monkeypatch.setenv("GAMMAFLOW_HEARTBEAT_MS", "20")
     with Publisher("nowhere") as publisher:
         for ms in range(0, 100, 5):
-            publisher.publish(Record("index_prices", 5_000 + ms, {"venue": "v", "underlying": "BTC", "price_usd": 1.0}))
+            publisher.publish(Record("index_prices", 5_000 + ms, INDEX))
     beats = {at for _, value, _, at in publisher._producer.sent if value is None}
     assert beats == {5_000, 5_020, 5_040, 5_060, 5_080, 5_095 + END_MS}
 
@@ -175,14 +178,146 @@ def test_a_setting_that_is_no_time_between_heartbeats_is_refused(monkeypatch: py
         Publisher("127.0.0.1:1", timeout_s=0.5)
 
 
-@pytest.mark.parametrize(
-    ("ahead_ms", "trusted"), [(-5_000, -5_000), (0, 0), (AHEAD_MS, AHEAD_MS), (AHEAD_MS + 1, 0), (3_600_000, 0)]
-)
-def test_a_clock_that_is_far_ahead_moves_no_topics_time(ahead_ms: int, trusted: int) -> None:
-    received_ms = 1_700_000_000_000
-    row = {"received_at": instant_us(received_ms * 1000 + 999)}
-    assert trusted_ms(Record("trades", received_ms + ahead_ms, row)) == received_ms + trusted
+def sent_by(monkeypatch: pytest.MonkeyPatch, records: list[Record]) -> list[tuple[str, bytes | None, int, int]]:
+    """What a feed of these records and its end writes: topic, value, partition, timestamp."""
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    with Publisher("nowhere") as publisher:
+        for record in records:
+            publisher.publish(record)
+    sent: list[tuple[str, bytes | None, int, int]] = publisher._producer.sent
+    return sent
 
 
-def test_a_record_without_a_time_of_receipt_has_its_event_time() -> None:
-    assert trusted_ms(Record("book_depth", 7, {})) == 7
+def trade(venue: str, received_ms: int, ahead_ms: int = 0) -> Record:
+    """A trade of a venue whose clock is so far ahead."""
+    row = {"venue": venue, "instrument": "A", "received_at": instant_us(received_ms * 1000), "trade_id": str(received_ms)}
+    return Record("trades", received_ms + ahead_ms, {**row, "event_at": instant_ms(received_ms + ahead_ms)})
+
+
+def trades(seconds: int, **ahead_ms: int) -> list[Record]:
+    """Ten trades a second of each venue, each received 3 ms after the one before it; their way takes 4 ms."""
+    return [
+        trade(venue, START_MS + 100 * number + 3 * place, ahead - 4)
+        for number in range(10 * seconds)
+        for place, (venue, ahead) in enumerate(ahead_ms.items())
+    ]
+
+
+def told_times(sent: list[tuple[str, bytes | None, int, int]], partition: int) -> list[tuple[dict[str, Any], int]]:
+    """Rows of `venue_times` in a partition, with their timestamps."""
+    topic = TABLES["venue_times"].topic
+    return [(orjson.loads(value), at) for name, value, part, at in sent if (name, part) == (topic, partition) and value]
+
+
+def test_a_venue_that_is_ahead_moves_no_topics_time_and_keeps_its_own_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = trades(10, ahead=1_270, right=0)
+    sent = sent_by(monkeypatch, records)
+    written = [(orjson.loads(value), at) for topic, value, _, at in sent if topic == TABLES["trades"].topic and value]
+    assert [row for row, _ in written] == [record.row for record in records]
+    for row, at in written:
+        assert 0 <= to_ms(row["received_at"]) - at <= 4
+    told_ms = 0
+    for _, value, _, at in sent:
+        assert at >= told_ms - 4
+        told_ms = told_ms if value is not None else at
+    assert told_ms == max(at for _, at in written) + END_MS
+
+
+def test_each_venue_that_has_spoken_is_told_its_own_time_in_every_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [*trades(10, ahead=1_270, right=0), *trades(20, right=0)[100:]]
+    sent = sent_by(monkeypatch, records)
+    assert told_times(sent, 0) == told_times(sent, 1)
+    told = told_times(sent, 0)
+    beats = {at for _, value, _, at in sent if value is None}
+    assert {at for _, at in told} <= beats
+    for row, at in told:
+        assert to_ms(row["event_at"]) == at + row["offset_ms"]
+        assert list(row) == list(TABLES["venue_times"].columns)
+    by_venue = {venue: [(row, at) for row, at in told if row["venue"] == venue] for venue in ("ahead", "right")}
+    assert {row["offset_ms"] for row, _ in by_venue["right"]} == {0}
+    assert 199 <= len(by_venue["right"]) <= 200
+    assert len(by_venue["ahead"]) == 100
+    assert [row["offset_ms"] for row, _ in by_venue["ahead"]][-1] == 1_266
+    assert max(at for _, at in by_venue["ahead"]) < START_MS + 10_200, "one that is silent is not said to be alive"
+
+
+def test_what_a_venue_said_before_the_time_that_is_told_has_been_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the venue's own clock, and rows that wait for others of their instant too."""
+    books = [record._replace(table="order_books") for record in trades(10, ahead=1_270, right=0)]
+    sent = sent_by(monkeypatch, books)
+    unwritten = [(record.row["venue"], record.event_ms, record.row["received_at"]) for record in books]
+    venue_times, order_books = TABLES["venue_times"].topic, TABLES["order_books"].topic
+    count = 0
+    for topic, value, _, _ in sent:
+        if topic == order_books and value:
+            for row in map(orjson.loads, parted(value)):
+                unwritten.remove((row["venue"], to_ms(row["event_at"]), row["received_at"]))
+        elif topic == venue_times and value:
+            row = orjson.loads(value)
+            before = [got for got in unwritten if got[0] == row["venue"] and got[1] < to_ms(row["event_at"])]
+            assert all(received_at > row["received_at"] for _, _, received_at in before), "it was got, and is not written"
+            assert all(to_ms(row["event_at"]) - ms <= 4 for _, ms, _ in before), "the way that messages take"
+            count += 1
+    assert not unwritten
+    assert count > 200
+
+
+def test_a_feed_that_only_keeps_time_says_nothing_of_venues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    with Publisher("nowhere") as publisher:
+        for record in trades(1, right=0):
+            publisher.publish(record)
+        for second in range(1, 9):
+            publisher.tell_time(START_MS + second * 10_000)
+    told = told_times(publisher._producer.sent, 0)
+    assert [row["venue"] for row, _ in told] == ["right"] * len(told)
+    assert max(at for _, at in told) == START_MS + 10_000, "the first time that is told after its last word"
+    assert [at for topic, value, _, at in publisher._producer.sent if value is None][-1] == START_MS + 80_000 + END_MS
+
+
+def test_time_that_a_feed_keeps_by_a_clock_that_is_ahead_makes_no_venue_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    with Publisher("nowhere") as publisher:
+        for record in trades(10, late=-30_000, later=-30_060):
+            publisher.publish(record)
+        newest_ms = max(at for *_, at in publisher._producer.sent)
+        publisher.tell_time(START_MS + 9_900 - 5_000)
+        assert max(at for *_, at in publisher._producer.sent) == newest_ms
+        publisher.tell_time(START_MS + 19_900)
+    assert newest_ms < START_MS + 9_900 - 30_000
+    assert max(at for *_, at in publisher._producer.sent) == pytest.approx(START_MS + 19_900 - 30_000 + END_MS, abs=10)
+
+
+def test_rows_of_two_venues_share_a_record_only_where_their_timestamps_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    venues = {"ahead": 1_270, "right": 0, "too": 0}
+    books = [
+        trade(venue, START_MS + 100 * number, ahead - 4)._replace(table="order_books")
+        for number in range(50)
+        for venue, ahead in venues.items()
+    ]
+    sent = sent_by(monkeypatch, books)
+    for topic, value, _, at in sent:
+        if topic == TABLES["order_books"].topic and value:
+            rows = [orjson.loads(row) for row in parted(value)]
+            assert len({(row["event_at"], row["received_at"]) for row in rows}) == 1
+            assert {at} == {to_ms(rows[0]["received_at"])} if rows[0]["venue"] == "ahead" else {to_ms(rows[0]["event_at"])}
+
+
+def test_the_same_stream_has_the_same_timestamps_however_it_is_cut_into_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    books = [record._replace(table="order_books") for record in trades(5, ahead=1_270, right=0)]
+
+    def times(is_shipped: bool) -> list[tuple[Any, int]]:
+        monkeypatch.setattr(publishing, "Producer", Broker)
+        with Publisher("nowhere") as publisher:
+            for record in books:
+                publisher.publish(record)
+                if is_shipped:
+                    publisher.ship()
+        return [
+            (orjson.loads(row), at)
+            for topic, value, _, at in publisher._producer.sent
+            if topic == TABLES["order_books"].topic and value
+            for row in parted(value)
+        ]
+
+    assert times(is_shipped=True) == times(is_shipped=False)

@@ -48,8 +48,9 @@ def ticker(name: str = "BTC-60000-C", ms: int = T0, offset: int = 0, **values: A
     return Message("tickers", 2, offset, {"venue": "deribit", "instrument": name, **at(ms)} | values)
 
 
-def index(usd: float, ms: int = T0, offset: int = 0, venue: str = "oracle") -> Message:
-    return Message("index_prices", 3, offset, {"venue": venue, "underlying": "BTC", **at(ms), "price_usd": usd})
+def index(usd: float, ms: int = T0, offset: int = 0, venue: str = "oracle", quote: str | None = None) -> Message:
+    row = {"venue": venue, "underlying": "BTC", **at(ms), "price_usd": usd}
+    return Message("index_prices", 3, offset, row | ({"quote_currency": quote} if quote else {}))
 
 
 def forward(usd: float | None = 61_000.0, ms: int = T0, expiry_ms: int = EXPIRY, **changed: Any) -> Message:

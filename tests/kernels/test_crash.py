@@ -11,6 +11,8 @@ from hashlib import blake2b
 from random import Random
 from typing import Any
 
+import pytest
+
 from kernels import Message, Output, State, batch, liquidations, margin, positions
 from schemas.rows import instant_ms, instant_us
 
@@ -24,6 +26,8 @@ INVERSE = "CCC"
 EACH_USD = 10.0
 MAINTENANCE = 0.05  # of an underlying without a schedule of its own
 FEE = 0.0005
+FUND_USD = 1e7
+"""More than all that is lost: nobody else has to bear anything."""
 EXACT = Context(prec=80)
 
 Outputs = list[Output]
@@ -123,6 +127,15 @@ class Reference:
                 found.add(account)
         return found
 
+    def debts(self, prices: dict[str, float]) -> float:
+        """What all together have below zero."""
+        total = 0.0
+        for account, sizes in self.sizes.items():
+            equity = self.cash[account]["USDC"] + self.cash[account][INVERSE] * prices[INVERSE]
+            equity += sum(float(size) * (-EACH_USD if coin == INVERSE else prices[coin]) for coin, size in sizes.items())
+            total += max(-equity, 0.0)
+        return total
+
 
 class Conservation:
     """What everybody has, the house by the ledger's entries and all others by the rows of positions and balances."""
@@ -154,6 +167,7 @@ class Suite:
     def __init__(self) -> None:
         self.kernels = (positions, margin, liquidations)
         self.states: list[Any] = [kernel.new() for kernel in self.kernels]
+        self.states[-1].fund_usd = FUND_USD
         self.names: list[set[str]] = [set() for _ in self.kernels]
 
     def step(self, rows: list[tuple[str, dict[str, Any]]], until_ms: int) -> tuple[Outputs, Outputs, Outputs]:
@@ -247,4 +261,8 @@ def test_a_crash_liquidates_whom_a_plain_reckoning_says_conserves_everything_and
     assert 0.2 * ACCOUNTS < len(liquidated) < 0.8 * ACCOUNTS
     assert kinds == {"margin_call", "locked", "round", "bankrupt", "insurance", "recovered"}
     assert conservation.held["house:insurance", "USDC"] < 0 < conservation.held["house:fees", "USDC"]
+    # Whoever was closed owes no more than what the fund has been told to pay at last.
+    last = {coin: price(coin, STEPS - 1) for coin in START}
+    paid = sum(output.row["amount_usd"] for output in decided if output.row.get("kind") == "insurance")
+    assert reference.debts(last) == pytest.approx(paid, abs=1.0)
     assert [written(outputs) for _, _, outputs in play(middle, MIDDLE + 1, then)] == played[MIDDLE + 1 :]

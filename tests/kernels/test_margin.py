@@ -1,5 +1,6 @@
 import random
 from base64 import b64decode
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -323,6 +324,68 @@ def test_the_newest_of_each_key_stands() -> None:
     assert rows(step(state, *same, until_ms=T0 + 1001))[0]["equity_usd"] == 2.0
 
 
+def test_the_last_quote_stands_until_a_ticker_speaks_of_bid_and_ask_again() -> None:
+    def equity(ms: int, **told: Any) -> float:
+        step(state, ticker("SOL", T0 + ms, **told), until_ms=T0 + ms + 1)
+        return float(rows(step(state, balance("USDT", "0", T0 + ms, offset=ms), until_ms=T0 + ms + 1))[0]["equity_usd"])
+
+    state = begun()
+    step(state, position("SOL", "1", "200"), balance("USDT", "1"))
+    assert equity(20, has_quote=False, bid_price=None, ask_price=None, last_price=250.0) == 0.0
+    assert equity(30, last_price=260.0) == 0.0
+    assert equity(40, has_quote=True, bid_price=210.0, ask_price=212.0) == 11.0
+    # No ask: there is no middle, and the last trade is the newest told.
+    assert equity(50, has_quote=True, bid_price=210.0, ask_price=None) == 60.0
+    assert equity(60, bid_price=220.0, ask_price=222.0) == 21.0
+    assert equity(70, bid_price=None) == 60.0
+    # A quote that is older than the one that stands changes nothing, however new the trade is.
+    step(state, ticker("SOL", T0 + 65, has_quote=True, bid_price=1.0, ask_price=3.0), until_ms=T0 + 80)
+    assert equity(80, mark_price=205.0) == 5.0
+
+
+PARTS = {"mark_price": "mark", "last_price": "last", "forward_usd": "forward_usd", "mark_iv": "vol"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.dictionaries(st.sampled_from(sorted(PARTS)), st.one_of(st.none(), st.floats(0.01, 9.0)), max_size=4),
+            st.one_of(st.none(), st.tuples(st.booleans(), st.sampled_from([None, 1.0]), st.sampled_from([None, 3.0, 5.0]))),
+        ),
+        max_size=8,
+    ),
+    st.lists(st.integers(1, 8), max_size=3),
+)
+def test_each_price_is_the_newest_that_was_told_whatever_else_tickers_say(told: list[Any], cuts: list[int]) -> None:
+    """Against a search through all tickers, which are given in some batches."""
+    shard, messages = Stored(margin), []
+    step(shard.state, instrument("CALL"))
+    for offset, (ms, values, quote) in enumerate(told):
+        row: dict[str, Any] = dict(values)
+        if quote is not None:
+            row |= {"has_quote": quote[0], "bid_price": quote[1], "ask_price": quote[2]}
+        messages.append(ticker("CALL", T0 + ms, **row)._replace(offset=offset))
+    edges = [0, *sorted(cuts), len(messages)]
+    for first, last in pairwise(edges):
+        step(shard.state, *messages[first:last], until_ms=T0 + 20)
+        shard.store()
+        shard.restart()
+    price = shard.state.prices.get("v:CALL", margin.NO_PRICE)
+    in_time = sorted(range(len(told)), key=lambda n: (told[n][0], n))
+
+    for column, part in PARTS.items():
+        newest = [n for n in in_time if told[n][1].get(column) is not None]
+        expected = (T0 + told[newest[-1]][0], told[newest[-1]][1][column]) if newest else margin.NOT_TOLD
+        assert getattr(price, part) == expected
+    spoken = [n for n in in_time if told[n][2] is not None and told[n][2][0]]
+    if spoken:
+        _, bid, ask = told[spoken[-1]][2]
+        assert price.middle == (T0 + told[spoken[-1]][0], (bid + ask) / 2 if bid and ask else None)
+    else:
+        assert price.middle == margin.NOT_TOLD
+
+
 def test_late_messages_are_valued_with_the_next_batch() -> None:
     state = begun()
     assert step(state, balance("USDC", "7"), until_ms=None) == []
@@ -388,7 +451,7 @@ def test_a_mark_without_sense_leaves_the_account_unpriced(name: str, price: floa
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 3"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 4"):
         margin.new().decode("clock", b"\x09[]")
 
 
@@ -403,6 +466,15 @@ def test_entries_of_version_2_are_read_as_if_this_version_had_stored_them() -> N
         old.decode(name, data)
     step(new, balance("USDC", "9000"), position("LINEAR", "1", "60000"))
     assert rows(step(old, until_ms=T0 + 1000)) == rows(step(new, until_ms=T0 + 1000)) != []
+
+
+def test_prices_of_version_3_are_read_with_their_one_time_for_all_of_them() -> None:
+    """Version 3 kept the middle of bid and ask, or the last trade, as one number."""
+    old = margin.new()
+    old.decode("price/v:SOL", b"\x03[1700000000000,null,150.5,null,null]")
+    old.decode("price/v:CALL", b"\x03[1700000000000,0.05,0.06,61000.0,0.6]")
+    assert old.prices["v:SOL"] == margin.Price(last=(T0, 150.5))
+    assert old.prices["v:CALL"] == margin.Price((T0, 0.05), margin.NOT_TOLD, (T0, 0.06), (T0, 61_000.0), (T0, 0.6))
 
 
 instants = st.integers(T0, T0 + 19)

@@ -130,7 +130,7 @@ def test_an_option_is_freed_a_day_after_its_expiry() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
         option_greeks.new().decode("deribit:BTC-60000-C", b"\x09[]")
 
 

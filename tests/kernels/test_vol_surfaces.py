@@ -178,7 +178,7 @@ def test_an_underlying_that_was_quiet_for_a_day_keeps_its_contracts_alone() -> N
 
 def test_bytes_of_another_version_are_refused() -> None:
     for entry in ("quote/deribit:X", "chain/deribit:BTC"):
-        with pytest.raises(ValueError, match="version 9, this code reads version 1"):
+        with pytest.raises(ValueError, match="version 9, this code reads version 2"):
             vol_surfaces.new().decode(entry, b"\x09[]")
 
 

@@ -144,6 +144,11 @@ def test_what_json_has_no_form_for_raises(value: object) -> None:
 
 def test_a_key_is_its_columns_joined_by_a_colon() -> None:
     assert key("order_books", BOOK) == "v:BTC-PERPETUAL"
+    index = {"venue": "v", "underlying": "BTC"}
+    assert key("index_prices", index | {"quote_currency": "USDC"}) == "v:BTC:USDC"
+    assert key("index_prices", index | {"quote_currency": None}) == key("index_prices", index) == "v:BTC:"
+    with pytest.raises(KeyError):
+        key("order_books", {"venue": "v"})
 
 
 @given(st.text(), st.integers(2, 100))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udfs import black76, forwards
-from udfs.forwards import TEXTS, Source
+from udfs.forwards import RANKS, TEXTS, Source
 
 
 @pytest.mark.parametrize("in_coin", [False, True])
@@ -47,8 +47,22 @@ def test_the_future_comes_before_parity_and_parity_before_the_index() -> None:
     assert np.isnan(answer.forward_usd[4])
 
 
-def test_every_source_has_a_text() -> None:
-    assert set(TEXTS) == set(Source)
+def test_the_venues_own_forward_comes_before_the_index_and_before_what_wide_quotes_tell() -> None:
+    answer = forwards.choose(
+        future_bid=[99.5, 50.0, 50.0, 50.0, np.nan, np.nan, np.nan, np.nan],
+        future_ask=[100.5, 150.0, 150.0, 150.0, np.nan, np.nan, np.nan, np.nan],
+        parity_usd=[101.0, 101.0, 101.0, 101.0, 101.0, 101.0, np.nan, np.nan],
+        parity_half_width_usd=[0.1, 0.1, 9.0, 9.0, 9.0, 9.0, np.nan, np.nan],
+        venue_usd=[102.0, 102.0, 102.0, np.nan, 102.0, np.nan, 102.0, 0.0],
+        index_usd=90.0,
+    )
+    future, parity, venue, index = Source.FUTURE, Source.PARITY, Source.VENUE, Source.INDEX
+    assert answer.source.tolist() == [future, parity, venue, future, venue, parity, venue, index]
+    assert answer.forward_usd.tolist() == [100.0, 101.0, 102.0, 100.0, 102.0, 101.0, 102.0, 90.0]
+
+
+def test_every_source_has_a_text_and_a_rank() -> None:
+    assert set(TEXTS) == set(RANKS) == set(Source)
 
 
 def test_no_expiry_and_no_strike_are_no_error() -> None:
