@@ -7,6 +7,10 @@ The mathematics, in this process and on one core, with compiled code warm:
   all_greeks_per_s  value and all thirteen Greeks in USD
   surface_*_ms      from the prices of 1,508 options on 13 expiries to a fitted surface: bid and ask volatilities and the fit,
                     from nothing (cold) and from the last surface after every quote has moved (warm)
+  surface_*_real_like
+                    over 100 chains as a venue quotes them (`bench/real_like.py`), fitted from nothing: the share of quotes
+                    inside, the share of slices with less than half of theirs inside, and of those that say that they are far
+                    from their quotes; and the time for a chain, volatilities given
 
 The job `chains`, Kafka to Kafka, on a broker and a cluster of its own (`bench/repricing.py`):
 
@@ -33,7 +37,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from bench import repricing
+from bench import real_like, repricing
 from bench.passes import BenchError, peers_python
 from bench.report import write
 from udfs import black76, black_scholes, svi, vol_surface
@@ -43,6 +47,7 @@ from udfs.vol_surface import Surface
 
 HERE = Path(__file__).parent
 ROUNDS = 15
+CHAINS = 100
 FORWARD, YEARS = 60_000.0, 30 / 365
 EXPIRIES = np.array([1, 2, 3, 7, 14, 21, 30, 60, 90, 150, 240, 330, 500]) / 365
 STRIKES = 58
@@ -138,6 +143,24 @@ def mathematics(number: int) -> dict[str, Any]:
     }
 
 
+def real_likeness() -> dict[str, Any]:
+    """How good surfaces are where quotes are as a venue's."""
+    chains = [real_like.chain(seed) for seed in range(CHAINS)]
+    surfaces = [vol_surface.fit(*chain) for chain in chains]
+    fit_s = [seconds(partial(vol_surface.fit, *chain)) for chain in chains]
+    shares, quotes, reasons = (
+        np.concatenate([getattr(surface, name)[surface.is_fitted] for surface in surfaces])
+        for name in ("inside_share", "quotes", "reason")
+    )
+    return {
+        "surface_inside_share_real_like": round(float(np.average(shares, weights=quotes)), 4),
+        "surface_under_half_share_real_like": round(float(np.mean(shares < 0.5)), 4),
+        "surface_far_share_real_like": round(float(np.mean(reasons != vol_surface.Reason.NONE)), 4),
+        "surface_ms_real_like": round(1e3 * median(fit_s), 2),
+        "surface_slices_real_like": int(shares.size),
+    }
+
+
 def peers(number: int) -> dict[str, Any]:
     """What the peers reach with the same options."""
     o = options(number)
@@ -161,7 +184,7 @@ def main(
     """Measure the job, then the mathematics, and the peers, on one core."""
     result = repricing.measured() if with_job else {}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    result |= mathematics(number)
+    result |= mathematics(number) | real_likeness()
     if with_peers:
         result |= peers(number)
     write("pricing", result, keep=True)

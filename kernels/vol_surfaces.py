@@ -6,6 +6,7 @@ Refit    when the middle volatilities of an expiry have moved by `MOVED_VOL` on 
          quotes by `MOVED_QUOTES`, or the surface is `AGED_MS` old.  All expiries are fitted at once, for no calendar spread
          may be an arbitrage, and each starts from its last slice
 Left out quotes of stale books and one-sided ones; what is crossed or has no volatility `udfs.vol_surface` leaves out
+Reason   why an expiry has no slice, or, beside a slice, why that is far from its quotes: `udfs.vol_surface` tells the bounds
 Late     what is behind the watermark counts if it is still the newest; the next batch fits it
 """
 
@@ -170,8 +171,8 @@ def _surface(state: State, of: Underlying, now_ms: int) -> list[Output]:
     parameters = np.column_stack(surface.slices).tolist()
     last.slices = {
         expiry_ms: tuple(raw)
-        for expiry_ms, raw, reason in zip(expiries.tolist(), parameters, surface.reason, strict=True)
-        if not reason
+        for expiry_ms, raw, is_fitted in zip(expiries.tolist(), parameters, surface.is_fitted, strict=True)
+        if is_fitted
     }
     state.touched.add(of.entry)
     counts = {
@@ -247,7 +248,7 @@ def _slice(surface: Surface, i: int) -> dict[str, Any]:
         "is_repaired": None,
         "reason": reason,
     }
-    if reason is not None:
+    if not surface.is_fitted[i]:
         return row | dict.fromkeys(("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma"))
     root = math.hypot(m, sigma)
     w, slope = a + b * (root - rho * m), b * (rho - m / root)

@@ -26,7 +26,7 @@ CREATE TEMPORARY TABLE vol_surfaces (
   durrleman_min      DOUBLE                    COMMENT 'Least of Durrleman''s function: below 0 a butterfly is an arbitrage',
   calendar_min       DOUBLE                    COMMENT 'Least total variance above the expiry before, over that: below 0 a calendar spread is an arbitrage; NULL for the first',
   is_arbitrage_free  BOOLEAN                   COMMENT 'Both are 0 or above',
-  is_repaired        BOOLEAN                   COMMENT 'The fit itself was not, and was moved until it was',
+  is_repaired        BOOLEAN                   COMMENT 'The best fit is not: this is the best that is',
   quote_age_ms       BIGINT                    COMMENT 'Median age of the fitted quotes',
-  reason             STRING                    COMMENT 'Why there is no slice; NULL where there is one'
+  reason             STRING                    COMMENT 'Why there is no slice; beside a slice: why it is far from its quotes; else NULL'
 ) WITH ('topic' = 'vol_surfaces.v1') LIKE kafka_json;

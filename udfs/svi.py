@@ -154,59 +154,62 @@ def _window(row: FloatArray, number: int) -> tuple[float, float]:
     return row[3], sigma if number == 1 else max(sigma, least / slope, abs(row[3]))
 
 
-@compiled
+@allocating
 def g_min(row: FloatArray) -> float:
     """The least g of a slice, every local minimum of its grids to the last digits; -inf where w is not positive."""
-    if not (least_variance(row) > 0.0 and row[4] > 0.0):
-        return -np.inf
-    if row[1] == 0.0:
-        return 1.0
-    least = durrleman_at(row, 0.0)
-    for number in range(3):
-        centre, scale = _window(row, number)
-        before, here = np.inf, np.inf
-        for i in range(_GRID.size):
-            after = durrleman_at(row, centre + scale * _GRID[i])
-            if here <= before and here <= after and here < 0.1 and i > 1:
-                low, high = centre + scale * _GRID[i - 2], centre + scale * _GRID[i]
-                for _ in range(30):
-                    span = _GOLDEN * (high - low)
-                    if durrleman_at(row, high - span) < durrleman_at(row, low + span):
-                        high = low + span
-                    else:
-                        low = high - span
-                here = min(here, durrleman_at(row, 0.5 * (low + high)))
-                least = min(least, here)
-            least = min(least, after)
-            before, here = here, after
-    return least
+    return minima(row, NO_SLICE, 0.0, np.empty(0))
 
 
-@compiled
+@allocating
 def calendar_min(row: FloatArray, after: FloatArray) -> float:
     """Least total variance of the slice after above this one, over this one's; over all k, the wings' slopes included."""
-    least = np.inf
+    least = minima(row, after, 0.0, np.empty(0))
     for sign in (-1.0, 1.0):
         if row[1] * (1.0 + sign * row[2]) > after[1] * (1.0 + sign * after[2]) * (1.0 + 1e-12):
             least = -1.0
-    for number in range(6):
-        centre, scale = _window(row if number < 3 else after, number % 3)
+    return least
+
+
+@compiled
+def minima(row: FloatArray, after: FloatArray, below: float, k: FloatArray) -> float:
+    """The least g of a slice or, where there is a slice `after`, the least relative gap up to it.
+
+    The local minima that are less than `below` are written to `k`, as many as it takes; NaN for the rest.
+    """
+    is_gap = not np.isnan(after[0])
+    k[:] = np.nan
+    if not (least_variance(row) > 0.0 and row[4] > 0.0):
+        return -np.inf
+    if row[1] == 0.0 and not is_gap:
+        return 1.0
+    least, number = watched(row, after, is_gap, 0.0), 0
+    for window in range(6 if is_gap else 3):
+        centre, scale = _window(row if window < 3 else after, window % 3)
         before, here = np.inf, np.inf
         for i in range(_GRID.size):
-            nearby = _gap(row, after, centre + scale * _GRID[i])
-            if here <= before and here <= nearby and here < 0.1 and i > 1:
+            nearby = watched(row, after, is_gap, centre + scale * _GRID[i])
+            if here <= before and here <= nearby and here < max(0.1, below) and i > 1:
                 low, high = centre + scale * _GRID[i - 2], centre + scale * _GRID[i]
                 for _ in range(30):
                     span = _GOLDEN * (high - low)
-                    if _gap(row, after, high - span) < _gap(row, after, low + span):
+                    if watched(row, after, is_gap, high - span) < watched(row, after, is_gap, low + span):
                         high = low + span
                     else:
                         low = high - span
-                here = min(here, _gap(row, after, 0.5 * (low + high)))
+                here = min(here, watched(row, after, is_gap, 0.5 * (low + high)))
                 least = min(least, here)
+                if here < below and number < k.size:
+                    k[number] = 0.5 * (low + high)
+                    number += 1
             least = min(least, nearby)
             before, here = here, nearby
     return least
+
+
+@inlined
+def watched(row: FloatArray, after: FloatArray, is_gap: bool, k: float) -> float:
+    """The relative gap between two slices, or g of the first."""
+    return _gap(row, after, k) if is_gap else durrleman_at(row, k)
 
 
 @inlined
@@ -219,7 +222,7 @@ _G_MARGIN, _CALENDAR_MARGIN = 1e-5, 1e-4
 """What g and `calendar_min` keep above zero, for the points between those of the grid."""
 
 
-@inlined
+@allocating
 def is_free(row: FloatArray, after: FloatArray) -> bool:
     """Whether a slice has no arbitrage, neither in itself nor with the next expiry's; that is `NO_SLICE` if there is none."""
     if row[1] * (1.0 + abs(row[2])) > MAX_SLOPE or not g_min(row) >= _G_MARGIN:
@@ -229,33 +232,55 @@ def is_free(row: FloatArray, after: FloatArray) -> bool:
 
 @allocating
 def repair(row: FloatArray, after: FloatArray) -> bool:
-    """Move a slice to the first one found without arbitrage on the way to one that has none; whether it had to.
+    """Move a slice to the first one found without arbitrage on a way on which w goes evenly from its own; whether it had to.
 
-    Below the next expiry's, `after`, that is this times some θ < 1, whose g is at least θ times that of `after`.  Else it is
-    Gatheral and Jacquier's repair, approached in call wing and least variance, else a flat smile.
+    Without butterflies it becomes on Gatheral and Jacquier's way, else on the way to a flat smile; the variance at the money
+    stays on both.  Below the next expiry's, `after`, it becomes as a multiple θ < 1 of itself.  That costs no butterfly: with
+    w times θ, g is at least θ times what it was.
     """
     if is_free(row, after):
         return False
-    first = row.copy()
-    for way in range(3):
-        _towards(first, after, way, 1.0, row)
-        if is_free(row, after):
-            break
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        _towards(first, after, way, middle, row)
-        if is_free(row, after):
-            high = middle
-        else:
-            low = middle
-    _towards(first, after, way, high, row)
+    if not is_free(row, NO_SLICE):
+        first = row.copy()
+        for way in (1, 2):
+            _towards(first, after, way, 1.0, row)
+            if is_free(row, NO_SLICE):
+                break
+        low, high = 0.0, 1.0
+        for _ in range(30):
+            middle = 0.5 * (low + high)
+            _towards(first, after, way, middle, row)
+            if is_free(row, NO_SLICE):
+                high = middle
+            else:
+                low = middle
+        _towards(first, after, way, high, row)
+    if not np.isnan(after[0]):
+        _lower(row, after)
     return True
+
+
+@allocating
+def _lower(row: FloatArray, after: FloatArray) -> None:
+    """Multiply a slice by the greatest θ that leaves it below the one after."""
+    theta = 1.0
+    for sign in (-1.0, 1.0):
+        slope, limit = row[1] * (1.0 + sign * row[2]), after[1] * (1.0 + sign * after[2])
+        if slope > limit:
+            theta = min(theta, limit / slope)
+    row[0] *= theta
+    row[1] *= theta
+    gap = calendar_min(row, after)
+    if not gap >= _CALENDAR_MARGIN:
+        # Rounding must not bring it back above.
+        theta = (1.0 + gap) / (1.0 + _CALENDAR_MARGIN) * (1.0 - 1e-9)
+        row[0] *= theta
+        row[1] *= theta
 
 
 @compiled
 def _towards(first: FloatArray, after: FloatArray, way: int, share: float, row: FloatArray) -> None:
-    """The slice at a share of the way."""
+    """The slice at a share of the way: 1 Gatheral and Jacquier's, 2 to a flat smile of w(0), or less if `after` is lower."""
     b, rho, m, sigma = first[1], first[2], first[3], first[4]
     w = variance(first, 0.0)
     if way == 1:
@@ -273,12 +298,7 @@ def _towards(first: FloatArray, after: FloatArray, way: int, share: float, row: 
         sigma = (w - least) / (b * (math.sqrt(1.0 + ratio * ratio) - rho * ratio - math.sqrt(1.0 - rho * rho)))
         row[0], row[1], row[2], row[3], row[4] = least - b * sigma * math.sqrt(1.0 - rho * rho), b, rho, ratio * sigma, sigma
         return
-    row[0], row[1], row[2], row[3], row[4] = w, 0.0, 0.0, m, sigma
-    if way == 0:
-        factor = min(w / variance(after, 0.0), 0.999)
-        for i in range(5):
-            row[i] = after[i] * (factor if i < 2 else 1.0)
-    elif not np.isnan(after[0]):
-        row[0] = min(w, 0.999 * least_variance(after))
-    for i in range(5):
-        row[i] = first[i] + share * (row[i] - first[i])
+    if not np.isnan(after[0]):
+        w = min(w, 0.999 * least_variance(after))
+    # ρ, m and σ stay, so that w is linear in the share.
+    row[0], row[1], row[2], row[3], row[4] = first[0] + share * (w - first[0]), (1.0 - share) * b, rho, m, sigma

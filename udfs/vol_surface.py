@@ -1,6 +1,6 @@
 """A volatility surface from quotes: an SVI slice an expiry, without static arbitrage; the formulae are in `svi`.
 
-Fit of a slice.  With z the distance of the model from the middle of bid and ask in units of half the spread, in volatility
+Each slice alone.  With z the distance of the model from the middle of bid and ask in units of half the spread, in volatility
 (which is price over vega, so that spread and vega are the weight), and e what of |z| exceeds `INSIDE`,
 
     loss = Σ `PULL` ρ(z) + ρ(e),      ρ(x) = x²/(2 (1 + x²/c²))
@@ -10,13 +10,21 @@ third power of its distance beyond c half-spreads.  c is `CUTOFF`, or twice the 
 quotes than that.  The loss is minimised by Levenberg and Marquardt's method with analytic slopes, in (ln w_min, ln b, artanh ρ,
 m, ln σ), where every point is a slice.  It starts from the last fit; where that leaves half of the quotes outside, from the
 best of a grid of (m, σ), for each of which the other three parameters are a linear fit: Zeliade (2009), "Quasi-explicit
-calibration of Gatheral's SVI model".
+calibration of Gatheral's SVI model".  SSVI's law is a faint prior: what the quotes do not determine is taken from the next
+expiry, in proportion to √w.
 
-Arbitrage is a penalty in the fit, and what that leaves over is removed exactly (`svi.repair`).  Penalties, not SSVI: it is
-free by construction but has one skew and one curvature law for all expiries, too few to stay inside bid and ask of each.  Its
-law serves as a faint prior instead: what the quotes do not determine is taken from the next expiry, in proportion to √w.  So
-expiries are fitted from the last to the first, each below the one after it, which is quoted over the wider range of k, and
-then once more, so that the later one has made room for the earlier where its quotes allow.
+All slices together.  Most have no arbitrage then, and are left alone.  Where some have, the loss is minimised under the
+conditions that g ≥ 0 and that w is nowhere above the next expiry's, for all k.  A neighbour that is in the way gives way too:
+slices that meet are fitted together, which makes the normal equations a band.  The conditions are a semi-infinite program:
+they are kept at the local minima of g and of the gap, far wings included, which are searched anew after each minimisation
+(exchange method: Hettich and Kortanek (1993), "Semi-infinite programming", SIAM Review 35).  They are kept exactly, not by a
+penalty that leaves something over: each is a squared residual whose target moves by what was missing, until nothing is (method
+of multipliers: Powell (1969), "A method for nonlinear constraints in minimization problems").  Under the conditions a quote may
+have to stay outside; so that it is not let go, as what is far is by ρ, its force has a bound instead of an end (Huber's
+loss), and counts by what it counted for in the slice alone.
+
+What rounding leaves over `svi.repair` removes.  A slice that is worse than the slice alone by more than `LEAST_SHARE` of its
+quotes, or by `MOST_POINTS`, says so in `reason`, and so does one that is off by `MOST_POINTS` at the money.
 """
 
 import math
@@ -33,7 +41,7 @@ from udfs.svi import MAX_SLOPE, NO_SLICE, Slice
 
 IntArray = NDArray[np.int64]
 
-INSIDE, PULL, CUTOFF = 0.95, 0.005, 3.0
+INSIDE, PULL, CUTOFF = 0.95, 0.02, 3.0
 """In half-spreads but for the pull."""
 PRIOR = 0.2
 """Root of the weight of a squared unit by which ln b, artanh ρ, m/σ or ln σ differ from what the next expiry suggests."""
@@ -43,16 +51,25 @@ MIN_STRIKES = 5
 """As many as a slice has parameters."""
 
 
-class Reason(IntEnum):
-    """Why an expiry has no slice."""
+MOST_POINTS = 0.5
+"""In points of 0.01 of volatility: how much worse a slice may be than the best with arbitrage, at the money or on average, or
+how far outside of its quotes at the money, before its `reason` says so."""
+LEAST_SHARE = 0.1
+"""How much less of its quotes a slice may be inside of than the best with arbitrage, before its `reason` says so."""
 
-    NONE = 0  # it has one
+
+class Reason(IntEnum):
+    """Why an expiry has no slice, or one that is far from its quotes."""
+
+    NONE = 0  # it has one, and that is near them
     EXPIRED = 1  # T is not positive and finite
     NO_FORWARD = 2  # no quote has a finite k
     NO_QUOTES = 3  # no quote has both sides, in order
     TOO_FEW_STRIKES = 4  # fewer than `MIN_STRIKES` distinct ones with a quote
     NOT_FITTED = 5  # no finite slice was found
     NOT_ASCENDING = 6  # T is not above that of the expiry before
+    ARBITRAGE = 7  # it has one, which is worse than one with arbitrage by more than the bound
+    OFF_AT_MONEY = 8  # it has one, which is off at the money by more than the bound
 
 
 TEXTS = {
@@ -63,11 +80,16 @@ TEXTS = {
     Reason.TOO_FEW_STRIKES: f"Fewer than {MIN_STRIKES} strikes have a bid and an ask.",
     Reason.NOT_FITTED: "No smile was found that fits the quotes.",
     Reason.NOT_ASCENDING: "The expiry is not later than the one before it in the list.",
+    Reason.ARBITRAGE: f"Free of arbitrage it is {MOST_POINTS} vol points or {LEAST_SHARE:.0%} of the quotes worse than not.",
+    Reason.OFF_AT_MONEY: f"At the money the smile is outside bid and ask and {MOST_POINTS} vol points from their middle.",
 }
 
 
 class Surface(NamedTuple):
-    """Slices of several expiries, ascending in T, and how good each is; one element an expiry.  NaN where `reason` says why."""
+    """Slices of several expiries, ascending in T, and how good each is; one element an expiry.
+
+    NaN where there is no slice, and `reason` says why.  A slice may have a reason too: why it is far from its quotes.
+    """
 
     T: FloatArray  # years
     a: FloatArray
@@ -81,13 +103,18 @@ class Surface(NamedTuple):
     rmse_vol_points: FloatArray  # to the middle of bid and ask, by the weights of the fit
     g_min: FloatArray  # least of Durrleman's function, at the money or wherever it is
     calendar_min: FloatArray  # least total variance above the fitted expiry before, over that of the latter; NaN for the first
-    is_repaired: NDArray[np.bool_]  # the fit itself was not free of arbitrage
+    is_repaired: NDArray[np.bool_]  # the best fit is not free of arbitrage: this is the best that is
     reason: NDArray[np.int8]
 
     @property
     def slices(self) -> Slice:
         """The parameters alone."""
         return Slice(self.a, self.b, self.rho, self.m, self.sigma)
+
+    @property
+    def is_fitted(self) -> NDArray[np.bool_]:
+        """Whether an expiry has a slice."""
+        return np.isfinite(self.a)
 
 
 def fit(
@@ -122,7 +149,12 @@ def fit(
         is_repaired=np.zeros(T.shape, dtype=np.bool_),
         reason=np.zeros(T.shape, dtype=np.int8),
     )
-    _fit(surface, starts, k[order], bid_iv[order], ask_iv[order])
+    quoted_k, middle, half = (np.asarray(x, dtype=np.float64)[order] for x in (k, bid_iv, ask_iv))
+    _admit(surface, starts, quoted_k, middle, half)
+    is_quoted = surface.reason == Reason.NONE
+    for x in surface.slices:
+        x[~is_quoted] = np.nan
+    _fit(surface, np.flatnonzero(is_quoted), starts, quoted_k, middle, half)
     return surface
 
 
@@ -134,7 +166,7 @@ def total_variance(surface: Surface, k: ArrayLike, T: ArrayLike) -> FloatArray:
     own wing.  That no butterfly is an arbitrage is assured at the fitted expiries, not in between.
     """
     k, T = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(T, dtype=np.float64))
-    fitted = np.flatnonzero(surface.reason == Reason.NONE)
+    fitted = np.flatnonzero(surface.is_fitted)
     if not fitted.size:
         return np.full(T.shape, np.nan)
     years = surface.T[fitted]
@@ -154,19 +186,24 @@ def vol(surface: Surface, k: ArrayLike, T: ArrayLike) -> FloatArray:
     return v
 
 
-class _Quotes(NamedTuple):
-    """What a slice is fitted to: quotes ascending in k, and what the next expiry says."""
+class _Problem(NamedTuple):
+    """What is fitted: an element or a line for each expiry that can be, and the quotes of all."""
 
-    T: float
+    T: FloatArray
+    starts: IntArray  # first of its quotes
+    ends: IntArray
     k: FloatArray
     middle: FloatArray  # of bid and ask volatility
     half: FloatArray  # half of their distance
-    level: float  # typical total variance
-    scale: float  # half a typical spread in total variance: the unit of the calendar penalty
-    before: FloatArray  # the slice of the expiry before, or `NO_SLICE`
-    after: FloatArray  # and of the next one
-    prior: FloatArray  # a point; its first coordinate is not used
-    penalty: float  # one of `_PENALTIES`
+    trust: FloatArray  # weight of a quote under the conditions
+    level: FloatArray  # typical total variance
+    prior: FloatArray  # points; their first coordinates are not used
+    cutoff: FloatArray  # c
+    butterfly_k: FloatArray  # where g is kept above a target; NaN is nowhere
+    butterfly_target: FloatArray
+    calendar_k: FloatArray  # the same of the relative gap to the next expiry
+    calendar_target: FloatArray
+    weight: FloatArray  # of both: half-spreads for a unit
 
 
 # A slice is a row (a, b, ρ, m, σ), a point of the minimisation (ln w_min, ln b, artanh ρ, m, ln σ).
@@ -186,12 +223,11 @@ def _to_point(row: FloatArray, least: float, point: FloatArray) -> None:
 
 
 @inlined
-def _bound(point: FloatArray, q: _Quotes) -> None:
+def _bound(point: FloatArray, level: float, first: float, last: float) -> None:
     """Keep a point where its parameters still show in the quotes."""
-    first, last = q.k[0], q.k[-1]
     span = last - first
-    point[0] = min(max(point[0], math.log(1e-4 * q.level)), math.log(1e2 * q.level))
-    point[1] = min(max(point[1], math.log(1e-3 * q.level / span)), math.log(MAX_SLOPE))
+    point[0] = min(max(point[0], math.log(1e-4 * level)), math.log(1e2 * level))
+    point[1] = min(max(point[1], math.log(1e-3 * level / span)), math.log(MAX_SLOPE))
     point[2] = min(max(point[2], -3.8), 3.8)
     point[3] = min(max(point[3], first - span), last + span)
     point[4] = min(max(point[4], math.log(1e-3 * span)), math.log(10.0 * span))
@@ -210,9 +246,21 @@ def _weight(x: float, c: float) -> float:
 
 
 @inlined
-def _distance(row: FloatArray, q: _Quotes, i: int) -> float:
+def _huber(x: float) -> float:
+    """Huber's loss: its force is that of one half-spread from there on."""
+    return 0.5 * x * x if abs(x) < 1.0 else abs(x) - 0.5
+
+
+@inlined
+def _huber_weight(x: float) -> float:
+    """Its slope over x."""
+    return 1.0 if abs(x) < 1.0 else 1.0 / abs(x)
+
+
+@inlined
+def _distance(row: FloatArray, p: _Problem, i: int, quote: int) -> float:
     """z of a quote."""
-    return float((math.sqrt(max(svi.variance(row, q.k[i]), 0.0) / q.T) - q.middle[i]) / q.half[i])
+    return float((math.sqrt(max(svi.variance(row, p.k[quote]), 0.0) / p.T[i]) - p.middle[quote]) / p.half[quote])
 
 
 @allocating
@@ -221,144 +269,149 @@ def _median(x: FloatArray) -> float:
 
 
 @allocating
-def _median_distance(row: FloatArray, q: _Quotes) -> float:
-    z = np.empty(q.k.size)
-    for i in range(z.size):
-        z[i] = abs(_distance(row, q, i))
+def _median_distance(row: FloatArray, p: _Problem, i: int) -> float:
+    z = np.empty(p.ends[i] - p.starts[i])
+    for j in range(z.size):
+        z[j] = abs(_distance(row, p, i, p.starts[i] + j))
     return _median(z)
 
 
-_PENALTIES = (100.0, 1000.0)
-"""Of g and of the wings' slopes; the second where the first leaves an arbitrage."""
-_YIELD = 0.1
-"""Of the penalty for being above the next expiry, for being below the one before: that one still gives way."""
-_G_GOAL = 2e-3
-_GRID = 61
-"""Points on which the penalties are taken: the quoted range and as much again to either side."""
+_POINTS = 12
+"""At most as many for each condition of an expiry."""
+_G_GOAL, _GAP_GOAL = 1e-3, 5e-4
+"""What g and the gap keep above zero, so that there is some left between the points."""
 
 
 @allocating
-def _normal_equations(point: FloatArray, row: FloatArray, q: _Quotes, c: float, H: FloatArray, y: FloatArray) -> float:
-    """The loss, and the sums of Gauss and Newton: H of products of slopes, y of slopes times residuals."""
-    b, rho, m, sigma = row[1], row[2], row[3], row[4]
-    s = math.sqrt(1.0 - rho * rho)
-    least = row[0] + b * sigma * s
-    J = np.empty(5)
+def _normal_equations(
+    points: FloatArray, rows: FloatArray, p: _Problem, first: int, end: int, is_bound: bool, H: FloatArray, y: FloatArray
+) -> float:
+    """The loss of some expiries, and the sums of Gauss and Newton: H of products of slopes, y of slopes times residuals.
+
+    H is the lower half of a matrix in which only expiries next to each other meet: H[i, j] is its element (i, i - j).
+    """
+    J = np.empty(10)
     loss = 0.0
-    for i in range(5):
-        y[i] = 0.0
-        for j in range(5):
-            H[i, j] = 0.0
-    for i in range(q.k.size):
-        u = q.k[i] - m
-        root = math.sqrt(u * u + sigma * sigma)
-        w = row[0] + b * (rho * u + root)
-        vol = math.sqrt(w / q.T)
-        z = (vol - q.middle[i]) / q.half[i]
-        e = math.copysign(max(abs(z) - INSIDE, 0.0), z)
-        loss += PULL * _rho(z, c) + _rho(e, c)
-        pull, push = PULL * _weight(z, c), (_weight(e, c) if e != 0.0 else 0.0)
-        _slopes_of_variance(b, rho, sigma, s, least, u, root, w, 1.0 / (2.0 * vol * q.T * q.half[i]), J)
-        _add(H, y, J, pull + push, pull * z + push * e)
-    span = q.k[-1] - q.k[0]
-    for i in range(_GRID):
-        x = q.k[0] - span + 3.0 * span * i / (_GRID - 1)
-        u = x - m
-        root = math.sqrt(u * u + sigma * sigma)
-        w = row[0] + b * (rho * u + root)
-        w1 = b * (rho + u / root)
-        w2 = b * sigma * sigma / (root * root * root)
-        f = 1.0 - 0.5 * x * w1 / w
-        g = f * f - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2
-        if g < _G_GOAL:
-            _slopes_of_variance(b, rho, sigma, s, least, u, root, w, 1.0, J)
-            by_w = f * x * w1 / (w * w) + 0.25 * w1 * w1 / (w * w)
-            by_w1 = -f * x / w - 0.5 * w1 * (1.0 / w + 0.25)
-            bend = sigma * sigma / (root * root)
-            J[0] = q.penalty * by_w * J[0]
-            J[1] = q.penalty * (by_w * J[1] + by_w1 * w1 + 0.5 * w2)
-            J[2] = q.penalty * (by_w * J[2] + by_w1 * b * s * s)
-            J[3] = q.penalty * (by_w * J[3] - by_w1 * w2 + 1.5 * w2 * u / (root * root))
-            J[4] = q.penalty * (by_w * J[4] - by_w1 * w2 * u + 0.5 * w2 * (2.0 - 3.0 * bend))
-            residual = q.penalty * (g - _G_GOAL)
+    H[5 * first : 5 * end] = 0.0
+    y[5 * first : 5 * end] = 0.0
+    for i in range(first, end):
+        row, at = rows[i], 5 * i
+        b, rho, sigma, T = row[1], row[2], row[4], p.T[i]
+        c = p.cutoff[i]
+        for j in range(p.starts[i], p.ends[i]):
+            w = _slopes_of_variance(row, p.k[j], J)
+            vol = math.sqrt(w / T)
+            z = (vol - p.middle[j]) / p.half[j]
+            e = math.copysign(max(abs(z) - INSIDE, 0.0), z)
+            if is_bound:
+                trust = p.trust[j]
+                loss += trust * (PULL * _huber(z) + _huber(e))
+                pull, push = trust * PULL * _huber_weight(z), (trust * _huber_weight(e) if e != 0.0 else 0.0)
+            else:
+                loss += PULL * _rho(z, c) + _rho(e, c)
+                pull, push = PULL * _weight(z, c), (_weight(e, c) if e != 0.0 else 0.0)
+            unit = 1.0 / (2.0 * vol * T * p.half[j])
+            for n in range(5):
+                J[n] *= unit
+            _add(H, y, at, J, 5, pull + push, pull * z + push * e)
+        for n in range(1, 5):
+            unit = PRIOR * (1.0 / math.exp(p.prior[i, 4]) if n == 3 else 1.0)
+            residual = unit * (points[i, n] - p.prior[i, n])
             loss += 0.5 * residual * residual
-            _add(H, y, J, 1.0, residual)
-        for side in range(2):
-            # Above the expiry before, below the one after.
-            sign = 2.0 * side - 1.0
-            residual = sign * (w - svi.variance(q.after if side else q.before, x)) / q.scale * (1.0 if side else _YIELD)
-            if residual > 0.0:
-                unit = sign / q.scale * (1.0 if side else _YIELD)
-                _slopes_of_variance(b, rho, sigma, s, least, u, root, w, unit, J)
+            H[at + n, 0] += unit * unit
+            y[at + n] += unit * residual
+        if not is_bound:
+            continue
+        for j in range(_POINTS):
+            x = p.butterfly_k[i, j]
+            if math.isnan(x):
+                continue
+            w = _slopes_of_variance(row, x, J)
+            u = x - row[3]
+            root = math.sqrt(u * u + sigma * sigma)
+            w1 = b * (rho + u / root)
+            w2 = b * sigma * sigma / (root * root * root)
+            f = 1.0 - 0.5 * x * w1 / w
+            g = f * f - 0.25 * w1 * w1 * (1.0 / w + 0.25) + 0.5 * w2
+            unit = p.weight[i]
+            residual = unit * (g - p.butterfly_target[i, j])
+            if residual < 0.0:
+                by_w = f * x * w1 / (w * w) + 0.25 * w1 * w1 / (w * w)
+                by_w1 = -f * x / w - 0.5 * w1 * (1.0 / w + 0.25)
+                bend = sigma * sigma / (root * root)
+                J[0] = unit * by_w * J[0]
+                J[1] = unit * (by_w * J[1] + by_w1 * w1 + 0.5 * w2)
+                J[2] = unit * (by_w * J[2] + by_w1 * b * (1.0 - rho * rho))
+                J[3] = unit * (by_w * J[3] - by_w1 * w2 + 1.5 * w2 * u / (root * root))
+                J[4] = unit * (by_w * J[4] - by_w1 * w2 * u + 0.5 * w2 * (2.0 - 3.0 * bend))
                 loss += 0.5 * residual * residual
-                _add(H, y, J, 1.0, residual)
-    for wing in range(2):
-        right = 2.0 * wing - 1.0
-        slope = b * (1.0 + right * rho)
-        for side in range(2):
-            other = q.after if side else q.before
-            limit = other[1] * (1.0 + right * other[2])
-            if side:
-                limit = 0.99 * min(MAX_SLOPE, limit if limit > 0.0 else MAX_SLOPE)
-            unit = (q.penalty if side else -_YIELD * q.penalty) / limit
-            residual = unit * (slope - limit)
-            if residual > 0.0:
-                J[0], J[1], J[2], J[3], J[4] = 0.0, unit * slope, unit * b * right * s * s, 0.0, 0.0
+                _add(H, y, at, J, 5, 1.0, residual)
+        if i + 1 == end:
+            continue
+        for j in range(_POINTS):
+            x = p.calendar_k[i, j]
+            if math.isnan(x):
+                continue
+            w, after = _slopes_of_variance(row, x, J), _slopes_of_variance(rows[i + 1], x, J[5:])
+            unit = max(p.weight[i], p.weight[i + 1])
+            residual = unit * (after / w - 1.0 - p.calendar_target[i, j])
+            if residual < 0.0:
+                for n in range(5):
+                    J[n] *= -unit * after / (w * w)
+                    J[5 + n] *= unit / w
                 loss += 0.5 * residual * residual
-                _add(H, y, J, 1.0, residual)
-    for i in range(1, 5):
-        unit = PRIOR * (1.0 / math.exp(q.prior[4]) if i == 3 else 1.0)
-        residual = unit * (point[i] - q.prior[i])
-        loss += 0.5 * residual * residual
-        H[i, i] += unit * unit
-        y[i] += unit * residual
+                _add(H, y, at, J, 10, 1.0, residual)
     return loss
 
 
 @inlined
-def _slopes_of_variance(
-    b: float, rho: float, sigma: float, s: float, least: float, u: float, root: float, w: float, unit: float, J: FloatArray
-) -> None:
-    """Slopes of w along a point's coordinates, times `unit`."""
-    J[0] = least * unit
-    J[1] = (w - least) * unit
-    J[2] = b * s * (u * s + sigma * rho) * unit
-    J[3] = -b * (rho + u / root) * unit
-    J[4] = b * sigma * (sigma / root - s) * unit
+def _slopes_of_variance(row: FloatArray, k: float, J: FloatArray) -> float:
+    """w, and its slopes along a point's coordinates."""
+    b, rho, sigma = row[1], row[2], row[4]
+    s = math.sqrt(1.0 - rho * rho)
+    u = k - row[3]
+    root = math.sqrt(u * u + sigma * sigma)
+    above = b * (rho * u + root - sigma * s)
+    J[0] = row[0] + b * sigma * s
+    J[1] = above
+    J[2] = b * s * (u * s + sigma * rho)
+    J[3] = -b * (rho + u / root)
+    J[4] = b * sigma * (sigma / root - s)
+    return float(J[0] + above)
 
 
 @compiled
-def _add(H: FloatArray, y: FloatArray, J: FloatArray, weight: float, residual: float) -> None:
-    for i in range(5):
-        y[i] += J[i] * residual
+def _add(H: FloatArray, y: FloatArray, at: int, J: FloatArray, size: int, weight: float, residual: float) -> None:
+    for i in range(size):
+        y[at + i] += J[i] * residual
         for j in range(i + 1):
-            H[i, j] += weight * J[i] * J[j]
+            H[at + i, i - j] += weight * J[i] * J[j]
 
 
 @compiled
-def _solve(H: FloatArray, y: FloatArray, damping: float, L: FloatArray, step: FloatArray) -> bool:
-    """(H + damping diag H) step = -y, by Cholesky's factor L."""
-    for i in range(5):
-        for j in range(i + 1):
-            total = H[i, j] + (damping * H[i, i] if i == j else 0.0)
-            for n in range(j):
-                total -= L[i, n] * L[j, n]
+def _solve(H: FloatArray, y: FloatArray, start: int, end: int, damping: float, L: FloatArray, step: FloatArray) -> bool:
+    """(H + damping diag H) step = -y from start to end, by Cholesky's factor L, which is kept as H is."""
+    for i in range(start, end):
+        for j in range(max(start, i - 9), i + 1):
+            total = H[i, i - j] + (damping * H[i, 0] if i == j else 0.0)
+            for n in range(max(start, i - 9), j):
+                total -= L[i, i - n] * L[j, j - n]
             if i > j:
-                L[i, j] = total / L[j, j]
+                L[i, i - j] = total / L[j, 0]
             elif total > 0.0:
-                L[i, i] = math.sqrt(total)
+                L[i, 0] = math.sqrt(total)
             else:
                 return False
-    for i in range(5):
+    for i in range(start, end):
         total = -y[i]
-        for n in range(i):
-            total -= L[i, n] * step[n]
-        step[i] = total / L[i, i]
-    for i in range(4, -1, -1):
+        for n in range(max(start, i - 9), i):
+            total -= L[i, i - n] * step[n]
+        step[i] = total / L[i, 0]
+    for i in range(end - 1, start - 1, -1):
         total = step[i]
-        for n in range(i + 1, 5):
-            total -= L[n, i] * step[n]
-        step[i] = total / L[i, i]
+        for n in range(i + 1, min(end, i + 10)):
+            total -= L[n, n - i] * step[n]
+        step[i] = total / L[i, 0]
     return True
 
 
@@ -368,22 +421,25 @@ _ENOUGH = 1e-6
 
 
 @allocating
-def _descend(row: FloatArray, q: _Quotes, c: float) -> None:
-    """Levenberg's and Marquardt's method, from the slice and in place."""
-    H, y, new_H, new_y, L = np.zeros((5, 5)), np.zeros(5), np.empty((5, 5)), np.empty(5), np.empty((5, 5))
-    point, trial, step = np.empty(5), np.empty(5), np.empty(5)
-    _to_point(row, 1e-4 * q.level, trial)
-    _bound(trial, q)
-    for i in range(5):
-        point[i] = trial[i]
+def _descend(rows: FloatArray, p: _Problem, first: int, end: int, is_bound: bool, steps: int) -> float:
+    """Levenberg's and Marquardt's method for some expiries at once, from their slices and in place; the loss."""
+    size = rows.size
+    H, new_H, L = np.zeros((size, 10)), np.zeros((size, 10)), np.zeros((size, 10))
+    y, new_y, step = np.zeros(size), np.zeros(size), np.zeros(size)
+    points, trials = np.zeros(rows.shape), np.zeros(rows.shape)
+    for i in range(first, end):
+        _to_point(rows[i], 1e-4 * p.level[i], trials[i])
+        _bound(trials[i], p.level[i], p.k[p.starts[i]], p.k[p.ends[i] - 1])
+    points[:] = trials
     loss, damping = np.inf, 1e-3
-    for _ in range(_MAX_STEPS):
-        _to_slice(trial, row)
-        new_loss = _normal_equations(trial, row, q, c, new_H, new_y)
+    for _ in range(steps):
+        for i in range(first, end):
+            _to_slice(trials[i], rows[i])
+        new_loss = _normal_equations(trials, rows, p, first, end, is_bound, new_H, new_y)
         if new_loss < loss:
             gain = loss - new_loss
             loss = new_loss
-            point, trial = trial, point
+            points, trials = trials, points
             H, new_H = new_H, H
             y, new_y = new_y, y
             damping *= 0.2
@@ -391,14 +447,17 @@ def _descend(row: FloatArray, q: _Quotes, c: float) -> None:
                 break
         else:
             damping *= 5.0
-        while damping <= _HOPELESS and not _solve(H, y, damping, L, step):
+        while damping <= _HOPELESS and not _solve(H, y, 5 * first, 5 * end, damping, L, step):
             damping = 10.0 * max(damping, 1e-6)
         if damping > _HOPELESS:
             break
-        for i in range(5):
-            trial[i] = point[i] + step[i]
-        _bound(trial, q)
-    _to_slice(point, row)
+        for i in range(first, end):
+            for n in range(5):
+                trials[i, n] = points[i, n] + step[5 * i + n]
+            _bound(trials[i], p.level[i], p.k[p.starts[i]], p.k[p.ends[i] - 1])
+    for i in range(first, end):
+        _to_slice(points[i], rows[i])
+    return loss
 
 
 _CENTRES = 9
@@ -406,24 +465,26 @@ _WIDTHS = (0.02, 0.06, 0.15, 0.4, 1.0)
 
 
 @allocating
-def _coarse(row: FloatArray, q: _Quotes) -> None:
+def _coarse(row: FloatArray, p: _Problem, expiry: int) -> None:
     """The best slice of a grid of (m, σ): for each, a, d = ρσb and e = σb by reweighted least squares of total variance."""
-    span = q.k[-1] - q.k[0]
-    w, unit = np.empty(q.k.size), np.empty(q.k.size)
+    T, level, k = p.T[expiry], p.level[expiry], p.k[p.starts[expiry] : p.ends[expiry]]
+    middle, half = p.middle[p.starts[expiry] : p.ends[expiry]], p.half[p.starts[expiry] : p.ends[expiry]]
+    span = k[-1] - k[0]
+    w, unit = np.empty(k.size), np.empty(k.size)
     for i in range(w.size):
-        w[i] = q.T * q.middle[i] * q.middle[i]
-        unit[i] = 1.0 / (2.0 * q.T * q.middle[i] * q.half[i])
+        w[i] = T * middle[i] * middle[i]
+        unit[i] = 1.0 / (2.0 * T * middle[i] * half[i])
     typical = _median(unit)
     best = np.inf
     trial = np.empty(5)
     for place in range(_CENTRES * len(_WIDTHS)):
-        m = q.k[0] + span * (place % _CENTRES) / (_CENTRES - 1)
+        m = k[0] + span * (place % _CENTRES) / (_CENTRES - 1)
         sigma = span * _WIDTHS[place // _CENTRES]
-        a, d, e = q.level, 0.0, 0.0
+        a, d, e = level, 0.0, 0.0
         for _ in range(4):
             s00 = s01 = s02 = s11 = s12 = s22 = y0 = y1 = y2 = 0.0
             for i in range(w.size):
-                x1 = (q.k[i] - m) / sigma
+                x1 = (k[i] - m) / sigma
                 x2 = math.sqrt(x1 * x1 + 1.0)
                 # Least absolute deviations, with no quote weighing more than a typical one.
                 weight = min(unit[i], typical) / max(abs(a + d * x1 + e * x2 - w[i]) * unit[i], 1.0)
@@ -444,13 +505,13 @@ def _coarse(row: FloatArray, q: _Quotes) -> None:
             a = (c00 * y0 + c01 * y1 + c02 * y2) / determinant
             d = (c01 * y0 + c11 * y1 + c12 * y2) / determinant
             e = (c02 * y0 + c12 * y1 + c22 * y2) / determinant
-        e = max(e, 1e-6 * q.level)
+        e = max(e, 1e-6 * level)
         d = max(min(d, 0.95 * e), -0.95 * e)
-        trial[0] = max(a, 1e-3 * q.level - math.sqrt(e * e - d * d))
+        trial[0] = max(a, 1e-3 * level - math.sqrt(e * e - d * d))
         trial[1], trial[2], trial[3], trial[4] = e / sigma, d / e, m, sigma
         loss = 0.0
         for i in range(w.size):
-            loss += math.log1p(_distance(trial, q, i) ** 2)
+            loss += math.log1p(_distance(trial, p, expiry, p.starts[expiry] + i) ** 2)
         if loss < best:
             best = loss
             for i in range(5):
@@ -458,45 +519,198 @@ def _coarse(row: FloatArray, q: _Quotes) -> None:
 
 
 @allocating
-def _fit_slice(row: FloatArray, q: _Quotes) -> None:
-    """Fit one expiry, from the slice if it has one, in place."""
-    is_near = _median_distance(row, q) <= 1.0
+def _fit_alone(rows: FloatArray, p: _Problem, i: int) -> None:
+    """Fit one expiry by itself, from its slice if it has one, in place."""
+    row = rows[i]
+    is_near = _median_distance(row, p, i) <= 1.0
     if not (is_near and abs(row[2]) < 1.0 and row[4] > 0.0):
-        _coarse(row, q)
-    c = np.inf
-    while c > CUTOFF:
-        c = max(CUTOFF, min(0.5 * c, 2.0 * _median_distance(row, q)))
-        _descend(row, q, c)
+        _coarse(row, p, i)
+    p.cutoff[i] = np.inf
+    while p.cutoff[i] > CUTOFF:
+        p.cutoff[i] = max(CUTOFF, min(0.5 * p.cutoff[i], 2.0 * _median_distance(row, p, i)))
+        _descend(rows, p, i, i + 1, False, _MAX_STEPS)
 
 
 @allocating
-def _fit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask: FloatArray) -> None:
-    """Fit every expiry by itself, then twice between its neighbours.  k, bid and ask are overwritten."""
-    _admit(surface, starts, k, bid, ask)
-    for sweep in range(3):
-        _sweep(surface, starts, k, bid, ask, sweep > 0)
-    row, after = np.empty(5), np.empty(5)
-    later = -1
-    for expiry in range(surface.T.size - 1, -1, -1):
-        if surface.reason[expiry]:
+def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, middle: FloatArray, half: FloatArray) -> None:
+    """Fit every expiry by itself, then all under the conditions."""
+    n = fitted.size
+    p = _Problem(
+        surface.T[fitted],
+        starts[fitted],
+        starts[fitted] + surface.quotes[fitted],
+        k,
+        middle,
+        half,
+        np.empty(k.size),
+        np.empty(n),
+        np.zeros((n, 5)),
+        np.empty(n),
+        np.full((n, _POINTS), np.nan),
+        np.empty((n, _POINTS)),
+        np.full((n, _POINTS), np.nan),
+        np.empty((n, _POINTS)),
+        np.empty(n),
+    )
+    rows = np.empty((n, 5))
+    for i in range(n - 1, -1, -1):
+        start, end, vol = p.starts[i], p.ends[i], _median(middle[p.starts[i] : p.ends[i]])
+        p.level[i] = p.T[i] * vol * vol
+        p.weight[i] = 0.5 * vol / _median(half[start:end])
+        if i + 1 < n:
+            factor = math.sqrt(p.level[i] / p.level[i + 1])
+            _to_point(rows[i + 1], 0.1 * p.level[i + 1], p.prior[i])
+            p.prior[i, 1] += math.log(factor)
+            p.prior[i, 3] *= factor
+            p.prior[i, 4] += math.log(factor)
+        else:
+            span = k[end - 1] - k[start]
+            p.prior[i, 1], p.prior[i, 4] = math.log(p.level[i] / span), math.log(0.5 * span)
+        _get(surface, fitted[i], rows[i])
+        _fit_alone(rows, p, i)
+        cutoff = max(CUTOFF, 2.0 * _median_distance(rows[i], p, i))
+        for j in range(start, end):
+            p.trust[j] = _weight(_distance(rows[i], p, i, j), cutoff)
+    alone = rows.copy()
+    _bind(rows, p)
+    after, later = NO_SLICE.copy(), -1
+    for i in range(n - 1, -1, -1):
+        expiry, row = fitted[i], rows[i]
+        svi.repair(row, after)
+        if not svi.is_free(row, after):
+            surface.reason[expiry] = Reason.NOT_FITTED
             surface.a[expiry] = surface.b[expiry] = surface.rho[expiry] = surface.m[expiry] = surface.sigma[expiry] = np.nan
-            surface.is_repaired[expiry] = False
             continue
-        _get(surface, expiry, row)
-        inside = weights = squares = 0.0
-        for i in range(starts[expiry], starts[expiry] + surface.quotes[expiry]):
-            half = ask[i]
-            distance = math.sqrt(svi.variance(row, k[i]) / surface.T[expiry]) - bid[i]
-            inside += abs(distance) <= half
-            weights += 1.0 / (half * half)
-            squares += distance * distance / (half * half)
-        surface.inside_share[expiry] = inside / surface.quotes[expiry]
-        surface.rmse_vol_points[expiry] = 100.0 * math.sqrt(squares / weights)
+        inside, rmse, vol = _quality(row, p, i)
+        surface.a[expiry], surface.b[expiry], surface.rho[expiry] = row[0], row[1], row[2]
+        surface.m[expiry], surface.sigma[expiry] = row[3], row[4]
+        surface.inside_share[expiry], surface.rmse_vol_points[expiry] = inside, rmse
         surface.g_min[expiry] = svi.g_min(row)
+        surface.is_repaired[expiry] = np.any(row != alone[i])
+        best_inside, best_rmse, best_vol = _quality(alone[i], p, i)
+        if max(rmse - best_rmse, 100.0 * abs(vol - best_vol)) > MOST_POINTS or best_inside - inside > LEAST_SHARE:
+            surface.reason[expiry] = Reason.ARBITRAGE
+        elif _is_off(vol, p, i):
+            surface.reason[expiry] = Reason.OFF_AT_MONEY
         if later >= 0:
-            _get(surface, later, after)
             surface.calendar_min[later] = svi.calendar_min(row, after)
         later = expiry
+        after[:] = row
+
+
+@allocating
+def _quality(row: FloatArray, p: _Problem, i: int) -> tuple[float, float, float]:
+    """Share of quotes inside, root mean square distance to their middle in vol points, and volatility at the money."""
+    inside = weights = squares = 0.0
+    for j in range(p.starts[i], p.ends[i]):
+        z = _distance(row, p, i, j)
+        inside += abs(z) <= 1.0
+        weights += 1.0 / (p.half[j] * p.half[j])
+        squares += z * z
+    share = inside / (p.ends[i] - p.starts[i])
+    return share, 100.0 * math.sqrt(squares / weights), math.sqrt(max(svi.variance(row, 0.0), 0.0) / p.T[i])
+
+
+@compiled
+def _is_off(vol: float, p: _Problem, i: int) -> bool:
+    """Whether a volatility is outside the bid and ask at the money, and further than `MOST_POINTS` from their middle.
+
+    They are interpolated between the strikes next to the forward, at each from its narrowest quote; where all strikes are on
+    one side, the nearest counts.
+    """
+    low = high = -1
+    for j in range(p.starts[i], p.ends[i]):
+        k, half = p.k[j], p.half[j]
+        if k <= 0.0 and (low < 0 or k > p.k[low] or half < p.half[low]):
+            low = j
+        if k >= 0.0 and (high < 0 or (k == p.k[high] and half < p.half[high])):
+            high = j
+    low, high = (high if low < 0 else low), (low if high < 0 else high)
+    share = -p.k[low] / (p.k[high] - p.k[low]) if p.k[high] > p.k[low] else 0.0
+    middle = p.middle[low] + share * (p.middle[high] - p.middle[low])
+    half = p.half[low] + share * (p.half[high] - p.half[low])
+    return bool(abs(vol - middle) > max(half, 0.01 * MOST_POINTS))
+
+
+_MAX_EXCHANGES = 40
+_SETTLED = 0.02
+"""In half-spreads: by how much no target moves any more."""
+
+
+@allocating
+def _bind(rows: FloatArray, p: _Problem) -> None:
+    """Bring all slices under the conditions, in place: to where the loss is least."""
+    n, none = rows.shape[0], NO_SLICE.copy()
+    change = 0.0
+    for _ in range(_MAX_EXCHANGES):
+        is_below = False
+        for i in range(n):
+            is_below |= _watch(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
+            if i + 1 < n:
+                is_below |= _watch(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
+        if not is_below and change < _SETTLED:
+            break
+        first = 0
+        while first < n:
+            end = first + 1
+            while end < n and not np.isnan(p.calendar_k[end - 1]).all():
+                end += 1
+            if end > first + 1 or not np.isnan(p.butterfly_k[first]).all():
+                _descend(rows, p, first, end, True, 30)
+            first = end
+        change = 0.0
+        for i in range(n):
+            moved = _shift(rows[i], none, _G_GOAL, p.butterfly_k[i], p.butterfly_target[i])
+            change = max(change, p.weight[i] * moved)
+            if i + 1 < n:
+                moved = _shift(rows[i], rows[i + 1], _GAP_GOAL, p.calendar_k[i], p.calendar_target[i])
+                change = max(change, max(p.weight[i], p.weight[i + 1]) * moved)
+
+
+_FAR = 1e4
+"""k so far out that only the slopes of the wings count."""
+
+
+@allocating
+def _watch(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, targets: FloatArray) -> bool:
+    """Take up where g, or the gap up to `after`, is least; whether it is below half of the goal anywhere."""
+    lows = np.empty(_POINTS)
+    is_gap, is_below = not math.isnan(after[0]), svi.minima(row, after, 4.0 * goal, lows) < 0.5 * goal
+    for i in range(lows.size + 2):
+        x = lows[i] if i < lows.size else (_FAR if i == lows.size else -_FAR)
+        if math.isnan(x):
+            continue
+        value = svi.watched(row, after, is_gap, x)
+        is_below |= value < 0.5 * goal
+        width = 0.1 * math.sqrt((x - row[3]) ** 2 + row[4] ** 2)
+        slot, slack = -1, 4.0 * goal
+        for j in range(_POINTS):
+            if math.isnan(points[j]):
+                slot, slack = j, np.inf
+                continue
+            known = svi.watched(row, after, is_gap, points[j])
+            if abs(points[j] - x) < width:
+                if value < known:
+                    points[j] = x
+                slot = -1
+                break
+            if targets[j] == goal and known > slack:
+                slot, slack = j, known
+        if slot >= 0 and value < goal:
+            points[slot], targets[slot] = x, goal
+    return is_below
+
+
+@compiled
+def _shift(row: FloatArray, after: FloatArray, goal: float, points: FloatArray, targets: FloatArray) -> float:
+    """Move each target so that at the goal it will press as hard as it does now; the greatest move."""
+    is_gap, greatest = not math.isnan(after[0]), 0.0
+    for j in range(points.size):
+        if not math.isnan(points[j]):
+            target = goal + max(targets[j] - svi.watched(row, after, is_gap, points[j]), 0.0)
+            greatest = max(greatest, abs(target - targets[j]))
+            targets[j] = target
+    return greatest
 
 
 @compiled
@@ -528,50 +742,6 @@ def _admit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, a
         surface.reason[expiry] = reason
         if surface.T[expiry] > before:
             before = surface.T[expiry]
-
-
-@allocating
-def _sweep(
-    surface: Surface, starts: IntArray, all_k: FloatArray, middles: FloatArray, halves: FloatArray, is_bound: bool
-) -> None:
-    """Fit the expiries from the last to the first, each from its slice in the surface, bound by its neighbours or not."""
-    row, before, after, prior = np.empty(5), np.empty(5), NO_SLICE.copy(), np.empty(5)
-    later, later_level = -1, np.nan
-    for expiry in range(surface.T.size - 1, -1, -1):
-        if surface.reason[expiry]:
-            continue
-        T, start, end = surface.T[expiry], starts[expiry], starts[expiry] + surface.quotes[expiry]
-        k, middle, half = all_k[start:end], middles[start:end], halves[start:end]
-        vol = _median(middle)
-        level = T * vol * vol
-        if later < 0:
-            span = k[-1] - k[0]
-            prior[0], prior[1], prior[2], prior[3], prior[4] = 0.0, math.log(level / span), 0.0, 0.0, math.log(0.5 * span)
-        else:
-            _get(surface, later, after)
-            _to_point(after, 0.1 * later_level, prior)
-            factor = math.sqrt(level / later_level)
-            prior[1] += math.log(factor)
-            prior[3] *= factor
-            prior[4] += math.log(factor)
-        _get(surface, expiry, row)
-        scale = 2.0 * T * vol * _median(half)
-        earlier = expiry - 1
-        while earlier >= 0 and surface.reason[earlier]:
-            earlier -= 1
-        _get(surface, earlier if is_bound else -1, before)
-        for penalty in _PENALTIES:
-            _fit_slice(row, _Quotes(T, k, middle, half, level, scale, before, after if is_bound else NO_SLICE, prior, penalty))
-            if not is_bound or svi.is_free(row, after):
-                break
-        if is_bound:
-            surface.is_repaired[expiry] = svi.repair(row, after)
-            if not svi.is_free(row, after):
-                surface.reason[expiry] = Reason.NOT_FITTED
-                continue
-        surface.a[expiry], surface.b[expiry], surface.rho[expiry] = row[0], row[1], row[2]
-        surface.m[expiry], surface.sigma[expiry] = row[3], row[4]
-        later, later_level = expiry, level
 
 
 @inlined

@@ -185,7 +185,7 @@ def _last_surface(folder: Path, wanted: str | None) -> tuple[names.Book, list[Ro
     parameters = [f"svi_{name}" for name in ("a", "b", "rho", "m", "sigma")]
     columns = ["event_at", "expiry_at", "forward_usd", "years", *parameters, "atm_vol", "inside_share", "rmse_vol_points"]
     found = plots.read(folder, "vol_surfaces", [*columns, "reason"], of, "underlying").to_pylist()
-    fitted = [row for row in found if row["reason"] is None]
+    fitted = [row for row in found if row["svi_a"] is not None]
     if not fitted:
         raise PlotError(f"{folder}/vol_surfaces: no expiry of {of[1]} on {of[0]} was ever fitted; {_reasons(found)}")
     at = fitted[-1]["event_at"]

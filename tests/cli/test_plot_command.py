@@ -220,7 +220,7 @@ def fitted(seconds: float, expiry: datetime, level: float = VOL, **changed: Any)
 @pytest.fixture
 def chains(tmp_path: Path) -> Path:
     """A chain of two expiries that was fitted twice, and another underlying that could not be."""
-    bad = fitted(20, EXPIRIES[0], underlying="ETH", reason="There is no forward.")
+    bad = fitted(20, EXPIRIES[0], underlying="ETH", svi_a=None, reason="There is no forward.")
     surfaces = [fitted(seconds, expiry, level) for seconds, level in ((0, 0.4), (10, VOL)) for expiry in EXPIRIES]
     write(tmp_path / "run", "vol_surfaces", [*surfaces, bad])
     terms, tops, greeks = [], [], []

@@ -140,6 +140,18 @@ def test_where_there_is_no_slice_the_row_says_why() -> None:
     assert output.row["svi_a"] is None and output.row["atm_vol"] is None
 
 
+def test_a_slice_that_is_far_from_its_quotes_is_written_and_says_why() -> None:
+    """A week's variance is above that of the month: no surface free of arbitrage is near both."""
+    first, second, third = step(
+        vol_surfaces.new(), *listed(), *quotes(level=8.0, expiries=EXPIRIES[:1]), *quotes(expiries=EXPIRIES[1:])
+    )
+    assert first.row["reason"] is not None and second.row["reason"] is not None
+    for output in (first, second, third):
+        assert output.row["svi_a"] is not None and output.row["atm_vol"] is not None
+        assert output.row["is_arbitrage_free"]
+    assert first.row["is_repaired"] and second.row["is_repaired"]
+
+
 def test_duplicates_of_an_instrument_are_fitted_like_any_other() -> None:
     named = [message for message in listed() + quotes() if "instrument" in message.row]
     twins = [message._replace(row=message.row | {"instrument": message.row["instrument"] + "x"}) for message in named]

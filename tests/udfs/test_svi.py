@@ -81,6 +81,28 @@ def test_a_repaired_slice_is_below_the_next_expirys(raw: Slice, after: Slice) ->
     assert svi.durrleman(repaired, k).min() >= 0
 
 
+@given(slices, st.floats(0.0, 1.0))
+def test_on_the_way_to_a_flat_smile_total_variance_is_linear(raw: Slice, share: float) -> None:
+    k, mixed = np.linspace(-2, 2, 41), np.empty(5)
+    svi._towards(row(raw), svi.NO_SLICE, 2, share, mixed)
+    w, w0 = svi.total_variance(raw, k), svi.total_variance(raw, 0.0)
+    assert svi.total_variance(Slice(*mixed), k) == pytest.approx((1 - share) * w + share * w0, rel=1e-9, abs=1e-12)
+
+
+@given(slices)
+def test_a_repaired_slice_keeps_its_variance_at_the_money(raw: Slice) -> None:
+    assert svi.total_variance(svi.without_butterflies(raw), 0.0) == pytest.approx(float(svi.total_variance(raw, 0.0)), rel=1e-9)
+
+
+@given(slices, slices)
+def test_a_slice_without_butterflies_is_lowered_as_a_whole(raw: Slice, after: Slice) -> None:
+    own, later = svi.without_butterflies(raw), svi.without_butterflies(after)
+    here, k = row(own), np.linspace(-3, 3, 61)
+    svi.repair(here, row(later))
+    ratio = svi.total_variance(Slice(*here), k) / svi.total_variance(own, k)
+    assert ratio == pytest.approx(np.full(k.size, ratio[0]), rel=1e-9) and ratio[0] <= 1.0
+
+
 @given(slices, st.floats(0.01, 3.0))
 def test_jump_wings_come_back(raw: Slice, T: float) -> None:
     assume(abs(raw.m) > 1e-2 * raw.sigma)  # at m = 0 they do not determine σ
