@@ -75,5 +75,5 @@ class Kernel(Protocol):
 
         `until_ms` is the end of its event-time window: all messages are before it, and none from before it is to come, but
         for late ones.  None: the messages are late, behind the watermark; the kernel judges them by their own sequence or
-        time.  An empty batch says only that time has passed.
+        time.  An empty batch says only that time has passed; it comes before the batch that ends at the same instant.
         """
