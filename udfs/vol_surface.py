@@ -80,8 +80,13 @@ TEXTS = {
     Reason.TOO_FEW_STRIKES: f"Fewer than {MIN_STRIKES} strikes have a bid and an ask.",
     Reason.NOT_FITTED: "No smile was found that fits the quotes.",
     Reason.NOT_ASCENDING: "The expiry is not later than the one before it in the list.",
-    Reason.ARBITRAGE: f"Free of arbitrage it is {MOST_POINTS} vol points or {LEAST_SHARE:.0%} of the quotes worse than not.",
-    Reason.OFF_AT_MONEY: f"At the money the smile is outside bid and ask and {MOST_POINTS} vol points from their middle.",
+    Reason.ARBITRAGE: (
+        f"The quotes have an arbitrage: a smile without it is worse by more than {MOST_POINTS} vol points "
+        f"or {LEAST_SHARE:.0%} of the quotes."
+    ),
+    Reason.OFF_AT_MONEY: (
+        f"At the money the smile is outside bid and ask and more than {MOST_POINTS} vol points from their middle."
+    ),
 }
 
 
