@@ -277,9 +277,17 @@ def test_a_book_has_a_row_every_ten_seconds_while_its_venue_speaks() -> None:
         rows += step(state, venue_time(until - 60), until=until)
         rows += step(state, until=until)
         state = restored(state)
-    assert shown(rows) == [("A", until, 10, BIDS, ASKS, False) for until in range(10_000, 60_000, 10_000)]
+    assert shown(rows) == [("A", until - 100, 10, BIDS, ASKS, False) for until in range(10_000, 60_000, 10_000)]
     # The venue has spoken last at 49,940: nothing is known of the book after that.
     assert [shown(step(state, until=until)) for until in (60_000, 70_000)] == [[], []]
+
+
+def test_a_row_that_is_said_again_waits_for_the_batch_that_ends_at_its_instant() -> None:
+    # The host sweeps a shard before it hands it the batch that ends at the same instant.
+    state = begun(snapshot(), venue_time(50))
+    rows = step(state, venue_time(9_840), until=9_900) + step(state, until=10_000)
+    rows += step(state, change(11, [[99.0, 5.0]], ms=9_950), until=10_000)
+    assert shown(rows) == [("A", 9_900, 10, BIDS, ASKS, False), ("A", 10_000, 11, [[99.0, 5.0], [98.0, 2.0]], ASKS, False)]
 
 
 def test_a_book_is_shown_as_stale_when_its_venue_falls_quiet_and_as_fresh_when_it_speaks_again() -> None:
