@@ -1,7 +1,7 @@
 """The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -37,17 +37,18 @@ class TopicError(RuntimeError):
 
 def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
     """Make every topic that does not exist yet; returns the names of the new ones.  Raises `TopicError`."""
+    return create_named(servers, {table.topic: table.is_compacted for table in TABLES.values()}, partitions)
+
+
+def create_named(servers: str, names: Mapping[str, bool], partitions: int) -> list[str]:
+    """Make those of the named topics that do not exist yet, compacted or not; returns their names.  Raises `TopicError`."""
     existing = existing_topics(servers)
     # Event time is the record timestamp, and a replayed day is old: retention by age would delete it at once.
     settings = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(AHEAD_MS)}
     wanted = [
-        NewTopic(
-            table.topic,
-            num_partitions=partitions,
-            config={**settings, "cleanup.policy": "compact" if table.is_compacted else "delete"},
-        )
-        for table in TABLES.values()
-        if table.topic not in existing
+        NewTopic(name, num_partitions=partitions, config={**settings, "cleanup.policy": "compact" if compacted else "delete"})
+        for name, compacted in names.items()
+        if name not in existing
     ]
     if wanted:
         admin = administering(servers)

@@ -29,6 +29,7 @@ from drills.suite import HALF_TIME_MS, MARKET, WAIT_S
 from feeds import Record
 from feeds.publish import Publisher
 from feeds.simulator import simulate
+from schemas import RETIRED
 
 NAMES = [name for name in jobs.FLOW if name != "archive"]
 """All jobs with state that outlives them; the archive's are its read positions."""
@@ -85,6 +86,8 @@ def gone_on(stage: Stage, folder: Path) -> Rows:
     written, records = json.loads((folder / WRITTEN).read_text()), market(folder)
     names = kept(folder)
     suite = stage.suite(names)
+    # A broker that has been upgraded has the topics of its earlier versions.
+    topics.create_named(suite.place.kafka, dict.fromkeys(RETIRED, False), topics.partitions(suite.place.kafka))
     producer = Producer({"bootstrap.servers": suite.place.kafka})
     for of, end in written["ends"].items():
         topic, _, part = of.rpartition("/")

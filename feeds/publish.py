@@ -14,6 +14,7 @@ from feeds import Record
 from feeds.capture import Converted, Tally
 from feeds.clocks import Clocks
 from feeds.packs import packing
+from schemas import RETIRED
 from schemas.clients import Unreachable, reached
 from schemas.records import TABLES, VenueTimesRow
 from schemas.rows import encoded, instant_ms, key
@@ -109,7 +110,7 @@ class Publisher:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
         except Unreachable as error:
             raise PublishError(str(error)) from None
-        topics = [TABLES[table].topic for table in FEED_TABLES]
+        topics = [*(TABLES[table].topic for table in FEED_TABLES), *RETIRED]
         self._partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
         self._time_partitions = known.get(TABLES["venue_times"].topic, 0)
         packed = [(table, TABLES[table].topic) for table in PACKED]

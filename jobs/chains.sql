@@ -17,7 +17,7 @@ SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(
   CASE
     WHEN message IS NULL THEN ARRAY[inbox.shard]
-    WHEN topic = 'index_prices.v2' THEN ARRAY[${SHARDS}]
+    WHEN topic LIKE 'index_prices.%' THEN ARRAY[${SHARDS}]
     ELSE ARRAY[
       ARRAY[${SHARDS}][1 + MOD(ABS(CAST(HASH_CODE(COALESCE(REGEXP_EXTRACT(`key`, '^([^:]*:[^:_-]*)', 1), '')) AS BIGINT)),
         CARDINALITY(ARRAY[${SHARDS}]))]
