@@ -174,12 +174,18 @@ def _repeated(state: State, until_ms: int) -> list[Output]:
     due: list[tuple[str, books.Book, int]] = []
     for name, book in sorted(state.books.items()):
         fields = book.fields
+        venue = name.partition(":")[0]
         venue_ms = until_ms + int(fields["offset_ms"])
         # A sweep comes before the batch that ends at its instant: the messages of that batch are still to come.
-        now_ms = (venue_ms - state.window_ms) // BATCH_MS * BATCH_MS
+        now_ms = venue_ms - state.window_ms
+        heard_ms = newest_ms[venue]
+        if not state.venues[venue].heard_ms:
+            # No `venue_times` say how its clock differs: it may be behind, and what it said last is all that is known.
+            now_ms = min(now_ms, heard_ms)
+        now_ms = now_ms // BATCH_MS * BATCH_MS
         is_shown = not (fields["is_hidden"] or fields["is_quiet"] or fields["cut_ms"])
         is_behind = max(int(fields["depth_ms"]), book.event_ms) < now_ms
-        if is_shown and is_behind and newest_ms[name.partition(":")[0]] >= venue_ms - SWEEP_MS:
+        if is_shown and is_behind and heard_ms >= venue_ms - SWEEP_MS:
             due.append((name, book, now_ms))
     return _written(state, due)
 

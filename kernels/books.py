@@ -671,6 +671,12 @@ def _follows(book: Book, row: Row) -> bool:
     return bool(previous == sequence if previous is not None else row["sequence"] >= sequence)
 
 
+def _comes_after(row: Row, sequence: int) -> bool:
+    """Whether an update continues a snapshot of this sequence, as far as the venue tells."""
+    previous = row["prev_sequence"]
+    return bool(previous == sequence if previous is not None else row["sequence"] > sequence)
+
+
 def _straddles(row: Row, sequence: int) -> bool:
     """Whether nothing lies between a snapshot of this sequence and a later update, which may begin before it."""
     return row["sequence"] > sequence and (row["prev_sequence"] is None or row["prev_sequence"] <= sequence)
@@ -723,7 +729,7 @@ def _is_old(book: Book, row: Row) -> bool:
     if row["sequence"] > sequence:
         return event_ms < book.reset_ms
     if row["prev_sequence"] is None:
-        return True
+        return event_ms <= book.event_ms
     return event_ms < book.event_ms or (row["sequence"] == sequence and event_ms == book.event_ms)
 
 
@@ -800,7 +806,10 @@ def _lose(book: Book, row: Row, outputs: list[Output], kind: str = "gap") -> Non
     if is_behind and fields["previous"] < row["sequence"] < sequence:
         # The book went from one number to the other, and here is one between: the last it took was not its own.
         kind = "conflict"
-    outputs.append(_fault(book, row, kind, f"prev_sequence {sequence}", f"prev_sequence {row['prev_sequence']}"))
+    if row["prev_sequence"] is None:
+        outputs.append(_fault(book, row, kind, f"sequence {sequence} or later", f"sequence {row['sequence']}"))
+    else:
+        outputs.append(_fault(book, row, kind, f"prev_sequence {sequence}", f"prev_sequence {row['prev_sequence']}"))
     fields["is_stale"], fields["is_fresh"] = 1, 0
     _show(book, row, to_ms(row["event_at"]), outputs)
     if is_behind:
@@ -865,7 +874,7 @@ def _is_numbered_anew(book: Book, row: Row) -> bool:
     newest_ms = max([book.event_ms, *times_ms])
     event_ms = to_ms(row["event_at"])
     is_followed = any(
-        update["sequence"] <= sequence and update["prev_sequence"] == row["sequence"] and _shows_loss(book, update)
+        update["sequence"] <= sequence and _comes_after(update, row["sequence"]) and _shows_loss(book, update)
         for update in book.kept
     )
     return event_ms > newest_ms + GRACE_MS or (event_ms > newest_ms and is_followed)

@@ -282,6 +282,15 @@ def test_a_book_has_a_row_every_ten_seconds_while_its_venue_speaks() -> None:
     assert [shown(step(state, until=until)) for until in (60_000, 70_000)] == [[], []]
 
 
+def test_a_venue_whose_clock_is_behind_without_saying_so_has_no_row_of_what_it_has_yet_to_say() -> None:
+    # Three seconds behind: what is said at 17,000 comes in the batch that ends at 20,000.
+    state = begun()
+    step(state, message("snapshot", 5, BIDS, ASKS, 17_050, name="B"), until=20_100)
+    assert shown(step(state, until=20_200))[0] == ("A", 17_000, 10, BIDS, ASKS, False)
+    rows = step(restored(state), change(11, [[99.0, 4.0]], ms=18_150), until=21_200)
+    assert shown(rows) == [("A", 18_200, 11, [[99.0, 4.0], [98.0, 2.0]], ASKS, False)]
+
+
 def test_a_row_that_is_said_again_waits_for_the_batch_that_ends_at_its_instant() -> None:
     # The host sweeps a shard before it hands it the batch that ends at the same instant.
     state = begun(snapshot(), venue_time(50))

@@ -660,6 +660,45 @@ def test_a_lost_beginning_of_new_numbers_is_a_gap_when_its_grace_has_passed() ->
     assert bid_sizes(step(state, snapshot(5, ms=60), until=400)) == [(1.0, False), (3.0, False)]
 
 
+def unnumbered(kind: str, sequence: int, bid_size: float, ms: int) -> Message:
+    """A message that does not name the one before it, as venues with checksums send it."""
+    text = f"99.0:{bid_size}:101.0:1.0"
+    crc = zlib.crc32(text.encode())
+    checksum = crc - 2**32 if crc >= 2**31 else crc
+    asks = [[101.0, 1.0]] if kind == "snapshot" else []
+    return message(kind, sequence, None, [[99.0, bid_size]], asks, ms, checksum=checksum)
+
+
+def test_lower_numbers_of_updates_that_do_not_name_the_one_before_are_a_gap_when_the_grace_has_passed() -> None:
+    state = begun(unnumbered("snapshot", 900, 1.0, 0), unnumbered("change", 910, 2.0, 20))
+    assert step(state, unnumbered("change", 5, 3.0, 1000), until=1100) == []
+    outputs = step(restored(state), unnumbered("change", 6, 4.0, 1300), until=1400)
+    assert [(o.row["kind"], o.row["sequence"], o.row["got"]) for o in outputs if o.table == "feed_faults"] == [
+        ("gap", 5, "sequence 5")
+    ]
+    assert [o.row["is_stale"] for o in outputs if o.table == "book_tops"] == [True]
+    step(state, unnumbered("change", 6, 4.0, 1300), until=1400)
+    tops = step(state, unnumbered("snapshot", 6, 4.0, 1350), unnumbered("change", 7, 5.0, 1380), until=1500)
+    assert [(o.row["sequence"], o.row["bid_size"], o.row["is_stale"]) for o in tops] == [(6, 4.0, False), (7, 5.0, False)]
+
+
+def test_a_snapshot_of_a_lower_number_is_of_new_numbers_if_an_update_that_names_none_comes_after_it() -> None:
+    state = begun(unnumbered("snapshot", 900, 1.0, 0), unnumbered("change", 910, 2.0, 20))
+    step(state, unnumbered("snapshot", 3, 7.0, 120), until=200)
+    tops = step(restored(state), unnumbered("change", 4, 8.0, 220), until=300)
+    assert [(o.table, o.row["sequence"], o.row["bid_size"]) for o in tops] == [("book_tops", 3, 7.0), ("book_tops", 4, 8.0)]
+
+
+def test_an_update_that_names_none_and_comes_out_of_order_is_no_fault() -> None:
+    state = begun(unnumbered("snapshot", 900, 1.0, 0), unnumbered("change", 910, 2.0, 200))
+    outputs = step(state, unnumbered("change", 905, 9.0, 100), unnumbered("change", 912, 3.0, 210), until=300)
+    outputs += step(state, unnumbered("change", 913, 4.0, 900), until=1000)
+    assert [(o.table, o.row["sequence"], o.row["bid_size"]) for o in outputs] == [
+        ("book_tops", 912, 3.0),
+        ("book_tops", 913, 4.0),
+    ]
+
+
 def test_a_snapshot_of_a_lower_number_is_of_new_numbers_if_it_is_later_than_the_grace() -> None:
     later = 1 + books.GRACE_MS + 1
     state = begun(snapshot(1000), change(1001, 2.0, 1))
