@@ -738,6 +738,30 @@ def test_what_is_told_of_something_else_makes_no_mark_newer(kind: str) -> None:
     assert state.cases["a"].held == f"stale: {name}"
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"bid_price": 99.0, "ask_price": 101.0}, {"last_price": 100.0}, {"mark_price": 100.0}],
+    ids=["quote", "trade", "mark"],
+)
+@pytest.mark.parametrize("is_before_terms", [True, False])
+def test_whatever_values_a_future_grows_old(values: dict[str, float], is_before_terms: bool) -> None:
+    state = liquidations.new()
+    first, second = told(T0, "AAA-PERP", **values), instrument("AAA")
+    for message in (first, second) if is_before_terms else (second, first):
+        step(state, message, until_ms=T0 + 10)
+    held = liquidations.new()
+    for name in sorted(state.touched):
+        held.decode(name, state.encode(name) or b"")
+    for each in (state, held):
+        young, old = T0 + 29_000, T0 + 31_000
+        outputs = step(each, *long(cash=10.0), index("AAA", 100.0, young), until_ms=young + 50)
+        assert kinds(outputs) == ["locked", "round"]
+        outputs = step(each, index("AAA", 100.0, old), *long("b", cash=10.0), until_ms=old + 50)
+        (event,) = [row for row in rows(outputs, "liquidation_events") if row["account"] == "b"]
+        assert event["kind"] == "held"
+        assert event["reason"] == "held: the price of v:AAA-PERP is 31.0 s old, more than 30 s"
+
+
 def test_an_index_has_a_guard_for_each_currency_and_that_in_usd_counts_first() -> None:
     def quoted(price: float, ms: int, currency: str | None) -> Message:
         return index("AAA", price, ms)._replace(row=index("AAA", price, ms).row | {"quote_currency": currency})
