@@ -36,7 +36,7 @@ when something is closed at it, and until then may come back:
     4. nobody: the row says how much (`uncovered`)
 Orders, payments and deleveraging are decisions: they become true when fills and transfers say so.  Until then what is to be
 paid or closed counts as if it had been, so no loss is borne twice.  A payment has come when a balance names its event as
-cause, or when the account is richer by just its amount than prices explain.
+cause or rises by just its amount, or when the account is richer by just that than prices explain.
 
 Orders reduce risk only: what is ordered, or to be closed by deleveraging, and not filled yet never exceeds the position.  A
 position that has become smaller has filled that much of it.
@@ -350,6 +350,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     good, outputs = checked(messages, until_ms)
     good.sort(key=margin.in_time)
     outputs += margin.learn(state.market, good, until_ms)
+    cash: dict[tuple[str, str], float] = {}
     _drop_unsure(state)
     for message in good:
         if message.table == "book_depth":
@@ -357,7 +358,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         elif message.table == "trading_halts":
             _learn_halt(state, message.row)
         elif message.table == "balances":
-            _learn_payment(state, message.row)
+            _learn_payment(state, message.row, cash)
         elif message.table == "tickers":
             _learn_price(state, message.row)
         elif message.table == "index_prices":
@@ -386,12 +387,30 @@ def _learn_halt(state: State, row: dict[str, Any]) -> None:
         state.touched.add(f"halt/{of}")
 
 
-def _learn_payment(state: State, row: dict[str, Any]) -> None:
-    """Note that a payment of the fund has come, where the balance names its event as cause."""
+def _learn_payment(state: State, row: dict[str, Any], cash: dict[tuple[str, str], float]) -> None:
+    """Note that a payment of the fund has come: the balance names its event as cause, or rises by just its amount.
+
+    `cash` has what the balances of this batch said before, by account and currency.
+    """
     case = state.cases.get(row["account"])
-    if case is not None and case.due.pop(row["cause_id"], None) is not None:
+    if case is None or not case.due:
+        return
+    if case.due.pop(row["cause_id"], None) is not None:
         case.seen = None  # what has come with it explains the rest of what has changed
         state.touched.add(f"case/{row['account']}")
+    if case.seen is None:
+        return
+    account, currency = row["account"], row["currency"]
+    before, amount = cash.get((account, currency), case.seen.balances.get(currency, 0.0)), float(row["amount"])
+    cash[account, currency] = amount
+    usd = state.market.currency_columns["usd"].item(state.market.currency(currency))
+    for event, due in case.due.items():
+        if abs((amount - before) * usd - due) < CENT:
+            del case.due[event]
+            balances = case.seen.balances | {currency: case.seen.balances.get(currency, 0.0) + amount - before}
+            case.seen = case.seen._replace(balances=balances)
+            state.touched.add(f"case/{account}")
+            return
 
 
 def _learn_price(state: State, row: dict[str, Any]) -> None:

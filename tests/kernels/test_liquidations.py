@@ -385,6 +385,20 @@ def test_what_is_lost_after_the_fund_has_paid_is_paid_too_and_nothing_twice(name
     assert state.fund_usd == liquidations.RULES.fund_usd - 500.0
 
 
+@pytest.mark.parametrize("is_paid_first", [True, False])
+def test_a_payment_beside_a_fill_far_from_the_mark_is_known_by_its_amount(is_paid_first: bool) -> None:
+    """The fund pays 50; a fill 17.30 worse than the mark comes in the batch of the payment, which no row names."""
+    state = begun(*long())
+    (paid,) = amounts(fallen(state, 84.5))
+    at_fill = T0 + 3 * SECOND
+    first, last = (1_550.0, -417.3) if is_paid_first else (-467.3, -417.3)
+    held = flat(ms=at_fill)._replace(offset=3_001)
+    rows_of_cash = [balance("a", first, at_fill)._replace(offset=3_000), balance("a", last, at_fill)._replace(offset=3_002)]
+    assert paid == 50.0
+    assert amounts(fallen(state, 80.0, at_fill, held, *rows_of_cash)) == [pytest.approx(417.3)]
+    assert kinds(fallen(state, 80.0, T0 + 4 * SECOND, balance("a", 0.0, T0 + 4 * SECOND))) == ["recovered"]
+
+
 @pytest.mark.parametrize("model", ["never held anything", "was healthy", "only options that are worth less than its debt"])
 def test_a_debt_without_a_liquidation_has_a_bearer_too(model: str) -> None:
     """Funding, fees or a withdrawal took more than there was."""
