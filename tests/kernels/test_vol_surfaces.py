@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_options_in_another_currency_than_the_forward_take_no_part(is_linear_fir
     alone = step(vol_surfaces.new(), *listed(), *quotes())
     state, messages = vol_surfaces.new(), [linear + tops, listed() + quotes()]
     both = step(state, *(messages[0] + messages[1] if is_linear_first else messages[1] + messages[0]))
-    left_out = {"excluded": len(STRIKES)}
+    left_out: dict[str, Any] = {"excluded": len(STRIKES)}
     assert [output.row for output in both] == [output.row | left_out for output in alone]
     put_back = vol_surfaces.new()
     for entry in sorted(state.touched):
