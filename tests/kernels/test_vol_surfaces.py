@@ -117,7 +117,7 @@ def test_options_in_another_currency_than_the_forward_take_no_part(is_linear_fir
     state, messages = vol_surfaces.new(), [linear + tops, listed() + quotes()]
     both = step(state, *(messages[0] + messages[1] if is_linear_first else messages[1] + messages[0]))
     left_out: dict[str, Any] = {"excluded": len(STRIKES)}
-    assert [output.row for output in both] == [output.row | left_out for output in alone]
+    assert [output.row for output in both] == [dict(output.row) | left_out for output in alone]
     put_back = vol_surfaces.new()
     for entry in sorted(state.touched):
         put_back.decode(entry, state.encode(entry) or b"")
