@@ -12,7 +12,8 @@ Bound    a forward is put out again when it has moved by `MOVED` or its source h
 Index    by the rule of `kernels.indices`: the venue's own, of `index_prices` or its tickers, else the newest of the others', of
          two at one instant the last by name
 Currency the contracts of an expiry that are valued in one currency give one forward.  What is put out is that in USD, else in
-         USDC, else in USDT, where such contracts tell one; a bare index comes last
+         USDC, else in USDT, where such contracts tell one; that of quoted options goes before that of a future alone, for it
+         is to price them; a bare index comes last
 Told     the forward that the venue marks options with, the newest of an expiry.  It moves with the venue's index from when it
          was told: a basis lasts longer than a price
 """
@@ -255,15 +256,16 @@ def _forwards(state: State, of: Underlying, now_ms: int) -> list[Output]:
         Source.FUTURE: 0.5 * (future_ask - future_bid),
         Source.PARITY: parity.half_width_usd,
     }
-    has_contracts = np.zeros(count, dtype=np.bool_)
+    has_contracts, has_options = np.zeros((2, count), dtype=np.bool_)
     has_contracts[group] = True
+    has_options[group[rows["is_option"] & (bid > 0) & (ask > 0)]] = True
     outputs: list[Output] = []
     for place, expiry_ms in enumerate(expiries.tolist()):
         if expiry_ms <= now_ms:
             continue
         groups = [at for at in range(place, count, expiries.size) if has_contracts[at]]
         # The first choice of currency that its contracts tell more of than the index.
-        at = min(groups, key=lambda at: forwards.RANKS[Source(int(chosen.source[at]))])
+        at = min(groups, key=lambda at: (forwards.RANKS[Source(int(chosen.source[at]))], not has_options[at]))
         source, quote = Source(int(chosen.source[at])), order.currencies[at // expiries.size]
         forward = None if source == Source.NONE else float(chosen.forward_usd[at])
         if _is_near(chain.published.get(expiry_ms), (forward, int(source), quote)):

@@ -36,7 +36,7 @@ when something is closed at it, and until then may come back:
     4. nobody: the row says how much (`uncovered`)
 Orders, payments and deleveraging are decisions: they become true when fills and transfers say so.  Until then what is to be
 paid or closed counts as if it had been, so no loss is borne twice.  A payment has come when a balance names its event as
-cause, or when the account is richer by just its amount than prices explain.
+cause or rises by just its amount, or when the account is richer by just that than prices explain.
 
 Orders reduce risk only: what is ordered, or to be closed by deleveraging, and not filled yet never exceeds the position.  A
 position that has become smaller has filled that much of it.
@@ -49,8 +49,9 @@ holds; the hold, its end and every change of its reason are events:
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
                       forward); or an option's mark is more than the option can be worth
     too uncertain     the publisher's confidence interval is more than `uncertain` of the index price
-    stale             an index that has been published, the mark of what is held, or an option's forward was told more than
-                      `stale_s` ago.  A ticker that says nothing of the mark tells none
+    stale             an index that has been published, the mark of what is held (of a future without one, what stands for it),
+                      or an option's forward was told more than `stale_s` ago, whether before the contract's terms or after.
+                      A ticker that says nothing of the mark tells none
     insufficient      fewer than `points` prices of it have been seen
 and for what is to be ordered:
     stale book        updates were lost, or what is known of the book is older than `stale_s`
@@ -349,6 +350,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     good, outputs = checked(messages, until_ms)
     good.sort(key=margin.in_time)
     outputs += margin.learn(state.market, good, until_ms)
+    cash: dict[tuple[str, str], float] = {}
     _drop_unsure(state)
     for message in good:
         if message.table == "book_depth":
@@ -356,7 +358,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         elif message.table == "trading_halts":
             _learn_halt(state, message.row)
         elif message.table == "balances":
-            _learn_payment(state, message.row)
+            _learn_payment(state, message.row, cash)
         elif message.table == "tickers":
             _learn_price(state, message.row)
         elif message.table == "index_prices":
@@ -385,12 +387,30 @@ def _learn_halt(state: State, row: dict[str, Any]) -> None:
         state.touched.add(f"halt/{of}")
 
 
-def _learn_payment(state: State, row: dict[str, Any]) -> None:
-    """Note that a payment of the fund has come, where the balance names its event as cause."""
+def _learn_payment(state: State, row: dict[str, Any], cash: dict[tuple[str, str], float]) -> None:
+    """Note that a payment of the fund has come: the balance names its event as cause, or rises by just its amount.
+
+    `cash` has what the balances of this batch said before, by account and currency.
+    """
     case = state.cases.get(row["account"])
-    if case is not None and case.due.pop(row["cause_id"], None) is not None:
+    if case is None or not case.due:
+        return
+    if case.due.pop(row["cause_id"], None) is not None:
         case.seen = None  # what has come with it explains the rest of what has changed
         state.touched.add(f"case/{row['account']}")
+    if case.seen is None:
+        return
+    account, currency = row["account"], row["currency"]
+    before, amount = cash.get((account, currency), case.seen.balances.get(currency, 0.0)), float(row["amount"])
+    cash[account, currency] = amount
+    usd = state.market.currency_columns["usd"].item(state.market.currency(currency))
+    for event, due in case.due.items():
+        if abs((amount - before) * usd - due) < CENT:
+            del case.due[event]
+            balances = case.seen.balances | {currency: case.seen.balances.get(currency, 0.0) + amount - before}
+            case.seen = case.seen._replace(balances=balances)
+            state.touched.add(f"case/{account}")
+            return
 
 
 def _learn_price(state: State, row: dict[str, Any]) -> None:
@@ -591,28 +611,45 @@ class _Batch:
                 if reason := check(guard, self.now_ms):
                     first[of] = _Objection(rank, reason)
                     break
-        return first | self._marks()
+        # A guard begins with the terms of its contract; the price itself may be older.
+        return self._too_old() | first | self._too_dear()
 
-    def _marks(self) -> dict[str, _Objection]:
-        """What speaks against the marks of options: more than the option can be worth, or told too long ago."""
+    def _too_dear(self) -> dict[str, _Objection]:
+        """The marks of options that are more than the option can be worth."""
         columns, mark = self.state.market.contract_columns, self.found.mark
-        forward, is_option = columns["forward_usd"], columns["is_option"] > 0
+        forward = columns["forward_usd"]
         most = np.where(columns["is_call"] > 0, forward, np.nan_to_num(columns["strike_usd"]))
         usd = np.where(columns["is_inverse"] > 0, mark * forward, mark)
-        age_s = (self.now_ms - columns["mark_ms"]) / 1000
-        is_too_dear = is_option & (forward > 0) & (usd > most)
-        is_stale = is_option & ~np.isnan(mark) & (age_s > RULES.stale_s)
-        wrong = np.flatnonzero(is_too_dear | is_stale).tolist()
-        names = {row: name for name, row in columns.rows.items()} if wrong else {}
+        is_too_dear = (columns["is_option"] > 0) & (forward > 0) & (usd > most)
+        rank = CHECKS.index(_too_volatile)
         return {
-            f"mark of {names[row]}": _Objection(
-                CHECKS.index(_too_volatile),
-                f"is {usd[row]:.6g} USD, more than the {most[row]:.6g} USD that it can be worth",
+            f"mark of {name}": _Objection(
+                rank, f"is {usd[row]:.6g} USD, more than the {most[row]:.6g} USD that it can be worth"
             )
-            if is_too_dear[row]
-            else _Objection(CHECKS.index(_stale), _too_old(age_s[row]))
-            for row in wrong
+            for row, name in self._names(is_too_dear)
         }
+
+    def _too_old(self) -> dict[str, _Objection]:
+        """The prices of contracts that were told too long ago, each by the one that values the contract."""
+        columns, mark = self.state.market.contract_columns, self.found.mark
+        is_option, forward = columns["is_option"] > 0, columns["forward_usd"]
+        told_ms = np.where(is_option | ~np.isnan(columns["mark"]), columns["mark_ms"], columns["traded_ms"])
+        prices = (
+            ("mark", told_ms, is_option & ~np.isnan(mark)),
+            ("price", told_ms, ~is_option & ~np.isnan(mark)),
+            ("forward", columns["forward_ms"], is_option & (forward > 0)),
+        )
+        rank, oldest_ms = CHECKS.index(_stale), self.now_ms - 1000 * RULES.stale_s
+        return {
+            f"{price} of {name}": _Objection(rank, _too_old((self.now_ms - event_ms.item(row)) / 1000))
+            for price, event_ms, is_told in prices
+            for row, name in self._names(is_told & (event_ms < oldest_ms))
+        }
+
+    def _names(self, is_meant: Array) -> list[tuple[int, str]]:
+        """The rows of contracts that are meant, with their names."""
+        rows = set(np.flatnonzero(is_meant).tolist())
+        return [(row, name) for name, row in self.state.market.contract_columns.rows.items() if row in rows] if rows else []
 
     def worth_usd(self, seen: Seen) -> float:
         """What an account would have now if it still had what it was seen with; NaN where a price is missing."""

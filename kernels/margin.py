@@ -169,9 +169,9 @@ class Price(NamedTuple):
     forward_usd: Told = NOT_TOLD
     vol: Told = NOT_TOLD  # mark
 
-    def traded(self) -> float | None:
+    def traded(self) -> Told:
         """Middle of bid and ask, else the last trade."""
-        return self.last[1] if self.middle[1] is None else self.middle[1]
+        return self.last if self.middle[1] is None else self.middle
 
 
 NO_PRICE = Price()
@@ -254,7 +254,9 @@ class State:
             mark=math.nan,
             mark_ms=-math.inf,
             traded=math.nan,
+            traded_ms=-math.inf,
             forward_usd=math.nan,
+            forward_ms=-math.inf,
             vol=math.nan,
             expiry_s=math.inf,
             index=0,
@@ -403,13 +405,15 @@ class State:
     def put_price(self, name: str, price: Price) -> None:
         """Set the prices of a contract."""
         self.prices[name] = price
-        mark_ms, mark = price.mark
+        (mark_ms, mark), (traded_ms, traded), (forward_ms, forward) = price.mark, price.traded(), price.forward_usd
         self.contract_columns.put(
             name,
             mark=_or_nan(mark),
-            mark_ms=-math.inf if mark is None else mark_ms,
-            traded=_or_nan(price.traded()),
-            forward_usd=_or_nan(price.forward_usd[1]),
+            mark_ms=mark_ms,
+            traded=_or_nan(traded),
+            traded_ms=traded_ms,
+            forward_usd=_or_nan(forward),
+            forward_ms=forward_ms,
             vol=_or_nan(price.vol[1]),
         )
         if terms := self.terms.get(name):

@@ -5,7 +5,8 @@ Entries  quote/<venue:instrument>: see `kernels.quotes`
 Refit    when the middle volatilities of an expiry have moved by `MOVED_VOL` on average since the last fit, or the number of
          quotes by `MOVED_QUOTES`, or the surface is `AGED_MS` old.  All expiries are fitted at once, for no calendar spread
          may be an arbitrage, and each starts from its last slice
-Left out quotes of stale books and one-sided ones; what is crossed or has no volatility `udfs.vol_surface` leaves out
+Left out quotes of stale books and one-sided ones; what is crossed or has no volatility `udfs.vol_surface` leaves out, and so
+         is what is valued in another currency than the forward
 Reason   why an expiry has no slice, or, beside a slice, why that is far from its quotes: `udfs.vol_surface` tells the bounds
 Late     what is behind the watermark counts if it is still the newest; the next batch fits it
 """
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message, Output
+from kernels import Message, Output, indices
 from kernels.checks import checked
 from kernels.entries import Migration, packed, unpacked
 from kernels.quotes import Quotes, Underlying, with_currency
@@ -43,7 +44,8 @@ class Last:
     """What is kept of a whole chain."""
 
     def __init__(self) -> None:
-        self.forwards: dict[int, tuple[int, float | None, str]] = {}  # by expiry in ms: event time in ms, USD, source
+        self.forwards: dict[int, tuple[int, float | None, str, str]] = {}
+        """By expiry in ms: event time in ms, forward, source, currency."""
         self.slices: dict[int, tuple[float, ...]] = {}  # a, b, ρ, m, σ
         self.fitted_ms: int | None = None
 
@@ -84,8 +86,15 @@ class State:
         last.slices = {expiry_ms: tuple(raw) for expiry_ms, *raw in slices}
 
 
-MIGRATIONS: dict[int, Migration] = {1: lambda name, stored: with_currency(stored) if name.startswith("quote/") else stored}
-"""Until version 2 the currency of a contract's index was not stored."""
+def _with_currencies(name: str, stored: Any) -> Any:
+    """As of version 2, which knows the currencies of contracts and forwards."""
+    if name.startswith("quote/"):
+        return with_currency(stored)
+    fitted_ms, forwards, slices = stored
+    return [fitted_ms, [[*forward, indices.USD] for forward in forwards], slices]
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_currencies}
 
 
 def new() -> State:
@@ -131,7 +140,7 @@ def _when(message: Message) -> tuple[int, int, int]:
 
 def _take_forward(state: State, row: dict[str, Any], changed: set[Underlying]) -> None:
     of, expiry_ms = Underlying(row["venue"], row["underlying"]), to_ms(row["expiry_at"])
-    forward = to_ms(row["event_at"]), row.get("forward_usd"), row["source"]
+    forward = to_ms(row["event_at"]), row.get("forward_usd"), row["source"], indices.quoted_in(row)
     last = state.last.setdefault(of, Last())
     if expiry_ms not in last.forwards or forward[0] >= last.forwards[expiry_ms][0]:
         last.forwards[expiry_ms] = forward
@@ -149,21 +158,23 @@ def _surface(state: State, of: Underlying, now_ms: int) -> list[Output]:
         return []
     rows = chain.rows[slots]
     expiries, at = np.unique(rows["expiry_ms"], return_inverse=True)
-    nothing = (0, None, None)
+    nothing = (0, None, None, indices.USD)
     known = [last.forwards.get(expiry_ms, nothing) for expiry_ms in expiries.tolist()]
-    forward = np.array([one[1] or math.nan for one in known], dtype=np.float64)
+    # A price in one currency says nothing beside a forward in another.
+    is_of_forward = rows["currency"] == np.array([one[3] for one in known])[at]
+    forward = np.where(is_of_forward, np.array([one[1] or math.nan for one in known], dtype=np.float64)[at], math.nan)
     years = (expiries - now_ms) / MS_PER_YEAR
     is_stale = rows["is_stale"]
     is_one_sided = ~is_stale & ~((rows["bid"] > 0) & (rows["ask"] > 0))
     usable = np.flatnonzero(~is_stale & ~is_one_sided)
-    bid_iv, ask_iv = _volatilities(rows[usable], forward[at[usable]], years[at[usable]])
+    bid_iv, ask_iv = _volatilities(rows[usable], forward[usable], years[at[usable]])
     middle = np.full(slots.size, math.nan)
     middle[usable] = np.where(ask_iv >= bid_iv, 0.5 * (bid_iv + ask_iv), math.nan)
     if not _has_moved(last, now_ms, rows["fit_iv"], middle, at, expiries.size):
         return []
     start = Slice(*np.array([last.slices.get(expiry_ms, NO_SLICE) for expiry_ms in expiries.tolist()]).T)
     with np.errstate(all="ignore"):
-        k = np.log(rows["strike_usd"] / forward[at])
+        k = np.log(rows["strike_usd"] / forward)
     surface = vol_surface.fit(years, at[usable], k[usable], bid_iv, ask_iv, start)
     chain.rows["fit_iv"][slots] = middle
     state.touched.update("quote/" + chain.names[slot] for slot in slots)

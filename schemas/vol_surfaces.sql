@@ -20,7 +20,7 @@ CREATE TEMPORARY TABLE vol_surfaces (
   quotes             INT              NOT NULL COMMENT 'That were fitted',
   stale              INT              NOT NULL COMMENT 'Left out: updates of their book were lost',
   one_sided          INT              NOT NULL COMMENT 'Left out: no bid or no ask',
-  excluded           INT              NOT NULL COMMENT 'Left out: crossed, or without a volatility, as below the intrinsic value',
+  excluded           INT              NOT NULL COMMENT 'Left out: crossed, or without a volatility, as below the intrinsic value, or in another currency than the forward',
   inside_share       DOUBLE                    COMMENT 'Share of the fitted quotes between whose bid and ask the slice lies',
   rmse_vol_points    DOUBLE                    COMMENT 'From the middle of bid and ask, weighted as in the fit; a point is 0.01',
   durrleman_min      DOUBLE                    COMMENT 'Least of Durrleman''s function: below 0 a butterfly is an arbitrage',

@@ -137,6 +137,9 @@ def test_two_currencies_of_one_expiry_are_not_mixed() -> None:
     dated = future("L-F", **linear)
     with_future = step(forwards.new(), *PAIR, *QUOTES, dated, top("L-F", F, F + 1))
     assert told(with_future) == told(both)
+    # What prices options goes before a future in the currency of none of them.
+    inverse = step(forwards.new(), future(), top("BTC-F", 62_000.0, 62_010.0), *dear, *tops)
+    assert told(inverse) == [(pytest.approx(F), "parity")] and inverse[0].row["quote_currency"] == "USDC"
     # Better one in another currency than a bare index.
     only = step(forwards.new(), *PAIR, *dear, *tops, index(61_000.0))
     assert told(only) == [(pytest.approx(F), "parity")] and only[0].row["quote_currency"] == "USDC"

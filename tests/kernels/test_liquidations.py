@@ -385,6 +385,20 @@ def test_what_is_lost_after_the_fund_has_paid_is_paid_too_and_nothing_twice(name
     assert state.fund_usd == liquidations.RULES.fund_usd - 500.0
 
 
+@pytest.mark.parametrize("is_paid_first", [True, False])
+def test_a_payment_beside_a_fill_far_from_the_mark_is_known_by_its_amount(is_paid_first: bool) -> None:
+    """The fund pays 50; a fill 17.30 worse than the mark comes in the batch of the payment, which no row names."""
+    state = begun(*long())
+    (paid,) = amounts(fallen(state, 84.5))
+    at_fill = T0 + 3 * SECOND
+    first, last = (1_550.0, -417.3) if is_paid_first else (-467.3, -417.3)
+    held = flat(ms=at_fill)._replace(offset=3_001)
+    rows_of_cash = [balance("a", first, at_fill)._replace(offset=3_000), balance("a", last, at_fill)._replace(offset=3_002)]
+    assert paid == 50.0
+    assert amounts(fallen(state, 80.0, at_fill, held, *rows_of_cash)) == [pytest.approx(417.3)]
+    assert kinds(fallen(state, 80.0, T0 + 4 * SECOND, balance("a", 0.0, T0 + 4 * SECOND))) == ["recovered"]
+
+
 @pytest.mark.parametrize("model", ["never held anything", "was healthy", "only options that are worth less than its debt"])
 def test_a_debt_without_a_liquidation_has_a_bearer_too(model: str) -> None:
     """Funding, fees or a withdrawal took more than there was."""
@@ -736,6 +750,30 @@ def test_what_is_told_of_something_else_makes_no_mark_newer(kind: str) -> None:
     name = {"perpetual": "price of v:AAA-PERP", "option": "mark of v:AAA-P", "forward": "forward of v:AAA-P"}[kind]
     assert event["kind"] == "held" and event["reason"] == f"held: the {name} is 31.0 s old, more than 30 s"
     assert state.cases["a"].held == f"stale: {name}"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"bid_price": 99.0, "ask_price": 101.0}, {"last_price": 100.0}, {"mark_price": 100.0}],
+    ids=["quote", "trade", "mark"],
+)
+@pytest.mark.parametrize("is_before_terms", [True, False])
+def test_whatever_values_a_future_grows_old(values: dict[str, float], is_before_terms: bool) -> None:
+    state = liquidations.new()
+    first, second = told(T0, "AAA-PERP", **values), instrument("AAA")
+    for message in (first, second) if is_before_terms else (second, first):
+        step(state, message, until_ms=T0 + 10)
+    held = liquidations.new()
+    for name in sorted(state.touched):
+        held.decode(name, state.encode(name) or b"")
+    for each in (state, held):
+        young, old = T0 + 29_000, T0 + 31_000
+        outputs = step(each, *long(cash=10.0), index("AAA", 100.0, young), until_ms=young + 50)
+        assert kinds(outputs) == ["locked", "round"]
+        outputs = step(each, index("AAA", 100.0, old), *long("b", cash=10.0), until_ms=old + 50)
+        (event,) = [row for row in rows(outputs, "liquidation_events") if row["account"] == "b"]
+        assert event["kind"] == "held"
+        assert event["reason"] == "held: the price of v:AAA-PERP is 31.0 s old, more than 30 s"
 
 
 def test_an_index_has_a_guard_for_each_currency_and_that_in_usd_counts_first() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,37 @@ def test_stale_and_one_sided_quotes_are_left_out_and_counted() -> None:
     first, *_ = step(vol_surfaces.new(), *listed(), *batch)
     counts = [first.row[column] for column in ("quotes", "stale", "one_sided", "excluded")]
     assert counts == [len(STRIKES) - 4, 1, 2, 1]
+
+
+@pytest.mark.parametrize("is_linear_first", [True, False])
+def test_options_in_another_currency_than_the_forward_take_no_part(is_linear_first: bool) -> None:
+    """Options in USDC, in which the coin is 13.5 % dearer, beside those in coin."""
+    linear, tops = [], []
+    for message in listed()[: -len(EXPIRIES)]:
+        row = message.row | {"instrument": f"L{message.row['instrument']}", "quote_currency": "USDC", "is_inverse": False}
+        linear.append(message._replace(row=row | {"settlement_currency": "USDC"}))
+    for message in quotes():
+        row = message.row | {"instrument": f"L{message.row['instrument']}"}
+        prices = {side: row[side] * FORWARD * 1.135 for side in ("bid_price", "ask_price")}
+        tops.append(message._replace(row=row | prices))
+    alone = step(vol_surfaces.new(), *listed(), *quotes())
+    state, messages = vol_surfaces.new(), [linear + tops, listed() + quotes()]
+    both = step(state, *(messages[0] + messages[1] if is_linear_first else messages[1] + messages[0]))
+    left_out: dict[str, Any] = {"excluded": len(STRIKES)}
+    assert [output.row for output in both] == [dict(output.row) | left_out for output in alone]
+    put_back = vol_surfaces.new()
+    for entry in sorted(state.touched):
+        put_back.decode(entry, state.encode(entry) or b"")
+    in_usdc = [message._replace(row=message.row | {"quote_currency": "USDC"}) for message in listed()[-len(EXPIRIES) :]]
+    for each in (state, put_back):
+        assert all(output.row["quotes"] == len(STRIKES) for output in step(each, *in_usdc, until_ms=T0 + 70_000))
+
+
+def test_what_version_1_stored_is_read() -> None:
+    state = vol_surfaces.new()
+    state.decode("chain/deribit:BTC", f'\x01[{T0},[[{EXPIRIES[0]},{T0},60000.0,"parity"]],[]]'.encode())
+    (last,) = state.last.values()
+    assert last.forwards == {EXPIRIES[0]: (T0, 60_000.0, "parity", "USD")} and last.fitted_ms == T0
 
 
 def test_it_is_fitted_anew_when_quotes_have_moved_and_not_before() -> None:
