@@ -7,13 +7,17 @@ Version = dict[str, str]
 
 
 def older() -> Version:
-    """Before a field was added to what `books` stores: version 2 of its entries, in which no snapshot waits."""
+    """Before a field was added to what `books` stores: version 3 of its entries, without digits beyond 15."""
     return _changed(
         "kernels/books.py",
-        ("VERSION = 3", "VERSION = 2"),
-        ("MIGRATIONS: dict[int, Migration] = {2: _without_snapshot}", "MIGRATIONS: dict[int, Migration] = {}"),
-        ('            "snapshot": None if book.snapshot is None else encoded(book.snapshot).decode(),\n', ""),
-        ('        book.snapshot = None if head["snapshot"] is None else _exact(head["snapshot"].encode())\n', ""),
+        ("VERSION = 4", "VERSION = 3"),
+        ("{2: _without_snapshot, 3: _without_channels}", "{2: _without_snapshot}"),
+        ('            "texts": [self.ladders.texts_of(2 * book.number + side) for side in (BID, ASK)],\n', ""),
+        (
+            '        for side, texts in zip((BID, ASK), head["texts"], strict=True):\n'
+            "            self.ladders.put_texts(2 * book.number + side, texts)\n",
+            "",
+        ),
     )
 
 

@@ -103,7 +103,8 @@ class Publisher:
             "logger": _log,
         }
         self._clocks = Clocks()
-        self._spoken: dict[str, str] = {}  # when each venue was last heard, of those that were since the last heartbeat
+        # Common time and receipt of each venue's newest row, of those that were heard since the last heartbeat.
+        self._spoken: dict[str, tuple[int, str]] = {}
         self._newest_ms = self._heartbeat_ms = 0
         self._every_ms = heartbeat_ms()
         try:
@@ -120,11 +121,11 @@ class Publisher:
         """Say in every partition that it is `common_ms`, by the common time, and what time it is for each venue that spoke."""
         self.ship()
         self._heartbeat_ms = common_ms
-        for venue, received_at in self._spoken.items():
+        for venue, (heard_ms, received_at) in self._spoken.items():
             offset_ms = self._clocks.offset_ms(venue)
             row: VenueTimesRow = {
                 "venue": venue,
-                "event_at": instant_ms(common_ms + offset_ms),
+                "event_at": instant_ms(heard_ms + offset_ms),
                 "received_at": received_at,
                 "offset_ms": offset_ms,
             }
@@ -156,7 +157,8 @@ class Publisher:
         else:
             self._produce(TABLES[record.table].topic, value, row_key, common_ms, -1)
         if is_spoken and "received_at" in record.row:
-            self._spoken[record.row["venue"]] = record.row["received_at"]
+            venue, heard = record.row["venue"], (common_ms, record.row["received_at"])
+            self._spoken[venue] = max(self._spoken.get(venue, heard), heard)
         self._producer.poll(0)
         self.counts[record.table] += 1
 

@@ -989,7 +989,7 @@ def _without_snapshot(name: str, head: Row) -> Row:
 def _without_channels(name: str, head: Row) -> Row:
     """Version 3 knew of one channel alone, of no new numbers, and of no digits beyond 15."""
     added = {"shown_ms": head["event_ms"], "reset_ms": 0, "cut_ms": 0, "depth_ms": 0, "is_hidden": False, "texts": [[], []]}
-    return {**head, **added}
+    return {**added, **head}
 
 
 def _free_idle(state: State, until_ms: int) -> None:

@@ -4,7 +4,7 @@
 -- Record  every partition gets each row, so that whoever reads one partition alone is told, too
 CREATE TEMPORARY TABLE venue_times (
   venue       STRING           NOT NULL,
-  event_at    TIMESTAMP_LTZ(3) NOT NULL COMMENT 'By the venue''s own clock: what the feed got of it from before this instant has been written',
+  event_at    TIMESTAMP_LTZ(3) NOT NULL COMMENT 'The newest time that the venue has told, by its own clock: what the feed got of it from before has been written',
   received_at TIMESTAMP_LTZ(6) NOT NULL COMMENT 'When the venue was last heard, by the receiver''s clock',
   offset_ms   BIGINT           NOT NULL COMMENT 'How far record timestamps of the venue are behind its own clock'
 ) WITH ('topic' = 'venue_times.v1') LIKE kafka_json;

@@ -19,7 +19,7 @@ def older_books() -> ModuleType:
 def test_what_the_older_version_stores_this_one_reads_and_not_the_other_way_round() -> None:
     older = older_books()
     assert older.VERSION == books.VERSION - 1
-    assert entries.readable(books)["books"] == [books.VERSION, older.VERSION]
+    assert entries.readable(books)["books"][:2] == [books.VERSION, older.VERSION]
     state = older.new()
     older.step(state, [snapshot(1), change(2, 7.0)], to_ms(change(2, 7.0).row["event_at"]) + 100)
     there = books.new()
@@ -29,7 +29,7 @@ def test_what_the_older_version_stores_this_one_reads_and_not_the_other_way_roun
     assert [row.row["bid_size"] for row in step(there, change(3, 5.0)) if row.table == "book_tops"] == [5.0]
     data = begun(snapshot(1)).encode("v:A")
     assert data is not None
-    with pytest.raises(ValueError, match="version 3, this code reads version 2"):
+    with pytest.raises(ValueError, match="version 4, this code reads versions? 3"):
         older.new().decode("v:A", data)
 
 

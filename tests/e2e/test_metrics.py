@@ -50,7 +50,7 @@ def test_status_shows_what_kernels_have_done(seen: dict[str, Any]) -> None:
     heading = next(index for index, line in enumerate(lines) if line.split()[:2] == ["kernel", "messages"])
     shown = {line.split()[0]: line.split() for line in lines[heading + 1 :] if line.strip()}
     assert set(shown) == set(EXPECTED)
-    assert shown["books"][1:5] == ["7", "1", "1", "1"]
+    assert shown["books"][1:5] == ["35", "1", "1", "1"]
     assert shown["positions"][1:5] == ["10", "0", "0", "–"]
     for row in shown.values():
         assert re.search(r"[\d.]+ ms > 1 h$", " ".join(row))  # a market of 2023

@@ -186,7 +186,7 @@ def test_every_message_of_the_capture_is_one_row(clean: Replay) -> None:
     assert counts["order_books"] == len(messages("book"))
     terms = {(row["venue"], row["instrument"]) for row in clean.tables["instruments"]}
     assert terms == {("deribit", item["instrument_name"]) for item in listed() if "combo" not in item["kind"]}
-    books = {"order_books", "book_tops", "book_depth", "book_metrics", "venue_clocks"}
+    books = {"order_books", "venue_times", "book_tops", "book_depth", "book_metrics", "venue_clocks"}
     chains = {"forwards", "vol_surfaces", "chain_greeks"}
     assert set(counts) == {"tickers", "option_greeks", "instruments", "margin_scalings"} | books | chains
     tops = Counter(row["instrument"] for row in clean.tables["book_tops"])

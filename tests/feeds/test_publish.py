@@ -231,7 +231,8 @@ def test_each_venue_that_has_spoken_is_told_its_own_time_in_every_partition(monk
     beats = {at for _, value, _, at in sent if value is None}
     assert {at for _, at in told} <= beats
     for row, at in told:
-        assert to_ms(row["event_at"]) == at + row["offset_ms"]
+        # As of its newest row: what it says next may be an interval of heartbeats later.
+        assert 0 <= at + row["offset_ms"] - to_ms(row["event_at"]) <= 100
         assert list(row) == list(TABLES["venue_times"].columns)
     by_venue = {venue: [(row, at) for row, at in told if row["venue"] == venue] for venue in ("ahead", "right")}
     assert {row["offset_ms"] for row, _ in by_venue["right"]} == {0}
