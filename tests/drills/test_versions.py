@@ -29,7 +29,7 @@ def test_what_the_older_version_stores_this_one_reads_and_not_the_other_way_roun
     assert [row.row["bid_size"] for row in step(there, change(3, 5.0)) if row.table == "book_tops"] == [5.0]
     data = begun(snapshot(1)).encode("v:A")
     assert data is not None
-    with pytest.raises(ValueError, match="version 4, this code reads versions? 3"):
+    with pytest.raises(ValueError, match="version 4, this code reads version"):
         older.new().decode("v:A", data)
 
 
