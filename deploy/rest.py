@@ -2,14 +2,14 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import requests
 
-IDS_AT_ONCE = 40
-"""Metrics in the address of one request: the server takes 4 KB of it."""
+IDS_CHARACTERS = 3_500
+"""Of the names of metrics in the address of one request: the server takes 4 KB of it."""
 OFFSET = re.compile(r"\.KafkaSourceReader\.topic\.([^.]+)\.partition\.(\d+)\.currentOffset$")
 POLL_S = 0.1
 
@@ -85,8 +85,8 @@ class Flink:
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if ".gammaflow." in row["id"] and row["id"].endswith(endings)]
-            for start in range(0, len(ids), IDS_AT_ONCE):
-                for row in self.get(f"{path}?get={','.join(ids[start : start + IDS_AT_ONCE])}&agg=sum,max"):
+            for some in _portions(ids):
+                for row in self.get(f"{path}?get={','.join(some)}&agg=sum,max"):
                     found.setdefault(next(end[1:] for end in endings if row["id"].endswith(end)), []).append(row)
         return {
             name: Aggregate(sum(row["sum"] for row in rows), max(row["max"] for row in rows)) for name, rows in found.items()
@@ -105,8 +105,8 @@ class Flink:
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if OFFSET.search(row["id"])]
-            for start in range(0, len(ids), IDS_AT_ONCE):
-                for row in self.get(f"{path}?get={','.join(ids[start : start + IDS_AT_ONCE])}&agg=max"):
+            for some in _portions(ids):
+                for row in self.get(f"{path}?get={','.join(some)}&agg=max"):
                     part = OFFSET.search(row["id"])
                     if part is not None and row["max"] >= 0:
                         found[part[1], int(part[2])] = round(row["max"]) + 1
@@ -184,3 +184,15 @@ def _root_cause(stacktrace: str) -> str:
     lines = stacktrace.splitlines()
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by")]
     return causes[-1] if causes else lines[0]
+
+
+def _portions(ids: list[str]) -> Iterator[list[str]]:
+    """The names in portions, each short enough for the address of a request."""
+    portion: list[str] = []
+    for name in ids:
+        if portion and sum(map(len, portion)) + len(portion) + len(name) > IDS_CHARACTERS:
+            yield portion
+            portion = []
+        portion.append(name)
+    if portion:
+        yield portion

@@ -52,3 +52,21 @@ def test_a_checkpoint_that_cannot_be_made_is_no_error(answer: Any, is_made: bool
     answers["POST /jobs/1/checkpoints"] = {"request-id": "7"}
     answers["GET /jobs/1/checkpoints/7"] = answer
     assert Flink("nowhere").checkpoint(JOB) is is_made
+
+
+def test_however_many_partitions_are_read_no_address_is_longer_than_the_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [
+        f"{READER.replace('order_books_v1', f'a_topic_with_a_long_name_v{part}')}.{part}.currentOffset" for part in range(128)
+    ]
+    asked: list[str] = []
+
+    def get(self: Flink, path: str) -> Any:
+        if "?" not in path:
+            return {"vertices": [{"id": "v"}]} if path == f"/jobs/{JOB.id}" else [{"id": name} for name in names]
+        asked.extend(path.partition("?get=")[2].partition("&")[0].split(","))
+        assert len(path) < 4096
+        return [{"id": name, "max": 6} for name in path.partition("?get=")[2].partition("&")[0].split(",")]
+
+    monkeypatch.setattr(Flink, "get", get)
+    assert set(Flink("nowhere").read(JOB).values()) == {7}
+    assert asked == names

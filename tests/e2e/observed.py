@@ -30,8 +30,8 @@ Numbers = dict[str, dict[str, float]]
 
 EXPECTED: Numbers = {
     # A: a snapshot, a better size, a level below the top, a row that is none, and what comes late.  B: a snapshot and a gap,
-    # which makes it stale, and a snapshot wanted.  Each in a batch of its own.  Seven times the feed says what time it is at the
-    # venue, to each of the four shards.
+    # which makes it stale, and a snapshot wanted.  Each in a batch of its own.  The feed tells each of the four shards seven
+    # times what time it is at the venue.
     "books": {
         "batches": 29,
         "messages": 35,
