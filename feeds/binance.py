@@ -224,6 +224,8 @@ def _form_by_fields(data: dict[str, Any]) -> Form | None:
         return _REST_QUOTE
     if "lastUpdateId" in data:
         return _SNAPSHOT
+    if "bids" in data and "u" in data:
+        return _OPTION_SNAPSHOT
     if "markPrice" in data:
         return _REST_MARK
     if "price" in data and "qty" in data:
@@ -364,6 +366,11 @@ def _snapshot(data: Any, received: Received) -> Record:
     venue = _family(symbol, data.get("stream"), received.url, otherwise)
     event_ms, depth = _told_time(data, received, "E", "T"), next(iter(depths), None)
     return _book(data, venue, symbol, event_ms, received, "snapshot", data["lastUpdateId"], None, depth)
+
+
+def _option_snapshot(data: Any, received: Received) -> Record:
+    """An option's book as REST answered it before December 2025."""
+    return _snapshot({**data, "lastUpdateId": data["u"]}, received)
 
 
 def _book(
@@ -803,6 +810,7 @@ _SNAPSHOT = Form(
         "asks": _LEVELS,
     },
 )
+_OPTION_SNAPSHOT = Form(_option_snapshot, {"T": optional(_time), "u": SEQUENCE, "bids": _LEVELS, "asks": _LEVELS})
 _BOOK_TICKER = Form(
     _book_ticker,
     {"s": TEXT, "u": SEQUENCE, "b": _BEST_PRICE, "B": _BEST_SIZE, "a": _BEST_PRICE, "A": _BEST_SIZE},

@@ -60,6 +60,7 @@ _PLACEHOLDER = "LISTING-"  # in front of the name of an instrument that is not l
 _BOOK_LEVELS = 400  # levels a side of the channels that count as the whole book
 _OF_A_LISTING = {"tickSz", "state", "listTime"}
 _OF_AN_ACCOUNT = {"ordId", "algoId", "posId", "billId", "clOrdId"}
+_STATES = ("live", "suspend", "rebase", "post_only", "preopen", "settling", "expired", "test")
 _CONTRACT_TYPES = ("linear", "inverse")
 _OPTION_TYPES = {"C": "call", "P": "put"}
 _INDEX_QUOTES = ("USD", "USDT", "USDC")
@@ -326,6 +327,8 @@ def _terms(data: Any, received: Received) -> Record:
     name, kind = text(data["instId"]), _KINDS[data["instType"]]
     if name.startswith(_PLACEHOLDER):
         raise Rejected("instId", "the name of an instrument that is listed, no placeholder", name)
+    if data.get("state", "live") not in _STATES:
+        raise Rejected("state", f"one of {', '.join(_STATES)}", shown(data["state"]))
     option_type, strike_usd, expiry_at, contract_size, is_inverse = None, None, None, None, False
     if kind == "spot":
         base, quote = text(data["baseCcy"]), text(data["quoteCcy"])

@@ -117,8 +117,9 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     state.until_ms = until_ms
     with _anew(state) as touched:
         books.step(state, messages, until_ms)
-        rows = _rows(state, touched)
-        if not messages and until_ms is not None:
+        is_sweep = not messages and until_ms is not None
+        rows = _rows(state, touched, is_sweep)
+        if is_sweep and until_ms is not None:
             rows += _repeated(state, until_ms)
         return rows
 
@@ -132,8 +133,12 @@ def _anew(state: State) -> Iterator[set[str]]:
     state.touched = earlier
 
 
-def _rows(state: State, touched: set[str]) -> list[Output]:
-    """The rows that are due at the end of a batch, behind those that were within it."""
+def _rows(state: State, touched: set[str], is_sweep: bool = False) -> list[Output]:
+    """The rows that are due at the end of a batch, behind those that were within it.
+
+    A sweep comes before the batch that ends at its instant: what that batch has of an interval is still to come.
+    """
+    to_come_ms = BATCH_MS if is_sweep else 0
     due: list[tuple[str, books.Book, int]] = []
     names = [name for name in sorted(touched | state.pending) if name in state.books]
     numbers = [state.books[name].number for name in names]
@@ -153,7 +158,7 @@ def _rows(state: State, touched: set[str]) -> list[Output]:
         if not cut_ms:
             # No message of its own: time alone has changed it.
             cut_ms = max(now_ms // BATCH_MS * BATCH_MS, depths_ms[place])
-        if cut_ms <= now_ms:
+        if cut_ms <= now_ms - (to_come_ms if cuts_ms[place] else 0):
             due.append((name, state.books[name], cut_ms))
         elif cuts_ms[place]:
             pending.add(name)
@@ -176,8 +181,7 @@ def _repeated(state: State, until_ms: int) -> list[Output]:
         fields = book.fields
         venue = name.partition(":")[0]
         venue_ms = until_ms + int(fields["offset_ms"])
-        # A sweep comes before the batch that ends at its instant: the messages of that batch are still to come.
-        now_ms = venue_ms - state.window_ms
+        now_ms = venue_ms - state.window_ms  # as in `_rows`
         heard_ms = newest_ms[venue]
         if not state.venues[venue].heard_ms:
             # No `venue_times` say how its clock differs: it may be behind, and what it said last is all that is known.

@@ -824,7 +824,7 @@ def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output])
     if known is not None and sequence < known and not _is_numbered_anew(book, row):
         if book.is_stale:
             outputs.append(_fault(book, row, "snapshot_outdated", f"sequence {known} or later", f"sequence {sequence}"))
-        elif event_ms > book.event_ms:
+        elif event_ms >= book.event_ms:
             # Of new numbers, if updates that follow it say so.
             book.snapshot = _known(row)
         return
@@ -877,7 +877,7 @@ def _is_numbered_anew(book: Book, row: Row) -> bool:
         update["sequence"] <= sequence and _comes_after(update, row["sequence"]) and _shows_loss(book, update)
         for update in book.kept
     )
-    return event_ms > newest_ms + GRACE_MS or (event_ms > newest_ms and is_followed)
+    return event_ms > newest_ms + GRACE_MS or (event_ms >= newest_ms and is_followed)
 
 
 def _left_by(snapshot: Row, kept: list[Row], patience_ms: int) -> tuple[list[Row], list[Row]]:

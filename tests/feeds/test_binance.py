@@ -541,6 +541,14 @@ def test_a_snapshot_tells_its_symbol_and_depth_by_its_stream_or_its_request(
     assert (row["kind"], row["sequence"], row["prev_sequence"]) == ("snapshot", 20, None)
 
 
+def test_an_option_book_as_rest_answered_it_before_december_2025_is_read() -> None:
+    message = {"T": NOW_MS - 8, "u": 37, "bids": [["100.1", "1"]], "asks": [["100.2", "1"]]}
+    url = "https://eapi.binance.com/eapi/v1/depth?symbol=BTC-251226-90000-C"
+    (row,) = rows(message, RECEIVED._replace(url=url))
+    assert (row["venue"], row["instrument"], row["kind"], row["sequence"]) == (OPTIONS, "BTC-251226-90000-C", "snapshot", 37)
+    assert rejected_field({**message, "u": None}, RECEIVED._replace(url=url)) == "u"
+
+
 @pytest.mark.parametrize("streams", ["ethusdt@depth5/btcusdt@depth5", "ethusdt@depth5/ethusdt@depth20"])
 def test_a_bare_top_of_a_connection_with_several_is_rejected(streams: str) -> None:
     received = RECEIVED._replace(symbol="ETHUSDT", url=f"wss://stream.binance.com/ws/{streams}")

@@ -405,7 +405,7 @@ def test_a_listing_gives_the_terms_of_each_contract(item: dict[str, Any], expect
 
 
 @pytest.mark.parametrize("item", [SPOT, LINEAR, INVERSE, FUTURE, OPTION])
-@pytest.mark.parametrize("state", ["live", "suspend", "expired", "settling", "preopen", "test", "post_only"])
+@pytest.mark.parametrize("state", ["live", "suspend", "expired", "settling", "preopen", "test", "post_only", "rebase"])
 def test_whole_terms_hold_in_whatever_state_a_contract_is(item: dict[str, Any], state: str) -> None:
     assert sent({"code": "0", "data": [{**item, "state": state}]}) == sent({"code": "0", "data": [item]})
 
@@ -422,6 +422,9 @@ def test_whole_terms_hold_in_whatever_state_a_contract_is(item: dict[str, Any], 
         ({**SPOT, "instId": "SLX-USDT", "baseCcy": "SLX", "tickSz": "", "state": "preopen"}, "state"),
         ({**LINEAR, "instId": "SLX-USDT-SWAP", "uly": "", "state": "preopen"}, "uly"),
         ({**LINEAR, "instId": "SLX-USDT-SWAP", "ctVal": "", "state": "preopen"}, "state"),
+        ({**SPOT, "state": "delivering"}, "state"),
+        ({**FUTURE, "state": ""}, "state"),
+        ({**OPTION, "state": None}, "state"),
         ({**LINEAR, "ctType": ""}, "ctType"),
         ({**LINEAR, "ctType": "quanto"}, "ctType"),
         ({**FUTURE, "expTime": "0"}, "expTime"),

@@ -299,6 +299,19 @@ def test_a_row_that_is_said_again_waits_for_the_batch_that_ends_at_its_instant()
     assert shown(rows) == [("A", 9_900, 10, BIDS, ASKS, False), ("A", 10_000, 11, [[99.0, 5.0], [98.0, 2.0]], ASKS, False)]
 
 
+@pytest.mark.parametrize("offset", [30, 1270, 29_999])
+def test_a_sweep_does_not_end_an_interval_of_a_venue_ahead_of_the_batch_that_has_the_rest_of_it(offset: int) -> None:
+    state = begun(snapshot(ms=offset), venue_time(20 + offset, offset))
+    # The batch that ends at 9,900 has the beginning of an interval, the next one has its end.
+    end_ms = (9_900 + offset) // 100 * 100 + 100
+    within, rest = 9_899 + offset, end_ms - 1
+    step(state, change(11, [[99.0, 2.0]], ms=within), until=9_900)
+    swept = step(restored(state), until=10_000)
+    assert shown(swept + step(state, until=10_000)) == []
+    rows = step(state, change(12, [[99.0, 3.0]], ms=rest), venue_time(9_999 + offset, offset), until=10_000)
+    assert [(row[1], row[2]) for row in shown(rows)] == [(end_ms, 12)]
+
+
 def test_a_book_is_shown_as_stale_when_its_venue_falls_quiet_and_as_fresh_when_it_speaks_again() -> None:
     state = begun(snapshot(), venue_time(50))
     quiet_at = 200_000

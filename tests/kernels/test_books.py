@@ -660,6 +660,13 @@ def test_a_lost_beginning_of_new_numbers_is_a_gap_when_its_grace_has_passed() ->
     assert bid_sizes(step(state, snapshot(5, ms=60), until=400)) == [(1.0, False), (3.0, False)]
 
 
+def test_a_snapshot_of_new_numbers_may_bear_the_instant_of_the_last_update_of_the_old_ones() -> None:
+    state = begun(snapshot(900), change(910, 2.0, 50, previous=900))
+    assert step(state, snapshot(3, bid=90, ask=91, ms=50), until=200) == []
+    tops = step(restored(state), message("change", 6, 3, [[90.0, 7.0]], [], 250), until=300)
+    assert [(o.table, o.row["sequence"], o.row["bid_price"]) for o in tops] == [("book_tops", 3, 90), ("book_tops", 6, 90)]
+
+
 def unnumbered(kind: str, sequence: int, bid_size: float, ms: int) -> Message:
     """A message that does not name the one before it, as venues with checksums send it."""
     text = f"99.0:{bid_size}:101.0:1.0"
