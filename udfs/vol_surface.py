@@ -523,6 +523,10 @@ def _coarse(row: FloatArray, p: _Problem, expiry: int) -> None:
                 row[i] = trial[i]
 
 
+_MAX_CUTOFFS = 32
+"""Enough from a model that is 10⁹ half-spreads away; what is further, or no number, comes to no end otherwise."""
+
+
 @allocating
 def _fit_alone(rows: FloatArray, p: _Problem, i: int) -> None:
     """Fit one expiry by itself, from its slice if it has one, in place."""
@@ -531,9 +535,11 @@ def _fit_alone(rows: FloatArray, p: _Problem, i: int) -> None:
     if not (is_near and abs(row[2]) < 1.0 and row[4] > 0.0):
         _coarse(row, p, i)
     p.cutoff[i] = np.inf
-    while p.cutoff[i] > CUTOFF:
+    for _ in range(_MAX_CUTOFFS):
         p.cutoff[i] = max(CUTOFF, min(0.5 * p.cutoff[i], 2.0 * _median_distance(row, p, i)))
         _descend(rows, p, i, i + 1, False, _MAX_STEPS)
+        if p.cutoff[i] <= CUTOFF:
+            break
 
 
 @allocating

@@ -295,6 +295,19 @@ def test_no_quotes_whatever_make_an_arbitrage_or_a_silent_number(seed: int) -> N
         assert_free(surface)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("reach", [1e90, 1e150, 1e300])
+def test_numbers_of_no_market_come_to_an_end_too(reach: float, seed: int) -> None:
+    """Log strikes, years and volatilities so far apart that their squares are no numbers."""
+    rng = np.random.default_rng(seed)
+    T = np.array([1e-10, 1e-4, min(reach, 1e137)])
+    expiry, k = rng.integers(0, 3, 45), rng.normal(size=45) * reach
+    bid = 10.0 ** rng.uniform(-240.0, 300.0, 45)
+    surface = vol_surface.fit(T, expiry, k, bid, bid * (1 + rng.uniform(0.0, 1.0, 45)))
+    assert np.isfinite(np.column_stack(surface.slices)[surface.is_fitted]).all()
+    assert (surface.reason[~surface.is_fitted] != Reason.NONE).all()
+
+
 NINE = np.linspace(-0.5, 0.5, 9)
 
 
