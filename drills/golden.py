@@ -35,6 +35,8 @@ NAMES = [name for name in jobs.FLOW if name != "archive"]
 """All jobs with state that outlives them; the archive's are its read positions."""
 BEGUN_ANEW = {"0.1.0": ("bars", "venue_clocks")}
 """Jobs of SQL alone that keep something else since a version: they do not go on from its savepoints, but begin anew."""
+MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
+"""Tables of which this version writes more rows than that one did: each book is said again every ten seconds."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
 
 
@@ -112,7 +114,8 @@ def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
         unexpected, left = after - rows, rows - after
         if unexpected:
             wrong.append(f"{table}: {unexpected.total()} rows that should not be, e.g. {min(unexpected)}")
-        if left.total() != before[table]:
+        has_more = table in MORE_ROWS.get(folder.name, ())
+        if left.total() < before[table] or (left.total() > before[table] and not has_more):
             wrong.append(f"{table}: {left.total()} rows did not come, of which {before[table]} were written before")
     return wrong
 

@@ -166,8 +166,10 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         parts = sorted(shard.held.pop(until_ms), key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
         yield from self._stepped(shard, until_ms, parts)
-        if shard.sweep_ms is None:
-            self._set_sweep(shard, (until_ms // self.every_ms + 1) * self.every_ms, ctx)
+        next_ms = (until_ms // self.every_ms + 1) * self.every_ms
+        # It may be further off in a savepoint of a version that swept less often.
+        if shard.sweep_ms is None or shard.sweep_ms > next_ms:
+            self._set_sweep(shard, next_ms, ctx)
         if self.has_heartbeats:
             yield Row("heartbeat", b"%013d%s" % (until_ms - 1, self.heartbeat_keys[shard.number]), b"heartbeat")
 

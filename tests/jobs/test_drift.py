@@ -5,20 +5,21 @@ import time
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
+import jobs
 from cli.play import DETERMINISTIC
 from deploy import runtime, topics
 from deploy.runtime import Runtime
 from schemas.records import TABLES
 
-TOPIC = TABLES["order_books"].topic
+TOPIC, *OTHER_TOPICS = [TABLES[table].topic for table in jobs.sources("books")]
 START_MS = 1_717_200_000_000
 FAR, ROUNDS = 10_000, 40
 """Seconds, with a heartbeat each, and in how many parts they are written: a source is told twice a second how far it may go,
 and what it has read by then it has read."""
 
 
-def told(producer: Producer, partition: int, event_ms: int) -> None:
-    producer.produce(TOPIC, None, "heartbeat", partition, timestamp=event_ms)
+def told(producer: Producer, partition: int, event_ms: int, topic: str = TOPIC) -> None:
+    producer.produce(topic, None, "heartbeat", partition, timestamp=event_ms)
     producer.poll(0)
 
 
@@ -26,7 +27,8 @@ def test_a_partition_that_is_ahead_waits_for_the_slowest_one(suite: Runtime) -> 
     producer = Producer({"bootstrap.servers": suite.kafka})
     ahead, *others = range(topics.partitions(suite.kafka))
     for partition in (ahead, *others):
-        told(producer, partition, START_MS)
+        for topic in (TOPIC, *OTHER_TOPICS):
+            told(producer, partition, START_MS, topic)
     producer.flush()
     runtime.submit(suite, ["books"], 2, DETERMINISTIC | {"gammaflow.drift": "10"})
     runtime.wait_read(suite, "books")
@@ -39,7 +41,7 @@ def test_a_partition_that_is_ahead_waits_for_the_slowest_one(suite: Runtime) -> 
     producer.flush()
 
     def read() -> int:
-        return {partition: offset for (_, partition), offset in suite.rest.read(job).items()}[ahead]
+        return suite.rest.read(job)[TOPIC.replace(".", "_"), ahead]
 
     deadline_s = time.monotonic() + 60
     while read() == 1:
@@ -50,6 +52,9 @@ def test_a_partition_that_is_ahead_waits_for_the_slowest_one(suite: Runtime) -> 
     assert read() < FAR / 2
     for partition in others:
         told(producer, partition, START_MS + FAR * 1000)
+    for topic in OTHER_TOPICS:
+        for partition in (ahead, *others):
+            told(producer, partition, START_MS + FAR * 1000, topic)
     producer.flush()
     runtime.wait_read(suite, "books")
     assert read() == FAR
