@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import requests
 
 IDS_CHARACTERS = 3_500
-"""Of the names of metrics in the address of one request: the server takes 4 KB of it."""
+"""How many characters of metric names one request may have: the server takes an address of 4 KB."""
 OFFSET = re.compile(r"\.KafkaSourceReader\.topic\.([^.]+)\.partition\.(\d+)\.currentOffset$")
 POLL_S = 0.1
 
@@ -85,8 +85,8 @@ class Flink:
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if ".gammaflow." in row["id"] and row["id"].endswith(endings)]
-            for some in _portions(ids):
-                for row in self.get(f"{path}?get={','.join(some)}&agg=sum,max"):
+            for portion in _portions(ids):
+                for row in self.get(f"{path}?get={','.join(portion)}&agg=sum,max"):
                     found.setdefault(next(end[1:] for end in endings if row["id"].endswith(end)), []).append(row)
         return {
             name: Aggregate(sum(row["sum"] for row in rows), max(row["max"] for row in rows)) for name, rows in found.items()
@@ -105,8 +105,8 @@ class Flink:
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if OFFSET.search(row["id"])]
-            for some in _portions(ids):
-                for row in self.get(f"{path}?get={','.join(some)}&agg=max"):
+            for portion in _portions(ids):
+                for row in self.get(f"{path}?get={','.join(portion)}&agg=max"):
                     part = OFFSET.search(row["id"])
                     if part is not None and row["max"] >= 0:
                         found[part[1], int(part[2])] = round(row["max"]) + 1

@@ -43,13 +43,13 @@ class Series(NamedTuple):
     @classmethod
     def of_name(cls, name: str) -> "Series":
         """The series that `name` names."""
-        venue, _, of = name.partition(":")
-        return cls(venue, *parted(of))
+        venue, _, rest = name.partition(":")
+        return cls(venue, *parted(rest))
 
 
-def named(of: str, quote: str) -> str:
+def named(name: str, quote: str) -> str:
     """A name with the currency behind it where that is not USD: BTC, BTC:USDC."""
-    return of if quote == USD else f"{of}:{quote}"
+    return name if quote == USD else f"{name}:{quote}"
 
 
 def parted(name: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ of bid and ask alone a ticker can also say that there is none.
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from kernels import Message
@@ -28,9 +29,9 @@ def by_instant(messages: Iterable[Message]) -> list[Ticker]:
     these: see `kernels.quotes`.
     """
     tickers = [(_instant(message), message) for message in messages if message.table == "tickers"]
-    tickers.sort(key=lambda one: (*one[0], one[1].partition, one[1].offset))
+    tickers.sort(key=lambda ticker: (*ticker[0], ticker[1].partition, ticker[1].offset))
     told = []
-    for (event_ms, name), group in groupby(tickers, key=lambda one: one[0]):
+    for (event_ms, name), group in groupby(tickers, key=itemgetter(0)):
         parts = [message for _, message in group]
         row = parts[0].row
         for part in parts[1:]:
