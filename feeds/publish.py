@@ -74,7 +74,7 @@ class Publisher:
 
     Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into each partition that feeds write and that
     had no record in this time: readers then know that it is quiet, and need not guess by the clock on the wall.  Every
-    `VENUE_TIMES_MS` goes with it a row of `venue_times` for each venue that has spoken since the last one, into every partition.
+    `VENUE_TIMES_MS` a row of `venue_times` for each venue that has spoken since the last one goes into every partition of it.
 
     A record's timestamp is the common time of its row (`feeds.clocks`); the row itself keeps the exchange's time.
     """
@@ -122,7 +122,7 @@ class Publisher:
         self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
 
     def heartbeat(self, common_ms: int) -> None:
-        """Tell the common time, `common_ms`, in each partition whose own records do not, and now and then that of each venue."""
+        """Tell the common time, `common_ms`, in each partition whose own records do not; and, less often, each venue's time."""
         self.ship()
         self._heartbeat_ms = common_ms
         if common_ms >= self._venue_times_ms + VENUE_TIMES_MS:
