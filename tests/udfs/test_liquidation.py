@@ -7,9 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from udfs import liquidation, margin_parameters, portfolio_margin
+from udfs import liquidation, margin_parameters, portfolio_margin, portfolio_positions
 from udfs.liquidation import DEFAULT, Rules
-from udfs.portfolio_margin import Instruments, Market
+from udfs.portfolio_positions import Instruments
+from udfs.portfolio_values import Market
 
 TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
 
@@ -100,7 +101,7 @@ def test_the_published_span_array_of_a_long_future() -> None:
         collateral_usd=nothing, collateral_confidence=nothing, collateral_threshold=nothing, mmhaircut=nothing,
         imhaircut=nothing, is_risk_cancelling=np.empty(0, dtype=np.bool_),
     )  # fmt: skip
-    long = portfolio_margin.hold(future, [0], [0], [1.0])
+    long = portfolio_positions.hold(future, [0], [0], [1.0])
     span = margin_parameters.parameter_set("span_futures")
     pnl = portfolio_margin.scenario_pnl(span, market, long)[0, :-1]
     assert sorted(pnl) == pytest.approx(sorted(example["array"]))
