@@ -70,6 +70,7 @@ from kernels.quotes import has_quote
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import (
     black76,
+    liquidation,
     liquidation_probability,
     margin_parameters,
     portfolio_margin,
@@ -998,7 +999,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     unknown = np.isnan(found.equity) | np.isnan(found.initial) | np.isnan(found.maintenance)
     with np.errstate(invalid="ignore"):
         status = np.select(
-            [unknown, (found.maintenance > 0) & (found.maintenance > found.equity), found.initial > found.equity],
+            [unknown, liquidation.is_liquidatable(found.equity, found.maintenance), found.initial > found.equity],
             [UNPRICED, LIQUIDATION, MARGIN_CALL],
             HEALTHY,
         )

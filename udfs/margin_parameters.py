@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 SETS = {
@@ -224,11 +223,6 @@ def parameter_set(name: str) -> Parameters:
     if name not in SETS:
         raise KeyError(f"no parameter set {name!r}; there are {', '.join(names())}")
     return parameters(Entry.of_text(SETS[name], f"{name}.json"))
-
-
-def parameter_file(path: Path) -> Parameters:
-    """A set from a file of one's own.  Raises `ValueError` naming file and field where it is wrong."""
-    return parameters(Entry.of_file(path))
 
 
 def parameters(entry: Entry) -> Parameters:
