@@ -90,8 +90,9 @@ def round_size(
     """What to close of a position in this round, signed as the order: against the position, and never beyond it.
 
     `since_s` is the time since the last round, infinite before the first; the rest is `Rules.rounds`.  Nothing is closed until
-    the pause is over: `round_s`, and `large_cooldown_s` for a large position.  Of a large position `large_increment` is closed, of others
-    `increment`; all of it where less than `least_usd` would be left.  The caller stops once the account is no longer liquidatable.
+    the pause is over: `round_s`, and `large_cooldown_s` for a large position.  Of a large position `large_increment` is closed,
+    of others `increment`; all of it where less than `least_usd` would be left.  The caller stops once the account is no longer
+    liquidatable.
     """
     notional = abs(PS * mark)
     share, pause = (large_increment, large_pause_s) if notional > large_usd else (increment, pause_s)
