@@ -65,7 +65,7 @@ def stage(name: str, up: Runtime, messages: int, parallelism: int) -> Pass:
     runtime.flink_run(up, [name], ["-py", str(HERE / "stage.py"), name, str(copies)], parallelism)
     job = up.rest.active()[name]
     # A record has several messages, and heartbeats are records too.
-    tables = ["order_books"] if name == "raw_read" else jobs.sources("books")
+    tables = ["order_books"] if name == "raw_read" else jobs.job("books").reads
     records = copies * sum(topics.ends(up.kafka, tables).values())
     meter = Meter(lambda: records_read(up, job), up.taskmanagers.values())
     samples = watch(meter, lambda number, _: number >= records)

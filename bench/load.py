@@ -9,16 +9,17 @@ random, all equally often.
 import random
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from confluent_kafka import Producer
 
 import jobs
 from deploy import topics
+from engine import batch
 from feeds.packs import Packs
 from feeds.publish import END_MS, HEARTBEAT_MS
-from kernels import Kernel, batch, books
+from kernels import books
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
@@ -141,7 +142,7 @@ class Truth:
     def step(self) -> None:
         """End the micro-batch."""
         data, start_s = batch.RECORD.join(self.batch), time.thread_time()
-        lines = batch.run(cast(Kernel, books), self.state, data, self.until_ms)
+        lines = batch.run(books.KERNEL, self.state, data, self.until_ms)
         self.kernel_s += time.thread_time() - start_s
         for table, _, values in lines:
             rows = values.count(b"\n") + 1
@@ -186,7 +187,7 @@ def publish(servers: str, messages: int, instruments: int, is_packed: bool = Tru
 
     def heartbeat(event_ms: int) -> None:
         packs.ship()
-        for table in jobs.sources("books"):
+        for table in jobs.job("books").reads:
             for partition in range(partitions):
                 produce(TABLES[table].topic, partition, "heartbeat", None, event_ms)
 

@@ -1,8 +1,8 @@
 """Submits the books job up to one of its stages, what that makes dropped: `flink run -py bench/stage.py <stage> <copies>`.
 
     raw_read  the bytes, read, so many copies at once      (raw_read.sql)
-    inbox     each record with its shard and its message   (jobs/_inbox.sql)
-    batches   the batches, as the kernel gets them         (jobs/_batches.sql)
+    inbox     each record with its shard and its message   (engine/_inbox.sql)
+    batches   the batches, as the kernel gets them         (engine/_batches.sql)
 
 The suite's own code comes in -pyfs.
 """
@@ -14,7 +14,7 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 import schemas
-from jobs import run
+from engine import run
 
 COLUMNS = {
     "inbox": "shard INT, event_at TIMESTAMP_LTZ(3), is_late BOOLEAN, message STRING",
@@ -31,11 +31,11 @@ def main(name: str, copies: int) -> None:
             tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
         texts = schemas.ddl("_connectors") + "\n" + Path(__file__).with_name("raw_read.sql").read_text()
         reads = " UNION ALL ".join(["SELECT `value` FROM inputs"] * copies)
-        texts = schemas.substituted(texts, GROUP=name, SECURITY="", DELAY="0", DRIFT="10", COPIES=reads)
+        texts = schemas.substituted(texts, GROUP=name, SECURITY="", FEED_TOPICS="''", DELAY="0", DRIFT="10", COPIES=reads)
         for statement in schemas.statements(texts):
             tables.execute_sql(statement)
         return
-    run.prepared(tables, "books", run.register_batches)
+    run.prepared(tables, "books", lambda tables, _: run.register_batches(tables))
     tables.execute_sql(f"CREATE TEMPORARY TABLE dropped ({COLUMNS[name]}) WITH ('connector' = 'blackhole')")
     view = "messages" if name == "inbox" else name
     tables.execute_sql(f"INSERT INTO dropped SELECT {', '.join(c.split()[0] for c in COLUMNS[name].split(', '))} FROM {view}")

@@ -49,9 +49,9 @@ class Display:
         with Live(console=self.console, auto_refresh=False, transient=not self.console.is_terminal) as live:
             while not done.wait(REFRESH_S):
                 try:
-                    written = sum(topics.ends(place.kafka, sorted({t for job in names for t in jobs.sinks(job)})).values())
+                    written = sum(topics.ends(place.kafka, sorted({t for job in names for t in jobs.job(job).writes})).values())
                     decisions = sum(topics.ends(place.kafka, ["liquidation_events"]).values())
-                    behind = {job: topics.lag(place.kafka, job, jobs.sources(job)) for job in names}
+                    behind = {job: topics.lag(place.kafka, job, jobs.job(job).reads) for job in names}
                     time_reached = watermark(place, "margin")
                 except (TopicError, FlinkError, requests.RequestException):
                     continue

@@ -26,7 +26,7 @@ def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
         if name not in drills:
             raise KeyError(f"no drill {name!r}; there are {', '.join(drills)}")
     for job in names:
-        jobs.text(job)
+        jobs.job(job)
     # That the broker is away is a part of the drill, and Kafka's client says so many times.
     logging.getLogger("feeds.publish").setLevel(logging.CRITICAL)
     display = Display(console)

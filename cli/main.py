@@ -58,6 +58,9 @@ pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet 
 app.add_typer(pictures, name="plot")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
+SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "margin", "option_greeks")]
+"""What the demonstration plays: all that liquidations need, and the Greeks of each option."""
+
 Names = Annotated[list[str] | None, typer.Argument(help="Jobs; all of them where none is named (see `gammaflow jobs`).")]
 Speed = Annotated[str, typer.Option(help="max, or how many times as fast as it was: 1, 10, …")]
 Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks of each operator.")]
@@ -144,7 +147,7 @@ def status() -> None:
             took = f"{newest['end_to_end_duration']} ms" if newest else "–"
             size = f"{newest['state_size'] / 1e6:.1f} MB" if newest else "–"
             known = job.name in catalogue.FLOW
-            behind = f"{topics.lag(place.kafka, job.name, catalogue.sources(job.name)):,}" if known else "–"
+            behind = f"{topics.lag(place.kafka, job.name, catalogue.job(job.name).reads):,}" if known else "–"
             table.add_row(
                 job.name, job.state, f"{job.running}/{job.tasks}", done, took, size, behind, watermark(place, job.name)
             )
@@ -160,9 +163,9 @@ def jobs() -> None:
     for heading in ("job", "question", "reads", "writes"):
         table.add_column(heading, overflow="fold")
     for name in catalogue.FLOW:
-        is_archive = name == "archive"
-        reads = "every topic" if is_archive else ", ".join(catalogue.sources(name))
-        table.add_row(name, catalogue.question(name), reads, "Parquet" if is_archive else ", ".join(catalogue.sinks(name)))
+        job = catalogue.job(name)
+        reads = "every topic" if job.is_for_each_topic else ", ".join(job.reads)
+        table.add_row(name, job.question, reads, ", ".join(job.writes) or "Parquet")
     console.print(table)
 
 
@@ -371,7 +374,7 @@ def demo(
     live_s: Annotated[int, typer.Option(help="With --live: for how many seconds.")] = 60,
     names: Annotated[
         str, typer.Option("--jobs", help="Jobs to play it through, parted by commas (see `gammaflow jobs`).")
-    ] = ",".join(catalogue.SHOWN),
+    ] = ",".join(SHOWN),
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files; replaced.")] = Path("out/demo"),
     speed: Speed = "1",
 ) -> None:
@@ -382,7 +385,7 @@ def demo(
         sources = parsed_captures(capture or [])
         chosen = [*dict.fromkeys([*names.split(","), "archive"])]  # without the archive nothing would be left to see
         for name in chosen:
-            catalogue.text(name)
+            catalogue.job(name)
 
         def feed(publisher: Publisher) -> Iterator[Any]:
             nonlocal tally

@@ -58,9 +58,9 @@ def rights() -> list[Right]:
 
 def _of_job(job: str) -> list[Right]:
     name = user(job)
-    found = [Right(name, "READ", "topic", TABLES[table].topic) for table in jobs.sources(job)]
+    found = [Right(name, "READ", "topic", TABLES[table].topic) for table in jobs.job(job).reads]
     found += [Right(name, "READ", "group", job)]
-    for table in jobs.sinks(job):
+    for table in jobs.job(job).writes:
         topic = TABLES[table].topic
         found += [Right(name, "WRITE", "topic", topic)]
         if TABLES[table].is_exactly_once:

@@ -30,7 +30,7 @@ def render() -> dict[str, str]:
 
 def arguments(job: str) -> list[str]:
     """What PythonDriver is told to run a job: as `flink run` is, but for the bundle, which the image has unpacked."""
-    return ["-pyfs", BUNDLE, "-pym", "jobs.run", job]
+    return ["-pyfs", BUNDLE, "-pym", "engine.run", job]
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:

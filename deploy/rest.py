@@ -75,7 +75,7 @@ class Flink:
         return dict(self.get(f"/jobs/{job.id}/checkpoints"))
 
     def metrics(self, job: Job, names: Iterable[str]) -> dict[str, Aggregate]:
-        """Those of the keyed operator's metrics (jobs/metrics.py), by name, over all its tasks, shards and tables.
+        """Those of the keyed operator's metrics (engine/metrics.py), by name, over all its tasks, shards and tables.
 
         The name of a row count has its table before it, that of a histogram its statistic behind it: `dead_letters.rows`,
         `kernel_us_p99`.  One that no task has yet is left out.

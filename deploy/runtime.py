@@ -33,7 +33,7 @@ MAX_TASKMANAGERS = 8
 """Of an embedded cluster: each may take 4.6 GB of one machine's memory."""
 FREE_S = 10.0
 """How long slots may take to be free: a job that has stopped gives them back a moment later."""
-SHIPPED = ("jobs", "kernels", "schemas", "udfs")
+SHIPPED = ("engine", "jobs", "kernels", "schemas", "udfs")
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def submit(
     enough task slots, and `FlinkError` for a job that does not start, which tries again.
     """
     for name in names:
-        jobs.text(name)
+        jobs.job(name)
     partitions = topics.partitions(runtime.kafka)
     if parallelism > partitions:
         raise StartError(f"parallelism {parallelism}: a job has at most as many tasks as topics have partitions, {partitions}")
@@ -248,7 +248,7 @@ def submit(
         "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
     }
-    arguments = ["-pym", "jobs.run", *(f"{name}={paths[name]}" if name in paths else name for name in names)]
+    arguments = ["-pym", "engine.run", *(f"{name}={paths[name]}" if name in paths else name for name in names)]
     try:
         flink_run(runtime, names, arguments, parallelism, settings, own, changed)
     except FlinkError as error:
@@ -355,7 +355,7 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
     Its metrics say what it has read.  Its consumer group says so too, but where topics are quiet only 10 s later: a source that
     waits for records does not tell the broker of a checkpoint.
     """
-    tables = jobs.sources(name)
+    tables = jobs.job(name).reads
     # As metrics write them; those of earlier versions too, which a job goes on reading.
     topic_of = {topic.replace(".", "_"): topic for topic in TABLE_OF}
     deadline = time.monotonic() + timeout_s
@@ -376,7 +376,7 @@ def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
     drained: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(len(names)) as pool:
         for name in sorted(names, key=jobs.FLOW.index):
-            before = [of for job, of in drained.items() if not set(jobs.sinks(job)).isdisjoint(jobs.sources(name))]
+            before = [of for job, of in drained.items() if not set(jobs.job(job).writes).isdisjoint(jobs.job(name).reads)]
             drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
     for job in drained.values():
         job.result()

@@ -4,14 +4,13 @@ Flink itself restores what it cannot understand and fails, or goes wrong, at the
 """
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import jobs
 from deploy.processes import StartError
-from kernels import entries
+from engine.contract import kernel
 
 FILE = "gammaflow.json"
 
@@ -47,14 +46,15 @@ def check(savepoint: str, job: str, partitions: int) -> None:
         if what != "kernels" and noted.get(what) != expected:
             raise StartError(f"{refused}: its {what} is {noted.get(what)}, this code reads {expected}")
     readable, stored = _readable(job), noted.get("kernels") or {}
-    for kernel in sorted(readable.keys() | stored.keys()):
-        if stored.get(kernel) not in readable.get(kernel, []):
-            told = " or ".join(map(str, readable.get(kernel, []))) or "none"
-            raise StartError(f"{refused}: its version of kernel {kernel} is {stored.get(kernel)}, this code reads {told}")
+    for name in sorted(readable.keys() | stored.keys()):
+        if stored.get(name) not in readable.get(name, []):
+            told = " or ".join(map(str, readable.get(name, []))) or "none"
+            raise StartError(f"{refused}: its version of kernel {name} is {stored.get(name)}, this code reads {told}")
 
 
 def _readable(job: str) -> dict[str, list[int]]:
-    return entries.readable(import_module(f"kernels.{job}")) if jobs.has_kernel(job) else {}
+    name = jobs.job(job).kernel
+    return {} if name is None else kernel(name).readable()
 
 
 def folder_of(savepoint: str) -> Path | None:

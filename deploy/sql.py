@@ -11,7 +11,7 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 import jobs
-from jobs import run
+from engine import run
 
 
 class Script:
@@ -39,9 +39,9 @@ class Script:
 
 def script(name: str) -> str:
     """The statements of a job.  Raises `KeyError` for an unknown one, `ValueError` for one with a kernel."""
-    jobs.text(name)
-    if jobs.has_kernel(name):
-        alone = ", ".join(job for job in jobs.FLOW if not jobs.has_kernel(job))
+    jobs.job(name)
+    if jobs.job(name).kernel is not None:
+        alone = ", ".join(job for job in jobs.FLOW if jobs.job(job).kernel is None)
         raise ValueError(f"job {name} has a kernel, which SQL alone cannot run; of SQL alone are {alone}")
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
     said = Script(tables)

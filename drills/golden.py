@@ -122,7 +122,7 @@ def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
 
 def _tables() -> list[str]:
     """Every table that a job reads or writes."""
-    return sorted({table for name in NAMES for table in (*jobs.sources(name), *jobs.sinks(name))})
+    return sorted({table for name in NAMES for table in (*jobs.job(name).reads, *jobs.job(name).writes)})
 
 
 if __name__ == "__main__":

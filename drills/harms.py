@@ -168,7 +168,7 @@ def _noted(savepoint: str) -> Path:
 def poison(suite: Suite) -> list[str]:
     """Write a record that no job can read into every topic that one reads, as of a time that the topic has reached."""
     producer = Producer({"bootstrap.servers": suite.place.kafka})  # the suite's own broker, which has no locks
-    for table in sorted({table for name in suite.names for table in jobs.sources(name)}):
+    for table in sorted({table for name in suite.names for table in jobs.job(name).reads}):
         event_ms = HALF_TIME_MS - 1_000 if table in FEED_TABLES else MARKET.start_ms
         producer.produce(TABLES[table].topic, POISON, "poison", timestamp=event_ms)
     if left := producer.flush(30):
@@ -185,7 +185,7 @@ def without_poison(rows: Rows, names: list[str]) -> list[str]:
         for row in [row for row in table if row.value == POISON]:
             del table[row]
     expected = Counter(
-        TABLES[table].topic for name in names if "dead_letters" in jobs.sinks(name) for table in jobs.sources(name)
+        TABLES[table].topic for name in names if "dead_letters" in jobs.job(name).writes for table in jobs.job(name).reads
     )
     found: Counter[str] = Counter()
     for row in list(rows["dead_letters"]):

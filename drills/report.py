@@ -72,7 +72,7 @@ def reported(
 
 def without(rows: Rows, left_out: list[str], names: list[str]) -> Rows:
     """What would be there of all rows had some jobs been left out of those that are named."""
-    written, unwritten = ({table for job in some for table in jobs.sinks(job)} for some in (names, left_out))
+    written, unwritten = ({table for job in some for table in jobs.job(job).writes} for some in (names, left_out))
     if "archive" not in names:
         return {table: found for table, found in rows.items() if table in written}
     return {table: found for table, found in rows.items() if table.removeprefix(ARCHIVE) not in unwritten - written}

@@ -62,7 +62,7 @@ class Suite:
     @property
     def written(self) -> list[str]:
         """The tables that the jobs write."""
-        return sorted({table for name in self.names for table in jobs.sinks(name)})
+        return sorted({table for name in self.names for table in jobs.job(name).writes})
 
     def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
         """Submit the jobs, or those that are named, and wait until they run; those with a savepoint go on from it."""
@@ -98,7 +98,7 @@ class Suite:
         """Every row that the jobs have written, also into the archive."""
         if "archive" not in self.names:
             return read(self.place.kafka, self.written)
-        tables = jobs.sources("archive")
+        tables = jobs.job("archive").reads
         return read(self.place.kafka, tables) | archived(Path(self.place.home) / "archive", tables)
 
     def knows_taskmanagers(self) -> bool:
@@ -192,7 +192,7 @@ def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
 def _behind(suite: Suite) -> dict[str, int]:
     """By job, how many records it has not yet read and checkpointed; asked of all at once, for the market goes on."""
     with ThreadPoolExecutor(len(suite.names)) as pool:
-        lags = pool.map(lambda name: topics.lag(suite.place.kafka, name, jobs.sources(name)), suite.names)
+        lags = pool.map(lambda name: topics.lag(suite.place.kafka, name, jobs.job(name).reads), suite.names)
         return dict(zip(suite.names, lags, strict=True))
 
 

@@ -1,73 +1,146 @@
-"""The jobs: one <name>.sql each.  This module is their catalogue; run.py submits them, host.py carries a kernel into Flink."""
+"""The catalogue: what each job is, as its <name>.sql declares it by SET.
+
+    gammaflow.reads        tables whose topics it reads, in one source; * is every topic
+    gammaflow.writes       tables that it writes, in the order of their INSERTs, on which state depends: append new ones
+    gammaflow.kernel       the kernel that answers; without one the job is SQL alone
+    gammaflow.tells-time   of what it writes, the tables in whose topics it tells the time, for jobs that read them with others
+    gammaflow.broadcast    of what it reads, the tables of which every shard gets every message
+    gammaflow.window       event time of a micro-batch in seconds, where it differs from the default
+
+Everything that lists jobs derives from here: their order, the README's table and picture, compose, manifests, rights, drills.
+"""
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import schemas
+from schemas.records import TABLES
 
 FOLDER = Path(__file__).parent
-FLOW = [
-    "books",
-    "book_depth",
-    "book_metrics",
-    "bars",
-    "venue_clocks",
-    "option_greeks",
-    "chains",
-    "positions",
-    "margin",
-    "liquidations",
-    "archive",
-]
-"""Every job, each after the jobs whose topics it reads."""
-SHOWN = [name for name in FLOW if name not in ("book_depth", "book_metrics", "bars", "venue_clocks", "chains")]
-"""What the demonstration plays: the way from books to liquidations.  All at once are too many for two cores in real time."""
+SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
+DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
+ALL = "*"
+MESSAGES = "CREATE TEMPORARY VIEW messages"
 
 
-def question(name: str) -> str:
-    """What a job answers: the first line of its SQL."""
-    return text(name).partition("\n")[0].removeprefix(f"-- {name}: ")
+@dataclass(frozen=True)
+class Job:
+    """What a job declares."""
+
+    name: str
+    question: str
+    reads: list[str]  # tables
+    writes: list[str]  # tables
+    kernel: str | None
+    tells_time: list[str]  # tables
+    broadcast: list[str]  # tables
+    is_for_each_topic: bool
+    has_own_messages: bool  # says itself which shard gets a record, by a view `messages`
+    sql: str
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics that it reads."""
+        return [TABLES[table].topic for table in self.reads]
+
+    def statements(self, **values: str) -> list[str]:
+        """Its statements without declarations, each ${…} from `values` or the environment; one that reads all topics has them
+        once for each."""
+        if not self.is_for_each_topic:
+            text = schemas.substituted(self.sql, TOPICS=";".join(self.topics), **values)
+            return [statement for statement in schemas.statements(text) if not _declaration(statement)]
+        texts = [schemas.substituted(self.sql, TABLE=table, COLUMNS=schemas.columns(table)) for table in self.reads]
+        whole = [statement for text in texts for statement in schemas.statements(text) if not _declaration(statement)]
+        return list(dict.fromkeys(whole))
 
 
-def text(name: str) -> str:
-    """A job's SQL as it stands in its file.  Raises `KeyError` with the known names for an unknown one."""
+def job(name: str) -> Job:
+    """What a job declares.  Raises `KeyError` with the known names for an unknown one."""
     if name not in FLOW:
         raise KeyError(f"no job {name!r}; there are {', '.join(FLOW)}")
-    return (FOLDER / f"{name}.sql").read_text()
+    return _declared(name)
 
 
-def statements(name: str, **values: str) -> list[str]:
-    """A job's statements, its ${…} from `values` or the environment, repeated for every topic where it says ${TABLE}."""
-    sql = text(name)
-    if "${TABLE}" not in sql:
-        return schemas.statements(schemas.substituted(sql, **values))
-    return [
-        statement
-        for table in schemas.names()
-        for statement in schemas.statements(schemas.substituted(sql, TABLE=table, COLUMNS=schemas.columns(table)))
-    ]
+def upstream(names: Iterable[str]) -> list[str]:
+    """These jobs and all whose topics they need, directly or not, in the order of the flow."""
+    needed: set[str] = set()
+    ahead = list(names)
+    while ahead:
+        name = ahead.pop()
+        if name not in needed:
+            needed.add(name)
+            reads = set(job(name).reads)
+            ahead += [other for other in FLOW if reads & set(_declared(other).writes) and other != "archive"]
+    return [name for name in FLOW if name in needed]
 
 
-def sources(name: str) -> list[str]:
-    """The tables whose topics a job reads."""
-    sql = schemas.without_comments(text(name))
-    if "${TABLE}" in sql:
-        return schemas.names()
-    topics = re.search(r"'topic' = '([^']+)'", sql)
-    assert topics is not None, f"jobs/{name}.sql names no topic"
-    return [schemas.TABLE_OF[topic] for topic in topics[1].split(";")]
+def feed_topics() -> list[str]:
+    """The topics that no job writes: feeds and other producers do.  Their records may be out of order."""
+    written = {table for name in FLOW for table in job(name).writes}
+    return sorted(topic for topic, table in schemas.TABLE_OF.items() if table not in written)
 
 
-def sinks(name: str) -> list[str]:
-    """The tables whose topics a job writes."""
-    return list(dict.fromkeys(re.findall(r"INSERT INTO (\w+)_(?:records|rows)\b", text(name))))
+@cache
+def _declared(name: str) -> Job:
+    sql = (FOLDER / f"{name}.sql").read_text()
+    settings = dict(filter(None, map(_declaration, schemas.statements(sql))))
+
+    def tables(key: str) -> list[str]:
+        return [table.strip() for table in settings.get(key, "").split(",") if table.strip()]
+
+    is_for_each_topic = tables("reads") == [ALL]
+    declared = Job(
+        name,
+        sql.partition("\n")[0].removeprefix(f"-- {name}: "),
+        schemas.names() if is_for_each_topic else tables("reads"),
+        tables("writes"),
+        settings.get("kernel"),
+        tables("tells-time"),
+        tables("broadcast"),
+        is_for_each_topic,
+        any(schemas.without_comments(statement).startswith(MESSAGES) for statement in schemas.statements(sql)),
+        sql,
+    )
+    _check(declared)
+    return declared
 
 
-def has_kernel(name: str) -> bool:
-    """Whether a job has a kernel; one of SQL alone has none."""
-    return "VIEW messages" in text(name)
+def _declaration(statement: str) -> tuple[str, str] | None:
+    setting = SETTING.fullmatch(schemas.without_comments(statement))
+    if setting is None or not setting[1].startswith("gammaflow."):
+        return None
+    key = setting[1].removeprefix("gammaflow.")
+    return (key, setting[2]) if key in DECLARED else None
 
 
-def tells_time(name: str) -> bool:
-    """Whether a job writes heartbeats, for those who read its topics together with others."""
-    return "'heartbeat')" in text(name)
+def _check(job: Job) -> None:
+    if not job.reads:
+        raise ValueError(f"jobs/{job.name}.sql: expected SET 'gammaflow.reads' with the tables that it reads")
+    if unknown := sorted({*job.reads, *job.writes} - set(schemas.names())):
+        raise ValueError(f"jobs/{job.name}.sql: no table {', '.join(unknown)}; there are {', '.join(schemas.names())}")
+    for key, some, whole in (("tells-time", job.tells_time, job.writes), ("broadcast", job.broadcast, job.reads)):
+        if beyond := sorted(set(some) - set(whole)):
+            raise ValueError(f"jobs/{job.name}.sql: gammaflow.{key} names {', '.join(beyond)}, which it does not list itself")
+
+
+def _flow() -> list[str]:
+    """Every job, each after the jobs whose topics it reads; raises `ValueError` where that goes in a circle."""
+    left = {path.stem: _declared(path.stem) for path in sorted(FOLDER.glob("*.sql"))}
+    ordered: list[str] = []
+    while left:
+        unwritten = {table for job in left.values() for table in job.writes} - {"dead_letters"}
+        ready = [name for name, job in left.items() if not unwritten & (set(job.reads) - set(job.writes))]
+        if not ready:
+            raise ValueError(f"jobs {', '.join(left)}: each waits for rows of another")
+        # Kernels first: what they write is read by most.
+        name = min(ready, key=lambda name: (left[name].is_for_each_topic, left[name].kernel is None, name))
+        ordered.append(name)
+        del left[name]
+    return ordered
+
+
+FLOW: list[str] = _flow()
+"""Every job, each after the jobs whose topics it reads."""

@@ -6,6 +6,8 @@
 -- State   the open files and the read positions
 -- Late    there is no late: rows are written as they come
 
+SET 'gammaflow.reads' = '*';
+
 -- A file is closed at a checkpoint; a minute keeps them from being many and small.
 SET 'execution.checkpointing.interval' = '${ARCHIVE_INTERVAL}';
 

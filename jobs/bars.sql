@@ -7,6 +7,9 @@
 -- Late    a trade that comes when its bar has been over for a second of the common time is in no bar, as Flink's
 --         numLateRecordsDropped says.  So are trades of a venue whose clock is more than a second behind the others'
 
+SET 'gammaflow.reads' = 'trades';
+SET 'gammaflow.writes' = 'bars';
+
 -- A bar is said once: wait longer than others do for trades that are out of order.
 CREATE TEMPORARY TABLE inputs (
   recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
@@ -17,7 +20,7 @@ CREATE TEMPORARY TABLE inputs (
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
   ),
   WATERMARK FOR event_at AS recorded_at - INTERVAL '1' SECOND
-) WITH ('topic' = 'trades.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
+) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 -- Grain   one row per trade of the market, however often it came: redundant connections bring it twice.  `place` sorts as text
 --         as trades do in time

@@ -5,16 +5,10 @@
 -- State   the levels of each book (kernels/books.py), freed a day after the last update; and what time it is for each venue
 -- Late    an update behind the watermark gives its book's row at the end of its own 100 ms, later in the log than that of before
 
+SET 'gammaflow.reads' = 'order_books, venue_times';
+SET 'gammaflow.kernel' = 'book_depth';
+SET 'gammaflow.writes' = 'book_depth';
+SET 'gammaflow.tells-time' = 'book_depth';
+
 -- A job of its own, beside `books`: windows of 100 ms are right for depth and too slow for tops.
 SET 'gammaflow.window' = '0.1';
-
-CREATE TEMPORARY TABLE inputs WITH ('topic' = 'order_books.v1;venue_times.v1') LIKE kafka_records;
-
-CREATE TEMPORARY VIEW messages AS
-SELECT shard, event_at, is_late, message FROM inbox;
-
--- kernels/book_depth.py turns `messages` into `records`.  Tops, faults and dead letters are for `books` to report.
-
--- Heartbeats too, in order with the rows: book_metrics waits for them.
-INSERT INTO book_depth_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` IN ('book_depth', 'heartbeat');

@@ -8,6 +8,9 @@
 -- Late    a row that comes when its interval has been over for a second of the common time is in no interval (Flink's
 --         numLateRecordsDropped).  So are those of a venue whose clock is more than a second behind the others'
 
+SET 'gammaflow.reads' = 'book_tops, book_depth';
+SET 'gammaflow.writes' = 'book_metrics';
+
 -- Only the last tops are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a savepoint must
 -- find them, however long it has waited, and a top is a hundred bytes.
 SET 'table.exec.state.ttl' = '365 d';
@@ -22,7 +25,7 @@ CREATE TEMPORARY TABLE inputs (
   ) - CASE WHEN topic = 'book_depth.v1' THEN INTERVAL '0.001' SECOND ELSE INTERVAL '0.000' SECOND END,
   arrived_at AS PROCTIME(),
   WATERMARK FOR within_at AS recorded_at - INTERVAL '1' SECOND
-) WITH ('topic' = 'book_tops.v1;book_depth.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
+) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 CREATE TEMPORARY FUNCTION depth_within AS 'udfs.flink.depth_within' LANGUAGE PYTHON;
 

@@ -6,9 +6,10 @@
 --         (kernels/chains.py and its stages); freed at expiry
 -- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
 
-CREATE TEMPORARY TABLE inputs WITH (
-  'topic' = 'instruments.v1;tickers.v1;book_tops.v1;index_prices.v2'
-) LIKE kafka_records;
+SET 'gammaflow.reads' = 'instruments, tickers, book_tops, index_prices';
+SET 'gammaflow.kernel' = 'chains';
+SET 'gammaflow.broadcast' = 'index_prices';
+SET 'gammaflow.writes' = 'forwards, vol_surfaces, chain_greeks, dead_letters';
 
 -- What begins alike up to the underlying shares a shard: deribit:BTC-27JUN25-60000-C and deribit:BTC_USDC-27JUN25-60000-C are
 -- both of deribit:BTC.  An index goes to all of them, for any venue may have need of it.
@@ -24,17 +25,3 @@ FROM inbox CROSS JOIN UNNEST(
     ]
   END
 ) AS shards (shard);
-
--- kernels/chains.py turns `messages` into `records`.
-
-INSERT INTO forwards_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'forwards';
-
-INSERT INTO vol_surfaces_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'vol_surfaces';
-
-INSERT INTO chain_greeks_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'chain_greeks';
-
-INSERT INTO dead_letters_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';

@@ -5,21 +5,7 @@
 --         is still to be paid, the insurance fund (kernels/liquidations.py)
 -- Late    as margin: what comes behind the watermark counts only if it is still the newest
 
-CREATE TEMPORARY TABLE inputs WITH (
-  'topic' = 'instruments.v1;tickers.v1;index_prices.v2;trading_halts.v1;book_depth.v1;positions.v1;balances.v1'
-) LIKE kafka_records;
-
--- A message goes to the shard of its account; prices, halts and contract terms go to all of them.
-CREATE TEMPORARY VIEW messages AS
-SELECT * FROM account_messages;
-
--- kernels/liquidations.py turns `messages` into `records`.
-
-INSERT INTO liquidation_orders_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'liquidation_orders';
-
-INSERT INTO liquidation_events_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'liquidation_events';
-
-INSERT INTO dead_letters_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';
+SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
+SET 'gammaflow.kernel' = 'liquidations';
+SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth';
+SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters';

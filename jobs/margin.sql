@@ -5,24 +5,7 @@
 -- State   positions and cash of each account, newest price of each instrument (kernels/margin.py); contract terms
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
-CREATE TEMPORARY TABLE inputs WITH (
-  'topic' = 'instruments.v1;tickers.v1;index_prices.v2;positions.v1;balances.v1'
-) LIKE kafka_records;
-
--- A message goes to the shard of its account; prices and contract terms go to all of them.
-CREATE TEMPORARY VIEW messages AS
-SELECT * FROM account_messages;
-
--- kernels/margin.py turns `messages` into `records`.
-
-INSERT INTO account_margin_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'account_margin';
-
-INSERT INTO dead_letters_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';
-
-INSERT INTO position_margin_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'position_margin';
-
-INSERT INTO margin_scalings_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'margin_scalings';
+SET 'gammaflow.reads' = 'instruments, tickers, index_prices, positions, balances';
+SET 'gammaflow.kernel' = 'margin';
+SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices';
+SET 'gammaflow.writes' = 'account_margin, dead_letters, position_margin, margin_scalings';

@@ -6,7 +6,11 @@
 --         venue and currency
 -- Late    a fill behind the watermark takes its place among the others when it comes; the same fill twice is applied once
 
-CREATE TEMPORARY TABLE inputs WITH ('topic' = 'instruments.v1;fills.v1;transfers.v1;index_prices.v2') LIKE kafka_records;
+SET 'gammaflow.reads' = 'instruments, fills, transfers, index_prices';
+SET 'gammaflow.kernel' = 'positions';
+SET 'gammaflow.broadcast' = 'instruments, index_prices';
+SET 'gammaflow.writes' = 'positions, balances, dead_letters, ledger_entries';
+SET 'gammaflow.tells-time' = 'positions, balances';
 
 -- A message goes to the shard of its account; contract terms and the index prices that settle them go to all.
 CREATE TEMPORARY VIEW messages AS
@@ -14,18 +18,3 @@ SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(
   CASE WHEN topic IN ('fills.v1', 'transfers.v1') OR message IS NULL THEN ARRAY[inbox.shard] ELSE ARRAY[${SHARDS}] END
 ) AS shards (shard);
-
--- kernels/positions.py turns `messages` into `records`.
-
--- Heartbeats too, in order with the rows: margin waits for these topics to say that nothing older is to come.
-INSERT INTO positions_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` IN ('positions', 'heartbeat');
-
-INSERT INTO balances_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` IN ('balances', 'heartbeat');
-
-INSERT INTO dead_letters_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'dead_letters';
-
-INSERT INTO ledger_entries_records (`key`, event_at, `value`)
-SELECT `key`, event_at, `value` FROM records WHERE `table` = 'ledger_entries';

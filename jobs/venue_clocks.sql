@@ -6,6 +6,9 @@
 --         before its timestamp, which a feed that does not correct an exchange's clock takes from that clock: so rows come a
 --         minute after their time
 
+SET 'gammaflow.reads' = 'order_books, trades';
+SET 'gammaflow.writes' = 'venue_clocks';
+
 -- Only the last exchange times are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a
 -- savepoint must find them, however long it has waited.
 SET 'table.exec.state.ttl' = '365 d';
@@ -21,7 +24,7 @@ CREATE TEMPORARY TABLE inputs (
   ),
   arrived_at AS PROCTIME(),
   WATERMARK FOR heard_at AS heard_at - INTERVAL '1' SECOND
-) WITH ('topic' = 'order_books.v1;trades.v1') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
+) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 -- Grain   one row per update or trade, in microseconds since 1970.  A record may hold several.  Left out is what tells nothing of
 --         a clock: a snapshot, which is asked for and may bear a time that is not its own; what is said once more of old, such as

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kernels import Message, Output, batch, books
+from engine import batch
+from engine.contract import Kernel, Lines, Message, Output
+from kernels import books
 from kernels.ladders import ASK, BID, Arrays
 from schemas.rows import instant_ms
 
 VERSION, MIGRATIONS = books.VERSION, books.MIGRATIONS
-SHARED = books.SHARED
 SWEEP_MS = books.SWEEP_MS
 """How often each book has a row at least, while its venue speaks."""
 LEVELS = 20
@@ -98,7 +99,7 @@ def new() -> State:
     return State()
 
 
-def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
+def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
     """Take the plain updates of a batch from its bytes; gives the rows, where no record is left for `step`."""
     state.until_ms = until_ms
     with _anew(state) as touched:
@@ -205,3 +206,14 @@ def _best(arrays: Arrays, side: int) -> list[list[float]]:
     part = slice(max(start, end - LEVELS), end)
     levels = zip(arrays.keys[part].tolist(), arrays.sizes[part].tolist(), strict=True)
     return [[abs(key), size] for key, size in levels][::-1]
+
+
+KERNEL = Kernel(
+    name="book_depth",
+    version=VERSION,
+    new=new,
+    step=step,
+    take_plain=take_plain,
+    migrations=MIGRATIONS,
+    sweep_ms=SWEEP_MS,
+)

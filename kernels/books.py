@@ -30,9 +30,10 @@ from typing import Any
 
 import orjson
 
-from kernels import Message, Output, batch
-from kernels.checks import FUTURE_MS, checked, dead_letter
-from kernels.entries import Migration, packed, unpacked
+from engine import batch
+from engine.checks import FUTURE_MS, checked, dead_letter
+from engine.contract import Kernel, Lines, Message, Migration, Output
+from engine.entries import packed, unpacked
 from kernels.ladders import ASK, BID, BOOK, LEVEL_BYTES, Ladders
 from kernels.plain_updates import PlainUpdates
 from schemas.records import TABLES
@@ -41,7 +42,6 @@ from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, t
 VERSION = 4
 STORE_SHARE = 0.1
 """A book is many times what a message changes of it, so that it pays to wait for more of them."""
-SHARED: frozenset[str] = frozenset()
 GRACE_MS = 250
 """How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by.
 
@@ -360,18 +360,18 @@ def gauges(state: State) -> dict[str, float]:
     return {"instruments": len(fields), "stale_instruments": int((fields["is_stale"] | fields["is_quiet"]).sum())}
 
 
-def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[batch.Lines], bytes]:
+def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
     """Take the plain updates of a batch from its bytes; gives their rows, and the records that are left for `step`.
 
     Where none is left `step` need not be called.
     """
-    lines: list[batch.Lines] = []
+    lines: list[Lines] = []
     names = state.ladders.names_of
     while True:
         taken = state.plain.take(state.ladders, data, until_ms, state.touched.number, state.window_ms)
         state.touched.update(map(names.__getitem__, taken.changed))
         if taken.heads:
-            lines.append(batch.Lines("book_tops", taken.heads, taken.values))
+            lines.append(Lines("book_tops", taken.heads, taken.values))
         data = taken.rest
         if not taken.passed:
             break
@@ -1000,3 +1000,16 @@ def _free_idle(state: State, until_ms: int) -> None:
 
 
 MIGRATIONS: dict[int, Migration] = {2: _without_snapshot, 3: _without_channels}
+
+
+KERNEL = Kernel(
+    name="books",
+    version=VERSION,
+    new=new,
+    step=step,
+    take_plain=take_plain,
+    gauges=gauges,
+    migrations=MIGRATIONS,
+    sweep_ms=SWEEP_MS,
+    store_share=STORE_SHARE,
+)

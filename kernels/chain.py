@@ -22,7 +22,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kernels.batch import Lines
+from engine.contract import Lines
 from schemas.records import TABLES
 from schemas.rows import instant_ms
 from udfs import black_scholes, svi

@@ -19,17 +19,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kernels import Message, Output, chain, option_greeks
-from kernels.batch import Lines
+from engine.checks import checked
+from engine.contract import Kernel, Lines, Message, Output
+from engine.entries import packed, unpacked
+from kernels import chain, option_greeks
 from kernels.chain import Chain, Expiry, Option
-from kernels.checks import checked
-from kernels.entries import packed, unpacked
 from kernels.option_greeks import KEPT_MS, Terms, floats
 from schemas.rows import instant_ms, key, to_ms
 
 VERSION = 1
-PARTS = (option_greeks,)
-SHARED: frozenset[str] = frozenset()
 EXPIRIES = ("forwards", "vol_surfaces")
 """The tables that tell of a whole expiry."""
 
@@ -211,3 +209,12 @@ def _group(name: str, terms: Terms) -> str:
 def _option(name: str, terms: Terms) -> Option:
     venue, _, instrument = name.partition(":")
     return Option(venue, instrument, terms.underlying, terms.option_type, terms.strike_usd, terms.expiry_at, terms.expiry_ms)
+
+
+KERNEL = Kernel(
+    name="chain_greeks",
+    version=VERSION,
+    new=new,
+    step=step,
+    parts=(option_greeks.KERNEL,),
+)

@@ -7,14 +7,13 @@ Entries  <stage>|<name of the stage's entry>
 Late     as each stage says
 """
 
-from kernels import Message, Output, batch, chain_greeks, forwards, vol_surfaces
-from kernels import State as Stage
-from kernels.batch import Lines
-from kernels.checks import checked
+from engine import batch
+from engine.checks import checked
+from engine.contract import Kernel, Lines, Message, Output
+from engine.contract import State as Stage
+from kernels import chain_greeks, forwards, vol_surfaces
 
 VERSION = 1
-PARTS = (forwards, vol_surfaces, chain_greeks)
-SHARED: frozenset[str] = frozenset({"index_prices"})
 QUOTES = {"instruments", "tickers", "book_tops"}
 TERMS = {"instruments", "tickers"}
 
@@ -79,3 +78,13 @@ def _handed_on(outputs: list[Output]) -> list[Message]:
     """Rows as the next stage reads them."""
     rows = (output for output in outputs if output.table != "dead_letters")
     return [Message(row.table, 0, place, dict(row.row)) for place, row in enumerate(rows)]
+
+
+KERNEL = Kernel(
+    name="chains",
+    version=VERSION,
+    new=new,
+    step=step,
+    take_plain=take_plain,
+    parts=(forwards.KERNEL, vol_surfaces.KERNEL, chain_greeks.KERNEL),
+)

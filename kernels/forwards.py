@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output, indices, tickers
-from kernels.checks import checked
-from kernels.entries import Migration, packed, unpacked
+from engine.checks import checked
+from engine.contract import Kernel, Message, Migration, Output
+from engine.entries import packed, unpacked
+from kernels import indices, tickers
 from kernels.indices import Series
 from kernels.quotes import QUIET_MS, Quotes, Underlying, with_currency
 from kernels.tickers import Ticker
@@ -34,7 +35,6 @@ from udfs import forwards
 from udfs.forwards import Source
 
 VERSION = 2
-SHARED: frozenset[str] = frozenset({"index_prices"})
 MOVED = 1e-5
 """Of the forward: a tenth of a basis point.  Each row prices a whole expiry anew."""
 
@@ -317,3 +317,12 @@ def _is_near(before: Published | None, after: Published) -> bool:
     if before is None or before[1:] != after[1:]:
         return False
     return before[0] == after[0] or bool(before[0] and after[0] and abs(after[0] / before[0] - 1.0) < MOVED)
+
+
+KERNEL = Kernel(
+    name="forwards",
+    version=VERSION,
+    new=new,
+    step=step,
+    migrations=MIGRATIONS,
+)

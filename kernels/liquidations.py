@@ -66,16 +66,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output, indices, margin
-from kernels.checks import checked
-from kernels.entries import Migration, packed, unpacked
+from engine.checks import checked
+from engine.contract import Kernel, Message, Migration, Output
+from engine.entries import packed, unpacked
+from kernels import indices, margin
 from kernels.margin import Array, Valuation
 from schemas.rows import instant_ms, key, to_ms
 from udfs import liquidation, standard_margin
 
 VERSION = 2
-PARTS = (margin,)
-SHARED: frozenset[str] = margin.SHARED | {"book_depth", "trading_halts"}
 
 
 class Rules(NamedTuple):
@@ -1130,3 +1129,15 @@ def _insufficient(guard: Guard, now_ms: int) -> str | None:
 
 CHECKS = (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient)
 """In this order; each gives the reason why a price must not be acted upon."""
+
+
+KERNEL = Kernel(
+    name="liquidations",
+    version=VERSION,
+    new=new,
+    step=step,
+    gauges=gauges,
+    migrations=MIGRATIONS,
+    parts=(margin.KERNEL,),
+    store_share=STORE_SHARE,
+)

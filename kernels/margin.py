@@ -63,9 +63,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message, Output, indices
-from kernels.checks import checked, dead_letter
-from kernels.entries import Migration, packed, unpacked
+from engine.checks import checked, dead_letter
+from engine.contract import Kernel, Message, Migration, Output
+from engine.entries import packed, unpacked
+from kernels import indices
 from kernels.quotes import has_quote
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 from udfs import (
@@ -83,8 +84,6 @@ from udfs.margin_parameters import Haircut, Parameters
 from udfs.standard_margin import Margin
 
 VERSION = 4
-SHARED: frozenset[str] = frozenset({"instruments", "tickers", "index_prices"})
-COMMON: frozenset[str] = frozenset({"margin_scalings"})
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
@@ -1336,3 +1335,14 @@ _HOLDINGS: dict[str, Callable[[State, dict[str, Any], int], tuple[str, Holding |
 
 def _or_nan(number: float | None) -> float:
     return math.nan if number is None else number
+
+
+KERNEL = Kernel(
+    name="margin",
+    version=VERSION,
+    new=new,
+    step=step,
+    gauges=gauges,
+    migrations=MIGRATIONS,
+    common=frozenset({"margin_scalings"}),
+)

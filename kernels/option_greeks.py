@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels import Message, Output, tickers
-from kernels.checks import checked, dead_letter, in_common_time
-from kernels.entries import Migration, packed, unpacked
+from engine.checks import checked, dead_letter, in_common_time
+from engine.contract import Kernel, Message, Migration, Output
+from engine.entries import packed, unpacked
+from kernels import tickers
 from kernels.tickers import Ticker
 from schemas.rows import Fault, key, shown, to_ms
 from udfs import black76
 
 VERSION = 2
-SHARED: frozenset[str] = frozenset()
 KEPT_MS = 86_400_000
 
 
@@ -210,3 +210,12 @@ def _no_answer(row: dict[str, Any], terms: Terms, event_ms: int) -> str | None:
 def floats(values: Any) -> black76.FloatArray:
     """Numbers as an array, NaN for None."""
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+KERNEL = Kernel(
+    name="option_greeks",
+    version=VERSION,
+    new=new,
+    step=step,
+    migrations=MIGRATIONS,
+)

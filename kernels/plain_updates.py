@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.checks import FUTURE_MS
+from engine.checks import FUTURE_MS
 from kernels.ladders import (
     ASK,
     BID,

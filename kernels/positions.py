@@ -38,9 +38,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kernels import Message, Output, indices
-from kernels.checks import checked, dead_letter, in_common_time
-from kernels.entries import Migration, packed, unpacked
+from engine.checks import checked, dead_letter, in_common_time
+from engine.contract import Kernel, Message, Migration, Output
+from engine.entries import packed, unpacked
+from kernels import indices
 from kernels.indices import Series
 from kernels.ledger import (
     CONTEXT,
@@ -66,7 +67,6 @@ from kernels.ledger import (
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 
 VERSION = 3
-SHARED: frozenset[str] = frozenset({"instruments", "index_prices"})
 HOUR_MS = 3_600_000
 KEPT_MS = 7 * 24 * HOUR_MS
 STORE_SHARE = 10.0
@@ -890,3 +890,14 @@ def _stored_position(held: Position) -> list[Any]:
 def _position(stored: list[Any]) -> Position:
     size, basis, realised, paid, (event_ms, fill_id) = stored
     return Position(Decimal(size), Decimal(basis), Decimal(realised), Decimal(paid), (event_ms, fill_id))
+
+
+KERNEL = Kernel(
+    name="positions",
+    version=VERSION,
+    new=new,
+    step=step,
+    gauges=gauges,
+    migrations=MIGRATIONS,
+    store_share=STORE_SHARE,
+)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message, indices
+from engine.contract import Message
+from kernels import indices
 from schemas.rows import key, to_ms
 
 QUIET_MS = 24 * 60 * 60 * 1000

@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from kernels import Message
+from engine.contract import Message
 from schemas.rows import to_ms
 
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import Message, Output, indices
-from kernels.checks import checked
-from kernels.entries import Migration, packed, unpacked
+from engine.checks import checked
+from engine.contract import Kernel, Message, Migration, Output
+from engine.entries import packed, unpacked
+from kernels import indices
 from kernels.quotes import Quotes, Underlying, with_currency
 from schemas.rows import instant_ms, to_ms
 from udfs import vol_surface
@@ -29,7 +30,6 @@ from udfs.svi import Slice
 from udfs.vol_surface import Surface
 
 VERSION = 2
-SHARED: frozenset[str] = frozenset()
 MOVED_VOL = 0.001
 """A tenth of a vol point."""
 GREATEST_MOVE = 0.05
@@ -271,3 +271,12 @@ def _slice(surface: Surface, i: int) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+KERNEL = Kernel(
+    name="vol_surfaces",
+    version=VERSION,
+    new=new,
+    step=step,
+    migrations=MIGRATIONS,
+)

@@ -1,7 +1,7 @@
 -- How topics are reached.  Every other file here describes one topic and borrows from here by LIKE.
 --
 -- KAFKA is the broker's address, SECURITY what schemas/security.py adds for a job's user, GROUP the consumer group (the job's
--- name), DELAY how long, in seconds, a job waits for what is out of order, and DRIFT how far ahead of the slowest partition, in
+-- name), FEED_TOPICS the topics that no job writes, DELAY how long, in seconds, a job waits in those for what is out of order, and DRIFT how far ahead of the slowest partition, in
 -- seconds, it reads another: the only places where the environment enters.
 -- Values are JSON, keys are text.  The Kafka record timestamp is the common time: a row's event time less what its venue's clock
 -- is ahead (feeds/clocks.py).  Where a value is an array, each of its
@@ -47,7 +47,12 @@ CREATE TEMPORARY TABLE kafka_records (
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
-  WATERMARK FOR event_at AS event_at - INTERVAL '${DELAY}' SECOND
+  -- Records that are out of order are waited for once, where they come in.  Rows that a job writes are not in order either, but its
+  -- heartbeats, records without a value, come behind all rows of their time.
+  WATERMARK FOR event_at AS CASE
+    WHEN topic IN (${FEED_TOPICS}) THEN event_at - INTERVAL '${DELAY}' SECOND
+    WHEN `value` IS NULL THEN event_at
+  END
 ) WITH (
   'key.format' = 'raw',
   'key.fields' = 'key',

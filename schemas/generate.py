@@ -36,7 +36,8 @@ def python_type(sql_type: str) -> str:
 def render() -> str:
     """The text that `records.py` should have."""
     tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    connectors = schemas.substituted(schemas.ddl("_connectors"), KAFKA="", SECURITY="", GROUP="", DELAY="0", DRIFT="0")
+    values = {"KAFKA": "", "SECURITY": "", "GROUP": "", "FEED_TOPICS": "''", "DELAY": "0", "DRIFT": "0"}
+    connectors = schemas.substituted(schemas.ddl("_connectors"), **values)
     for statement in schemas.statements(connectors):
         tables.execute_sql(statement)
     lines = [

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli import explain
-from kernels import Message, liquidations, margin, positions
+from engine.contract import Message
+from kernels import liquidations, margin, positions
 from schemas.rows import instant_ms, instant_us
 
 T0 = 1_700_000_000_000

@@ -202,7 +202,7 @@ def test_every_job_has_a_deployment_that_starts_it_as_flink_run_does() -> None:
     assert all(re.fullmatch(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?", name) for name in names), "Flink takes no others, of 45 at most"
     for job, document in deployments().items():
         told = document["spec"]["job"]
-        assert told["args"] == ["-pyfs", manifests.BUNDLE, "-pym", "jobs.run", job]
+        assert told["args"] == ["-pyfs", manifests.BUNDLE, "-pym", "engine.run", job]
         assert told["entryClass"] == "org.apache.flink.client.python.PythonDriver"
         assert 1 <= told["parallelism"] <= topics.PARTITIONS
         assert topics.PARTITIONS % told["parallelism"] == 0
@@ -219,7 +219,7 @@ def test_settings_are_those_of_every_place() -> None:
 
 
 def test_max_parallelism_is_the_one_that_shards_are_numbered_for() -> None:
-    (told,) = re.findall(r"^MAX_PARALLELISM = (\d+)$", (cluster.ROOT / "jobs" / "run.py").read_text(), re.MULTILINE)
+    (told,) = re.findall(r"^MAX_PARALLELISM = (\d+)$", (cluster.ROOT / "engine" / "run.py").read_text(), re.MULTILINE)
     assert (
         flink_settings("local")["pipeline.max-parallelism"] == flink_settings("kubernetes")["pipeline.max-parallelism"] == told
     )
@@ -237,7 +237,8 @@ def test_images_are_pinned() -> None:
 
 
 def test_pods_are_told_what_jobs_ask_of_the_environment() -> None:
-    asked = set(re.findall(r"\$\{(KAFKA|PARTITIONS|ARCHIVE|ARCHIVE_INTERVAL)\}", "".join(map(jobs.text, jobs.FLOW))))
+    texts = "".join(jobs.job(name).sql for name in jobs.FLOW)
+    asked = set(re.findall(r"\$\{(KAFKA|PARTITIONS|ARCHIVE|ARCHIVE_INTERVAL)\}", texts))
     asked |= {"KAFKA", "PARTITIONS"}
     (told,) = [one for one in plain(EXAMPLE) if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "gammaflow"]
     assert set(told["data"]) == {f"GAMMAFLOW_{name}" for name in asked}

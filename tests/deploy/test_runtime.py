@@ -54,7 +54,7 @@ def test_a_job_finishes_after_those_whose_rows_it_reads(monkeypatch: pytest.Monk
     finished = drained(monkeypatch)
     assert sorted(finished) == sorted(NAMES)
     for at, name in enumerate(finished):
-        assert not {table for later in finished[at + 1 :] for table in jobs.sinks(later)} & set(jobs.sources(name))
+        assert not {table for later in finished[at + 1 :] for table in jobs.job(later).writes} & set(jobs.job(name).reads)
 
 
 def test_where_a_job_does_not_finish_those_that_read_its_rows_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     lags, checkpoints = iter([5, 0, 0]), iter([False, True])
 
     def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int]) -> int:
-        assert (servers, job, tables) == ("kafka", "books", jobs.sources("books"))
+        assert (servers, job, tables) == ("kafka", "books", jobs.job("books").reads)
         assert read == {("order_books.v1", 3): 7}
         done.append("asked")
         return next(lags)

@@ -1,13 +1,13 @@
 """Which savepoints a job starts from."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from deploy import savepoints
 from deploy.processes import StartError
+from engine.contract import kernel
 
 
 def test_a_savepoint_is_of_its_own_job_and_partitions(tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_a_savepoint_of_an_older_version_that_can_be_migrated_is_taken(tmp_path:
 
 @pytest.mark.parametrize("job", ["books", "book_depth", "chains", "liquidations"])
 def test_a_job_with_a_kernel_has_its_version_and_those_of_its_parts(job: str) -> None:
-    kernel = import_module(f"kernels.{job}")
-    expected = {one.__name__.rpartition(".")[2]: one.VERSION for one in (kernel, *getattr(kernel, "PARTS", ()))}
+    own = kernel(job)
+    expected = {part.name: part.version for part in (own, *own.parts)}
     assert savepoints.contract(job, 4)["kernels"].items() >= expected.items()
 
 

@@ -23,12 +23,12 @@ def test_it_says_all_that_the_runner_does_with_nothing_left_to_fill_in() -> None
     assert made.index("kafka") < made.index("bars") < made.index("bars_rows") < made.index("trades") < made.index("intervals")
     assert "'properties.bootstrap.servers' = 'broker.example:9092'" in before
     assert "${" not in text
-    (own,) = [one for one in schemas.statements(jobs.text("bars")) if "INSERT INTO" in one]
+    (own,) = [one for one in schemas.statements(jobs.job("bars").sql) if "INSERT INTO" in one]
     assert inserts.strip() == f"{own};\nEND;"
 
 
 def test_a_job_with_a_kernel_has_none() -> None:
-    with pytest.raises(ValueError, match=r"job books has a kernel.*of SQL alone are book_metrics, bars, venue_clocks, archive"):
+    with pytest.raises(ValueError, match=r"job books has a kernel.*of SQL alone are bars, book_metrics, venue_clocks, archive"):
         sql.script("books")
     with pytest.raises(KeyError, match=r"no job 'barz'"):
         sql.script("barz")

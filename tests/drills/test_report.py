@@ -62,5 +62,5 @@ def test_a_drill_has_the_jobs_whose_topics_its_jobs_read(name: str) -> None:
     """Without them it would wait for rows that nobody writes, and find all missing.  The archive takes what is there."""
     own = DRILLS[name].jobs
     for job in own - {"archive"}:
-        read = set(jobs.sources(job))
-        assert {writer for writer in JOBS if read & set(jobs.sinks(writer))} <= own, job
+        read = set(jobs.job(job).reads)
+        assert {writer for writer in JOBS if read & set(jobs.job(writer).writes)} <= own, job

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 
 from drills import versions
-from kernels import books, entries
+from kernels import books
 from schemas.rows import to_ms
 from tests.kernels.test_books import begun, change, snapshot, step
 
@@ -19,7 +19,7 @@ def older_books() -> ModuleType:
 def test_what_the_older_version_stores_this_one_reads_and_not_the_other_way_round() -> None:
     older = older_books()
     assert older.VERSION == books.VERSION - 1
-    assert entries.readable(books)["books"][:2] == [books.VERSION, older.VERSION]
+    assert books.KERNEL.readable()["books"][:2] == [books.VERSION, older.VERSION]
     state = older.new()
     older.step(state, [snapshot(1), change(2, 7.0)], to_ms(change(2, 7.0).row["event_at"]) + 100)
     there = books.new()

@@ -218,7 +218,7 @@ def test_no_password_is_in_a_log_a_file_an_answer_of_the_cluster_or_a_command_li
     # That it can be found where it is said.
     assert any("taskmanager" in where for where in telling("security.protocol = SASL_SSL"))
     assert f"/jobs/{job}/exceptions" in telling("SaslAuthenticationException")
-    assert "ps" in telling("jobs.run")
+    assert "ps" in telling("engine.run")
     for password in (*place.passwords.values(), place.wrong):
         assert telling(password) == set()
 

@@ -6,7 +6,7 @@ import sys
 from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 
-from jobs import run
+from engine import run
 
 if __name__ == "__main__":
     environment = StreamExecutionEnvironment.get_execution_environment()

@@ -94,7 +94,7 @@ CASES = [Case(job, folder.name) for job in JOBS for folder in sorted((FOLDER / j
 @pytest.fixture(scope="module")
 def written(suite: Runtime) -> Rows:
     """What the jobs wrote, by table, when all cases had been played at parallelism 2."""
-    sinks = sorted({table for job in JOBS for table in jobs.sinks(job)})
+    sinks = sorted({table for job in JOBS for table in jobs.job(job).writes})
     starts = topics.ends(suite.kafka, sinks)
     runtime.submit(suite, JOBS, 2, DETERMINISTIC)
     play(suite)
@@ -113,7 +113,7 @@ def play(suite: Runtime) -> None:
         before: list[str] = []
         for case in sorted(CASES, key=lambda case: case.end_ms):
             given = {table for table, _ in case.given}
-            upstream = [job for job in JOBS if set(jobs.sinks(job)) & set(jobs.sources(case.job)) - given - OWN_TOPICS]
+            upstream = [job for job in JOBS if set(jobs.job(job).writes) & set(jobs.job(case.job).reads) - given - OWN_TOPICS]
             # What comes by two jobs must be there before the next case's rows are.  Between cases lies a minute, which takes no
             # time here: let the first of the two be done with what was, and then with this.
             for job in {*before, *upstream}:
@@ -213,7 +213,7 @@ def test_every_dead_letter_belongs_to_one_case(written: Rows) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.sentence}")
 def test_case(case: Case, written: Rows) -> None:
     expected = case.rows("expect")
-    tables = jobs.sinks(case.job)
+    tables = jobs.job(case.job).writes
     assert set(expected) <= set(tables)
     wrong: list[str] = []
     for table in tables:

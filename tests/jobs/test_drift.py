@@ -11,7 +11,7 @@ from deploy import runtime, topics
 from deploy.runtime import Runtime
 from schemas.records import TABLES
 
-TOPIC, *OTHER_TOPICS = [TABLES[table].topic for table in jobs.sources("books")]
+TOPIC, *OTHER_TOPICS = [TABLES[table].topic for table in jobs.job("books").reads]
 START_MS = 1_717_200_000_000
 FAR, ROUNDS = 10_000, 40
 """Seconds, with a heartbeat each, and in how many parts they are written: a source is told twice a second how far it may go,

@@ -2,14 +2,15 @@
 
 import gc
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jobs import metrics
-from jobs.host import END_OF_TIME, Host
-from kernels import Message, batch
+from engine import batch, metrics
+from engine.contract import Kernel, Lines, Message
+from engine.host import END_OF_TIME, Host, Member
 from schemas.records import TABLES
 
 TOPIC = TABLES["order_books"].topic
@@ -62,8 +63,15 @@ class Cluster:
 
     def start(self) -> None:
         self.metrics = Metrics()
-        self.host = Host("recorder", [7], has_heartbeats=True, tables=("echoes",))
+        self.host = Host((Member("recorder", (7,), ("echoes",), heartbeat="heartbeat"),))
         self.host.open(self)
+
+    def declare(self, **limits: Any) -> None:
+        """Change what the kernel declares, also for hosts that are started later."""
+        module: Any = sys.modules["kernels.recorder"]
+        module.KERNEL = replace(module.KERNEL, **limits)
+        for running in self.host.running.values():
+            running.kernel = module.KERNEL
 
     def get_metrics_group(self) -> "Metrics":
         return self.metrics
@@ -132,9 +140,9 @@ def flink(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     def gauges(state: Recorder) -> dict[str, float]:
         return {"calls": len(state.calls) + 0.4}
 
-    kernel = SimpleNamespace(VERSION=1, SHARED=frozenset(), SWEEP_MS=SWEEP_MS, new=Recorder, step=step, gauges=gauges)
+    kernel = Kernel("recorder", 1, Recorder, step, gauges=gauges, sweep_ms=SWEEP_MS)
     monkeypatch.setattr(metrics, "histogram", Metrics.registered)
-    monkeypatch.setitem(sys.modules, "kernels.recorder", kernel)
+    monkeypatch.setitem(sys.modules, "kernels.recorder", SimpleNamespace(KERNEL=kernel))
     return Cluster()
 
 
@@ -206,7 +214,7 @@ def test_much_that_is_late_is_given_in_parts(flink: Cluster, monkeypatch: pytest
     for offset in range(2, 9):
         flink.late(500, offset)
     (size,) = {len(part.messages) for parts in flink.host.shards[7].held.values() for part in parts}
-    monkeypatch.setattr("jobs.host.LATE_BYTES", 3 * size)
+    monkeypatch.setattr("engine.host.LATE_BYTES", 3 * size)
     flink.advance(1_000)
     assert flink.calls[1:] == [(None, [2, 3, 4]), (None, [5, 6, 7]), (None, [8])]
 
@@ -243,8 +251,7 @@ STEPS = [(50, 1, False, 49), (600, 2, True, 49), (50, 3, True, 60), (550, 4, Fal
 def test_a_host_that_is_started_anew_goes_on_where_it_was(
     flink: Cluster, cut: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.host.STORE_SHARE", share)
-    flink.start()
+    flink.declare(store_share=share)
     for number, (until_ms, offset, is_late, watermark_ms) in enumerate(STEPS):
         if number == cut:
             flink.start()
@@ -278,7 +285,7 @@ def test_a_journal_that_has_the_messages_themselves_is_read(flink: Cluster, wait
 
 
 def test_what_comes_is_written_once(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flink.host, "store_share", 0.0)
+    flink.declare(store_share=0.0)
     flink.send(50, 1)
     flink.advance(49)  # stored, as its cost is not known yet
     for number in range(2, 6):
@@ -293,7 +300,7 @@ def test_what_comes_is_written_once(flink: Cluster, monkeypatch: pytest.MonkeyPa
 def test_what_is_over_at_once_is_not_written_anew_with_each_of_its_batches(
     flink: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flink.host, "store_share", 1e9)  # all is stored at once
+    flink.declare(store_share=1e9)  # all is stored at once
     written: list[Any] = []
 
     def add(part: Any) -> None:
@@ -312,9 +319,9 @@ def test_what_is_over_at_once_is_not_written_anew_with_each_of_its_batches(
 
 
 def test_of_a_stream_in_which_only_the_time_comes_little_is_kept(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flink.host, "store_share", 0.0)
-    monkeypatch.setattr(flink.host, "every_ms", END_OF_TIME // 2)
-    monkeypatch.setattr("jobs.host.KEPT_PARTS", 10)
+    flink.declare(store_share=0.0)
+    flink.declare(sweep_ms=END_OF_TIME // 2)
+    monkeypatch.setattr("engine.host.KEPT_PARTS", 10)
     for number in range(1, 60):
         flink.send(50 * number, *([number] if number < 3 else []))
         flink.advance(50 * number - 1)
@@ -389,14 +396,14 @@ def test_what_costs_little_beside_its_steps_is_stored_at_once_and_what_costs_muc
         spend("store")
         return b"[]"
 
-    def run(_: Any, state: Recorder, *__: Any) -> list[batch.Lines]:
+    def run(_: Any, state: Recorder, *__: Any) -> list[Lines]:
         spend("step")
         state.touched.add("it")
         return []
 
     monkeypatch.setattr("time.perf_counter", lambda: now_s)
     monkeypatch.setattr(Recorder, "encode", encode)
-    monkeypatch.setattr("jobs.host.batch.run", run)
+    monkeypatch.setattr("engine.host.batch.run", run)
 
     def journal() -> int:
         return len(flink.lists["journal"])
@@ -423,7 +430,7 @@ def test_what_costs_little_beside_its_steps_is_stored_at_once_and_what_costs_muc
     flink.advance(1_049)
     assert journal() == 0
     costs["store"] = 5.0
-    monkeypatch.setattr(flink.host, "store_share", 10.0)  # as of a kernel whose entries are not touched again
+    flink.declare(store_share=10.0)  # as of a kernel whose entries are not touched again
     for number in range(22, 30):
         flink.send(50 * number, number)
         flink.advance(50 * number - 1)

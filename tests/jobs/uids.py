@@ -6,7 +6,7 @@ import sys
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
-from jobs import run
+from engine import run
 
 
 def uids(name: str) -> list[str]:

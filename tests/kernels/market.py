@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kernels import Message
+from engine.contract import Message
 from schemas.rows import instant_ms, instant_us
 
 T0 = 1_700_000_000_000

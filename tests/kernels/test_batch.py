@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import Output, batch
+from engine import batch
+from engine.contract import Output
 from schemas.rows import fault
 
 T0 = 1_700_000_000_000
@@ -45,12 +46,12 @@ broken = st.sampled_from(
 
 
 def joined(values: list[bytes]) -> bytes:
-    """As jobs/_inbox.sql and jobs/_batches.sql join them."""
+    """As engine/_inbox.sql and engine/_batches.sql join them."""
     return b"\x1e".join(b"%s\x1f%d\x1f%d\x1f%s" % (TOPIC.encode(), n % 3, n, value) for n, value in enumerate(values))
 
 
 def sent(outputs: list[Output]) -> dict[str, list[tuple[str, int, Any]]]:
-    """Key, timestamp and row as jobs/_records.sql splits them and the sink writes them, by table."""
+    """Key, timestamp and row as engine/_records.sql splits them and the sink writes them, by table."""
     records: dict[str, list[tuple[str, int, Any]]] = {}
     for table, heads, values in batch.encode(outputs):
         for head, value in zip(heads.decode().split("\n"), values.decode().split("\n"), strict=True):

@@ -5,7 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from kernels import Message, Output, batch, book_depth, books
+from engine import batch
+from engine.contract import Lines, Message, Output
+from kernels import book_depth, books
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us, to_ms
 
@@ -47,7 +49,7 @@ def step(state: book_depth.State, *messages: Message, until: int | None = 100) -
     data = b"\x1e".join(
         b"%s\x1f0\x1f%d\x1f%s" % (topic, at, value) for at, (topic, value) in enumerate(zip(topics, values, strict=True))
     )
-    lines = batch.run(book_depth, twin, data, until_ms)  # type: ignore[arg-type] # a module is a kernel
+    lines = batch.run(book_depth.KERNEL, twin, data, until_ms)
     assert sorted_rows(lines) == sorted_rows(batch.encode(outputs))
     assert stored(twin) == stored(state)
     assert twin.touched == state.touched
@@ -61,7 +63,7 @@ def step(state: book_depth.State, *messages: Message, until: int | None = 100) -
     return outputs
 
 
-def sorted_rows(lines: list[batch.Lines]) -> list[tuple[bytes, bytes]]:
+def sorted_rows(lines: list[Lines]) -> list[tuple[bytes, bytes]]:
     """Rows as they are written; their order is kept within a key alone."""
     rows = [row for one in lines for row in zip(one.heads.split(b"\n"), one.values.split(b"\n"), strict=True)]
     return sorted(rows, key=lambda row: row[0][13:])

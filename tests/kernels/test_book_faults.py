@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import pytest
 
+from engine import batch
 from feeds.capture import convert, read
-from kernels import Kernel, batch, books
+from kernels import books
 from schemas.rows import encoded, instant_ms, instant_us, to_ms, to_us
 
 CAPTURES = Path(__file__).resolve().parents[3] / "shared" / "captures"
@@ -26,7 +27,7 @@ FAULTS = 1000
 DERIBIT_FAULTS = 3
 SEEDS = [str(seed) for seed in range(math.ceil(FAULTS / DERIBIT_FAULTS))]
 LATENESS_US = 80_000
-KERNEL = cast(Kernel, books)
+KERNEL = books.KERNEL
 
 Row = dict[str, Any]
 

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import batch
+from engine.contract import Lines, Message, Output
 from feeds.capture import convert, read
-from kernels import Message, Output, batch, books
+from kernels import books
 from kernels.plain_updates import Taken
 from schemas.records import TABLES
 from schemas.rows import encoded, fault, instant_ms, instant_us, to_ms
@@ -75,7 +77,7 @@ def step(state: books.State, *messages: Message, until: int | None = 100) -> lis
         arrays = [(some[0][0], b"[" + b",".join(row for _, row in some) + b"]") for some in by_threes]
         is_packed = all(type(m.row) is dict and m.table == "order_books" for m in logged)
         for twin, records in zip(twins, (rows, arrays) if is_packed else (rows,), strict=False):
-            lines = batch.run(books, twin, joined(records, tables), until_ms)  # type: ignore[arg-type] # a module is a kernel
+            lines = batch.run(books.KERNEL, twin, joined(records, tables), until_ms)
             assert by_key(lines) == by_key(batch.encode(outputs))
             assert {name: state.encode(name) for name in state.books} == {name: twin.encode(name) for name in twin.books}
     outputs = unasked(outputs)
@@ -89,7 +91,7 @@ def step(state: books.State, *messages: Message, until: int | None = 100) -> lis
 
 
 def joined(values: Iterable[tuple[int, bytes]], tables: Iterable[str] = ()) -> bytes:
-    """As jobs/_inbox.sql and jobs/_batches.sql join them, each with its offset; of other tables where they are given."""
+    """As engine/_inbox.sql and engine/_batches.sql join them, each with its offset; of other tables where they are given."""
     topics = (TABLES[table].topic.encode() for table in chain(tables, repeat("order_books")))
     return b"\x1e".join(b"%s\x1f0\x1f%d\x1f%s" % (topic, *value) for topic, value in zip(topics, values, strict=False))
 
@@ -114,7 +116,7 @@ def unasked(outputs: Iterable[Output]) -> list[Output]:
     return [output for output in outputs if output.table != "resync_requests"]
 
 
-def by_key(lines: Iterable[batch.Lines]) -> dict[tuple[str, bytes], list[tuple[bytes, bytes]]]:
+def by_key(lines: Iterable[Lines]) -> dict[tuple[str, bytes], list[tuple[bytes, bytes]]]:
     """Rows as they are written, by table and key: their order is kept within a key alone."""
     rows = defaultdict(list)
     for table, heads, values in lines:
@@ -743,7 +745,7 @@ def test_a_book_that_was_touched_is_noted_once_until_it_is_stored(monkeypatch: p
 
     def touched(*messages: Message) -> set[str]:
         rows = ((m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in messages)
-        batch.run(books, state, joined(rows), T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+        batch.run(books.KERNEL, state, joined(rows), T0 + 100)
         return state.touched
 
     monkeypatch.setattr(state.plain, "take", spy)
@@ -1029,7 +1031,7 @@ def test_a_bad_time_of_a_venue_is_a_dead_letter(field: str, changed: dict[str, A
 def test_a_row_of_another_topic_is_no_update_though_it_looks_like_one() -> None:
     state = begun()
     value = json.dumps(change(11, 2.0).row, separators=(",", ":")).encode()
-    lines = batch.run(books, state, b"venue_times.v1\x1f0\x1f1\x1f" + value, T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+    lines = batch.run(books.KERNEL, state, b"venue_times.v1\x1f0\x1f1\x1f" + value, T0 + 100)
     assert [line.table for line in lines] == ["dead_letters"]
     assert state.books["v:A"].sequence == 10
 
@@ -1072,7 +1074,7 @@ def test_a_checksum_is_of_the_very_digits_that_were_sent(bids: Any, asks: Any, m
 
     def run(state: books.State, *messages: Message) -> list[Output]:
         values = joined((m.offset, m.value) for m in messages)
-        lines = batch.run(books, state, values, T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+        lines = batch.run(books.KERNEL, state, values, T0 + 100)
         return [Output(line.table, 0, orjson.loads(value)) for line in lines for value in line.values.split(b"\n")]
 
     state = books.new()
@@ -1198,7 +1200,7 @@ def test_rows_of_an_array_before_what_is_wrong_with_it_are_taken(wrong: bytes, p
     after = change(13, 6.0), change(13, 7.0, name="B")
     records = [(1, array), *((m.offset, json.dumps(m.row, separators=(",", ":")).encode()) for m in after)]
     state, other = begun(snapshot(10), snapshot(10, name="B")), begun(snapshot(10), snapshot(10, name="B"))
-    lines = batch.run(books, state, joined(records), T0 + 100)  # type: ignore[arg-type] # a module is a kernel
+    lines = batch.run(books.KERNEL, state, joined(records), T0 + 100)
     messages, broken = batch.decode(joined(records), T0 + 100)
     assert by_key(lines) == by_key(batch.encode([*broken, *books.step(other, messages, T0 + 100)]))
     assert {name: state.encode(name) for name in state.books} == {name: other.encode(name) for name in other.books}

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, batch, chain, chain_greeks
+from engine import batch
+from engine.contract import Lines, Message
+from kernels import chain, chain_greeks
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
@@ -171,7 +173,7 @@ def recorded(messages: list[Message]) -> bytes:
     return batch.RECORD.join(parts)
 
 
-def rows_of(lines: list[batch.Lines]) -> list[tuple[str, str, str]]:
+def rows_of(lines: list[Lines]) -> list[tuple[str, str, str]]:
     found = []
     for table, heads, values in lines:
         for head, value in zip(heads.split(b"\n"), values.split(b"\n"), strict=True):
@@ -205,7 +207,7 @@ def test_taken_from_bytes_the_rows_are_those_of_the_slow_way(first: list[Message
     fast, slow = chain_greeks.new(), chain_greeks.new()
     for batch_of, until_ms in ((first, T0 + 50), (second, T0 + 100)):
         batch_of = [message._replace(offset=n) for n, message in enumerate(batch_of)]
-        lines = batch.run(chain_greeks, fast, recorded(batch_of), until_ms)  # type: ignore[arg-type]
+        lines = batch.run(chain_greeks.KERNEL, fast, recorded(batch_of), until_ms)
         decoded, letters = batch.decode(recorded(batch_of), until_ms)
         assert rows_of(lines) == rows_of(batch.encode(letters + chain_greeks.step(slow, decoded, until_ms)))
 

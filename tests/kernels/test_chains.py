@@ -6,7 +6,9 @@ import numpy as np
 import orjson
 import pytest
 
-from kernels import Message, Output, batch, chain_greeks, chains, forwards, vol_surfaces
+from engine import batch
+from engine.contract import Lines, Message, Output
+from kernels import chain_greeks, chains, forwards, vol_surfaces
 from schemas.records import TABLES
 from schemas.rows import encoded, fault, instant_ms
 from tests.kernels.market import DAY, T0, at, index, ticker, top
@@ -82,7 +84,7 @@ def recorded(messages: list[Message]) -> bytes:
     return batch.RECORD.join(map(batch.FIELD.join, records))
 
 
-def written(lines: list[batch.Lines]) -> list[tuple[str, bytes, bytes]]:
+def written(lines: list[Lines]) -> list[tuple[str, bytes, bytes]]:
     return [
         (one.table, head, value)
         for one in lines
@@ -95,7 +97,7 @@ def parted(rows: list[tuple[str, bytes, bytes]]) -> list[tuple[str, bytes, Any]]
 
 
 def run(state: chains.State, messages: list[Message], until_ms: int | None) -> list[tuple[str, bytes, bytes]]:
-    return written(batch.run(chains, state, recorded(messages), until_ms))  # type: ignore[arg-type]
+    return written(batch.run(chains.KERNEL, state, recorded(messages), until_ms))
 
 
 def by_hand(states: tuple[Any, Any, Any], messages: list[Message], until_ms: int | None) -> list[Output]:

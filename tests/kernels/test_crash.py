@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from kernels import Message, Output, State, batch, liquidations, margin, positions
+from engine import batch
+from engine.contract import Message, Output, State
+from kernels import liquidations, margin, positions
 from schemas.rows import instant_ms, instant_us
 
 T0 = 1_700_000_000_000

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, forwards
+from engine.contract import Message, Output
+from kernels import forwards
 from schemas.rows import fault, instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, future, index, instrument, ticker, top
 from tests.kernels.stored import Stored

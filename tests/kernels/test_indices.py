@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import Message, Output, forwards, indices, liquidations, margin, positions
+from engine.contract import Message, Output
+from kernels import forwards, indices, liquidations, margin, positions
 from kernels.indices import Series, chosen, own_currency, preference
 from schemas.rows import fault, instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, at, index, instrument, ticker

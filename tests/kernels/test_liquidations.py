@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, liquidations, positions
+from engine.contract import Message, Output
+from kernels import liquidations, positions
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.stored import Stored
 

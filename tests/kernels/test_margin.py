@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, margin
-from kernels.batch import FIELD, RECORD, run
+from engine.batch import FIELD, RECORD, run
+from engine.contract import Message, Output
+from kernels import margin
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.stored import Stored
@@ -810,7 +811,7 @@ def test_only_the_first_shard_writes_what_all_shards_find_alike() -> None:
             FIELD.join([TABLES[message.table].topic.encode(), b"0", b"%d" % n, orjson.dumps(message.row)])
             for n, message in enumerate([*option_market(), balance("USDC", "1")])
         )
-        return sorted(one.table for one in run(margin, margin.new(), data, T0 + 20, silent))  # type: ignore[arg-type]
+        return sorted(one.table for one in run(margin.KERNEL, margin.new(), data, T0 + 20, silent))
 
     assert lines(frozenset()) == ["account_margin", "margin_scalings"]
     assert lines(frozenset({"tickers.v1"})) == ["account_margin"]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, option_greeks
+from engine.contract import Message, Output
+from kernels import option_greeks
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
 from tests.kernels.market import DAY, EXPIRY, T0, at, instrument

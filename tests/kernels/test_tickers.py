@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, chain_greeks, chains, forwards, option_greeks, tickers, vol_surfaces
+from engine.contract import Message, Output
+from kernels import chain_greeks, chains, forwards, option_greeks, tickers, vol_surfaces
 from kernels.quotes import Underlying, has_quote
 from schemas.records import TABLES
 from schemas.rows import instant_ms

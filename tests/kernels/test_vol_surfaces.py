@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import Message, Output, vol_surfaces
+from engine.contract import Message, Output
+from kernels import vol_surfaces
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
 from tests.kernels.market import DAY, T0, top

@@ -63,7 +63,7 @@ def test_the_reference_to_the_password_reaches_the_statement_whole(told: Told) -
     folder = told("protocol=SASL_SSL\n")
     text = schemas.ddl("_connectors")
     text = schemas.substituted(
-        text, KAFKA="broker:9093", GROUP="books", DELAY="0", DRIFT="1", SECURITY=security.sql_options("books")
+        text, KAFKA="broker:9093", GROUP="books", FEED_TOPICS="", DELAY="0", DRIFT="1", SECURITY=security.sql_options("books")
     )
     statement = schemas.without_comments(schemas.statements(text)[0])
     assert statement.startswith("CREATE TEMPORARY TABLE kafka WITH (")

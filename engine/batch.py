@@ -3,13 +3,12 @@
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kernels import Kernel, Message, Output, State
+from engine.contract import Kernel, Lines, Message, Output, State
 from schemas import TABLE_OF
 from schemas.rows import instant_ms, key, parted
 from udfs.compiled import compiled
@@ -41,14 +40,6 @@ def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
         yield whole
 
 
-class Lines(NamedTuple):
-    """Rows of one table, a line a row."""
-
-    table: str
-    heads: bytes  # the record timestamp in ms, in 13 digits, and the Kafka key
-    values: bytes  # JSON
-
-
 def count(data: bytes) -> int:
     """How many rows a batch has, about: some more where a text looks like the end of one, some less where spaces part them."""
     return _parts(np.frombuffer(data, np.uint8)) + 1 if data else 0
@@ -70,18 +61,17 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
     them.
     """
     lines: list[Lines] = []
-    if until_ms is not None and data and hasattr(kernel, "take_plain"):
+    if until_ms is not None and data and kernel.take_plain is not None:
         lines, data = kernel.take_plain(state, data, until_ms)
         if not data:
             return lines
     messages, letters = decode(data, until_ms or 0)
     outputs = letters + kernel.step(state, messages, until_ms)
     if silent:
-        common: frozenset[str] = getattr(kernel, "COMMON", frozenset())
         outputs = [
-            one
-            for one in outputs
-            if one.table not in common and (one.table != "dead_letters" or one.row["source"] not in silent)
+            output
+            for output in outputs
+            if output.table not in kernel.common and (output.table != "dead_letters" or output.row["source"] not in silent)
         ]
     return lines + encode(outputs)
 

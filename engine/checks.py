@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from kernels import Message, Output
+from engine.contract import Message, Output
 from schemas.records import TABLES
 from schemas.rows import Fault, fault, instant_ms, shown, to_ms
 

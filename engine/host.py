@@ -1,9 +1,9 @@
 """The one keyed operator: it hands each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
 
 State is kept as a database keeps it.  What comes is written once, as it comes; a journal names what the kernel was stepped
-through.  Once storing the entries that were touched takes no more than `STORE_SHARE` of the time that stepping through the
-journal has, they are stored, and the journal is let go with all that it names.  Recovery reads the entries and steps
-through the journal again.  So a batch that touches many books does not rewrite them all, what costs little is stored at
+through.  Once storing the touched entries takes no more than the kernel's `store_share` of the time that stepping through the
+journal took, they are stored, and the journal is cleared with all that it names.  Recovery reads the entries and steps through
+the journal again.  So a batch that touches many books does not rewrite them all, what costs little is stored at
 once, and there is little to step through again.  A kernel whose entries are seldom touched again has a greater share of its
 own: to wait would save nothing, and end in one long pause.
 """
@@ -12,7 +12,7 @@ import gc
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import count, starmap
 from pathlib import Path
@@ -24,19 +24,17 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
-import kernels
-from jobs.metrics import Metrics
-from kernels import batch
+from engine import batch
+from engine.contract import Kernel, Lines, State, kernel
+from engine.metrics import Metrics
 from schemas.records import TABLES
 
-STORE_SHARE = 0.2
-SWEEP_MS = 60 * 60 * 1000
 KEPT_PARTS = 10_000
 """So many parts of batches are kept at most until entries are stored: where nothing but the time comes, they are small."""
 LATE_BYTES = 4 << 20
 """How much of late messages is one step, about.  A partition that has stood still may be late with all that it missed, and the
 bridge into Java ends the process where there is no room for what it is to carry."""
-OURS = ("jobs", "kernels", "schemas", "udfs")
+OURS = ("engine", "jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -54,10 +52,37 @@ class _Part:
     place: int = -1  # in the list `held`
 
 
+@dataclass(frozen=True)
+class Member:
+    """A job that the host runs.  Its shards are numbered, each at the index of the partition whose records it takes."""
+
+    kernel: str
+    shards: tuple[int, ...]
+    writes: tuple[str, ...]  # tables
+    broadcast: tuple[str, ...] = ()  # tables of which every shard gets every message
+    heartbeat: str = ""  # the `table` of its heartbeats; empty where it tells no time
+    conflated: tuple[str, ...] = ()
+
+
+class _Running:
+    """A member with its kernel."""
+
+    def __init__(self, member: Member, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.conflated = member.conflated
+        self.heartbeat = member.heartbeat
+        keys = map(str.encode, heartbeat_keys(len(member.shards)))
+        self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
+        broadcast = frozenset(TABLES[table].topic for table in member.broadcast)
+        # Of what every shard gets, the first alone answers for bad messages.
+        self.silent = {number: broadcast if number != member.shards[0] else frozenset() for number in member.shards}
+
+
 class _Shard:
-    def __init__(self, number: int, state: kernels.State) -> None:
+    def __init__(self, number: int, running: _Running) -> None:
         self.number = number
-        self.state = state
+        self.running = running
+        self.state: State = running.kernel.new()
         self.journaled = 0  # messages
         self.journaled_s = 0.0  # what stepping through them has taken
         self.entry_s = 0.0  # what storing an entry took the last time
@@ -77,31 +102,21 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     the windows, sooner or later than the batches of their time.  Held, they join the batch of their window where that is not
     over; else the kernel gets them as late, together with all that are, before the next batch.
 
-    `shards` are the numbers of all shards, each at the place of the partition whose records it takes.  With `has_heartbeats` a
-    shard says after each batch until when it has put out everything, in the partition that bears its rows: it alone writes
-    there, and in this order, so that nobody who reads them is ever told the time too early.  Of its `tables` that are
-    `conflated` a batch puts out only the newest row of each key.
+    The host runs the jobs of a group, or one job alone.  A shard belongs to one job and runs its kernel.  A job that tells the
+    time emits a heartbeat after each batch, into the partition that holds the shard's rows: the shard alone writes there, in
+    this order, so that no reader is told the time too early.  Of its `conflated` tables a batch emits only the newest row of
+    each key.
     """
 
-    def __init__(
-        self, name: str, shards: list[int], has_heartbeats: bool, tables: tuple[str, ...], conflated: tuple[str, ...] = ()
-    ) -> None:
-        self.name = name
-        self.shard_numbers = shards
-        self.has_heartbeats = has_heartbeats
-        self.tables = tables
-        self.conflated = conflated
+    def __init__(self, members: tuple[Member, ...]) -> None:
+        self.members = members
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.name, self.shard_numbers, self.has_heartbeats, self.tables, self.conflated)
+        return _unpickled, tuple(tuple(getattr(member, field.name) for field in fields(Member)) for member in self.members)
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Find the kernel and the state."""
-        self.kernel: kernels.Kernel = import_module(f"kernels.{self.name}")  # type: ignore[assignment]
-        self.every_ms: int = getattr(self.kernel, "SWEEP_MS", SWEEP_MS)
-        self.store_share: float = getattr(self.kernel, "STORE_SHARE", STORE_SHARE)
-        self.gauges: kernels.Gauges = getattr(self.kernel, "gauges", lambda _: {})
-        self.shared_topics = frozenset(TABLES[table].topic for table in self.kernel.SHARED)
+        """Find the kernels and the state."""
+        self.running = {number: _Running(member, kernel(member.kernel)) for member in self.members for number in member.shards}
         # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
         stored = Types.PICKLED_BYTE_ARRAY()
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
@@ -109,9 +124,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.held = runtime_context.get_list_state(ListStateDescriptor("held", stored))
         self.next_sweep = runtime_context.get_state(ValueStateDescriptor("next_sweep_ms", Types.LONG()))
         self.shards: dict[int, _Shard] = {}
-        keys = map(str.encode, heartbeat_keys(len(self.shard_numbers)))
-        self.heartbeat_keys = dict(zip(self.shard_numbers, keys, strict=True))
-        self.metrics = Metrics(runtime_context.get_metrics_group(), self.tables)
+        tables = sorted({table for member in self.members for table in member.writes})
+        self.metrics = Metrics(runtime_context.get_metrics_group(), tables)
         # What is loaded now lives as long as the process: leave it out of every collection.
         gc.collect()
         gc.freeze()
@@ -156,7 +170,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self._set_sweep(shard, None, ctx)
         self._settle(shard)
         if self.metrics.is_due(shard.number):
-            self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | self.gauges(shard.state))
+            self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | shard.running.kernel.gauges(shard.state))
             # A kernel's state is large and has no cycles: a collection would stop everything for a second to look through it.
             gc.collect(1)
             gc.freeze()
@@ -166,18 +180,20 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         parts = sorted(shard.held.pop(until_ms), key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
         yield from self._stepped(shard, until_ms, parts)
-        next_ms = (until_ms // self.every_ms + 1) * self.every_ms
+        every_ms = shard.running.kernel.sweep_ms
+        next_ms = (until_ms // every_ms + 1) * every_ms
         # It may be further off in a savepoint of a version that swept less often.
         if shard.sweep_ms is None or shard.sweep_ms > next_ms:
             self._set_sweep(shard, next_ms, ctx)
-        if self.has_heartbeats:
-            yield Row("heartbeat", b"%013d%s" % (until_ms - 1, self.heartbeat_keys[shard.number]), b"heartbeat")
+        if shard.running.heartbeat:
+            key = shard.running.heartbeat_keys[shard.number]
+            yield Row(shard.running.heartbeat, b"%013d%s" % (until_ms - 1, key), b"heartbeat")
 
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
             at_ms = shard.sweep_ms
             yield from self._swept_at(shard, at_ms)
-            self._set_sweep(shard, None if self.entries.is_empty() else at_ms + self.every_ms, ctx)
+            self._set_sweep(shard, None if self.entries.is_empty() else at_ms + shard.running.kernel.sweep_ms, ctx)
 
     def _set_sweep(self, shard: _Shard, sweep_ms: int | None, ctx: Any) -> None:
         shard.sweep_ms = sweep_ms
@@ -202,7 +218,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         # Once for all that was over at once: whatever still waits is written anew when entries are stored.
         if not shard.steps:
             return
-        is_cheap = shard.entry_s * len(shard.state.touched) <= self.store_share * shard.journaled_s
+        is_cheap = shard.entry_s * len(shard.state.touched) <= shard.running.kernel.store_share * shard.journaled_s
         if is_cheap or shard.kept >= KEPT_PARTS:
             self._store(shard)
             return
@@ -210,11 +226,12 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self.journal.add(step)
         shard.steps.clear()
 
-    def _step(self, shard: _Shard, until_ms: int | None, data: bytes, is_again: bool = False) -> list[batch.Lines]:
+    def _step(self, shard: _Shard, until_ms: int | None, data: bytes, is_again: bool = False) -> list[Lines]:
         messages = batch.count(data)
         started_s = time.perf_counter()
-        silent = frozenset() if shard.number == self.shard_numbers[0] else self.shared_topics
-        lines = batch.conflated(batch.run(self.kernel, shard.state, data, until_ms, silent), self.conflated)
+        running = shard.running
+        lines = batch.run(running.kernel, shard.state, data, until_ms, running.silent[shard.number])
+        lines = batch.conflated(lines, running.conflated)
         took_s = time.perf_counter() - started_s
         shard.journaled += messages
         shard.journaled_s += took_s
@@ -251,7 +268,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.held.add((shard.until_ms, part.until_ms, part.is_late, part.messages))
 
     def _restored(self, number: int) -> _Shard:
-        shard = self.shards[number] = _Shard(number, self.kernel.new())
+        shard = self.shards[number] = _Shard(number, self.running[number])
         for name, data in self.entries.items():
             shard.state.decode(name, data)
             self.metrics.restored_entries.inc()
@@ -299,13 +316,14 @@ def heartbeat_keys(partitions: int) -> list[str]:
     raise AssertionError("unreachable")
 
 
-def _unpickled(*arguments: Any) -> Host:
+def _unpickled(*members: tuple[Any, ...]) -> Host:
     """A host in a process where other jobs may have run: modules whose files are gone with those are imported anew."""
     with _UNPICKLING:
-        if not Path(str(sys.modules["jobs"].__file__)).exists():
+        if not Path(str(sys.modules["engine"].__file__)).exists():
             for module in [module for module in sys.modules if module.partition(".")[0] in OURS]:
                 del sys.modules[module]
-        host: Host = import_module("jobs.host").Host(*arguments)
+        own = import_module("engine.host")
+        host: Host = own.Host(tuple(own.Member(*values) for values in members))
     return host
 
 

@@ -1,18 +1,22 @@
-"""The one runner: `flink run -pym jobs.run … books option_greeks` submits each named job; books=<path> goes on from there.
+"""The one runner: `flink run -pym engine.run … books option_greeks` submits each named job; books=<path> goes on from there.
 
-A job is `<name>.sql`, its ${…} filled in.  One with a kernel declares a table `inputs` and, from the view `inbox` of it, a view
-`messages`; the kernel of the job's name turns those into the view `records`, which the INSERTs write.  What lies between stands
-in _inbox.sql, _batches.sql and _records.sql, and in _account_messages.sql for a job that names it.  One of SQL alone finds the
-rows of each topic that `inputs` reads under its table's name, and INSERTs into `<table>_rows`.  Where a job says ${TABLE}, it
-is meant for every topic.
+A job is jobs/<name>.sql, its ${…} filled in; what it declares (jobs/__init__.py) is not repeated here.
+
+One with a kernel needs no more than its declaration.  The runner registers the table `inputs` of all topics that it reads, the
+view `inbox` of that (_inbox.sql), `messages` unless the job says itself which shard gets a record (_broadcast.sql where some go
+to all), and `batches` (_batches.sql).  The host (host.py) runs the kernel, `records` (_records.sql) are its rows, and an INSERT
+for each table that the job writes takes those of the table.
+
+One of SQL alone defines `inputs` and its INSERTs itself.  It finds the rows of each topic under its table's name, and writes
+`<table>_rows`.
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import count
+from pathlib import Path
 
 from pyflink.common import Types
 from pyflink.datastream import KeyedStream, StreamExecutionEnvironment
@@ -21,19 +25,23 @@ from pyflink.table import DataTypes, Schema, StatementSet, StreamTableEnvironmen
 
 import jobs
 import schemas
-from jobs.host import BATCH_TYPE, OUTPUT_TYPE, Host
+from engine.host import BATCH_TYPE, OUTPUT_TYPE, Host, Member
+from jobs import Job
 from schemas.records import TABLES
 from schemas.security import sql_options
 
-WINDOW_S = "0.05"
+WINDOW_S = "0.02"
 """A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
 DELAY_S = "0.1"
-"""How far its watermark is behind the newest record in seconds, where neither its job nor -D gammaflow.delay says so."""
+"""How long, in seconds, a job waits for records that are out of order in topics that feeds write, where neither its SQL nor
+-D gammaflow.delay says so."""
 DRIFT_S = "10"
 """How far ahead of the slowest partition another is read, in whole seconds of event time, without -D gammaflow.drift."""
+HEARTBEAT = "heartbeat"
+"""The `table` of a heartbeat among a kernel's rows."""
+FOLDER = Path(__file__).parent
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
-SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 
 
 def submit(name: str, savepoint: str) -> None:
@@ -88,35 +96,55 @@ def _count_operators_anew(tables: StreamTableEnvironment) -> None:
     counter.getMethod("resetIdCounter", no_types).invoke(None, gateway.new_array(gateway.jvm.java.lang.Object, 0))
 
 
-def prepared(tables: StreamTableEnvironment, name: str, take: Callable[[StreamTableEnvironment, str], None]) -> list[str]:
-    """Register what a job's INSERTs need, and return these.  `take` is to make something of its view `messages`."""
-    register_topics(tables, name)
+def prepared(tables: StreamTableEnvironment, name: str, run_kernel: Callable[[StreamTableEnvironment, Job], None]) -> list[str]:
+    """Register what a job's INSERTs need, and return these.  `run_kernel` turns the view `messages` into `records`."""
+    job = jobs.job(name)
+    statements = job.statements(SHARDS=listed(shards()))
+    for statement in statements:
+        if setting := jobs.SETTING.fullmatch(schemas.without_comments(statement)):
+            tables.get_config().set(setting[1], setting[2])
+    register_topics(tables, job)
+    if job.kernel is not None:
+        register_inbox(tables, job)
     inserts: list[str] = []
-    for statement in jobs.statements(name, SHARDS=listed(shards())):
+    for statement in statements:
         body = schemas.without_comments(statement)
         if body.upper().startswith("INSERT"):
             inserts.append(statement)
-            continue
-        execute(tables, statement)
-        if body.startswith("CREATE TEMPORARY TABLE inputs"):
-            register_inputs(tables, name)
-        elif body.startswith("CREATE TEMPORARY VIEW messages"):
-            take(tables, name)
-    return inserts
+        elif not jobs.SETTING.fullmatch(body):
+            tables.execute_sql(statement)
+            if body.startswith("CREATE TEMPORARY TABLE inputs"):
+                register_rows(tables, job)
+    if job.kernel is None:
+        return inserts
+    if not job.has_own_messages:
+        register_messages(tables, job)
+    run_kernel(tables, job)
+    return [*inserts, *(insert_of(job, table) for table in job.writes)]
 
 
-def register_topics(tables: StreamTableEnvironment, job: str) -> None:
-    """Register each topic that a job writes, undecoded and typed; for the archive, which writes none, those that it reads."""
-    delay_s = setting(tables, "gammaflow.delay", DELAY_S)
-    security = sql_options(job)
-    drift_s = setting(tables, "gammaflow.drift", DRIFT_S)
-    texts = [schemas.substituted(schemas.ddl("_connectors"), GROUP=job, SECURITY=security, DELAY=delay_s, DRIFT=drift_s)]
-    for name in jobs.sinks(job) or jobs.sources(job):
-        texts.append(schemas.ddl(name))
-    for name in jobs.sinks(job):
+def insert_of(job: Job, table: str) -> str:
+    """The INSERT of a table that a job with a kernel writes: its rows and, in order with them, the heartbeats that it emits."""
+    chosen = f"IN ('{table}', '{HEARTBEAT}')" if table in job.tells_time else f"= '{table}'"
+    columns = "`key`, event_at, `value`"
+    return f"INSERT INTO {table}_records ({columns})\nSELECT {columns} FROM records WHERE `table` {chosen}"
+
+
+def register_topics(tables: StreamTableEnvironment, job: Job) -> None:
+    """Register each topic that a job writes, undecoded and typed; for one that writes none, those that it reads."""
+    values = {
+        "GROUP": job.name,
+        "SECURITY": sql_options(job.name),
+        "FEED_TOPICS": quoted(jobs.feed_topics()),
+        "DELAY": setting(tables, "gammaflow.delay", DELAY_S),
+        "DRIFT": setting(tables, "gammaflow.drift", DRIFT_S),
+    }
+    texts = [schemas.substituted(schemas.ddl("_connectors"), **values)]
+    texts += [schemas.ddl(name) for name in job.writes or job.reads]
+    for name in job.writes:
         delivery = "exactly-once" if TABLES[name].is_exactly_once else "at-least-once"
         # No two sinks may share a prefix: each ends the transactions that it finds open under its own.
-        options = f"'sink.delivery-guarantee' = '{delivery}', 'sink.transactional-id-prefix' = '{job}/{name}'"
+        options = f"'sink.delivery-guarantee' = '{delivery}', 'sink.transactional-id-prefix' = '{job.name}/{name}'"
         texts.append(
             f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}', {options}) LIKE kafka_records;"
         )
@@ -129,36 +157,52 @@ def register_topics(tables: StreamTableEnvironment, job: str) -> None:
         tables.execute_sql(statement)
 
 
-def register_inputs(tables: StreamTableEnvironment, job: str) -> None:
-    """Register what a job has of its `inputs`: the view `inbox` for a kernel, else each topic's rows under its table's name.
+def register_inbox(tables: StreamTableEnvironment, job: Job) -> None:
+    """Register the view `inbox`: every record that a job with a kernel reads, undecoded."""
+    tables.execute_sql(f"CREATE TEMPORARY TABLE inputs WITH ('topic' = '{';'.join(job.topics)}') LIKE kafka_records")
+    shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(shards()))
+    # A job that reads one topic need not be told by each record which it is.
+    topic = quoted(job.topics) if len(job.topics) == 1 else "topic"
+    execute_file(tables, "_inbox", TOPIC=topic, SHARD=f"CASE `partition` {shard} END")
 
-    Those are decoded by SQL, not by the connector's JSON format: that one drops heartbeats, and they move the watermark.
-    """
-    if jobs.has_kernel(job):
-        numbers = shards()
-        shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
-        execute_file(tables, "_inbox", TOPIC=topic_of(job), SHARD=f"CASE `partition` {shard} END")
-        if "account_messages" in jobs.text(job):
-            execute_file(tables, "_account_messages", SHARDS=listed(numbers), WINDOW=window_s(tables))
+
+def register_messages(tables: StreamTableEnvironment, job: Job) -> None:
+    """Register the view `messages`: each record goes to the shard of its partition, one of a broadcast table to all."""
+    if not job.broadcast:
+        tables.execute_sql("CREATE TEMPORARY VIEW messages AS SELECT shard, event_at, is_late, message FROM inbox")
         return
-    for name in jobs.sources(job):
+    gathered = [TABLES[table].topic for table in job.broadcast]
+    own = [topic for topic in job.topics if topic not in gathered]
+    values = {"GATHERED": quoted(gathered), "OWN": quoted(own), "SHARDS": listed(shards()), "WINDOW": window_s(tables)}
+    execute_file(tables, "_broadcast", **values)
+
+
+def register_rows(tables: StreamTableEnvironment, job: Job) -> None:
+    """Register the rows of each topic that a job of SQL alone reads, from its `inputs`, under the table's name.
+
+    They are decoded by SQL, not by the connector's JSON format: that one drops heartbeats, and they move the watermark.
+    """
+    for name in job.reads:
         where = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
         tables.execute_sql(
             f"CREATE TEMPORARY VIEW {name} AS SELECT {schemas.decoded(name)}, inputs.* FROM inputs WHERE {where}"
         )
 
 
-def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
-    """Turn the view `messages` into the view `records` by `kernels.<name>`."""
-    register_batches(tables, name)
+def host_kernel(tables: StreamTableEnvironment, job: Job) -> None:
+    """Turn the view `messages` into the view `records` by the job's kernel."""
+    assert job.kernel is not None
+    register_batches(tables)
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table)
-    if unknown := set(conflated) - set(jobs.sinks(name)):
-        raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(jobs.sinks(name))}, not {', '.join(sorted(unknown))}")
+    if unknown := set(conflated) - set(job.writes):
+        raise SystemExit(f"gammaflow.conflate: {job.name} writes {', '.join(job.writes)}, not {', '.join(sorted(unknown))}")
+    heartbeat = HEARTBEAT if job.tells_time else ""
+    member = Member(job.kernel, tuple(shards()), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated)
     outputs = (
         keyed_batches(tables)
-        .process(Host(name, shards(), jobs.tells_time(name), tuple(jobs.sinks(name)), conflated), output_type=OUTPUT_TYPE)
-        .uid(f"{name}/kernel")
-        .name(f"kernels.{name}")
+        .process(Host((member,)), output_type=OUTPUT_TYPE)
+        .uid(f"{job.name}/kernel")
+        .name(f"kernels.{job.kernel}")
     )
     # As texts, from their bytes: a cast would decode each and encode it anew.
     text = DataTypes.STRING().bridged_to("[B")
@@ -167,7 +211,7 @@ def host_kernel(tables: StreamTableEnvironment, name: str) -> None:
     execute_file(tables, "_records")
 
 
-def register_batches(tables: StreamTableEnvironment, name: str) -> None:
+def register_batches(tables: StreamTableEnvironment) -> None:
     """Register the view `batches` of a job's view `messages`."""
     every_s = window_s(tables)
     execute_file(tables, "_batches", WINDOW=every_s, WINDOW_MS=str(round(float(every_s) * 1000)))
@@ -186,22 +230,16 @@ def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:
 
 def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> None:
     """Execute the statements of one of this folder's SQL files, with these ${NAME}s."""
-    for statement in schemas.statements(schemas.substituted((jobs.FOLDER / f"{name}.sql").read_text(), **values)):
-        execute(tables, statement)
+    for statement in schemas.statements(schemas.substituted((FOLDER / f"{name}.sql").read_text(), **values)):
+        if found := jobs.SETTING.fullmatch(schemas.without_comments(statement)):
+            tables.get_config().set(found[1], found[2])
+        else:
+            tables.execute_sql(statement)
 
 
-def execute(tables: StreamTableEnvironment, statement: str) -> None:
-    """Execute one statement; SET too, which PyFlink leaves to its callers."""
-    if found := SETTING.match(schemas.without_comments(statement)):
-        tables.get_config().set(found[1], found[2])
-    else:
-        tables.execute_sql(statement)
-
-
-def topic_of(job: str) -> str:
-    """The topic that a record came from, in SQL: a job that reads only one need not be told by each record."""
-    topics = [TABLES[table].topic for table in jobs.sources(job)]
-    return f"'{topics[0]}'" if len(topics) == 1 else "topic"
+def quoted(texts: list[str]) -> str:
+    """Texts as SQL lists them."""
+    return ", ".join(f"'{text}'" for text in texts)
 
 
 @cache

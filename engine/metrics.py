@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from pyflink.metrics import MetricGroup
 
-from kernels.batch import Lines
+from engine.contract import Lines
 
 TOLD_EVERY_S = 1.0
 KEPT = 1024
