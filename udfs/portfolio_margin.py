@@ -78,9 +78,9 @@ def requirements(parameters: Parameters, market: Market, positions: Positions, w
     worth = values(parameters, market, positions.instruments) if worth is None else worth
     net = _net(parameters, worth, positions, with_pnl=False)
     other = parameters.other_contingency
-    of_short = positions.short * market.spot
-    maintenance_cost = net.costs[:, 0] + of_short * other.mm_option_percent
-    initial_cost = np.where(positions.holds_future, net.costs[:, 2], net.costs[:, 1]) + of_short * other.im_option_percent
+    short_value = positions.short * market.spot
+    maintenance_cost = net.costs[:, 0] + short_value * other.mm_option_percent
+    initial_cost = np.where(positions.holds_future, net.costs[:, 2], net.costs[:, 1]) + short_value * other.im_option_percent
     return Requirements(
         mark=net.mark,
         initial=_initial_factor(parameters, market) * -net.worst_pnl + maintenance_cost + initial_cost,
@@ -133,22 +133,24 @@ def contributions(parameters: Parameters, market: Market, positions: Positions, 
     row, column, amount, group = positions.row, positions.column, positions.amount, positions.group
     worst, expiry = required.worst[row], positions.group_expiry[group]
     scenarios = len(parameters.scenarios)
-    place = np.empty(scenarios + 1, dtype=np.int64)
-    place[worth.order] = np.arange(scenarios + 1)
-    factor = np.append([one.dampening_factor for one in parameters.scenarios], 1.0)[worst]
+    index = np.empty(scenarios + 1, dtype=np.int64)
+    index[worth.order] = np.arange(scenarios + 1)
+    factor = np.append([scenario.dampening_factor for scenario in parameters.scenarios], 1.0)[worst]
 
-    def of_group(each: FloatArray) -> FloatArray:
+    def group_sum(each: FloatArray) -> FloatArray:
         """The sum over what each position's account holds of its expiry."""
         summed = np.bincount(group, weights=amount * each, minlength=len(positions.group_expiry))
         return np.asarray(summed[group], dtype=np.float64)
 
     now, up, down = (worth.netted[column, at] for at in (-3, -2, -1))
-    value = worth.netted[column, np.where(worst == scenarios, 0, place[worst])]
-    unit = value * np.where(of_group(value) >= 0.0, worth.longs[expiry], worth.shorts[expiry]) - now
+    value = worth.netted[column, np.where(worst == scenarios, 0, index[worst])]
+    unit = value * np.where(group_sum(value) >= 0.0, worth.longs[expiry], worth.shorts[expiry]) - now
     is_skew = np.isin(worst, worth.order[-1 - worth.skews : -1])
-    unit = np.where(is_skew & (of_group(unit) > 0.0), -unit, unit)
-    of_up, of_down = of_group(up - now), of_group(down - now)
-    basis = np.where(of_up <= of_down, up - now, down - now) * (np.minimum(of_up, of_down) < 0.0) * worth.basis_factor[expiry]
+    unit = np.where(is_skew & (group_sum(unit) > 0.0), -unit, unit)
+    sum_up, sum_down = group_sum(up - now), group_sum(down - now)
+    basis = (
+        np.where(sum_up <= sum_down, up - now, down - now) * (np.minimum(sum_up, sum_down) < 0.0) * worth.basis_factor[expiry]
+    )
     pnl = np.where(worst < 0, 0.0, amount * factor * np.where(worst == scenarios, basis, unit))
 
     cost = np.abs(amount)[:, np.newaxis] * worth.costs[column]
@@ -167,7 +169,7 @@ def contributions(parameters: Parameters, market: Market, positions: Positions, 
 
 
 class _Net(NamedTuple):
-    """What netting comes to, one entry for each row; scenarios in the order of `Values`."""
+    """The result of netting, one entry for each row; scenarios in the order of `Values`."""
 
     mark: FloatArray
     costs: FloatArray  # rows × 3
@@ -185,7 +187,7 @@ def _net(parameters: Parameters, worth: Values, positions: Positions, with_pnl: 
         worst=np.full(rows, -1),
         pnl=np.zeros((rows if with_pnl else 0, scenarios)),
     )
-    factor = np.append([one.dampening_factor for one in parameters.scenarios], 1.0)[worth.order]
+    factor = np.append([scenario.dampening_factor for scenario in parameters.scenarios], 1.0)[worth.order]
     held = positions.row_at, positions.group_at, positions.group_expiry, positions.column, positions.amount
     each = worth.mark, worth.netted, worth.costs, worth.longs, worth.shorts, worth.basis_factor
     _net_rows(*held, *each, factor, worth.skews, *net)
@@ -213,7 +215,7 @@ def _net_rows(
     worst: IntArray,
     pnl: FloatArray,
 ) -> None:
-    """Fill the last five, which are those of `_Net`, zero and -1 before."""
+    """Fill the last five arguments, the fields of `_Net`, which hold zeros and -1 before."""
     width = netted.shape[1]
     basis = width - 3  # where `now` stands in a row of values, and the basis in one of gains
     regular = basis - skews
@@ -222,29 +224,29 @@ def _net_rows(
         gain[:] = 0.0
         for group in range(row_at[row], row_at[row + 1]):
             value[:] = 0.0
-            for at in range(group_at[group], group_at[group + 1]):
-                n, what = amount[at], column[at]
-                row_mark[row] += n * mark[what]
+            for position in range(group_at[group], group_at[group + 1]):
+                n, instrument = amount[position], column[position]
+                row_mark[row] += n * mark[instrument]
                 for cost in range(3):
-                    row_costs[row, cost] += abs(n) * costs[what, cost]
-                for one in range(width):
-                    value[one] += n * netted[what, one]
+                    row_costs[row, cost] += abs(n) * costs[instrument, cost]
+                for scenario in range(width):
+                    value[scenario] += n * netted[instrument, scenario]
             expiry = group_expiry[group]
             p, q, now = longs[expiry], shorts[expiry], value[basis]
-            for one in range(regular):
-                V = value[one]
-                gain[one] += (p if V >= 0.0 else q) * V - now
-            for one in range(regular, basis):
-                V = value[one]
-                gain[one] -= abs((p if V >= 0.0 else q) * V - now)
+            for scenario in range(regular):
+                V = value[scenario]
+                gain[scenario] += (p if V >= 0.0 else q) * V - now
+            for scenario in range(regular, basis):
+                V = value[scenario]
+                gain[scenario] -= abs((p if V >= 0.0 else q) * V - now)
             gain[basis] += min(value[basis + 1] - now, value[basis + 2] - now, 0.0) * basis_factor[expiry]
-        for one in range(basis + 1):
-            loss = gain[one] * factor[one]
-            # A price that is not there (NaN) must not look like no loss.
+        for scenario in range(basis + 1):
+            loss = gain[scenario] * factor[scenario]
+            # A missing price (NaN) must not look like no loss.
             if loss < worst_pnl[row] or np.isnan(loss):
-                worst_pnl[row], worst[row] = loss, one
+                worst_pnl[row], worst[row] = loss, scenario
             if len(pnl):
-                pnl[row, one] = loss
+                pnl[row, scenario] = loss
 
 
 def _initial_factor(parameters: Parameters, market: Market) -> float:

@@ -69,8 +69,8 @@ def values(parameters: Parameters, market: Market, instruments: Instruments) -> 
     _check(market, instruments)
     regular, skew = _split(parameters)
     scenarios = parameters.scenarios
-    shock = np.array([scenarios[at].spot_shock for at in regular])
-    direction = [VOL_DIRECTIONS.index(scenarios[at].vol_shock_direction) for at in regular]
+    shock = np.array([scenarios[i].spot_shock for i in regular])
+    direction = [VOL_DIRECTIONS.index(scenarios[i].vol_shock_direction) for i in regular]
     loss, basis = parameters.margin, parameters.basis_contingency
 
     left_s = np.maximum(market.expiry_s, 0.0)
@@ -85,7 +85,7 @@ def values(parameters: Parameters, market: Market, instruments: Instruments) -> 
         return np.asarray(D_ * black76.price(shocked[expiry], K, T_, vol, is_call), dtype=np.float64)
 
     vols = np.stack([market.vol, *_shocked_vols(parameters, market, instruments)], axis=1)
-    is_linear = [scenarios[at].vol_shock_direction == SKEWS[0] for at in skew]
+    is_linear = [scenarios[i].vol_shock_direction == SKEWS[0] for i in skew]
     skewed = {which: _skewed_vol(parameters, market, instruments, which) for which in sorted(set(is_linear))}
     each_vol = np.stack([*vols[:, direction].T, *(skewed[which] for which in is_linear), *[market.vol] * 3], axis=1)
     around = [1.0, basis.scenario_spot_up, basis.scenario_spot_down]
@@ -145,26 +145,26 @@ def _costs(parameters: Parameters, market: Market, instruments: Instruments, col
     other, spot = parameters.other_contingency, market.spot
 
     def doubt(confidence: FloatArray, threshold: FloatArray | float = other.conf_threshold) -> FloatArray:
-        # A confidence that is not there (NaN) is not a high one.
+        # A missing confidence (NaN) counts as low.
         return np.where(confidence >= threshold, 0.0, 1.0 - confidence) * other.conf_margin
 
     # The least of the futures' confidences, where there are several, stands for all of them.
-    of_futures = np.minimum(market.spot_confidence, market.future_confidence)
-    of_futures = np.full_like(of_futures, of_futures.min(initial=1.0))
+    futures_confidence = np.minimum(market.spot_confidence, market.future_confidence)
+    futures_confidence = np.full_like(futures_confidence, futures_confidence.min(initial=1.0))
     alone = np.minimum(market.expiry_confidence, market.spot_confidence)
-    beside = np.minimum(alone, of_futures.min(initial=1.0))
-    future = spot * (other.im_perp_percent + doubt(of_futures))
-    of_collateral = np.minimum(market.collateral_confidence, market.spot_confidence)
-    held = collateral * (market.imhaircut + doubt(of_collateral, market.collateral_threshold))
-    of_option = np.zeros(len(instruments.strike))
-    maintenance = [of_option, np.full(len(future), spot * other.mm_perp_percent), collateral * market.mmhaircut]
-    initial = [[spot * doubt(one)[instruments.expiry], future, held] for one in (alone, beside)]
+    beside = np.minimum(alone, futures_confidence.min(initial=1.0))
+    future = spot * (other.im_perp_percent + doubt(futures_confidence))
+    collateral_confidence = np.minimum(market.collateral_confidence, market.spot_confidence)
+    held = collateral * (market.imhaircut + doubt(collateral_confidence, market.collateral_threshold))
+    option_cost = np.zeros(len(instruments.strike))
+    maintenance = [option_cost, np.full(len(future), spot * other.mm_perp_percent), collateral * market.mmhaircut]
+    initial = [[spot * doubt(confidence)[instruments.expiry], future, held] for confidence in (alone, beside)]
     return np.stack([np.concatenate(parts) for parts in (maintenance, *initial)], axis=1)
 
 
 def _split(parameters: Parameters) -> tuple[IntArray, IntArray]:
     """Which scenarios move the spot, and which the skew."""
-    is_skew = np.array([one.is_skew for one in parameters.scenarios])
+    is_skew = np.array([scenario.is_skew for scenario in parameters.scenarios])
     return np.flatnonzero(~is_skew), np.flatnonzero(is_skew)
 
 

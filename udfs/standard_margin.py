@@ -111,7 +111,7 @@ class Rates(NamedTuple):
 
 
 _UNIT, _BASIS_UNIT, _IS_INVERSE, _INITIAL, _, _MAINTENANCE, _, _SQUARE = range(len(Rates._fields))
-"""Where they stand in a row of rates: of requirements the long rate, and behind it the short one."""
+"""Columns of a row of rates; of a requirement the long rate, with the short one behind it."""
 
 
 class Totals(NamedTuple):
@@ -127,28 +127,33 @@ def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike,
 
     Sums are of whole numbers, so that they do not depend on the order of positions.  NaN where an amount is not finite.
     """
-    by, of = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
-    held, bought = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
-    # What belongs together lies together: accounts and contracts come in no order, and each is a place in memory to wait for.
+    account_rows, contracts = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
+    sizes, averages = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
+    # Accounts and contracts come in no order, so each row is a cache miss: all that belongs to one is in one row.
     sums = np.zeros((accounts, len(Totals._fields)))
-    _sum(by, of, held, bought, np.column_stack(rates), sums)
+    _sum(account_rows, contracts, sizes, averages, np.column_stack(rates), sums)
     return Totals(*sums.T)
 
 
 def cash(usd: ArrayLike, accounts: int, account: ArrayLike, currency: ArrayLike, amount: ArrayLike) -> FloatArray:
-    """What every account has in currencies of these prices, as the value of `totals`; the last three are of each balance."""
-    prices, held = np.asarray(usd, dtype=np.float64), np.asarray(amount, dtype=np.float64)
-    by, of = np.asarray(account, dtype=np.int64), np.asarray(currency, dtype=np.int64)
+    """Value of every account's balances in millionths, given the price of each currency; the last three are of each balance."""
+    prices, amounts = np.asarray(usd, dtype=np.float64), np.asarray(amount, dtype=np.float64)
+    account_rows, currencies = np.asarray(account, dtype=np.int64), np.asarray(currency, dtype=np.int64)
     value = np.zeros(accounts)
-    _sum_cash(by, of, held, prices, value)
+    _sum_cash(account_rows, currencies, amounts, prices, value)
     return value
 
 
 def by_itself(rates: Rates, contract: ArrayLike, size: ArrayLike) -> Margin:
     """What each position by itself requires, rounded to a millionth."""
-    of, held = np.asarray(contract, dtype=np.int64), np.asarray(size, dtype=np.float64)
+    contracts, sizes = np.asarray(contract, dtype=np.int64), np.asarray(size, dtype=np.float64)
     sides = (rates.initial_long, rates.initial_short), (rates.maintenance_long, rates.maintenance_short)
-    return Margin(*(required(np.where(held > 0.0, long[of], short[of]), rates.square[of], held) for long, short in sides))
+    return Margin(
+        *(
+            required(np.where(sizes > 0.0, long[contracts], short[contracts]), rates.square[contracts], sizes)
+            for long, short in sides
+        )
+    )
 
 
 @inlined
@@ -166,26 +171,26 @@ def _sum(
     sums: FloatArray,
 ) -> None:
     """Fill the sums, zero before: a row an account, a column each of `Totals`.  A row of rates is `Rates`."""
-    for at in range(len(size)):
-        of, by, held = contract[at], account[at], size[at]
-        if held == 0.0:
+    for i in range(len(size)):
+        contracts = size[i]
+        if contracts == 0.0:
             continue
-        rate, total = rates[of], sums[by]
-        side = 0 if held > 0.0 else 1
-        basis = held / average[at] if rate[_IS_INVERSE] != 0.0 else held * average[at]
-        total[0] += _micro(rate[_UNIT] * held - rate[_BASIS_UNIT] * basis)
-        total[1] += _micro(_required(rate[_INITIAL + side], rate[_SQUARE], held))
-        total[2] += _micro(_required(rate[_MAINTENANCE + side], rate[_SQUARE], held))
+        rate, total = rates[contract[i]], sums[account[i]]
+        side = 0 if contracts > 0.0 else 1
+        basis = contracts / average[i] if rate[_IS_INVERSE] != 0.0 else contracts * average[i]
+        total[0] += _micro(rate[_UNIT] * contracts - rate[_BASIS_UNIT] * basis)
+        total[1] += _micro(_required(rate[_INITIAL + side], rate[_SQUARE], contracts))
+        total[2] += _micro(_required(rate[_MAINTENANCE + side], rate[_SQUARE], contracts))
 
 
 @compiled
 def _sum_cash(
     account: NDArray[np.int64], currency: NDArray[np.int64], amount: FloatArray, usd: FloatArray, value: FloatArray
 ) -> None:
-    for at in range(len(amount)):
-        # Nothing is worth nothing, also of what has no price.
-        if amount[at] != 0.0:
-            value[account[at]] += _micro(amount[at] * usd[currency[at]])
+    for i in range(len(amount)):
+        # A balance of zero is worth zero, even in a currency without a price.
+        if amount[i] != 0.0:
+            value[account[i]] += _micro(amount[i] * usd[currency[i]])
 
 
 def _requirement(rate: float, square: float, size: float) -> float:
