@@ -72,7 +72,9 @@ def _encoded(column: str, sql_type: str) -> str:
         raise ValueError(f"{column}: no {sql_type} can be written by SQL")
     if not sql_type.startswith("TIMESTAMP_LTZ"):
         return f"`{column}`"
-    return f"REPLACE(CAST(`{column}` AS STRING), ' ', 'T') || 'Z'"
+    # As the JSON format writes an instant: without the zeros that end its fraction.
+    text = f"TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(`{column}` AS STRING)))"
+    return f"REPLACE({text}, ' ', 'T') || 'Z'"
 
 
 def _decoded(column: str, sql_type: str) -> str:
