@@ -1,7 +1,7 @@
 """Jobs of SQL alone tell the time: their topics say what time it is, in order with their rows, and a kernel can wait for them.
 
-A job of the test's own reads `bars` together with `tickers` and emits a row for each bar of a second.  There is no idle timeout:
-without heartbeats in `bars` it would wait for ever.
+A job of the test's own reads `bars` together with `tickers` and emits a row for each bar of a second.  There is no idle
+timeout: without heartbeats in `bars` it would wait for ever.
 """
 
 import json
