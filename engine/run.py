@@ -7,8 +7,9 @@ view `inbox` of that (_inbox.sql), `messages` unless the job says itself which s
 to all), and `batches` (_batches.sql).  The host (host.py) runs the kernel, `records` (_records.sql) are its rows, and an INSERT
 for each table that the job writes takes those of the table.
 
-One of SQL alone defines `inputs` itself and finds the rows of each topic under its table's name.  It INSERTs into `<table>_rows`;
-where it tells the time, that is a view of its own, which the runner writes in order with heartbeats (_heartbeats.sql).
+One of SQL alone defines `inputs` itself and finds the rows of each topic under its table's name.  It INSERTs into
+`<table>_rows`; where it tells the time, that is a view of its own, which the runner writes in order with heartbeats
+(_heartbeats.sql).
 """
 
 import os
