@@ -341,7 +341,7 @@ def bundle(home: Path, changed: Mapping[str, str] | None = None) -> Path:
             if file.suffix in (".py", ".sql", ".json"):
                 files[file.relative_to(cluster.ROOT).as_posix()] = file.read_bytes()
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in (files | (changed or {})).items():
+        for name, content in {**files, **(changed or {})}.items():
             archive.writestr(name, content)
     return path
 
