@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import chain_greeks, chains, forwards, option_greeks, tickers, vol_surfaces
-from kernels.quotes import Underlying, has_quote
+from kernels import chains, option_greeks
+from kernels.chains import chain_greeks, forwards, vol_surfaces
+from kernels.chains.contracts import Underlying
+from kernels.market import tickers
+from kernels.market.quotes import has_quote
 from schemas.records import TABLES
 from schemas.rows import instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, forward, index, instrument, ticker, top
