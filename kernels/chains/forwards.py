@@ -1,21 +1,21 @@
-"""forwards: what is the forward of each expiry, and what is it taken from?
+"""forwards: what is the forward of each expiry, and what is its source?
 
 Entries  quote/<venue:instrument>: see `kernels.chains.contracts`
-         chain/<venue:underlying>: the index and the forwards that the venue's tickers tell, and the forwards that were put out;
+         chain/<venue:underlying>: the index and the forwards from the venue's tickers, and the forwards that were emitted;
          freed with the last contract
          index/<venue:underlying>, with the currency behind it where that is not USD: the newest of `index_prices`; freed after
          a quiet day
-Order    the newest quote of each contract, the newest index and the newest forward that is told stand, whatever their order
-         within a batch
-Late     what is behind the watermark counts if it is still the newest; its rows bear its own event time
-Bound    a forward is put out again when it has moved by `MOVED` or its source has changed
+Newest   quotes and indices by the rules of `kernels.market`.  The newest forward of an expiry stands, of two at one instant the
+         greater
+Late     late messages count if they are still the newest; the rows that they cause have the newest event time among them
+Bound    a forward is emitted again when it has moved by `MOVED` or its source has changed
 Index    by the rule of `kernels.market.indices`: the venue's own, of `index_prices` or its tickers, else the middle one of the
          others'
-Currency the contracts of an expiry that are valued in one currency give one forward.  What is put out is that in USD, else in
-         USDC, else in USDT, where such contracts tell one; that of quoted options goes before that of a future alone, for it
-         is to price them; a bare index comes last
-Marked   the forward that the venue marks options with, the newest of an expiry.  It moves with the venue's index from when it
-         was told: a basis lasts longer than a price
+Currency the contracts of an expiry that are valued in one currency give one forward.  The row has that in USD, else in USDC,
+         else in USDT, where such contracts give one.  A currency with quoted options goes before one with a future alone,
+         because the forward is to price options.  The bare index comes last
+Venue    the forward that the venue marks its options with, the newest of an expiry.  Between two tickers it moves with the
+         venue's index: a basis lasts longer than a price
 """
 
 import math
@@ -42,7 +42,7 @@ Published = tuple[float | None, int, str]  # forward, source, currency
 
 
 class VenueForward(NamedTuple):
-    """A forward of the venue, with the index that the same ticker told, else the venue's of then; 0 where there was none."""
+    """A forward of the venue, with the index of the same ticker, else the venue's at that time; 0 where there was none."""
 
     event_ms: int
     forward_usd: float
@@ -54,7 +54,7 @@ class Chain:
 
     def __init__(self) -> None:
         self.published: dict[int, Published] = {}  # by expiry in ms
-        self.index: dict[str, Price] = {}  # by currency, as the venue's tickers tell it
+        self.index: dict[str, Price] = {}  # by currency, from the venue's tickers
         self.venue_forwards: dict[tuple[int, str], VenueForward] = {}  # by expiry in ms and currency
 
 
@@ -262,7 +262,7 @@ def _forwards(state: State, underlying: Underlying, now_ms: int) -> list[Output]
         if expiry_ms <= now_ms:
             continue
         groups = [group_index for group_index in range(column, count, expiries.size) if has_contracts[group_index]]
-        # The first choice of currency that its contracts tell more of than the index.
+        # The first choice of currency in which its contracts give more than the index.
         group_index = min(
             groups,
             key=lambda group_index: (forwards.RANKS[Source(int(chosen.source[group_index]))], not has_options[group_index]),

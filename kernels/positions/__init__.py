@@ -1,31 +1,31 @@
 """positions: what does each account hold, at what average price, and how much cash, after each fill and transfer?
 
-Entries    account/<account>: balances, corrections that wait for their fill
+Entries    account/<account>: balances, and corrections that wait for their fill
            book/["<account>","<venue:instrument>"]: one position
-           applied/["<account>","<table>","<id>"]: the time and the contents of one fill or transfer
-           instrument/<venue:instrument>: the terms of one contract, and how it was settled; every shard has them all; freed a
+           applied/["<account>","<table>","<id>"]: the time and contents of one fill or transfer
+           instrument/<venue:instrument>: the terms of one contract, and its settlement price; every shard has them all; freed a
            week after expiry
            index/<venue:underlying>, with the currency behind it where that is not USD: the newest index price, and the
            averages up to the expiries ahead
-           house/<account>: what this shard's entries have left with one account of the house
-Order      the instruments of a batch are applied before its index prices, these before its fills and transfers, and these by
-           event time, then id.  What a position comes to is the fold of its trades in the order of event time and id: one that
-           comes later than it should is put in its place, and what that changes is booked
-Once       an id is applied once an account; with other contents it is a dead letter.  Ids are remembered for a week of
-           event time (and freed, by the hour, when their account next moves); what is older than the ids that its
-           account has forgotten is a dead letter, for it may be a repeat
-Correction a fill of kind `correction` or `bust` names another fill, which from then on counts with the contents of its newest
-           correction, at its own time, or not at all.  One that comes before its fill waits a week for it, and is a dead letter
-           then
-Late       fills and transfers are applied like any other; index prices are not
-Expiry     a contract is settled by the first batch that ends at its expiry or later.  A future closes at S, the index's average
-           by time over the 30 minutes before expiry (a price stands until the next; without any price it is settled when there
-           is one); an option at max(S - K, 0) or max(K - S, 0), over S where it is inverse.  The index is in the currency that
-           `kernels.market.indices` says.  What is delivered
-           beyond that comes as transfers of that kind
+           house/<account>: the sum of this shard's entries on one account of the house
+Order      a batch applies its instruments first, then its index prices, then its fills and transfers by event time and id.  A
+           position is the fold of its trades by event time and id: a trade that comes late is put in its place, and the
+           difference is booked
+Once       an account applies an id once.  The same id with other contents is a dead letter.  Ids are remembered for a week of
+           event time, and freed by the hour when their account next moves.  An event from before the ids that its account
+           has forgotten is a dead letter, because it may be a repeat
+Correction a fill of kind `correction` or `bust` names another fill.  From then on that fill counts at its own time with the
+           contents of its newest correction, or after a bust not at all.  A correction that comes before its fill waits for
+           it for a week, and is a dead letter then
+Late       late fills and transfers are applied like any other; late index prices are not
+Expiry     the first batch that ends at the expiry of a contract or later settles it.  A future closes at S, the time-weighted
+           average of the index over the 30 minutes before expiry: a price stands until the next one.  Without any price the
+           contract is settled when there is one.  An option closes at max(S - K, 0) or max(K - S, 0), divided by S where it
+           is inverse.  The rule of `kernels.market.indices` says which index.  Deliveries beyond that are transfers of that
+           kind
 Ledger     every change of a position or balance is a row of `ledger_entries`: kernels/positions/ledger.py
 
-Arithmetic is decimal: sums and products are exact, what is booked or written is rounded to 18 decimals, half to even.
+Arithmetic is decimal: sums and products are exact; what is booked or written is rounded to 18 decimals, half to even.
 """
 
 from engine.checks import checked, in_common_time
@@ -34,12 +34,14 @@ from kernels.market import terms
 from kernels.positions.fills import applied_or_refused
 from kernels.positions.rows import ID_COLUMNS, turn
 from kernels.positions.settlement import learn_index, settle
-from kernels.positions.state import MIGRATIONS, VERSION, State
+from kernels.positions.state import MIGRATIONS
+from kernels.positions.state import VERSION as VERSION
+from kernels.positions.state import State as State
 from kernels.positions.state import totals as totals
 from schemas.rows import key, to_ms
 
 STORE_SHARE = 10.0
-"""A fill is an entry, and none is touched twice: waiting would leave as much to store, and more to step through again."""
+"""Each fill is an entry that is touched once, so waiting does not make less to store, only more batches to replay."""
 
 
 def new() -> State:

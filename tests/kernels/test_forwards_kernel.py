@@ -200,7 +200,7 @@ def test_an_underlying_that_was_quiet_for_a_day_keeps_its_contracts_alone() -> N
     state = forwards.new()
     step(state, *PAIR, *QUOTES, index(60_000.0))
     assert step(state, until_ms=T0 + DAY) == []
-    assert not state.chains and not state.indices
+    assert not state.chains and not list(state.indices)
     assert told(step(state, index(61_000.0, T0 + DAY), until_ms=T0 + DAY + 50)) == [(61_000.0, "index")]
 
 
