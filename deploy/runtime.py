@@ -333,14 +333,16 @@ def stop(runtime: Runtime, name: str) -> str:
 
 
 def bundle(home: Path, changed: Mapping[str, str] | None = None) -> Path:
-    """Our own code as the zip file that travels with a job; `changed` are texts of files that are to be other than here."""
+    """Our own code as the zip file that travels with a job; `changed` are texts of files that differ, or are new."""
     path = home / "gammaflow.zip"
+    files: dict[str, str | bytes] = {}
+    for folder in SHIPPED:
+        for file in sorted((cluster.ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".sql", ".json"):
+                files[file.relative_to(cluster.ROOT).as_posix()] = file.read_bytes()
     with zipfile.ZipFile(path, "w") as archive:
-        for folder in SHIPPED:
-            for file in sorted((cluster.ROOT / folder).rglob("*")):
-                if file.suffix in (".py", ".sql", ".json"):
-                    name = file.relative_to(cluster.ROOT).as_posix()
-                    archive.writestr(name, (changed or {}).get(name) or file.read_bytes())
+        for name, content in {**files, **(changed or {})}.items():
+            archive.writestr(name, content)
     return path
 
 

@@ -33,7 +33,7 @@ from schemas import RETIRED
 
 NAMES = [name for name in jobs.FLOW if name != "archive"]
 """All jobs with state that outlives them; the archive's are its read positions."""
-BEGUN_ANEW = {"0.1.0": ("bars", "venue_clocks")}
+BEGUN_ANEW = {"0.1.0": ("bars", "book_metrics", "venue_clocks")}
 """SQL jobs whose state has changed since a version: they do not go on from its savepoints, but begin anew."""
 MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
 """Tables that get more rows now than in that version: each book is written again every ten seconds."""

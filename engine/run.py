@@ -7,8 +7,9 @@ view `inbox` of that (_inbox.sql), `messages` unless the job says itself which s
 to all), and `batches` (_batches.sql).  The host (host.py) runs the kernel, `records` (_records.sql) are its rows, and an INSERT
 for each table that the job writes takes those of the table.
 
-One of SQL alone defines `inputs` and its INSERTs itself.  It finds the rows of each topic under its table's name, and writes
-`<table>_rows`.
+One of SQL alone defines `inputs` itself and finds the rows of each topic under its table's name.  It INSERTs into
+`<table>_rows`; where it tells the time, that is a view of its own, which the runner writes in order with heartbeats
+(_heartbeats.sql).
 """
 
 import os
@@ -25,7 +26,7 @@ from pyflink.table import DataTypes, Schema, StatementSet, StreamTableEnvironmen
 
 import jobs
 import schemas
-from engine.host import BATCH_TYPE, OUTPUT_TYPE, Host, Member
+from engine.host import BATCH_TYPE, OUTPUT_TYPE, Host, Member, heartbeat_keys
 from jobs import Job
 from schemas.records import TABLES
 from schemas.security import sql_options
@@ -116,11 +117,18 @@ def prepared(tables: StreamTableEnvironment, name: str, run_kernel: Callable[[St
             if body.startswith("CREATE TEMPORARY TABLE inputs"):
                 register_rows(tables, job)
     if job.kernel is None:
-        return inserts
+        return [*inserts, *(in_order(tables, table) for table in job.tells_time)]
     if not job.has_own_messages:
         register_messages(tables, job)
     run_kernel(tables, job)
     return [*inserts, *(insert_of(job, table) for table in job.writes)]
+
+
+def in_order(tables: StreamTableEnvironment, table: str) -> str:
+    """The INSERT of a table in which a job of SQL alone tells the time: the rows of its view `<table>_rows`, and heartbeats."""
+    key = " ".join(f"WHEN {partition} THEN '{key}'" for partition, key in enumerate(heartbeat_keys(len(shards()))))
+    execute_file(tables, "_heartbeats", TABLE=table, VALUE=schemas.encoded(table), KEY=f"CASE `partition` {key} END")
+    return f"INSERT INTO {table}_records (`key`, event_at, `value`)\nSELECT `key`, event_at, `value` FROM records"
 
 
 def insert_of(job: Job, table: str) -> str:
@@ -148,6 +156,8 @@ def register_topics(tables: StreamTableEnvironment, job: Job) -> None:
         texts.append(
             f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}', {options}) LIKE kafka_records;"
         )
+        if job.kernel is None and name in job.tells_time:
+            continue
         # A typed row as SQL writes it: beside its columns the record's key and timestamp.
         texts.append(
             f"CREATE TEMPORARY TABLE {name}_rows (`key` STRING, recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH "

@@ -1,6 +1,7 @@
 -- bars: what were open, high, low, close, volume and VWAP of every instrument, each second, minute and hour?
 --
 -- Grain   one row per instrument and interval in which it traded; none for an interval without trades
+-- Shard   a row is written into the partition of its trades: they have its key
 -- State   the trades of the open seconds; one row per instrument of the open minute and of the open hour
 -- Time    an exchange's own time cuts the bars.  The common time of all venues, the record timestamp, says when one is over: so
 --         a venue whose clock is ahead has its bars that much later, and none is without its last trades
@@ -9,11 +10,13 @@
 
 SET 'gammaflow.reads' = 'trades';
 SET 'gammaflow.writes' = 'bars';
+SET 'gammaflow.tells-time' = 'bars';
 
 -- A bar is said once: wait longer than others do for trades that are out of order.
 CREATE TEMPORARY TABLE inputs (
   recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
+  `partition` INT METADATA VIRTUAL,
   traded_at AS TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)),
   -- A heartbeat has no time but the common one.
   event_at AS COALESCE(
@@ -27,6 +30,7 @@ CREATE TEMPORARY TABLE inputs (
 CREATE TEMPORARY VIEW single_trades AS
 SELECT
   window_time AS second_at,
+  `partition`,
   venue,
   instrument,
   CONCAT(
@@ -41,14 +45,14 @@ WHERE venue IS NOT NULL AND instrument IS NOT NULL AND trade_id IS NOT NULL
   AND price > 0 AND price <= 1e12 AND size >= 0 AND size <= 1e15
   AND traded_at <= recorded_at + INTERVAL '1' MINUTE
   AND off_market IS NULL
-GROUP BY window_start, window_end, window_time, venue, instrument, trade_id;
+GROUP BY window_start, window_end, window_time, `partition`, venue, instrument, trade_id;
 
 -- Grain   the same, with size and turnover in parts, each of which adds up without a rounding: a sum of doubles would depend on
 --         the order in which they came, and no decimal is long enough for 1e-24 beside 1e27.  A size is a whole number and a
 --         part below 1; a turnover is that, its part in whole units of 1e-15 and a part of one.
 CREATE TEMPORARY VIEW amounts AS
 SELECT
-  second_at, venue, instrument, place, price,
+  second_at, `partition`, venue, instrument, place, price,
   CAST(FLOOR(size) AS DECIMAL(38, 0)) AS volume,
   -- By its digits, as they were sent: above 1 a double has 16 decimals at most.
   IF(
@@ -64,7 +68,7 @@ FROM single_trades;
 -- Grain   one row per instrument and second.  First and last trade are place and price as one text, parted by U+001F
 CREATE TEMPORARY VIEW seconds AS
 SELECT
-  window_start AS start_at, window_end AS end_at, window_time AS second_at, venue, instrument,
+  window_start AS start_at, window_end AS end_at, window_time AS second_at, `partition`, venue, instrument,
   MIN(CONCAT(place, U&'\001F', CAST(price AS STRING))) AS first_trade,
   MAX(CONCAT(place, U&'\001F', CAST(price AS STRING))) AS last_trade,
   MAX(price) AS high,
@@ -76,12 +80,12 @@ SELECT
   SUM(turnover_part) AS turnover_part,
   COUNT(*) AS trade_count
 FROM TABLE(TUMBLE(TABLE amounts, DESCRIPTOR(second_at), INTERVAL '1' SECOND))
-GROUP BY window_start, window_end, window_time, venue, instrument;
+GROUP BY window_start, window_end, window_time, `partition`, venue, instrument;
 
 -- Grain   one row per instrument and minute
 CREATE TEMPORARY VIEW minutes AS
 SELECT
-  window_start AS start_at, window_end AS end_at, window_time AS minute_at, venue, instrument,
+  window_start AS start_at, window_end AS end_at, window_time AS minute_at, `partition`, venue, instrument,
   MIN(first_trade) AS first_trade,
   MAX(last_trade) AS last_trade,
   MAX(high) AS high,
@@ -93,12 +97,12 @@ SELECT
   SUM(turnover_part) AS turnover_part,
   SUM(trade_count) AS trade_count
 FROM TABLE(TUMBLE(TABLE seconds, DESCRIPTOR(second_at), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, window_time, venue, instrument;
+GROUP BY window_start, window_end, window_time, `partition`, venue, instrument;
 
 -- Grain   one row per instrument and hour
 CREATE TEMPORARY VIEW hours AS
 SELECT
-  window_start AS start_at, window_end AS end_at, venue, instrument,
+  window_start AS start_at, window_end AS end_at, window_time AS hour_at, `partition`, venue, instrument,
   MIN(first_trade) AS first_trade,
   MAX(last_trade) AS last_trade,
   MAX(high) AS high,
@@ -110,37 +114,40 @@ SELECT
   SUM(turnover_part) AS turnover_part,
   SUM(trade_count) AS trade_count
 FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(minute_at), INTERVAL '1' HOUR))
-GROUP BY window_start, window_end, window_time, venue, instrument;
+GROUP BY window_start, window_end, window_time, `partition`, venue, instrument;
 
 CREATE TEMPORARY VIEW intervals AS
 SELECT
-  1 AS interval_s, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  1 AS interval_s, start_at, end_at, second_at AS closed_at, `partition`, venue, instrument, first_trade, last_trade, high, low, trade_count,
   volume, volume_part, turnover, turnover_units, turnover_part
 FROM seconds
 UNION ALL
 SELECT
-  60, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  60, start_at, end_at, minute_at, `partition`, venue, instrument, first_trade, last_trade, high, low, trade_count,
   volume, volume_part, turnover, turnover_units, turnover_part
 FROM minutes
 UNION ALL
 SELECT
-  3600, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  3600, start_at, end_at, hour_at, `partition`, venue, instrument, first_trade, last_trade, high, low, trade_count,
   volume, volume_part, turnover, turnover_units, turnover_part
 FROM hours;
 
 -- Grain   the same, with each sum as one number
 CREATE TEMPORARY VIEW totals AS
 SELECT
-  interval_s, start_at, end_at, venue, instrument, first_trade, last_trade, high, low, trade_count,
+  interval_s, start_at, end_at, closed_at, `partition`, venue, instrument, first_trade, last_trade, high, low, trade_count,
   CAST(volume AS DOUBLE) + CAST(volume_part AS DOUBLE) AS volume,
   CAST(turnover AS DOUBLE) + (CAST(turnover_units AS DOUBLE) + CAST(turnover_part AS DOUBLE)) / 1e15 AS turnover
 FROM intervals;
 
-INSERT INTO bars_rows (
-  `key`, recorded_at, venue, instrument, interval_s, start_at, event_at,
+-- The runner writes these, in the order of `closed_at`, with heartbeats among them (engine/_heartbeats.sql).
+CREATE TEMPORARY VIEW bars_rows (
+  `partition`, closed_at, `key`, recorded_at, venue, instrument, interval_s, start_at, event_at,
   open_price, high_price, low_price, close_price, volume, vwap, trade_count
-)
+) AS
 SELECT
+  `partition`,
+  closed_at,
   CONCAT(venue, ':', instrument),
   CAST(end_at AS TIMESTAMP_LTZ(3)),
   venue,

@@ -10,6 +10,7 @@
 
 SET 'gammaflow.reads' = 'book_tops, book_depth';
 SET 'gammaflow.writes' = 'book_metrics';
+SET 'gammaflow.tells-time' = 'book_metrics';
 
 -- Only the last tops are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a savepoint must
 -- find them, however long it has waited, and a top is a hundred bytes.
@@ -19,12 +20,13 @@ SET 'table.exec.state.ttl' = '365 d';
 CREATE TEMPORARY TABLE inputs (
   recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
+  `partition` INT METADATA VIRTUAL,
   -- Depth at a boundary is of the 100 ms before it, and so of the second that ends there.  A heartbeat has the common time alone.
-  within_at AS COALESCE(
+  event_at AS COALESCE(
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
   ) - CASE WHEN topic = 'book_depth.v1' THEN INTERVAL '0.001' SECOND ELSE INTERVAL '0.000' SECOND END,
   arrived_at AS PROCTIME(),
-  WATERMARK FOR within_at AS recorded_at - INTERVAL '1' SECOND
+  WATERMARK FOR event_at AS recorded_at - INTERVAL '1' SECOND
 ) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 CREATE TEMPORARY FUNCTION depth_within AS 'udfs.flink.depth_within' LANGUAGE PYTHON;
@@ -35,12 +37,12 @@ CREATE TEMPORARY FUNCTION slippage_bps AS 'udfs.flink.slippage_bps' LANGUAGE PYT
 --         partition, in the order of their sequence.
 CREATE TEMPORARY VIEW changes AS
 SELECT
-  venue, instrument, within_at, bid_price, bid_size, ask_price, ask_size, is_stale,
-  LAG(bid_price) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_bid_price,
-  LAG(bid_size) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_bid_size,
-  LAG(ask_price) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_ask_price,
-  LAG(ask_size) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS last_ask_size,
-  LAG(is_stale) OVER (PARTITION BY venue, instrument ORDER BY arrived_at) AS was_stale
+  `partition`, venue, instrument, event_at, bid_price, bid_size, ask_price, ask_size, is_stale,
+  LAG(bid_price) OVER (PARTITION BY `partition`, venue, instrument ORDER BY arrived_at) AS last_bid_price,
+  LAG(bid_size) OVER (PARTITION BY `partition`, venue, instrument ORDER BY arrived_at) AS last_bid_size,
+  LAG(ask_price) OVER (PARTITION BY `partition`, venue, instrument ORDER BY arrived_at) AS last_ask_price,
+  LAG(ask_size) OVER (PARTITION BY `partition`, venue, instrument ORDER BY arrived_at) AS last_ask_size,
+  LAG(is_stale) OVER (PARTITION BY `partition`, venue, instrument ORDER BY arrived_at) AS was_stale
 FROM book_tops;
 
 -- Grain   one row per change of the top with its e, NULL where there is none; and one per row of depth, whole
@@ -48,41 +50,41 @@ FROM book_tops;
 --         to asks
 CREATE TEMPORARY VIEW events AS
 SELECT
-  venue, instrument, within_at, CAST(NULL AS STRING) AS depth, 1 AS changes,
+  `partition`, venue, instrument, event_at, CAST(NULL AS STRING) AS depth, 1 AS changes,
   CASE WHEN NOT is_stale AND NOT was_stale AND bid_price + last_bid_price + ask_price + last_ask_price IS NOT NULL THEN
     IF(bid_price >= last_bid_price, bid_size, 0) - IF(bid_price <= last_bid_price, last_bid_size, 0)
     - IF(ask_price <= last_ask_price, ask_size, 0) + IF(ask_price >= last_ask_price, last_ask_size, 0)
   END AS e
 FROM changes
 UNION ALL
-SELECT venue, instrument, within_at, `value`, 0, CAST(NULL AS DOUBLE) FROM book_depth;
+SELECT `partition`, venue, instrument, event_at, `value`, 0, CAST(NULL AS DOUBLE) FROM book_depth;
 
 -- Grain   one row per instrument and second.  LAST_VALUE takes what came last in the log, and passes over NULL.
 CREATE TEMPORARY VIEW seconds AS
 SELECT
-  window_end, venue, instrument, LAST_VALUE(depth) AS depth,
+  window_end, window_time AS closed_at, `partition`, venue, instrument, LAST_VALUE(depth) AS depth,
   CASE WHEN COUNT(e) = SUM(changes) THEN COALESCE(SUM(e), 0) END AS flow
-FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(within_at), INTERVAL '1' SECOND))
-GROUP BY window_start, window_end, venue, instrument;
+FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(event_at), INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, window_time, `partition`, venue, instrument;
 
 -- Grain   one row per instrument and minute
 CREATE TEMPORARY VIEW minutes AS
 SELECT
-  window_end, venue, instrument, LAST_VALUE(depth) AS depth,
+  window_end, window_time AS closed_at, `partition`, venue, instrument, LAST_VALUE(depth) AS depth,
   CASE WHEN COUNT(e) = SUM(changes) THEN COALESCE(SUM(e), 0) END AS flow
-FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(within_at), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, venue, instrument;
+FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(event_at), INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end, window_time, `partition`, venue, instrument;
 
 CREATE TEMPORARY VIEW intervals AS
-SELECT 1 AS interval_s, window_end, venue, instrument, depth, flow FROM seconds WHERE depth IS NOT NULL
+SELECT 1 AS interval_s, window_end, closed_at, `partition`, venue, instrument, depth, flow FROM seconds WHERE depth IS NOT NULL
 UNION ALL
-SELECT 60, window_end, venue, instrument, depth, flow FROM minutes WHERE depth IS NOT NULL;
+SELECT 60, window_end, closed_at, `partition`, venue, instrument, depth, flow FROM minutes WHERE depth IS NOT NULL;
 
 -- Grain   the same, with the book at its end; stale, it is one without levels.  JSON is read in function tables: those the
 --         planner does not unfold, and each field is read once
 CREATE TEMPORARY VIEW books AS
 SELECT
-  venue, instrument, interval_s, CAST(window_end AS TIMESTAMP_LTZ(3)) AS event_at, is_stale,
+  `partition`, closed_at, venue, instrument, interval_s, CAST(window_end AS TIMESTAMP_LTZ(3)) AS event_at, is_stale,
   bids, asks, bid_price, bid_size, ask_price, ask_size, lowest_bid_price, highest_ask_price,
   (bid_price + ask_price) / 2 AS mid_price,
   CASE WHEN NOT is_stale THEN flow END AS flow
@@ -101,16 +103,19 @@ CROSS JOIN UNNEST(ARRAY[ROW(
   TRY_CAST(JSON_VALUE(asks, '$[19][0]') AS DOUBLE)
 )]) AS top (bid_price, bid_size, ask_price, ask_size, lowest_bid_price, highest_ask_price);
 
-INSERT INTO book_metrics_rows (
-  `key`, recorded_at, venue, instrument, interval_s, event_at, is_stale,
+-- The runner writes these, in the order of `closed_at`, with heartbeats among them (engine/_heartbeats.sql).
+CREATE TEMPORARY VIEW book_metrics_rows (
+  `partition`, closed_at, `key`, recorded_at, venue, instrument, interval_s, event_at, is_stale,
   mid_price, spread, spread_bps, micro_price, imbalance, order_flow_imbalance,
   bid_depth_5bps, bid_depth_10bps, bid_depth_25bps, bid_depth_50bps,
   ask_depth_5bps, ask_depth_10bps, ask_depth_25bps, ask_depth_50bps,
   bid_reach_bps, ask_reach_bps,
   sell_slippage_10k_bps, sell_slippage_100k_bps, sell_slippage_1m_bps,
   buy_slippage_10k_bps, buy_slippage_100k_bps, buy_slippage_1m_bps
-)
+) AS
 SELECT
+  `partition`,
+  closed_at,
   CONCAT(venue, ':', instrument),
   event_at,
   venue,

@@ -61,6 +61,22 @@ def decoded(name: str) -> str:
     )
 
 
+def encoded(name: str) -> str:
+    """A table's columns as one JSON text, for SQL: what `decoded` reads, as the connector's JSON format writes it."""
+    pairs = (f"KEY '{column}' VALUE {_encoded(column, spec.sql_type)}" for column, spec in TABLES[name].columns.items())
+    return f"JSON_OBJECT({', '.join(pairs)})"
+
+
+def _encoded(column: str, sql_type: str) -> str:
+    if sql_type.startswith("ARRAY"):
+        raise ValueError(f"{column}: no {sql_type} can be written by SQL")
+    if not sql_type.startswith("TIMESTAMP_LTZ"):
+        return f"`{column}`"
+    # As the JSON format writes an instant: without the zeros that end its fraction.
+    text = f"TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(`{column}` AS STRING)))"
+    return f"REPLACE({text}, ' ', 'T') || 'Z'"
+
+
 def _decoded(column: str, sql_type: str) -> str:
     if sql_type.startswith("ARRAY"):
         return f"JSON_QUERY(`value`, '$.{column}')"

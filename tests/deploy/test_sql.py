@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-import jobs
 import schemas
 from deploy import cluster, sql
 
@@ -20,11 +19,13 @@ def test_it_says_all_that_the_runner_does_with_nothing_left_to_fill_in() -> None
     assert statements[0] == "SET 'pipeline.name' = 'bars'"
     assert all(statement.startswith(("SET ", "CREATE TEMPORARY ")) for statement in statements)
     made = [statement.split()[3] for statement in statements if statement.startswith("CREATE")]
-    assert made.index("kafka") < made.index("bars") < made.index("bars_rows") < made.index("trades") < made.index("intervals")
+    assert made.index("kafka") < made.index("bars") < made.index("trades") < made.index("intervals") < made.index("bars_rows")
+    assert made.index("bars_rows") < made.index("heartbeats") < made.index("records")
     assert "'properties.bootstrap.servers' = 'broker.example:9092'" in before
     assert "${" not in text
-    (own,) = [one for one in schemas.statements(jobs.job("bars").sql) if "INSERT INTO" in one]
-    assert inserts.strip() == f"{own};\nEND;"
+    assert inserts.strip() == (
+        "INSERT INTO bars_records (`key`, event_at, `value`)\nSELECT `key`, event_at, `value` FROM records;\nEND;"
+    )
 
 
 def test_a_job_with_a_kernel_has_none() -> None:
