@@ -37,6 +37,9 @@ BEGUN_ANEW = {"0.1.0": ("bars", "book_metrics", "venue_clocks")}
 """SQL jobs whose state has changed since a version: they do not go on from its savepoints, but begin anew."""
 MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
 """Tables that get more rows now than in that version: each book is written again every ten seconds."""
+RESTATED = {"0.1.0": ("account_margin", "position_margin")}
+"""Tables of which some rows are written again at the start: margin is a stage of a job now that did not store the status
+of accounts; those that are not healthy are reported at once."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
 
 
@@ -112,7 +115,7 @@ def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
     for table, rows in expected.items():
         after = found.get(table, Counter())
         unexpected, left = after - rows, rows - after
-        if unexpected:
+        if unexpected and table not in RESTATED.get(folder.name, ()):
             wrong.append(f"{table}: {unexpected.total()} rows that should not be, e.g. {min(unexpected)}")
         has_more = table in MORE_ROWS.get(folder.name, ())
         if left.total() < before[table] or (left.total() > before[table] and not has_more):
