@@ -40,6 +40,8 @@ MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
 RESTATED = {"0.1.0": ("account_margin", "position_margin")}
 """Tables of which some rows are written again at the start: margin is a stage of a job now that did not store the status
 of accounts; those that are not healthy are reported at once."""
+SETTINGS = {"gammaflow.window": "0.05"}
+"""What the jobs had when version 0.1.0 was recorded: rows say at the end of which micro-batch they were made."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
 
 
@@ -90,7 +92,7 @@ def gone_on(stage: Stage, folder: Path) -> Rows:
     """
     written, records = json.loads((folder / WRITTEN).read_text()), market(folder)
     names = kept(folder)
-    suite = stage.suite(names)
+    suite = stage.suite(names, settings=SETTINGS)
     # A broker that has been upgraded has the topics of its earlier versions.
     topics.create_named(suite.place.kafka, dict.fromkeys(RETIRED, False), topics.partitions(suite.place.kafka))
     producer = Producer({"bootstrap.servers": suite.place.kafka})
