@@ -33,13 +33,17 @@ check: setup  ## What a reviewer would rather not have to say
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m deploy.java schemas.generate --check
+	@$(BIN)/python -m deploy.listed --check
+	@$(BIN)/python -m deploy.manifests --check
 
 format: setup  ## Format and sort imports
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
-records: setup  ## Write schemas/records.py from the DDL
+records: setup  ## Write what is generated: records.py from the DDL; manifests and lists from the jobs
 	@$(BIN)/python -m deploy.java schemas.generate
+	@$(BIN)/python -m deploy.listed
+	@$(BIN)/python -m deploy.manifests
 
 bench: setup  ## One benchmark: BENCH=books; results in bench/results/
 	@$(BIN)/python -m bench.$(BENCH)

@@ -29,9 +29,11 @@ from numpy.typing import NDArray
 from bench import crash
 from bench.passes import BenchError
 from bench.report import console, write
-from udfs import margin_parameters, portfolio_margin
+from udfs import margin_parameters, portfolio_margin, portfolio_positions, portfolio_values
 from udfs.margin_parameters import Parameters
-from udfs.portfolio_margin import Instruments, Market, Positions, Requirements
+from udfs.portfolio_margin import Requirements
+from udfs.portfolio_positions import Instruments, Positions
+from udfs.portfolio_values import Market
 
 SHARES = (0.4, 0.3, 0.2, 0.1)
 """Of the positions, on each underlying."""
@@ -79,7 +81,7 @@ def make(accounts: int, positions: int, instruments: int, seed: int = 1) -> list
             spot_confidence=1.0,
             stable=1.0,
             expiry_s=expiry_s,
-            forward=100.0 * np.exp(0.05 * expiry_s / portfolio_margin.SECONDS_PER_YEAR),
+            forward=100.0 * np.exp(0.05 * expiry_s / portfolio_values.SECONDS_PER_YEAR),
             rate=np.full(EXPIRIES, 0.05),
             expiry_confidence=np.ones(EXPIRIES),
             vol=rng.uniform(0.4, 1.2, options),
@@ -93,7 +95,7 @@ def make(accounts: int, positions: int, instruments: int, seed: int = 1) -> list
             is_risk_cancelling=np.array([True]),
         )
         mine = underlying == number
-        books.append(Book(made, market, portfolio_margin.hold(made, account[mine], column[mine], amount[mine])))
+        books.append(Book(made, market, portfolio_positions.hold(made, account[mine], column[mine], amount[mine])))
     return books
 
 
@@ -124,7 +126,7 @@ def pandas_worst(parameters: Parameters, books: list[Book]) -> list[FloatArray]:
     """The worst loss of every account on every underlying, by grouped data frames."""
     answer = []
     for book in books:
-        worth, held = portfolio_margin.values(parameters, book.market, book.instruments), book.positions
+        worth, held = portfolio_values.values(parameters, book.market, book.instruments), book.positions
         factor, basis = factors(parameters, worth), worth.netted.shape[1] - 3
         frame = pd.DataFrame(held.amount[:, np.newaxis] * worth.netted[held.column])
         frame["account"], frame["expiry"] = held.row, held.group_expiry[held.group]
@@ -143,7 +145,7 @@ def loop_worst(parameters: Parameters, books: list[Book], accounts: int) -> list
     """The same of the first accounts of each underlying, one after the other."""
     answer = []
     for book in books:
-        worth, held = portfolio_margin.values(parameters, book.market, book.instruments), book.positions
+        worth, held = portfolio_values.values(parameters, book.market, book.instruments), book.positions
         factor, basis = factors(parameters, worth), worth.netted.shape[1] - 3
         worst = []
         for row in range(accounts):
@@ -161,7 +163,7 @@ def loop_worst(parameters: Parameters, books: list[Book], accounts: int) -> list
     return answer
 
 
-def factors(parameters: Parameters, worth: portfolio_margin.Values) -> FloatArray:
+def factors(parameters: Parameters, worth: portfolio_values.Values) -> FloatArray:
     """The dampening of every scenario, in the order of its values."""
     return np.append([one.dampening_factor for one in parameters.scenarios], 1.0)[worth.order]
 

@@ -11,9 +11,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from udfs import margin_parameters, portfolio_margin
+from udfs import margin_parameters, portfolio_margin, portfolio_positions
 from udfs.margin_parameters import Entry, Haircut, Parameters
-from udfs.portfolio_margin import Instruments, Market, Positions
+from udfs.portfolio_positions import Instruments, Positions
+from udfs.portfolio_values import Market
 
 
 class Portfolio(NamedTuple):
@@ -140,7 +141,7 @@ def _portfolio(entry: Entry, number: str) -> Portfolio:
         case=str(entry["case"].value) if "case" in entry else number,
         parameters=parameters,
         market=market,
-        positions=portfolio_margin.hold(instruments, np.zeros(len(amounts)), np.arange(len(amounts)), amounts),
+        positions=portfolio_positions.hold(instruments, np.zeros(len(amounts)), np.arange(len(amounts)), amounts),
         cash=sum(scenario[name].number() for name in gains),
     )
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from feeds import Record
 from feeds.capture import Converted, Tally
 from feeds.clocks import Clocks
-from feeds.packs import packing
+from feeds.packs import packing, partition_of
 from schemas import RETIRED
 from schemas.clients import Unreachable, reached
 from schemas.records import TABLES, VenueTimesRow
@@ -30,8 +30,10 @@ FEED_TABLES = (
 """What feeds write, and so where they say what time it is."""
 PACKED = frozenset({"order_books"})
 """Of these, rows of one instant share a record (`feeds.packs`): the tables of which there are most."""
-HEARTBEAT_MS = 100
+HEARTBEAT_MS = 20
 """Of event time, where GAMMAFLOW_HEARTBEAT_MS does not say otherwise."""
+VENUE_TIMES_MS = 100
+"""Of event time between two rows of `venue_times` of a venue that speaks."""
 END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
 
@@ -70,9 +72,9 @@ class Publisher:
 
     Rows of the tables in `PACKED` wait for others of their instant, until one of another comes, or `ship` says that none does.
 
-    Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into every partition of every topic that
-    feeds write: readers then know that a quiet partition is quiet, and need not guess by the clock on the wall.  With it goes
-    a row of `venue_times` for each venue that has spoken since the last one, into every partition of that topic.
+    Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into each partition that feeds write and that
+    had no record in this time: readers then know that it is quiet, and need not guess by the clock on the wall.  Every
+    `VENUE_TIMES_MS` a row of `venue_times` for each venue that has spoken since the last one goes into every partition of it.
 
     A record's timestamp is the common time of its row (`feeds.clocks`); the row itself keeps the exchange's time.
     """
@@ -105,22 +107,32 @@ class Publisher:
         self._clocks = Clocks()
         # Common time and receipt of each venue's newest row, of those that were heard since the last heartbeat.
         self._spoken: dict[str, tuple[int, str]] = {}
-        self._newest_ms = self._heartbeat_ms = 0
+        self._newest_ms = self._heartbeat_ms = self._venue_times_ms = 0
         self._every_ms = heartbeat_ms()
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
         except Unreachable as error:
             raise PublishError(str(error)) from None
         topics = [*(TABLES[table].topic for table in FEED_TABLES), *RETIRED]
-        self._partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
+        self._counts = known
+        # The newest timestamp in each partition; 0 where nothing has been written.
+        self._newest_in = {(topic, part): 0 for topic in topics for part in range(known.get(topic, 0))}
         self._time_partitions = known.get(TABLES["venue_times"].topic, 0)
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
 
     def heartbeat(self, common_ms: int) -> None:
-        """Say in every partition that it is `common_ms`, by the common time, and what time it is for each venue that spoke."""
+        """Tell the common time, `common_ms`, in each partition whose own records do not; and, less often, each venue's time."""
         self.ship()
         self._heartbeat_ms = common_ms
+        if common_ms >= self._venue_times_ms + VENUE_TIMES_MS:
+            self._venue_times_ms = common_ms
+            self._tell_venue_times(common_ms)
+        for (topic, partition), newest_ms in self._newest_in.items():
+            if newest_ms <= common_ms - self._every_ms:
+                self._produce(topic, None, "heartbeat", common_ms, partition)
+
+    def _tell_venue_times(self, common_ms: int) -> None:
         for venue, (heard_ms, received_at) in self._spoken.items():
             offset_ms = self._clocks.offset_ms(venue)
             row: VenueTimesRow = {
@@ -133,8 +145,6 @@ class Publisher:
             for partition in range(self._time_partitions):
                 self._produce(TABLES["venue_times"].topic, value, venue, common_ms, partition)
         self._spoken.clear()
-        for topic, partition in self._partitions:
-            self._produce(topic, None, "heartbeat", common_ms, partition)
 
     def tell_time(self, receiver_ms: int) -> None:
         """Say that it is `receiver_ms` by the receiver's clock, unless a record has said that it is later."""
@@ -155,7 +165,9 @@ class Publisher:
         if record.table in PACKED:
             self._packs[record.table].add(record.row, row_key, value, common_ms)
         else:
-            self._produce(TABLES[record.table].topic, value, row_key, common_ms, -1)
+            topic = TABLES[record.table].topic
+            partitions = self._counts.get(topic, 0)
+            self._produce(topic, value, row_key, common_ms, partition_of(row_key, partitions) if partitions else -1)
         if is_spoken and "received_at" in record.row:
             venue, heard = record.row["venue"], (common_ms, record.row["received_at"])
             self._spoken[venue] = max(self._spoken.get(venue, heard), heard)
@@ -178,6 +190,8 @@ class Publisher:
             except KafkaException as error:
                 raise PublishError(f"{topic} at {self.servers}, {manner(FEED)}: {_reason(error)}") from error
             else:
+                if (topic, partition) in self._newest_in:
+                    self._newest_in[topic, partition] = max(timestamp_ms, self._newest_in[topic, partition])
                 return
 
     def flush(self) -> None:

@@ -501,7 +501,8 @@ class _Quote(NamedTuple):
 
     def required(self, size: float) -> float:
         """Maintenance margin of a position by itself, in USD."""
-        return standard_margin.one_required(self.maintenance_long if size > 0 else self.maintenance_short, self.square, size)
+        rate = self.maintenance_long if size > 0 else self.maintenance_short
+        return standard_margin.position_required(rate, self.square, size)
 
     def gain_usd(self, size: float, price: float) -> float:
         """What who closes a position of this size gains at this price, against the mark."""
@@ -521,7 +522,7 @@ class _Quote(NamedTuple):
     def limit(self, size: float, equity: float, maintenance: float) -> float:
         """The worst price at which a position's order may fill, given what its account has and requires."""
         needs = self.required(size) * (self.mark / self.unit_usd if self.unit_usd else 0.0)  # of price
-        price = liquidation.one_fillable_price(size, size * self.mark, needs, equity, maintenance, *RULES.orders.spread)
+        price = liquidation.fillable_price(size, size * self.mark, needs, equity, maintenance, *RULES.orders.spread)
         return max(min(price, self.high), self.low) if not math.isnan(price) else self.low if size > 0 else self.high
 
 
@@ -533,7 +534,7 @@ class _Batch:
         self.changed = frozenset(state.market.due)  # accounts whose positions or cash are not what they were
         self._quotes: dict[str, _Quote] = {}
         with np.errstate(invalid="ignore"):
-            self.must_close = (found.maintenance > 0) & (found.maintenance > found.equity)
+            self.must_close = liquidation.is_liquidatable(found.equity, found.maintenance)
             self.is_broke = found.equity < -CENT
 
     def concerned(self) -> list[str]:
@@ -568,7 +569,7 @@ class _Batch:
             return False
         of, size = held[0]
         depth, quote = self.state.depths.get(of), self.quote(of)
-        if liquidation.one_round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
+        if liquidation.round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
             return False
         limit = quote.limit(size, self.found.equity.item(row), self.found.maintenance.item(row))
         return depth is not None and depth.doubt(of, self.now_ms) is None and depth.visible(size, limit) <= 0
@@ -897,7 +898,7 @@ class _Account:
             if self.equity <= 0:
                 wanted = free if since_s >= rules.round_s else 0.0
             else:
-                wanted = min(free, abs(liquidation.one_round_size(size, self.batch.quote(of).unit_usd, since_s, *rounds)))
+                wanted = min(free, abs(liquidation.round_size(size, self.batch.quote(of).unit_usd, since_s, *rounds)))
             if wanted == 0:
                 break  # the pause is not over
             limit = self.batch.quote(of).limit(size, self.equity, self.maintenance)

@@ -69,7 +69,17 @@ from engine.entries import packed, unpacked
 from kernels import indices
 from kernels.quotes import has_quote
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
-from udfs import black76, liquidation_probability, margin_parameters, portfolio_margin, standard_margin, vol_scaling
+from udfs import (
+    black76,
+    liquidation,
+    liquidation_probability,
+    margin_parameters,
+    portfolio_margin,
+    portfolio_positions,
+    portfolio_values,
+    standard_margin,
+    vol_scaling,
+)
 from udfs.margin_parameters import Haircut, Parameters
 from udfs.standard_margin import Margin
 
@@ -494,8 +504,8 @@ class _Required(NamedTuple):
     """What the accounts of one model require on one underlying, and the prices by which they do."""
 
     parameters: Parameters  # as scaled
-    market: portfolio_margin.Market
-    worth: portfolio_margin.Values
+    market: portfolio_values.Market
+    worth: portfolio_values.Values
     requirements: portfolio_margin.Requirements
 
 
@@ -504,7 +514,7 @@ class _Held(NamedTuple):
 
     contracts: list[str]  # the columns: options by expiry, then futures; behind them the coin
     expiries: Array  # seconds since 1970
-    positions: portfolio_margin.Positions
+    positions: portfolio_positions.Positions
     stands: Array  # whether each of its accounts still holds this
     required: _Required | None
 
@@ -664,7 +674,7 @@ def _value_portfolios(state: State, model: str, found: Valuation) -> None:
             else:
                 parameters = base.scaled(state.factors.get(underlying, 1.0))
                 market = _market(state, parameters, underlying, held, found)
-                worth = portfolio_margin.values(parameters, market, held.positions.instruments)
+                worth = portfolio_values.values(parameters, market, held.positions.instruments)
             required = portfolio_margin.requirements(parameters, market, held.positions, worth)
             made = _Required(parameters, market, worth, required)
             state.held[of, underlying, is_restless] = held._replace(required=made)
@@ -766,7 +776,7 @@ def _arranged(state: State, at: Array, funded: Array, known: dict[str, _Held]) -
         columns[[state.contract_columns.row(name) for name in ordered]] = np.arange(len(ordered))
         mine = np.flatnonzero((columns[of] >= 0) & np.isfinite(units))
         coin = funded[currency == coins.get(underlying, -1)]
-        positions = portfolio_margin.hold(
+        positions = portfolio_positions.hold(
             instruments,
             np.concatenate([account[mine], state.balance_columns["account"][coin]]),
             np.concatenate([columns[of[mine]], np.full(len(coin), len(ordered))]),
@@ -776,13 +786,13 @@ def _arranged(state: State, at: Array, funded: Array, known: dict[str, _Held]) -
     return arranged
 
 
-def _instruments(state: State, contracts: list[str]) -> tuple[list[str], Array, portfolio_margin.Instruments]:
+def _instruments(state: State, contracts: list[str]) -> tuple[list[str], Array, portfolio_positions.Instruments]:
     """Contracts on one underlying in the order of their columns, options first; when options expire, in s; and their terms."""
     options = sorted(name for name in contracts if state.terms[name].kind == "option")
     ordered = options + sorted(set(contracts) - set(options))
     expiry_s = np.array([(state.terms[name].expiry_ms or 0) / 1000 for name in options])
     expiries, expiry = np.unique(expiry_s, return_inverse=True)
-    instruments = portfolio_margin.Instruments(
+    instruments = portfolio_positions.Instruments(
         expiry=expiry,
         strike=np.array([state.terms[name].strike_usd or math.nan for name in options], dtype=np.float64),
         is_call=np.array([state.terms[name].option_type == "call" for name in options], dtype=np.bool_),
@@ -793,7 +803,7 @@ def _instruments(state: State, contracts: list[str]) -> tuple[list[str], Array, 
     return ordered, expiries, instruments
 
 
-def _market(state: State, parameters: Parameters, underlying: str, held: _Held, found: Valuation) -> portfolio_margin.Market:
+def _market(state: State, parameters: Parameters, underlying: str, held: _Held, found: Valuation) -> portfolio_values.Market:
     """The prices of one underlying, all in USD."""
     contracts, instruments = state.contract_columns, held.positions.instruments
     rows = np.array([contracts.row(name) for name in held.contracts], dtype=np.int64)
@@ -810,7 +820,7 @@ def _market(state: State, parameters: Parameters, underlying: str, held: _Held, 
     is_inverse = contracts["is_inverse"][futures] > 0
     settlement = usd[contracts["settlement"][futures]]
     sure = np.ones(1)
-    return portfolio_margin.Market(
+    return portfolio_values.Market(
         spot=spot,
         spot_confidence=1.0,
         stable=1.0,
@@ -988,7 +998,7 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     unknown = np.isnan(found.equity) | np.isnan(found.initial) | np.isnan(found.maintenance)
     with np.errstate(invalid="ignore"):
         status = np.select(
-            [unknown, (found.maintenance > 0) & (found.maintenance > found.equity), found.initial > found.equity],
+            [unknown, liquidation.is_liquidatable(found.equity, found.maintenance), found.initial > found.equity],
             [UNPRICED, LIQUIDATION, MARGIN_CALL],
             HEALTHY,
         )
@@ -1172,7 +1182,7 @@ def _contributions(state: State, said: list[str], rows: Array, standard: Array) 
         coins = [
             state.accounts[names[row]].balances.get(underlying, (0, 0.0))[1] * (underlying not in DOLLARS) for row in holders
         ]
-        positions = portfolio_margin.hold(
+        positions = portfolio_positions.hold(
             held.positions.instruments,
             np.concatenate([account[mine], holders]),
             np.concatenate([column[of[mine]], np.full(len(holders), coin)]),

@@ -1,8 +1,8 @@
 """How loops over numbers are compiled, in one place, and where the machine code is kept.
 
-numba keeps it by the path of the source file.  A job's code moves: it travels in a zip file and is unpacked into a new folder
-each time.  So here it is kept by what the source says, under `GAMMAFLOW_CACHE` or ~/.cache/gammaflow, where the tests and every
-TaskManager of a machine find it again.
+numba keys it by the path of the source file.  A job's code has no fixed path: it is shipped in a zip file and unpacked into a
+new folder each time.  So here the key is the source text, under `GAMMAFLOW_CACHE` or ~/.cache/gammaflow, where the tests and
+every TaskManager of a machine find it again.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MADE: list[Any] = []
-"""What holds the machine code of `elementwise` formulas."""
+_COMPILED: list[Any] = []
+"""Keeps the machine code of `elementwise` formulas alive."""
 
 # Products may be fused into sums, which rounds once instead of twice.  Nothing is reordered: `normal.exp` rounds by adding
 # and taking away.
 _FLAGS: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
-# To count who refers to an array, at each call that is handed one, took a fifth of the time of the books' loop.
+# Counting references to arrays at each call took a fifth of the time of the books' loop.
 _UNCOUNTED: dict[str, Any] = _FLAGS | {"_nrt": False}
 
 
@@ -54,22 +54,22 @@ def unfused(function: F) -> F:
     return cast(F, numba.njit(**(_UNCOUNTED | {"fastmath": False}), forceinline=True)(function))
 
 
-def _prefetch(_: Any, array: Any, place: Any) -> tuple[Any, Callable[..., Any]]:
+def _prefetch(_: Any, array: Any, index: Any) -> tuple[Any, Callable[..., Any]]:
     def instruction(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        held = cast(Any, make_array)(signature.args[0])(context, builder, values[0])
+        view = cast(Any, make_array)(signature.args[0])(context, builder, values[0])
         pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
         function = cast(Any, cgutils).get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        address = builder.bitcast(builder.gep(held.data, [values[1]]), pointer)
-        to_read, for_long, data = number(0), number(3), number(1)
-        builder.call(function, [address, to_read, for_long, data])
+        address = builder.bitcast(builder.gep(view.data, [values[1]]), pointer)
+        is_read, locality, data = number(0), number(3), number(1)
+        builder.call(function, [address, is_read, locality, data])
         return context.get_dummy_value()
 
-    return types.void(array, place), instruction
+    return types.void(array, index), instruction
 
 
 prefetch: Any = intrinsic(_prefetch)
-"""For compiled code, (array, place): have what stands there in the core's cache soon, and do not wait for it."""
+"""For compiled code, (array, index): start loading that element into the core's cache, and do not wait for it."""
 
 
 def elementwise(function: Callable[..., float]) -> Callable[..., Any]:
@@ -77,7 +77,7 @@ def elementwise(function: Callable[..., float]) -> Callable[..., Any]:
     numbers = ", ".join(["float64"] * function.__code__.co_argcount)
     made = numba.vectorize([f"float64({numbers})"], cache=True)(function)  # type: ignore[no-untyped-call]
     # numba's own looks at each argument in Python first, which takes ten times as long as a formula of single numbers.
-    _MADE.append(made)
+    _COMPILED.append(made)
     return cast(Callable[..., Any], made.ufunc)
 
 
@@ -95,16 +95,16 @@ class ByContent(caching._CacheLocator):
         return str(Path(home) / "numba" / self._digest)
 
     def get_source_stamp(self) -> str:
-        """What must be equal for the machine code to be used."""
+        """Machine code is used only where this is unchanged."""
         return self._digest
 
     def get_disambiguator(self) -> str:
-        """What parts functions of one name."""
+        """Tells functions of the same name apart."""
         return str(self._line)
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> "ByContent":
-        """The place of any function."""
+        """The locator of any function."""
         return cls(function, file)
 
 

@@ -1,6 +1,6 @@
-"""What walks the levels of one side of a book: how much stands near the mid, and what a market order would cost.
+"""Measures of one side of a book: how much size is near the mid, and what a market order would cost.
 
-Levels are [price, size] pairs, best first, as the JSON text in which a topic carries them.
+Levels are [price, size] pairs, best first, as JSON text, as in the topic.
 """
 
 import orjson
@@ -18,7 +18,7 @@ def depth_within(levels: str | None, mid: float | None, bps: float) -> float | N
 def slippage_bps(levels: str | None, mid: float | None, notional: float) -> float | None:
     """How far from the mid, in ten-thousandths of it, a market order of `notional`, price times size, trades on average.
 
-    None without levels or mid, and where the levels do not bear the order.
+    None without levels or mid, and where the levels do not fill the order.
     """
     if levels is None or mid is None:
         return None

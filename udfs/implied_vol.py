@@ -71,17 +71,6 @@ def implied_vol(price: ArrayLike, F: ArrayLike, K: ArrayLike, T: ArrayLike, is_c
     return ImpliedVol(vol.reshape(shape), reason.reshape(shape))
 
 
-def deribit_years(expiry_ms: ArrayLike, event_ms: ArrayLike) -> FloatArray:
-    """The time to expiry with which Deribit inverts bid and ask: from the last full minute before the ticker, in years.
-
-    Its marks and Greeks take the ticker's own time.  The rule is inferred from 89 published tickers: with it the greatest error
-    is 0.007 vol points, without it 0.1 on an option of nine hours.
-    """
-    expiry, event = (np.asarray(x, dtype=np.float64) for x in (expiry_ms, event_ms))
-    years: FloatArray = (expiry - np.floor(event / 60_000.0) * 60_000.0) / black76.MS_PER_YEAR
-    return years
-
-
 _MAX_STEPS = 12
 _EXACT_AFTER = 1e-4
 """The error after a third-order step is of the fourth power of the step."""

@@ -128,8 +128,8 @@ def _hit(
         X = exposures.excess + np.concatenate([move, 0.5 * move * move], axis=1) @ slopes
         variance = np.zeros_like(X)
         # g'Rg is the sum of the squares of root' g, one for each independent draw.
-        for of_draw in root.T if bridge else ():
-            weight = (S + move) * v * of_draw
+        for draw in root.T if bridge else ():
+            weight = (S + move) * v * draw
             variance += (np.concatenate([weight, weight * move], axis=1) @ slopes) ** 2
         return X, variance
 

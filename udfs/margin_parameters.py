@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 SETS = {
@@ -17,7 +16,7 @@ SETS = {
     for file in sorted((files("udfs") / "parameter_sets").iterdir(), key=lambda file: file.name)
     if file.name.endswith(".json")
 }
-"""Every set's text by its name.  Read at once: what a job brought along is gone when it ends, and its modules live on."""
+"""Every set's text by its name.  Read at import: a job's files are deleted when it ends, while its modules stay loaded."""
 VOL_DIRECTIONS = ("None", "Up", "Down")
 SKEWS = ("LINEAR", "ABS")
 
@@ -38,7 +37,7 @@ class Scenario(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What to call it: "spot -18 %, vol up"."""
+        """Its name: "spot -18 %, vol up"."""
         if self.is_skew:
             what = f"skew {self.vol_shock_direction.lower()}"
         else:
@@ -135,7 +134,7 @@ class Parameters(NamedTuple):
 
 
 class Entry:
-    """A value in a JSON file that knows where it stands, so that what is wrong with it can be said in one line."""
+    """A value in a JSON file that knows where it stands, so that an error names the field in one line."""
 
     def __init__(self, value: Any, where: str) -> None:
         self.value, self.where = value, where
@@ -180,7 +179,7 @@ class Entry:
         if not isinstance(self.value, list):
             raise self.wrong("a list")
         separator = " " if self.where.endswith(":") else ""
-        return [Entry(value, f"{self.where}{separator}[{at}]") for at, value in enumerate(self.value)]
+        return [Entry(value, f"{self.where}{separator}[{i}]") for i, value in enumerate(self.value)]
 
     def fields(self) -> "list[tuple[str, Entry]]":
         """The fields of an object."""
@@ -226,14 +225,9 @@ def parameter_set(name: str) -> Parameters:
     return parameters(Entry.of_text(SETS[name], f"{name}.json"))
 
 
-def parameter_file(path: Path) -> Parameters:
-    """A set from a file of one's own.  Raises `ValueError` naming file and field where it is wrong."""
-    return parameters(Entry.of_file(path))
-
-
 def parameters(entry: Entry) -> Parameters:
-    """A set from what a file says.  Raises `ValueError` naming file and field where it is wrong."""
-    scenarios = tuple(_scenario(one) for one in entry["scenarios"].items())
+    """A set from the content of a file.  Raises `ValueError` naming file and field where it is wrong."""
+    scenarios = tuple(_scenario(item) for item in entry["scenarios"].items())
     if not scenarios:
         raise entry["scenarios"].wrong("at least one scenario")
     # What is not named here is a factor or a threshold, and not negative.
@@ -241,7 +235,7 @@ def parameters(entry: Entry) -> Parameters:
 
     def section(kind: type[Section], name: str) -> Section:
         fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-        return kind(*(entry[name][one].number(least=-math.inf if one in any_sign else 0.0) for one in fields))
+        return kind(*(entry[name][field].number(least=-math.inf if field in any_sign else 0.0) for field in fields))
 
     return Parameters(
         scenarios,
@@ -250,7 +244,7 @@ def parameters(entry: Entry) -> Parameters:
         section(Loss, "margin"),
         section(BasisContingency, "basis_contingency"),
         section(OtherContingency, "other_contingency"),
-        {name: haircut(one) for name, one in entry["collaterals"].fields()} if "collaterals" in entry else {},
+        {name: haircut(item) for name, item in entry["collaterals"].fields()} if "collaterals" in entry else {},
     )
 
 

@@ -1,7 +1,7 @@
 """Standard margin: each position on its own, by the exchange's schedule.  The portfolio model is a module of its own.
 
 Formulae and figures: Deribit's knowledge base, "Linear Perpetual" and "11 January 2022" (futures and perpetuals), and
-its rules for options; Bybit's help centre (short puts).  Sizes are signed, short is negative; every argument is an
+its rules for options.  Sizes are signed, short is negative; every argument is an
 array or a number and all broadcast; NaN in gives NaN out.
 """
 
@@ -111,7 +111,7 @@ class Rates(NamedTuple):
 
 
 _UNIT, _BASIS_UNIT, _IS_INVERSE, _INITIAL, _, _MAINTENANCE, _, _SQUARE = range(len(Rates._fields))
-"""Where they stand in a row of rates: of requirements the long rate, and behind it the short one."""
+"""Columns of a row of rates; of a requirement the long rate, with the short one behind it."""
 
 
 class Totals(NamedTuple):
@@ -127,28 +127,33 @@ def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike,
 
     Sums are of whole numbers, so that they do not depend on the order of positions.  NaN where an amount is not finite.
     """
-    by, of = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
-    held, bought = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
-    # What belongs together lies together: accounts and contracts come in no order, and each is a place in memory to wait for.
+    account_rows, contracts = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
+    sizes, averages = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
+    # Accounts and contracts come in no order, so each row is a cache miss: all that belongs to one is in one row.
     sums = np.zeros((accounts, len(Totals._fields)))
-    _sum(by, of, held, bought, np.column_stack(rates), sums)
+    _sum(account_rows, contracts, sizes, averages, np.column_stack(rates), sums)
     return Totals(*sums.T)
 
 
 def cash(usd: ArrayLike, accounts: int, account: ArrayLike, currency: ArrayLike, amount: ArrayLike) -> FloatArray:
-    """What every account has in currencies of these prices, as the value of `totals`; the last three are of each balance."""
-    prices, held = np.asarray(usd, dtype=np.float64), np.asarray(amount, dtype=np.float64)
-    by, of = np.asarray(account, dtype=np.int64), np.asarray(currency, dtype=np.int64)
+    """Value of every account's balances in millionths, given the price of each currency; the last three are of each balance."""
+    prices, amounts = np.asarray(usd, dtype=np.float64), np.asarray(amount, dtype=np.float64)
+    account_rows, currencies = np.asarray(account, dtype=np.int64), np.asarray(currency, dtype=np.int64)
     value = np.zeros(accounts)
-    _sum_cash(by, of, held, prices, value)
+    _sum_cash(account_rows, currencies, amounts, prices, value)
     return value
 
 
 def by_itself(rates: Rates, contract: ArrayLike, size: ArrayLike) -> Margin:
     """What each position by itself requires, rounded to a millionth."""
-    of, held = np.asarray(contract, dtype=np.int64), np.asarray(size, dtype=np.float64)
+    contracts, sizes = np.asarray(contract, dtype=np.int64), np.asarray(size, dtype=np.float64)
     sides = (rates.initial_long, rates.initial_short), (rates.maintenance_long, rates.maintenance_short)
-    return Margin(*(required(np.where(held > 0.0, long[of], short[of]), rates.square[of], held) for long, short in sides))
+    return Margin(
+        *(
+            required(np.where(sizes > 0.0, long[contracts], short[contracts]), rates.square[contracts], sizes)
+            for long, short in sides
+        )
+    )
 
 
 @inlined
@@ -166,31 +171,33 @@ def _sum(
     sums: FloatArray,
 ) -> None:
     """Fill the sums, zero before: a row an account, a column each of `Totals`.  A row of rates is `Rates`."""
-    for at in range(len(size)):
-        of, by, held = contract[at], account[at], size[at]
-        if held == 0.0:
+    for i in range(len(size)):
+        contracts = size[i]
+        if contracts == 0.0:
             continue
-        rate, total = rates[of], sums[by]
-        side = 0 if held > 0.0 else 1
-        basis = held / average[at] if rate[_IS_INVERSE] != 0.0 else held * average[at]
-        total[0] += _micro(rate[_UNIT] * held - rate[_BASIS_UNIT] * basis)
-        total[1] += _micro(_required(rate[_INITIAL + side], rate[_SQUARE], held))
-        total[2] += _micro(_required(rate[_MAINTENANCE + side], rate[_SQUARE], held))
+        rate, total = rates[contract[i]], sums[account[i]]
+        side = 0 if contracts > 0.0 else 1
+        basis = contracts / average[i] if rate[_IS_INVERSE] != 0.0 else contracts * average[i]
+        total[0] += _micro(rate[_UNIT] * contracts - rate[_BASIS_UNIT] * basis)
+        total[1] += _micro(_required(rate[_INITIAL + side], rate[_SQUARE], contracts))
+        total[2] += _micro(_required(rate[_MAINTENANCE + side], rate[_SQUARE], contracts))
 
 
 @compiled
 def _sum_cash(
     account: NDArray[np.int64], currency: NDArray[np.int64], amount: FloatArray, usd: FloatArray, value: FloatArray
 ) -> None:
-    for at in range(len(amount)):
-        # Nothing is worth nothing, also of what has no price.
-        if amount[at] != 0.0:
-            value[account[at]] += _micro(amount[at] * usd[currency[at]])
+    for i in range(len(amount)):
+        # A balance of zero is worth zero, even in a currency without a price.
+        if amount[i] != 0.0:
+            value[account[i]] += _micro(amount[i] * usd[currency[i]])
 
 
-@unfused
-def _required(rate: float, square: float, size: float) -> float:
+def _requirement(rate: float, square: float, size: float) -> float:
     return rate * abs(size) + square * size * size
+
+
+_required = unfused(_requirement)
 
 
 @elementwise
@@ -199,33 +206,10 @@ def required(rate: float, square: float, size: float) -> float:
     return float(np.rint(_required(rate, square, size) * 1e6)) / 1e6
 
 
-def one_required(rate: float, square: float, size: float) -> float:
-    """`required` of one position, in plain numbers."""
-    amount = (rate * abs(size) + square * size * size) * 1e6
+def position_required(rate: float, square: float, size: float) -> float:
+    """`required` of a single position in plain Python: for few positions the call costs less than numpy's."""
+    amount = _requirement(rate, square, size) * 1e6
     return round(amount) / 1e6 if math.isfinite(amount) else amount / 1e6
-
-
-def bybit_short_put(
-    coins: ArrayLike,
-    entry_price: ArrayLike,
-    mark_price: ArrayLike,
-    index_price: ArrayLike,
-    strike: ArrayLike,
-    liquidation_fee_rate: ArrayLike = 0.002,
-) -> Margin:
-    """Short puts by Bybit's rule for cross margin, in the quote currency; a long put requires nothing.
-
-    For each coin, with S the index, m the mark and OTM = max(S - K, 0):
-        maintenance  max(0.03 S, 0.03 m) + m + fee·S
-        initial      max(max(0.15 S - OTM, 0.1 S) + max(entry, m), maintenance)
-    """
-    coins, entry, m, S, K, fee = (
-        np.asarray(x, dtype=np.float64) for x in (coins, entry_price, mark_price, index_price, strike, liquidation_fee_rate)
-    )
-    maintenance = np.maximum(0.03 * S, 0.03 * m) + m + fee * S
-    initial = np.maximum(0.15 * S - np.maximum(S - K, 0.0), 0.1 * S) + np.maximum(entry, m)
-    short = np.maximum(-coins, 0.0)
-    return Margin(_owed(short, np.maximum(initial, maintenance)), _owed(short, maintenance))
 
 
 def _owed(short: FloatArray, each: FloatArray) -> FloatArray:

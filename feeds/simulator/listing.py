@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feeds.simulator.scenario import MAX_EXPIRIES, Scenario
-from feeds.simulator.surface import FloatArray, slice_at, total_variance
+from feeds.simulator.surface import slice_at
 from schemas.rows import instant_ms, instant_us
 from udfs import black76
+from udfs.black76 import FloatArray
+from udfs.svi import total_variance
 
 BoolArray = NDArray[np.bool_]
 

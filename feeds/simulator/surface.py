@@ -7,25 +7,13 @@ Gatheral & Jacquier (2014), "Arbitrage-free SVI volatility surfaces", section 4,
 phi = ETA/sqrt(theta).
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from udfs.black76 import FloatArray
+from udfs.svi import Slice
 
 RHO = -0.3
 ETA = 1.0  # no butterfly arbitrage while ETA (1 + |RHO|) <= 2
-
-
-class Slice(NamedTuple):
-    """Raw SVI of one expiry, or of many at once."""
-
-    a: FloatArray
-    b: FloatArray
-    rho: float
-    m: FloatArray
-    sigma: FloatArray
 
 
 def slice_at(years: FloatArray, atm_vol: FloatArray) -> Slice:
@@ -33,11 +21,4 @@ def slice_at(years: FloatArray, atm_vol: FloatArray) -> Slice:
     theta = atm_vol * atm_vol * years
     phi = ETA / np.sqrt(theta)
     rest = 1 - RHO * RHO
-    return Slice(0.5 * theta * rest, 0.5 * theta * phi, RHO, -RHO / phi, np.sqrt(rest) / phi)
-
-
-def total_variance(svi: Slice, k: FloatArray) -> FloatArray:
-    """w(k)."""
-    away = k - svi.m
-    w: FloatArray = svi.a + svi.b * (svi.rho * away + np.sqrt(away * away + svi.sigma * svi.sigma))
-    return w
+    return Slice(0.5 * theta * rest, 0.5 * theta * phi, np.asarray(RHO), -RHO / phi, np.sqrt(rest) / phi)

@@ -174,7 +174,8 @@ def test_every_job_but_the_archive_is_submitted_to_as_many_partitions_as_are_mad
     assert command[:3] == ["flink", "run", "--detached"]
     assert command[command.index("--pyFiles") + 1] == manifests.BUNDLE
     assert command[command.index("--pyModule") + 1] == "engine.run"
-    assert command[command.index("engine.run") + 1 :] == [job for job in jobs.FLOW if job != "archive"]
+    assert command[command.index("engine.run") + 1 :] == ["$$jobs"]
+    assert f'jobs="{" ".join(job for job in jobs.FLOW if job != "archive")}"\n' in submit["command"][-1]
     partitions = submit["environment"]["GAMMAFLOW_PARTITIONS"]
     assert f"topics.create('{submit['environment']['GAMMAFLOW_KAFKA']}', {partitions})" in compose()["topics"]["entrypoint"][-1]
     assert partitions == str(topics.PARTITIONS)

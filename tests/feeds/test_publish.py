@@ -1,6 +1,7 @@
 """Replay: when each record is published; and a broker that is not there."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from feeds import Record
 from feeds import publish as publishing
 from feeds.capture import Converted, Line, convert, read
-from feeds.publish import END_MS, FEED_TABLES, HEARTBEAT_MS, Publisher, PublishError, replay
+from feeds.publish import END_MS, FEED_TABLES, HEARTBEAT_MS, VENUE_TIMES_MS, Publisher, PublishError, replay
 from schemas.records import TABLES
 from schemas.rows import Fault, instant_ms, instant_us, parted, to_ms
 
@@ -322,3 +323,28 @@ def test_the_same_stream_has_the_same_timestamps_however_it_is_cut_into_packs(mo
         ]
 
     assert times(is_shipped=True) == times(is_shipped=False)
+
+
+def test_heartbeats_go_only_into_partitions_that_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition whose own records tell the time is no more than one interval behind."""
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    with Publisher("nowhere") as publisher:
+        for ms in range(0, 1_000, 5):
+            publisher.publish(Record("index_prices", 5_000 + ms, INDEX))
+    topic = TABLES["index_prices"].topic
+    busy = {partition for name, value, partition, _ in publisher._producer.sent if name == topic and value is not None}
+    times_ms: dict[tuple[str, int], list[int]] = {}
+    for name, value, partition, at in publisher._producer.sent:
+        times_ms.setdefault((name, partition), []).append(at)
+        is_busy = name == topic and partition in busy
+        assert value is not None or not is_busy or at in (5_000, 5_995 + END_MS), "before the first record, and at the end"
+    assert len(busy) == 1
+    for times in times_ms.values():
+        assert max(after - before for before, after in pairwise(times[:-1])) <= HEARTBEAT_MS
+
+
+def test_a_venue_that_speaks_all_the_time_is_told_its_time_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = sent_by(monkeypatch, [trade("v", START_MS + ms) for ms in range(0, 1_000, 5)])
+    times_ms = [at for _, at in told_times(sent, 0)]
+    assert all(after - before >= VENUE_TIMES_MS for before, after in pairwise(times_ms))
+    assert len(times_ms) == 10

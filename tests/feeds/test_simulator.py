@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from feeds import Record
 from feeds.simulator import ARRIVAL_DISORDER_MS, Scenario, expected_liquidations, simulate
-from feeds.simulator.surface import slice_at, total_variance
+from feeds.simulator.surface import slice_at
 from schemas.rows import fault, to_ms, to_us
+from udfs.svi import total_variance
 
 BRIEF = Scenario(
     seed=7, duration_s=9, crash_at_s=5, book_updates_per_s=1_200, tickers_per_s=500, strikes=3, expiries=2, accounts=24

@@ -16,7 +16,7 @@ from kernels import margin
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.stored import Stored
-from udfs import liquidation_probability, margin_parameters, portfolio_margin
+from udfs import liquidation_probability, margin_parameters, portfolio_margin, portfolio_positions, portfolio_values
 from udfs.margin_parameters import Parameters
 from udfs.standard_margin import futures_schedule
 
@@ -558,7 +558,7 @@ def by_itself(sizes: dict[str, float], coins: float, parameters: Parameters) -> 
     options = [name for name in ("CALL", "PUT", "USDC-PUT") if name in sizes]
     futures = [name for name in ("LINEAR", "INVERSE") if name in sizes]
     seconds = np.array([EXPIRY / 1000 - T0 // 1000])
-    made = portfolio_margin.Instruments(
+    made = portfolio_positions.Instruments(
         expiry=np.zeros(len(options), dtype=np.int64),
         strike=np.full(len(options), 60_000.0),
         is_call=np.array([name == "CALL" for name in options], dtype=np.bool_),
@@ -567,7 +567,7 @@ def by_itself(sizes: dict[str, float], coins: float, parameters: Parameters) -> 
         collaterals=1,
     )
     one, haircut = np.ones(1), parameters.collaterals["BTC"]
-    market = portfolio_margin.Market(
+    market = portfolio_values.Market(
         spot=60_500.0,
         spot_confidence=1.0,
         stable=1.0,
@@ -587,7 +587,7 @@ def by_itself(sizes: dict[str, float], coins: float, parameters: Parameters) -> 
         is_risk_cancelling=np.array([haircut.is_risk_cancelling]),
     )
     amounts = [sizes[name] * TERMS[name]["contract_size"] for name in (*options, *futures)] + [coins]
-    held = portfolio_margin.hold(made, np.zeros(len(amounts)), np.arange(len(amounts)), amounts)
+    held = portfolio_positions.hold(made, np.zeros(len(amounts)), np.arange(len(amounts)), amounts)
     if not len(held.accounts):
         return 0.0, 0.0, 0.0
     required = portfolio_margin.requirements(parameters, market, held)

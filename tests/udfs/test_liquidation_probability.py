@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from udfs import liquidation, liquidation_probability
+from udfs import liquidation_probability
 from udfs.liquidation_probability import HORIZONS_S, SECONDS_PER_YEAR, Exposures, first_passage, monte_carlo
 
 TRUTH = Path(__file__).resolve().parents[2].parent / "shared" / "truth"
@@ -152,7 +152,8 @@ def test_an_account_already_there_is_certain_and_one_without_exposure_is_safe() 
 
 def test_a_liquidation_price_is_the_barrier_of_an_account_of_one_position() -> None:
     size, tnc, rate = 3.0, 30.0, 0.01
-    barrier = liquidation.liquidation_price(size, 100.0, tnc, rate)
+    # The price S at which TNC + size (S - mark) = rate · size · S.
+    barrier = (size * 100.0 - tnc) / (size - rate * size)
     # The excess falls by size (1 - rate) for each dollar.
     excess = np.array([tnc - rate * size * 100.0])
     account = Exposures(excess, np.array([[size * (1.0 - rate)]]), np.zeros((1, 1)))

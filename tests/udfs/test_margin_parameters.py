@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 
 from udfs import margin_parameters
-from udfs.margin_parameters import Scenario
+from udfs.margin_parameters import Entry, Parameters, Scenario
 
 DRAFT: dict[str, Any] = json.loads(margin_parameters.SETS["scenario_grid"])
+
+
+def parameters_in(file: Path) -> Parameters:
+    return margin_parameters.parameters(Entry.of_file(file))
 
 
 def written(folder: Path, *path: str | int, value: Any = None) -> Path:
@@ -70,20 +74,20 @@ def test_what_is_wrong_in_a_set_is_said_with_file_and_field(
     path: tuple[str | int, ...], value: Any, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        margin_parameters.parameter_file(written(tmp_path, *path, value=value))
+        parameters_in(written(tmp_path, *path, value=value))
 
 
 def test_a_file_that_is_not_there_or_not_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.json: No such file"):
-        margin_parameters.parameter_file(tmp_path / "none.json")
+        parameters_in(tmp_path / "none.json")
     (tmp_path / "half.json").write_text("{")
     with pytest.raises(ValueError, match=r"half\.json: not JSON: "):
-        margin_parameters.parameter_file(tmp_path / "half.json")
+        parameters_in(tmp_path / "half.json")
 
 
 def test_a_set_of_ones_own_is_read_like_one_that_is_there(tmp_path: Path) -> None:
     file = written(tmp_path, "margin", "mm_loss_factor", value=0.9)
-    mine, model = margin_parameters.parameter_file(file), margin_parameters.parameter_set("scenario_grid")
+    mine, model = parameters_in(file), margin_parameters.parameter_set("scenario_grid")
     assert mine == model._replace(margin=model.margin._replace(mm_loss_factor=0.9))
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from udfs import margin_parameters, portfolio_margin
 from udfs.margin_parameters import Parameters
-from udfs.portfolio_margin import Instruments, Market, Positions
+from udfs.portfolio_positions import Instruments, Positions, hold
+from udfs.portfolio_values import Market
 
 SETS = margin_parameters.names()
 EXPIRY_S = np.array([-100.0, 900.0, 86_400.0, 30 * 86_400.0, 31 * 86_400.0, 400 * 86_400.0])
@@ -170,7 +171,7 @@ def netted(account: Any, column: Any, amount: Any) -> dict[int, dict[int, float]
 @pytest.mark.parametrize("seed", range(3))
 def test_every_account_is_what_the_scalar_reference_says(name: str, seed: int) -> None:
     p, m, (account, column, amount) = margin_parameters.parameter_set(name), market(seed), portfolio(seed)
-    positions = portfolio_margin.hold(INSTRUMENTS, account, column, amount)
+    positions = hold(INSTRUMENTS, account, column, amount)
     required = portfolio_margin.requirements(p, m, positions)
     pnl = portfolio_margin.scenario_pnl(p, m, positions)
     names = portfolio_margin.scenario_names(p)
@@ -187,7 +188,7 @@ def test_every_account_is_what_the_scalar_reference_says(name: str, seed: int) -
 @pytest.mark.parametrize("name", SETS)
 def test_contributions_sum_to_the_requirement(name: str) -> None:
     p, m = margin_parameters.parameter_set(name), market(5)
-    positions = portfolio_margin.hold(INSTRUMENTS, *portfolio(5, accounts=60))
+    positions = hold(INSTRUMENTS, *portfolio(5, accounts=60))
     required = portfolio_margin.requirements(p, m, positions)
     parts = portfolio_margin.contributions(p, m, positions)
     for part, whole in (
@@ -205,7 +206,7 @@ def test_contributions_sum_where_skew_or_basis_is_the_worst() -> None:
     basis = p.basis_contingency._replace(basis_cont_add_factor=50.0)
     seen = set()
     for changed in (p._replace(skew_shock=skew), p._replace(basis_contingency=basis)):
-        positions = portfolio_margin.hold(INSTRUMENTS, *portfolio(8, accounts=60))
+        positions = hold(INSTRUMENTS, *portfolio(8, accounts=60))
         required = portfolio_margin.requirements(changed, market(), positions)
         parts = portfolio_margin.contributions(changed, market(), positions)
         seen |= set(required.worst)
@@ -216,11 +217,11 @@ def test_contributions_sum_where_skew_or_basis_is_the_worst() -> None:
 
 def test_an_account_requires_the_same_whoever_is_beside_it() -> None:
     p, (account, column, amount) = margin_parameters.parameter_set("scenario_grid"), portfolio(2)
-    together = portfolio_margin.hold(INSTRUMENTS, account, column, amount)
+    together = hold(INSTRUMENTS, account, column, amount)
     required = portfolio_margin.requirements(p, market(), together)
     for at, name in enumerate(together.accounts):
         mine = account == name
-        alone = portfolio_margin.hold(INSTRUMENTS, account[mine], column[mine], amount[mine])
+        alone = hold(INSTRUMENTS, account[mine], column[mine], amount[mine])
         assert [x[0] for x in portfolio_margin.requirements(p, market(), alone)] == [x[at] for x in required]
 
 
@@ -228,7 +229,7 @@ def test_a_price_that_is_missing_makes_the_accounts_that_need_it_unknown_and_no_
     p = margin_parameters.parameter_set("scenario_grid")
     vol = market().vol.copy()
     vol[20] = np.nan
-    positions = portfolio_margin.hold(INSTRUMENTS, [0, 0, 1], [20, FUTURE, 21], [-1.0, 5.0, -1.0])
+    positions = hold(INSTRUMENTS, [0, 0, 1], [20, FUTURE, 21], [-1.0, 5.0, -1.0])
     required = portfolio_margin.requirements(p, market(vol=vol), positions)
     assert np.isnan(required.maintenance).tolist() == np.isnan(required.mark).tolist() == [True, False]
     margins = portfolio_margin.margins(2, 0.0, [(positions, required)])
@@ -245,10 +246,8 @@ def test_a_confidence_that_is_missing_is_not_a_high_one() -> None:
 def test_the_order_of_positions_and_how_they_are_split_change_nothing() -> None:
     p, (account, column, amount) = margin_parameters.parameter_set("scenario_grid"), portfolio(3)
     at = np.random.default_rng(0).permutation(len(account))
-    once = portfolio_margin.hold(INSTRUMENTS, account, column, amount)
-    twice = portfolio_margin.hold(
-        INSTRUMENTS, np.tile(account[at], 2), np.tile(column[at], 2), np.append(0.25 * amount[at], 0.75 * amount[at])
-    )
+    once = hold(INSTRUMENTS, account, column, amount)
+    twice = hold(INSTRUMENTS, np.tile(account[at], 2), np.tile(column[at], 2), np.append(0.25 * amount[at], 0.75 * amount[at]))
     for one, other in zip(*(portfolio_margin.requirements(p, market(), x) for x in (once, twice)), strict=True):
         assert one == pytest.approx(other, rel=1e-12)
 
@@ -257,8 +256,8 @@ def test_the_order_of_positions_and_how_they_are_split_change_nothing() -> None:
 @settings(max_examples=25)
 def test_a_portfolio_k_times_as_large_requires_k_times_as_much(seed: int, k: float) -> None:
     p, (account, column, amount) = margin_parameters.parameter_set("scenario_grid"), portfolio(seed, accounts=3)
-    one = portfolio_margin.requirements(p, market(), portfolio_margin.hold(INSTRUMENTS, account, column, amount))
-    more = portfolio_margin.requirements(p, market(), portfolio_margin.hold(INSTRUMENTS, account, column, k * amount))
+    one = portfolio_margin.requirements(p, market(), hold(INSTRUMENTS, account, column, amount))
+    more = portfolio_margin.requirements(p, market(), hold(INSTRUMENTS, account, column, k * amount))
     assert more.initial == pytest.approx(k * one.initial, rel=1e-9)
     assert more.maintenance == pytest.approx(k * one.maintenance, rel=1e-9)
 
@@ -267,7 +266,7 @@ def test_a_portfolio_k_times_as_large_requires_k_times_as_much(seed: int, k: flo
 @settings(max_examples=25)
 def test_the_initial_requirement_is_the_larger_and_neither_is_negative(seed: int, name: str) -> None:
     p = margin_parameters.parameter_set(name)
-    required = portfolio_margin.requirements(p, market(), portfolio_margin.hold(INSTRUMENTS, *portfolio(seed)))
+    required = portfolio_margin.requirements(p, market(), hold(INSTRUMENTS, *portfolio(seed)))
     assert (required.initial >= required.maintenance).all()
     assert (required.maintenance >= 0.0).all()
 
@@ -284,7 +283,7 @@ def test_a_long_option_loses_at_most_what_it_is_worth_when_the_spot_moves(column
 
 
 def held(column: int, amount: float) -> Positions:
-    return portfolio_margin.hold(INSTRUMENTS, [0], [column], [amount])
+    return hold(INSTRUMENTS, [0], [column], [amount])
 
 
 def test_futures_require_as_much_long_as_short_where_the_moves_are_symmetric() -> None:
@@ -297,7 +296,7 @@ def test_futures_require_as_much_long_as_short_where_the_moves_are_symmetric() -
 
 def test_a_hedge_lowers_the_requirement_and_a_perfect_one_leaves_the_contingencies() -> None:
     p, m = margin_parameters.parameter_set("deribit_like"), market(future_price=np.array([100.0, 100.0]))
-    hedged = portfolio_margin.hold(INSTRUMENTS, [0, 0], [FUTURE, FUTURE + 1], [5.0, -5.0])
+    hedged = hold(INSTRUMENTS, [0, 0], [FUTURE, FUTURE + 1], [5.0, -5.0])
     required = portfolio_margin.requirements(p, m, hedged)
     assert required.worst_pnl == pytest.approx(0.0)
     assert required.maintenance == pytest.approx(10.0 * 100.0 * p.other_contingency.mm_perp_percent)
@@ -308,8 +307,8 @@ def test_collateral_that_moves_with_the_spot_offsets_a_short_future_and_other_co
     p = margin_parameters.parameter_set("scenario_grid")
     m = market(spot_confidence=1.0, stable=1.0)
     alone = portfolio_margin.requirements(p, m, held(FUTURE, -1.0))
-    covered = portfolio_margin.requirements(p, m, portfolio_margin.hold(INSTRUMENTS, [0, 0], [FUTURE, COIN], [-1.0, 1.0]))
-    paid = portfolio_margin.requirements(p, m, portfolio_margin.hold(INSTRUMENTS, [0, 0], [FUTURE, STABLE_COIN], [-1.0, 100.0]))
+    covered = portfolio_margin.requirements(p, m, hold(INSTRUMENTS, [0, 0], [FUTURE, COIN], [-1.0, 1.0]))
+    paid = portfolio_margin.requirements(p, m, hold(INSTRUMENTS, [0, 0], [FUTURE, STABLE_COIN], [-1.0, 100.0]))
     assert covered.worst_pnl > alone.worst_pnl
     assert paid.worst_pnl == alone.worst_pnl
     assert paid.maintenance == pytest.approx(alone.maintenance + 100.0 * m.mmhaircut[0])
@@ -326,8 +325,8 @@ def test_an_expired_option_is_worth_its_intrinsic_value_and_no_longer_moves() ->
 
 def test_cash_and_underlyings_add_up_and_only_what_moved_need_be_done_again() -> None:
     p = margin_parameters.parameter_set("scenario_grid")
-    btc = portfolio_margin.hold(INSTRUMENTS, [0, 2], [FUTURE, FUTURE], [1.0, -4.0])
-    eth = portfolio_margin.hold(INSTRUMENTS, [2, 1, 2], [14, 15, FUTURE], [-3.0, 2.0, 1.0])
+    btc = hold(INSTRUMENTS, [0, 2], [FUTURE, FUTURE], [1.0, -4.0])
+    eth = hold(INSTRUMENTS, [2, 1, 2], [14, 15, FUTURE], [-3.0, 2.0, 1.0])
     before, moved = market(0), market(1, spot=120.0)
     of_btc, of_eth = portfolio_margin.requirements(p, before, btc), portfolio_margin.requirements(p, before, eth)
     again = portfolio_margin.requirements(p, moved, eth)
@@ -343,7 +342,7 @@ def test_cash_and_underlyings_add_up_and_only_what_moved_need_be_done_again() ->
 
 def test_the_ratio_is_above_one_exactly_where_maintenance_is_negative() -> None:
     p = margin_parameters.parameter_set("scenario_grid")
-    positions = portfolio_margin.hold(INSTRUMENTS, *portfolio(4, accounts=200))
+    positions = hold(INSTRUMENTS, *portfolio(4, accounts=200))
     required = portfolio_margin.requirements(p, market(), positions)
     everyone = portfolio_margin.margins(int(positions.accounts.max()) + 1, 500.0, [(positions, required)])
     assert ((everyone.ratio > 1.0) == (everyone.maintenance < 0.0)).all()
@@ -354,7 +353,7 @@ def test_the_ratio_is_above_one_exactly_where_maintenance_is_negative() -> None:
 def test_nothing_held_requires_nothing() -> None:
     p = margin_parameters.parameter_set("scenario_grid")
     for accounts, columns, amounts in (([], [], []), ([5], [3], [0.0]), ([5, 5], [3, 3], [1.0, -1.0])):
-        positions = portfolio_margin.hold(INSTRUMENTS, accounts, columns, amounts)
+        positions = hold(INSTRUMENTS, accounts, columns, amounts)
         required = portfolio_margin.requirements(p, market(), positions)
         assert [x.sum() for x in required[:4]] == [0.0] * 4
         assert (required.worst == -1).all()
@@ -372,12 +371,12 @@ def test_a_market_of_futures_alone_works() -> None:
         is_risk_cancelling=np.empty(0, dtype=np.bool_),
     )  # fmt: skip
     p = margin_parameters.parameter_set("span_futures")
-    assert portfolio_margin.requirements(p, m, portfolio_margin.hold(bare, [0], [0], [2.0])).maintenance == pytest.approx(20.0)
+    assert portfolio_margin.requirements(p, m, hold(bare, [0], [0], [2.0])).maintenance == pytest.approx(20.0)
 
 
 def test_very_large_and_very_small_positions_stay_finite() -> None:
     p = margin_parameters.parameter_set("scenario_grid")
-    positions = portfolio_margin.hold(INSTRUMENTS, [0, 0, 1], [20, FUTURE, 20], [1e12, -1e12, 1e-18])
+    positions = hold(INSTRUMENTS, [0, 0, 1], [20, FUTURE, 20], [1e12, -1e12, 1e-18])
     required = portfolio_margin.requirements(p, market(), positions)
     assert all(np.isfinite(x).all() for x in required[:4])
     assert 0.0 < required.maintenance[1] < 1e-14
@@ -385,8 +384,8 @@ def test_very_large_and_very_small_positions_stay_finite() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="there are 41 columns; got 41 to 41"):
-        portfolio_margin.hold(INSTRUMENTS, [0], [41], [1.0])
+        hold(INSTRUMENTS, [0], [41], [1.0])
     with pytest.raises(ValueError, match="an amount is not finite"):
-        portfolio_margin.hold(INSTRUMENTS, [0], [0], [np.nan])
+        hold(INSTRUMENTS, [0], [0], [np.nan])
     with pytest.raises(ValueError, match="vol: expected 36 of them, got 3"):
         portfolio_margin.requirements(margin_parameters.parameter_set(SETS[0]), market(vol=np.ones(3)), held(0, 1.0))

@@ -35,15 +35,6 @@ def test_deribits_linear_perpetual_examples(examples: Any) -> None:
             assert margin.maintenance == pytest.approx(case["mm_usdc"])
 
 
-def test_bybits_short_put_example(examples: Any) -> None:
-    given, expected = examples["bybit_short_put_cross"]["inputs"], examples["bybit_short_put_cross"]["expected"]
-    margin = standard_margin.bybit_short_put(
-        given["qty"], given["entry"], given["mark"], given["spot"], given["strike"], given["liq_fee_rate"]
-    )
-    assert margin.initial == pytest.approx(expected["position_im"])
-    assert margin.maintenance == pytest.approx(expected["position_mm"])
-
-
 def test_a_short_call_at_the_money_by_the_same_rule_elsewhere(examples: Any) -> None:
     given, expected = examples["derive_srm_test1"]["inputs"], examples["derive_srm_test1"]["expected"]
     mark_usd = black76.price(given["fwd"], given["K"], given["sec"] / (365 * 86_400), given["vol"], True)
@@ -99,7 +90,6 @@ def test_only_short_options_require_margin(coins: float, m: float, F: float, K: 
     short = standard_margin.option(-coins, m, F, K, is_call)
     assert long.initial == long.maintenance == 0
     assert short.initial >= short.maintenance >= coins * (0.075 + m) * (1 - 1e-12)
-    assert standard_margin.bybit_short_put(coins, m * F, m * F, F, K).initial == 0
 
 
 def test_arguments_broadcast_and_nan_gives_nan() -> None:
@@ -147,10 +137,10 @@ def test_totals_are_the_sums_of_each_position_by_itself_whatever_their_order() -
 @example(0.0000005, 0.0, 1.0)
 @example(0.0000015, 0.0, 1.0)
 @example(354394.03515625, 3.0, 387814.03515625)
-def test_what_one_position_requires_is_the_same_by_numbers_and_by_arrays(rate: float, square: float, size: float) -> None:
+def test_what_a_position_requires_is_the_same_by_numbers_and_by_arrays(rate: float, square: float, size: float) -> None:
     with np.errstate(all="ignore"):
         expected = float(standard_margin.required(rate, square, size))
-    assert standard_margin.one_required(rate, square, size) == pytest.approx(expected, rel=0.0, abs=0.0, nan_ok=True)
+    assert standard_margin.position_required(rate, square, size) == pytest.approx(expected, rel=0.0, abs=0.0, nan_ok=True)
 
 
 def test_an_account_with_a_position_that_has_no_price_has_no_total_and_others_have() -> None:

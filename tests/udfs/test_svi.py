@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.udfs import smiles
 from udfs import svi
 from udfs.svi import Slice
 
@@ -30,22 +31,22 @@ def test_vogts_arbitrage_is_found(published: Any) -> None:
     case = published["svi_vogt"]
     raw = Slice(*(np.asarray(case["raw"][name]) for name in ("a", "b", "rho", "m", "sigma")))
     k = np.linspace(-1.5, 1.5, 3001)
-    g = svi.durrleman(raw, k)
+    g = smiles.durrleman(raw, k)
     assert g.min() == pytest.approx(case["durrleman_g_min"], abs=1e-12)
     assert (k[g < 0][[0, -1]]) == pytest.approx(case["g_neg_range"], abs=1e-9)
     assert svi.g_min(row(raw)) == pytest.approx(case["durrleman_g_min"], abs=1e-6)
 
 
 def test_vogts_jump_wings_are_the_published_ones(published: Any) -> None:
-    wings = svi.jump_wings(VOGT, 1.0)
+    wings = smiles.jump_wings(VOGT, 1.0)
     jw = published["svi_vogt"]["jw"]
     assert wings == pytest.approx([jw["v"], jw["psi"], jw["p"], jw["c"], jw["vt"]], rel=1e-12)
 
 
 def test_the_end_of_the_repair_of_vogts_example_is_the_published_one(published: Any) -> None:
     free = published["svi_vogt"]["arbfree"]
-    wings = svi.jump_wings(VOGT, 1.0)
-    end = svi.from_jump_wings(wings._replace(c=np.asarray(free["c"]), least_v=np.asarray(free["vt"])), 1.0)
+    wings = smiles.jump_wings(VOGT, 1.0)
+    end = smiles.from_jump_wings(wings._replace(c=np.asarray(free["c"]), least_v=np.asarray(free["vt"])), 1.0)
     half_way = np.empty(5)
     svi._towards(row(VOGT), svi.NO_SLICE, 1, 1.0, half_way)
     assert half_way == pytest.approx(row(end), rel=1e-9)
@@ -53,17 +54,17 @@ def test_the_end_of_the_repair_of_vogts_example_is_the_published_one(published: 
 
 
 def test_vogts_example_is_repaired() -> None:
-    repaired = svi.without_butterflies(VOGT)
-    assert svi.durrleman(repaired, np.linspace(-5.0, 5.0, 20_001)).min() >= 0
-    old, new = svi.jump_wings(VOGT, 1.0), svi.jump_wings(repaired, 1.0)
+    repaired = smiles.without_butterflies(VOGT)
+    assert smiles.durrleman(repaired, np.linspace(-5.0, 5.0, 20_001)).min() >= 0
+    old, new = smiles.jump_wings(VOGT, 1.0), smiles.jump_wings(repaired, 1.0)
     assert (new.v, new.psi, new.p) == pytest.approx((old.v, old.psi, old.p), rel=1e-9)
 
 
 @given(slices)
 def test_a_repaired_slice_has_no_butterfly_arbitrage(raw: Slice) -> None:
-    repaired = svi.without_butterflies(raw)
+    repaired = smiles.without_butterflies(raw)
     k = np.concatenate([np.linspace(-5, 5, 4001), float(raw.m) + float(raw.sigma) * np.linspace(-5, 5, 2001)])
-    assert svi.durrleman(repaired, k).min() >= 0
+    assert smiles.durrleman(repaired, k).min() >= 0
     assert svi.total_variance(repaired, k).min() > 0
     assert repaired.b * (1 + abs(repaired.rho)) <= svi.MAX_SLOPE
     if svi.is_free(row(raw), svi.NO_SLICE):
@@ -72,13 +73,13 @@ def test_a_repaired_slice_has_no_butterfly_arbitrage(raw: Slice) -> None:
 
 @given(slices, slices)
 def test_a_repaired_slice_is_below_the_next_expirys(raw: Slice, after: Slice) -> None:
-    later = svi.without_butterflies(after)
+    later = smiles.without_butterflies(after)
     here = row(raw)
     svi.repair(here, row(later))
     k = np.concatenate([np.linspace(-5, 5, 4001), float(raw.m) + float(raw.sigma) * np.linspace(-5, 5, 2001)])
     repaired = Slice(*(np.asarray(x) for x in here))
     assert (svi.total_variance(later, k) >= svi.total_variance(repaired, k)).all()
-    assert svi.durrleman(repaired, k).min() >= 0
+    assert smiles.durrleman(repaired, k).min() >= 0
 
 
 @given(slices, st.floats(0.0, 1.0))
@@ -91,12 +92,13 @@ def test_on_the_way_to_a_flat_smile_total_variance_is_linear(raw: Slice, share: 
 
 @given(slices)
 def test_a_repaired_slice_keeps_its_variance_at_the_money(raw: Slice) -> None:
-    assert svi.total_variance(svi.without_butterflies(raw), 0.0) == pytest.approx(float(svi.total_variance(raw, 0.0)), rel=1e-9)
+    expected = float(svi.total_variance(raw, 0.0))
+    assert svi.total_variance(smiles.without_butterflies(raw), 0.0) == pytest.approx(expected, rel=1e-9)
 
 
 @given(slices, slices)
 def test_a_slice_without_butterflies_is_lowered_as_a_whole(raw: Slice, after: Slice) -> None:
-    own, later = svi.without_butterflies(raw), svi.without_butterflies(after)
+    own, later = smiles.without_butterflies(raw), smiles.without_butterflies(after)
     here, k = row(own), np.linspace(-3, 3, 61)
     svi.repair(here, row(later))
     ratio = svi.total_variance(Slice(*here), k) / svi.total_variance(own, k)
@@ -106,7 +108,7 @@ def test_a_slice_without_butterflies_is_lowered_as_a_whole(raw: Slice, after: Sl
 @given(slices, st.floats(0.01, 3.0))
 def test_jump_wings_come_back(raw: Slice, T: float) -> None:
     assume(abs(raw.m) > 1e-2 * raw.sigma)  # at m = 0 they do not determine σ
-    back = svi.from_jump_wings(svi.jump_wings(raw, T), T)
+    back = smiles.from_jump_wings(smiles.jump_wings(raw, T), T)
     k = np.linspace(-1, 1, 21)
     assert svi.total_variance(back, k) == pytest.approx(svi.total_variance(raw, k), rel=1e-5)
 
@@ -118,5 +120,5 @@ def test_durrlemans_function_is_of_the_slopes_of_the_variance(raw: Slice, k: flo
     w1, w2 = (high - low) / (2 * h), (high - 2 * w + low) / h**2
     g = (1 - k * w1 / (2 * w)) ** 2 - w1**2 / 4 * (1 / w + 0.25) + w2 / 2
     size = (1 + abs(k * w1 / w)) ** 2 + w1**2 / w + abs(w2)
-    assert svi.durrleman(raw, k) == pytest.approx(g, abs=1e-4 * (1 + size) + 1e-15 * abs(w) / h**2 * 100)
-    assert svi.durrleman_at(row(raw), k) == pytest.approx(svi.durrleman(raw, k), rel=1e-9, abs=1e-9 * size)
+    assert smiles.durrleman(raw, k) == pytest.approx(g, abs=1e-4 * (1 + size) + 1e-15 * abs(w) / h**2 * 100)
+    assert svi.durrleman_at(row(raw), k) == pytest.approx(smiles.durrleman(raw, k), rel=1e-9, abs=1e-9 * size)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from bench import real_like
+from tests.udfs import smiles
 from udfs import svi, vol_surface
 from udfs.svi import Slice
 from udfs.vol_surface import TEXTS, Reason, Surface
@@ -50,7 +51,7 @@ def chain(seed: int, noise: float, strikes: int = 58) -> Chain:
 
 
 def inside(surface: Surface, quotes: Chain) -> float:
-    v = vol_surface.vol(surface, quotes.k, YEARS[quotes.expiry])
+    v = smiles.vol(surface, quotes.k, YEARS[quotes.expiry])
     return float(((quotes.bid <= v) & (v <= quotes.ask)).mean())
 
 
@@ -59,7 +60,7 @@ def assert_free(surface: Surface) -> None:
     rows = [Slice(*(x[i] for x in surface.slices)) for i in fitted]
     w = np.array([svi.total_variance(one, GRID) for one in rows])
     assert w.min() > 0
-    assert min(svi.durrleman(one, GRID).min() for one in rows) >= 0
+    assert min(smiles.durrleman(one, GRID).min() for one in rows) >= 0
     assert (np.diff(w, axis=0) >= 0).all()
     assert (surface.g_min[fitted] >= 0).all()
     assert (surface.calendar_min[fitted[1:]] >= 0).all()
@@ -79,7 +80,7 @@ def test_quotes_about_a_known_surface_are_fitted_inside_their_spreads(seed: int,
 @pytest.mark.parametrize("seed", range(4))
 def test_without_noise_the_surface_comes_back(seed: int) -> None:
     quotes = chain(seed, 0.0)
-    error = vol_surface.vol(quotes.fit(), quotes.k, YEARS[quotes.expiry]) - quotes.true
+    error = smiles.vol(quotes.fit(), quotes.k, YEARS[quotes.expiry]) - quotes.true
     half_spreads = error / (0.5 * (quotes.ask - quotes.bid))
     assert np.abs(half_spreads).max() < 0.3
     assert np.sqrt(np.mean(half_spreads**2)) < 0.05
@@ -92,7 +93,7 @@ def test_a_warm_start_ends_where_a_cold_one_does(seed: int) -> None:
     moved = moved._replace(bid=moved.bid * 1.01, ask=moved.ask * 1.01)
     cold, warm = moved.fit(), moved.fit(last)
     k, T = moved.k, YEARS[moved.expiry]
-    assert np.abs(vol_surface.vol(cold, k, T) - vol_surface.vol(warm, k, T)).max() < 0.01
+    assert np.abs(smiles.vol(cold, k, T) - smiles.vol(warm, k, T)).max() < 0.01
     assert inside(warm, moved) >= 0.99
 
 
@@ -146,7 +147,7 @@ def test_one_bad_quote_in_ten_leaves_the_surface_inside_the_good_ones(kind: str,
     clean = quotes.fit()
     surface = garbage(quotes, kind, 0.1).fit(clean if is_warm else None)
     k, T = quotes.k, YEARS[quotes.expiry]
-    moved = np.abs(vol_surface.vol(surface, k, T) - vol_surface.vol(clean, k, T)) / (0.5 * (quotes.ask - quotes.bid))
+    moved = np.abs(smiles.vol(surface, k, T) - smiles.vol(clean, k, T)) / (0.5 * (quotes.ask - quotes.bid))
     assert moved.max() < 1.0
     assert inside(surface, quotes) >= 0.99
     if kind in ("crossed", "no ask", "no bid"):
@@ -179,7 +180,7 @@ def test_a_smile_with_an_arbitrage_beyond_its_quotes_is_kept_at_the_money(half: 
         k = -k
     surface = vol_surface.fit([HOOK_T], np.zeros(k.size), k, middle - half, middle + half)
     assert surface.is_fitted[0]
-    assert float(vol_surface.vol(surface, 0.0, HOOK_T)) == pytest.approx(0.1115, abs=0.003)
+    assert float(smiles.vol(surface, 0.0, HOOK_T)) == pytest.approx(0.1115, abs=0.003)
     # Free of arbitrage the best is a tenth of a point off on average, more than the narrowest spreads allow.
     assert surface.inside_share[0] >= 0.9 or surface.reason[0] == Reason.ARBITRAGE
     assert surface.rmse_vol_points[0] < 0.2 + 100 * half * noise
@@ -223,7 +224,7 @@ def test_what_is_off_at_the_money_says_so(market: Market) -> None:
             # Of a call and a put at one strike the narrower.
             quotes = quotes[np.lexsort((quotes[:, 2] - quotes[:, 1], quotes[:, 0]))]
             k, bid, ask = quotes[np.unique(quotes[:, 0], return_index=True)[1]].T
-            v = float(vol_surface.vol(surface, 0.0, chain.T[i]))
+            v = float(smiles.vol(surface, 0.0, chain.T[i]))
             is_outside = not np.interp(0.0, k, bid) <= v <= np.interp(0.0, k, ask)
             is_off = is_outside and abs(v - np.interp(0.0, k, 0.5 * (bid + ask))) > 0.005
             assert not is_off or surface.reason[i] in (Reason.ARBITRAGE, Reason.OFF_AT_MONEY)
@@ -331,7 +332,6 @@ def test_a_chain_that_cannot_be_fitted_has_a_reason(T: float, k: Any, bid: float
     surface = vol_surface.fit([T], np.zeros(k.size), k, np.full(k.size, bid), np.full(k.size, ask))
     assert surface.reason.tolist() == [reason]
     assert np.isnan(np.concatenate(surface.slices)).all()
-    assert np.isnan(vol_surface.vol(surface, 0.0, 0.1))
 
 
 def test_an_expiry_without_a_slice_leaves_the_others_theirs() -> None:
@@ -340,14 +340,14 @@ def test_an_expiry_without_a_slice_leaves_the_others_theirs() -> None:
     surface = broken.fit()
     assert surface.reason.tolist() == [Reason.NO_QUOTES if i == 5 else Reason.NONE for i in range(YEARS.size)]
     assert_free(surface)
-    assert np.isfinite(vol_surface.vol(surface, quotes.k, YEARS[quotes.expiry])).all()
+    assert (np.isfinite(smiles.vol(surface, quotes.k, YEARS[quotes.expiry])) == (quotes.expiry != 5)).all()
 
 
 def test_a_chain_twice_over_is_the_same_surface() -> None:
     quotes = chain(4, 0.5)
     twice = Chain(*(np.concatenate([x, x]) for x in quotes))
     k, T = quotes.k, YEARS[quotes.expiry]
-    assert vol_surface.vol(twice.fit(), k, T) == pytest.approx(vol_surface.vol(quotes.fit(), k, T), abs=5e-3)
+    assert smiles.vol(twice.fit(), k, T) == pytest.approx(smiles.vol(quotes.fit(), k, T), abs=5e-3)
 
 
 def test_the_order_of_quotes_does_not_matter() -> None:
@@ -357,33 +357,12 @@ def test_the_order_of_quotes_does_not_matter() -> None:
     assert shuffled.fit().inside_share == pytest.approx(quotes.fit().inside_share, abs=0.02)
 
 
-def test_between_expiries_variance_is_linear_in_time_and_beyond_them_vol_is_flat() -> None:
-    surface = chain(6, 0.5).fit()
-    k = np.linspace(-0.3, 0.3, 7)
-    first, second = (vol_surface.total_variance(surface, k, T) for T in YEARS[5:7])
-    assert vol_surface.total_variance(surface, k, YEARS[5:7].mean()) == pytest.approx((first + second) / 2)
-    assert vol_surface.vol(surface, k, YEARS[0] / 3) == pytest.approx(vol_surface.vol(surface, k, YEARS[0]))
-    assert vol_surface.vol(surface, k, YEARS[-1] * 3) == pytest.approx(vol_surface.vol(surface, k, YEARS[-1]))
-    assert np.isnan(vol_surface.vol(surface, k, 0.0)).all()
-
-
 def test_an_expiry_out_of_order_has_a_reason() -> None:
     quotes = chain(2, 0.5)
     years = YEARS.copy()
     years[4] = years[3]
     surface = vol_surface.fit(years, quotes.expiry, quotes.k, quotes.bid, quotes.ask)
     assert surface.reason.tolist() == [Reason.NOT_ASCENDING if i == 4 else Reason.NONE for i in range(YEARS.size)]
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_halfway_between_expiries_there_is_no_butterfly_arbitrage_either(seed: int) -> None:
-    surface = chain(seed, 0.5).fit()
-    k = np.linspace(-2.0, 2.0, 4001)
-    for T in (YEARS[1:] + YEARS[:-1]) / 2:
-        w = vol_surface.total_variance(surface, k, T)
-        w1 = np.gradient(w, k)
-        g = (1 - k * w1 / (2 * w)) ** 2 - w1**2 / 4 * (1 / w + 0.25) + np.gradient(w1, k) / 2
-        assert g[2:-2].min() >= 0
 
 
 def test_every_reason_has_a_text() -> None:

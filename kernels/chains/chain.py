@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from engine.contract import Lines
 from schemas.records import TABLES
 from schemas.rows import instant_ms
-from udfs import black_scholes
+from udfs import black_scholes, svi
 from udfs.black76 import MS_PER_YEAR, FloatArray
 from udfs.black_scholes import CoinGreeks, UsdGreeks
 from udfs.compiled import compiled
@@ -126,8 +126,7 @@ class Chain:
         u = np.clip(T / _L, 0.0, 1.0)
         with np.errstate(all="ignore"):
             k = np.log(K / F)
-            d = k - expiry["m"]
-            w = expiry["a"] + expiry["b"] * (expiry["rho"] * d + np.sqrt(d * d + expiry["sigma"] ** 2))
+            w = svi.total_variance(svi.Slice(*(expiry[name] for name in svi.Slice._fields)), k)
             v = np.sqrt(w * _averaged(T) / _averaged(expiry["years"]) / T)
             decay = np.where(T < _L, 3.0, T / (T - 2.0 * _L / 3.0))
         has_mark = any(name.startswith(MARK) and name != "mark_iv" for name in COLUMNS)
