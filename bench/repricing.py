@@ -4,9 +4,10 @@ Both figures are of the production job, submitted as `gammaflow submit` does, at
 windows of 50 ms, for the latency with `bench.latency.SETTINGS`.
 
 Every option has a top on both sides of a slice of SSVI, so the first batch fits a surface; after that only the futures' tops
-move, one an expiry, to and fro by `MOVE`.  That is more than the bound of `kernels.forwards`, so each tick prices every option
-anew, and too little to bring the middle volatilities of the standing quotes to the bound of `kernels.vol_surfaces`: no tick
-fits the surface again.  It is looked at in each batch all the same, and in the run for latency fitted anew once a minute.
+move, one an expiry, to and fro by `MOVE`.  That is more than the bound of `kernels.chains.forwards`, so each tick prices every
+option anew, and too little to bring the middle volatilities of the standing quotes to the bound of
+`kernels.chains.vol_surfaces`: no tick fits the surface again.  It is looked at in each batch all the same, and in the run for
+latency fitted anew once a minute.
 
 Throughput  `TICKS` ticks of `UNDERLYINGS` chains, one a window, lie ready.  The rate is that of the rows between 15 % and 95 %
             of the progress, of the second of two passes: see `bench.passes`.  All rows are counted, and the fits.

@@ -3,7 +3,7 @@
 -- Grain   one row per expiry whose forward moved; per expiry, each time its surface is fitted anew; and per option whose
 --         forward, slice of the surface or mark moved
 -- State   contracts with their newest quote, indices by currency, what tickers tell of forwards, forwards, slices
---         (kernels/chains.py and its stages); freed at expiry
+--         (kernels/chains/); freed at expiry
 -- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
 
 SET 'gammaflow.reads' = 'instruments, tickers, book_tops, index_prices';

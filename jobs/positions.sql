@@ -2,7 +2,7 @@
 --
 -- Grain   one row per account, instrument and fill or settlement; one per account, currency and change of cash; and one ledger
 --         entry for each of these changes
--- State   positions, cash and the last seven days' fills of each account (kernels/positions.py); contract terms; index prices by
+-- State   positions, cash and the last seven days' fills of each account (kernels/positions/); contract terms; index prices by
 --         venue and currency
 -- Late    a fill behind the watermark takes its place among the others when it comes; the same fill twice is applied once
 

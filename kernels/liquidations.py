@@ -339,13 +339,14 @@ def gauges(state: State) -> dict[str, float]:
     return {
         "accounts": len(state.market.accounts),
         **{f"accounts_{of}": states[of] for of in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
+        "accounts_unpriced": margin.gauges(state.market)["accounts_unpriced"],
         "accounts_held": sum(case.held is not None for case in state.cases.values()),
         "insurance_fund_usd": state.fund_usd,
     }
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: `liquidation_orders`, `liquidation_events` and `dead_letters`."""
+    """Apply one micro-batch in place: decisions first, then the rows of margin; and dead letters."""
     good, outputs = checked(messages, until_ms)
     good.sort(key=margin.in_time)
     outputs += margin.learn(state.market, good, until_ms)
@@ -451,18 +452,19 @@ def _watch(state: State, of: str, row: dict[str, Any], price: float, uncertainty
 
 
 def _decide(state: State, until_ms: int) -> list[Output]:
-    """Value all accounts and advance the cases of those that are not healthy."""
+    """Value all accounts once; advance the cases of those that are not healthy, then report the margin of all."""
     market = state.market
     if margin.is_past(market, until_ms // 1000):
         return []
-    margin.keep_time(market, until_ms // 1000)
-    margin.follow_vol(market, until_ms)  # the job margin writes what changes
-    batch = _Batch(state, margin.value(market), until_ms)
-    market.touched |= {f"account/{name}" for name in market.due}
-    market.due.clear()
+    is_new_second = margin.keep_time(market, until_ms // 1000)
+    scalings = margin.follow_vol(market, until_ms)
+    valuation = margin.value(market)
+    batch = _Batch(state, valuation, until_ms)
     outputs: list[Output] = []
     for name in batch.concerned():
         outputs += _Account(state, batch, name).advanced()
+    outputs += scalings + margin.report(market, valuation, until_ms, is_new_second)
+    market.due.clear()
     for name in market.free(until_ms):
         for of in (f"price of {name}", f"forward of {name}"):
             if state.guards.pop(of, None):
@@ -1139,5 +1141,6 @@ KERNEL = Kernel(
     gauges=gauges,
     migrations=MIGRATIONS,
     parts=(margin.KERNEL,),
+    common=margin.KERNEL.common,
     store_share=STORE_SHARE,
 )

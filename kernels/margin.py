@@ -47,8 +47,8 @@ the account requires (udfs/portfolio_margin.py, `contributions`).
 
 A row is written when the status changes, when a position or balance changes, and for accounts with positions at each whole
 second of event time: for `TOLD` of them, in turn by their names, where there are more.  It bears the last millisecond of
-its batch, until_ms - 1.  What is done about an account that cannot bear its positions is for the job `liquidations`, which
-values them by the same code.
+its batch, until_ms - 1.  What is done about an account that cannot bear its positions is for `kernels.liquidations`, whose job
+values all accounts once and has these rows as a stage.
 
 Each amount is rounded to a micro-dollar before it is summed.  Sums of whole numbers do not depend on their order (up to
 9e9 USD an account), so a state that was put back values accounts to the same bit as one that never stopped.
@@ -86,6 +86,7 @@ from udfs.standard_margin import Margin
 VERSION = 4
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
+NO_STATUS = -1
 HEALTHY, MARGIN_CALL, LIQUIDATION, UNPRICED = range(4)
 
 STATUS = ("healthy", "margin_call", "liquidation", "unpriced")
@@ -247,7 +248,7 @@ class State:
         self.moved: set[str] = set()  # underlyings whose requirements are to be made again
 
         self.account_names: list[str] = []  # by their rows: no account is freed
-        self.account_columns: Columns[str] = Columns(status=-1, model=0)
+        self.account_columns: Columns[str] = Columns(status=NO_STATUS, model=0)
         self.contract_columns: Columns[str] = Columns(
             is_future=0,
             is_option=0,
@@ -988,13 +989,24 @@ def _sums(account: Array, amounts: Array, count: int) -> Array:
 
 
 def _judge(state: State, until_ms: int) -> list[Output]:
-    """Value all accounts, note what became of them, and say so where it is due."""
+    """Value all accounts and report on them."""
     second = until_ms // 1000
     if is_past(state, second):
         return []
     is_new_second = keep_time(state, second)
     scalings = follow_vol(state, until_ms)
-    found = value(state)
+    outputs = scalings + report(state, value(state), until_ms, is_new_second)
+    state.due.clear()
+    state.free(until_ms)
+    return outputs
+
+
+def report(state: State, found: Valuation, until_ms: int, is_new_second: bool) -> list[Output]:
+    """The stage of margin: note the status of each account, and emit the rows that are due, by account.
+
+    Due is who has traded or changed status, and in a new second those whose turn it is.  An account that was restored without a
+    status, and is healthy, waits for its turn.
+    """
     unknown = np.isnan(found.equity) | np.isnan(found.initial) | np.isnan(found.maintenance)
     with np.errstate(invalid="ignore"):
         status = np.select(
@@ -1006,10 +1018,10 @@ def _judge(state: State, until_ms: int) -> list[Output]:
     changed = status != known
     names = state.account_names
     state.touched |= {f"account/{name}" for name in (*state.due, *(names[row] for row in np.flatnonzero(changed)))}
+    due = state.due | {names[row] for row in np.flatnonzero(changed & ((known != NO_STATUS) | (status != HEALTHY)))}
     known[:] = status
 
-    outputs = scalings
-    due = state.due | {names[row] for row in np.flatnonzero(changed)}
+    outputs: list[Output] = []
     if is_new_second:
         holders = np.unique(state.position_columns["account"][state.position_columns["size"] != 0])
         due |= set(in_turn(state, sorted(names[row] for row in holders)))
@@ -1018,8 +1030,6 @@ def _judge(state: State, until_ms: int) -> list[Output]:
         for name, chances, errors in zip(said, *probabilities(state, found, said), strict=True):
             outputs.append(_report(state, found, name, chances, errors, until_ms - 1))
         outputs += _report_positions(state, found, said, until_ms - 1)
-    state.due.clear()
-    state.free(until_ms)
     return outputs
 
 

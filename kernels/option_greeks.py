@@ -1,12 +1,12 @@
-"""option_greeks: what is each option worth, and what are its Greeks, each time its ticker speaks?
+"""option_greeks: what is each option worth, and what are its Greeks, each time a ticker of it comes?
 
 Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
          told/<venue:instrument>, the newest mark volatility and forward of its tickers, each with its own time; freed with it
-Order    the instruments of a batch are applied before its tickers; the newest terms stand
-Late     tickers behind the watermark are answered like any other, by what they tell, and by what is known where they do not
+Order    the instruments of a batch are applied before its tickers; terms and parts of tickers by the rules of `kernels.market`
+Late     tickers behind the watermark get rows like any other, from their own parts, and the known ones for those they lack
 
-A row for each option and instant of its tickers, in the exchange's convention: a message may tell only a part, and what it does
-not tell stands as it was told last.  A ticker whose terms are unknown is a dead letter if it has mark_iv; without, it is not
+A row for each option and instant of its tickers, in the exchange's convention: a message may have only some parts, and the
+others stay as they were.  A ticker whose terms are unknown is a dead letter if it has mark_iv; without, it is not
 an option's and is passed over.
 """
 
@@ -18,8 +18,9 @@ import numpy as np
 from engine.checks import checked, dead_letter, in_common_time
 from engine.contract import Kernel, Message, Migration, Output
 from engine.entries import packed, unpacked
-from kernels import tickers
-from kernels.tickers import Ticker
+from kernels.market import tickers
+from kernels.market.terms import Listing
+from kernels.market.tickers import Ticker
 from schemas.rows import Fault, key, shown, to_ms
 from udfs import black76
 
@@ -38,8 +39,8 @@ class Terms(NamedTuple):
     expiry_ms: int
 
 
-class Told(NamedTuple):
-    """What tickers tell of an option, each part with the event time in ms of the message that told it; -1 before the first."""
+class Marks(NamedTuple):
+    """The newest mark volatility and forward of an option, each with the event time of its message; -1 before the first."""
 
     mark_ms: int = -1
     mark_iv: float | None = None
@@ -51,46 +52,42 @@ class State:
     """The options of one shard."""
 
     def __init__(self) -> None:
-        self.options: dict[str, Terms] = {}
-        self.told: dict[str, Told] = {}
-        self.first_expiry_ms: float = math.inf
+        self.listing: Listing[Terms] = Listing()
+        self.marks: dict[str, Marks] = {}
         self.touched: set[str] = set()
 
-    def put(self, name: str, terms: Terms) -> None:
-        """Set the terms of an option."""
-        self.options[name] = terms
-        self.first_expiry_ms = min(self.first_expiry_ms, terms.expiry_ms)
+    @property
+    def options(self) -> dict[str, Terms]:
+        """The terms of each option."""
+        return self.listing.terms
 
     def free(self, until_ms: int) -> set[str]:
         """Forget what expired a day and more before `until_ms`; returns the names."""
-        if self.first_expiry_ms + KEPT_MS > until_ms:
-            return set()
-        gone = {name for name, terms in self.options.items() if terms.expiry_ms + KEPT_MS <= until_ms}
+        gone = self.listing.free(until_ms - KEPT_MS)
         for name in gone:
-            del self.options[name]
-            if self.told.pop(name, None):
+            if self.marks.pop(name, None):
                 self.touched.add("told/" + name)
         self.touched |= gone
-        self.first_expiry_ms = min((terms.expiry_ms for terms in self.options.values()), default=math.inf)
         return gone
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
-        kind, _, of = name.partition("/")
-        stored = self.told.get(of) if kind == "told" else self.options.get(name)
+        kind, _, instrument = name.partition("/")
+        stored = self.marks.get(instrument) if kind == "told" else self.options.get(name)
         return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
-        stored, (kind, _, of) = unpacked("option_greeks", name, data, VERSION, MIGRATIONS), name.partition("/")
+        stored = unpacked("option_greeks", name, data, VERSION, MIGRATIONS)
+        kind, _, instrument = name.partition("/")
         if kind == "told":
-            self.told[of] = Told(*stored)
+            self.marks[instrument] = Marks(*stored)
         else:
-            self.put(name, Terms(*stored))
+            self.listing.put(name, Terms(*stored))
 
 
 MIGRATIONS: dict[int, Migration] = {1: lambda _, stored: stored}
-"""Until version 2 nothing was kept of what tickers told."""
+"""Until version 2 no parts of tickers were kept."""
 
 
 def new() -> State:
@@ -120,16 +117,16 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
 
 
 def _take(state: State, ticker: Ticker) -> dict[str, float | None]:
-    """Keep what a ticker tells where it is the newest; the parts that it is answered by: its own, else those that are known."""
+    """Keep the parts of a ticker that are the newest; returns the parts for its row: its own, else those that are known."""
     event_ms, name, row, _ = ticker
-    known = told = state.told.get(name, Told())
+    known = state.marks.get(name, Marks())
     mark_iv, forward_usd = row.get("mark_iv"), row.get("forward_usd")
-    if mark_iv is not None and event_ms >= known.mark_ms:
-        told = told._replace(mark_ms=event_ms, mark_iv=mark_iv)
-    if forward_usd is not None and event_ms >= known.forward_ms:
-        told = told._replace(forward_ms=event_ms, forward_usd=forward_usd)
-    if told != known:
-        state.told[name] = told
+    marks = Marks(
+        *tickers.newest((known.mark_ms, known.mark_iv), event_ms, mark_iv),
+        *tickers.newest((known.forward_ms, known.forward_usd), event_ms, forward_usd),
+    )
+    if marks != known:
+        state.marks[name] = marks
         state.touched.add("told/" + name)
     return {
         "mark_iv": known.mark_iv if mark_iv is None else mark_iv,
@@ -150,11 +147,8 @@ def learn(state: State, row: dict[str, Any]) -> str | None:
         row["expiry_at"],
         to_ms(row["expiry_at"]),
     )
-    known = state.options.get(name)
-    # Of two rows of one instant the greater stands, so that the order within a batch does not matter.
-    if known is not None and known >= terms:
+    if not state.listing.learn(name, terms):
         return None
-    state.put(name, terms)
     state.touched.add(name)
     return name
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 
 from cli import names, plots
 from cli.plots import PlotError
-from kernels.chain import AVERAGING_MS
+from kernels.chains.chain import AVERAGING_MS
 from udfs import black76, svi
 from udfs.black76 import FloatArray
 from udfs.implied_vol import implied_vol

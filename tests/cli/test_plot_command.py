@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cli import plots
 from cli.main import app
 from cli.plots import PlotError, books, stretches, vols
-from kernels import chain
+from kernels.chains import chain
 from schemas.records import TABLES
 from udfs import black76
 

@@ -41,10 +41,10 @@ def test_a_savepoint_of_state_that_this_code_cannot_read_is_refused(
 
 
 def test_a_savepoint_of_an_older_version_that_can_be_migrated_is_taken(tmp_path: Path) -> None:
-    savepoints.note(str(tmp_path), "margin", 4)
+    savepoints.note(str(tmp_path), "liquidations", 4)
     note = tmp_path / savepoints.FILE
-    note.write_text(json.dumps({**json.loads(note.read_text()), "kernels": {"margin": 2}}))
-    savepoints.check(str(tmp_path), "margin", 4)
+    note.write_text(json.dumps({**json.loads(note.read_text()), "kernels": {"liquidations": 1, "margin": 2}}))
+    savepoints.check(str(tmp_path), "liquidations", 4)
 
 
 @pytest.mark.parametrize("job", ["books", "book_depth", "chains", "liquidations"])

@@ -22,7 +22,7 @@ from feeds.publish import Publisher
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us
 
-JOBS = ["books", "positions", "margin", "liquidations"]
+JOBS = ["books", "positions", "liquidations"]
 SETTINGS = {"table.exec.source.idle-timeout": "0 ms", "execution.checkpointing.interval": "1 s"}
 T0 = 1_700_000_000_000
 WAIT_S = 40.0
@@ -54,11 +54,11 @@ EXPECTED: Numbers = {
         "accounts": 1,
     },
     # At 94 the long of 10 has lost 60 of its 100 USDC and needs 47.
-    "margin": {"dead_letters.rows": 0, "accounts": 1, "accounts_liquidation": 1, "accounts_margin_call": 0},
     "liquidations": {
         "dead_letters.rows": 0,
         "accounts": 1,
         "accounts_liquidating": 1,
+        "accounts_margin_call": 0,
         "accounts_held": 0,
         "insurance_fund_usd": 4_000_000,
     },

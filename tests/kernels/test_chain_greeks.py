@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine import batch
 from engine.contract import Lines, Message
-from kernels import chain, chain_greeks
+from kernels.chains import chain, chain_greeks
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms
 from tests.kernels import market

@@ -8,7 +8,8 @@ import pytest
 
 from engine import batch
 from engine.contract import Lines, Message, Output
-from kernels import chain_greeks, chains, forwards, vol_surfaces
+from kernels import chains
+from kernels.chains import chain_greeks, forwards, vol_surfaces
 from schemas.records import TABLES
 from schemas.rows import encoded, fault, instant_ms
 from tests.kernels.market import DAY, T0, at, index, ticker, top

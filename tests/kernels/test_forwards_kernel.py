@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import forwards
+from kernels.chains import forwards
 from schemas.rows import fault, instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, future, index, instrument, ticker, top
 from tests.kernels.stored import Stored
@@ -193,14 +193,14 @@ def test_what_has_expired_is_freed_and_says_nothing() -> None:
     assert step(state, top("BTC-60-C", 0.07, 0.08, ms=EXPIRY), until_ms=EXPIRY) == []
     assert state.touched >= {"quote/deribit:BTC-60-C", "quote/deribit:BTC-60-P", "chain/deribit:BTC"}
     assert [state.encode(name) for name in state.touched] == [None] * len(state.touched)
-    assert not state.chains and not state.quotes.chains and not state.quotes.of
+    assert not state.chains and not state.quotes.chains and not state.quotes.underlyings
 
 
 def test_an_underlying_that_was_quiet_for_a_day_keeps_its_contracts_alone() -> None:
     state = forwards.new()
     step(state, *PAIR, *QUOTES, index(60_000.0))
     assert step(state, until_ms=T0 + DAY) == []
-    assert not state.chains and not state.indices
+    assert not state.chains and not list(state.indices)
     assert told(step(state, index(61_000.0, T0 + DAY), until_ms=T0 + DAY + 50)) == [(61_000.0, "index")]
 
 

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import forwards, indices, liquidations, margin, positions
-from kernels.indices import Series, chosen, own_currency, preference
+from kernels import liquidations, margin, positions
+from kernels.chains import forwards
+from kernels.market import indices
+from kernels.market.indices import Series, chosen, own_currency, preference
 from schemas.rows import fault, instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, at, index, instrument, ticker
 from tests.kernels.stored import Stored

@@ -5,12 +5,14 @@ from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import liquidations, positions
+from engine.entries import packed
+from kernels import liquidations, margin, positions
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.stored import Stored
 
@@ -78,10 +80,14 @@ def balance(account: str, amount: float, ms: int = T0) -> Message:
     return Message("balances", 0, ms - T0, row)
 
 
+MARGIN = {"account_margin", "position_margin", "margin_scalings"}
+
+
 def step(state: liquidations.State, *messages: Message, until_ms: int) -> list[Output]:
+    """What is decided: the rows of margin, a stage of the same kernel, are tested apart."""
     outputs = liquidations.step(state, list(messages), until_ms)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
-    return outputs
+    return [output for output in outputs if output.table not in MARGIN]
 
 
 def rows(outputs: list[Output], table: str = "liquidation_orders") -> list[Any]:
@@ -1076,3 +1082,55 @@ def test_gauges_tell_cases_by_state_what_is_held_and_the_fund() -> None:
     assert told["insurance_fund_usd"] == pytest.approx(liquidations.RULES.fund_usd - 3_500 - 3_000)
     fallen(state, 50.0, T0 + 3_000, halt(None, True, T0 + 3_000))
     assert liquidations.gauges(state)["accounts_held"] == 2
+
+
+def test_margin_rows_are_those_of_the_margin_stage_alone_and_come_behind_the_decisions() -> None:
+    both, alone = liquidations.new(), margin.new()
+    batches = [
+        ([instrument("AAA"), index("AAA", 100.0, T0)], T0 + 10),
+        ([ticker("AAA", 100.0, T0 + 10), *long("a"), *long("b", 1.0)], T0 + 50),
+        ([ticker("AAA", 89.0, T0 + SECOND), index("AAA", 89.0, T0 + SECOND)], T0 + SECOND + 50),
+        ([], T0 + 2 * SECOND + 50),
+        ([ticker("AAA", 101.0, T0 + 3 * SECOND)], T0 + 3 * SECOND + 50),
+    ]
+    count = 0
+    for messages, until_ms in batches:
+        outputs = liquidations.step(both, list(messages), until_ms)
+        tables = [output.table in MARGIN for output in outputs]
+        assert tables == sorted(tables)
+        rows = [output for output in outputs if output.table in MARGIN]
+        assert rows == margin.step(alone, list(messages), until_ms)
+        count += len(rows)
+    assert count > 10
+
+
+def test_an_account_restored_without_a_status_is_told_of_in_its_turn_or_at_once_where_it_is_not_healthy() -> None:
+    """As the job stored accounts before it had margin as a stage: no batch has a row for each of a hundred thousand."""
+    state = begun(*long("a"), *(message for n in range(3) for message in long(f"b{n}", 1.0)))
+    restored = liquidations.new()
+    for name in [
+        "instrument/v:AAA-PERP",
+        "price/v:AAA-PERP",
+        "index/AAA",
+        "clock",
+        *(f"account/{name}" for name in state.market.accounts),
+    ]:
+        data = state.encode(name)
+        if data is not None:
+            if name.startswith("account/"):
+                stored = orjson.loads(data[1:])
+                stored[2] = margin.NO_STATUS
+                data = packed(margin.VERSION, stored)
+            restored.decode(name, data)
+    rows = [
+        {
+            output.row["account"]
+            for output in liquidations.step(restored, messages, until_ms)
+            if output.table == "account_margin"
+        }
+        for messages, until_ms in (
+            ([ticker("AAA", 89.0, T0 + 60), index("AAA", 89.0, T0 + 60)], T0 + 100),
+            ([], T0 + SECOND + 50),
+        )
+    ]
+    assert rows == [{"a"}, {"a", "b0", "b1", "b2"}]

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import chain_greeks, chains, forwards, option_greeks, tickers, vol_surfaces
-from kernels.quotes import Underlying, has_quote
+from kernels import chains, option_greeks
+from kernels.chains import chain_greeks, forwards, vol_surfaces
+from kernels.chains.contracts import Underlying
+from kernels.market import tickers
+from kernels.market.quotes import has_quote
 from schemas.records import TABLES
 from schemas.rows import instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, forward, index, instrument, ticker, top
@@ -308,7 +311,7 @@ def test_the_newest_of_each_part_stands_in_whatever_order_parts_come(parts: list
             assert row["quote_ms"] == 0 and np.isnan(row["bid"])
         else:
             assert (row["quote_ms"], row["bid"], row["ask"]) == (T0 + ms, 0.1 + ms / 1000, 0.1 + ms / 1000 + 0.5)
-        told_of = known.told.get(f"deribit:{of}", option_greeks.Told())
+        told_of = known.marks.get(f"deribit:{of}", option_greeks.Marks())
         for part, when, value in (
             ("mark_iv", told_of.mark_ms, told_of.mark_iv),
             ("forward_usd", told_of.forward_ms, told_of.forward_usd),

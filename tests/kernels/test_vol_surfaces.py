@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import vol_surfaces
+from kernels.chains import vol_surfaces
 from schemas.rows import fault, instant_ms
 from tests.kernels import market
 from tests.kernels.market import DAY, T0, top

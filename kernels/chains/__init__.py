@@ -11,7 +11,7 @@ from engine import batch
 from engine.checks import checked
 from engine.contract import Kernel, Lines, Message, Output
 from engine.contract import State as Stage
-from kernels import chain_greeks, forwards, vol_surfaces
+from kernels.chains import chain_greeks, forwards, vol_surfaces
 
 VERSION = 1
 QUOTES = {"instruments", "tickers", "book_tops"}
@@ -30,13 +30,13 @@ class State:
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
-        stage, _, of = name.partition("|")
-        return self.stages[stage].encode(of)
+        stage, _, entry = name.partition("|")
+        return self.stages[stage].encode(entry)
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not of the version that its stage reads."""
-        stage, _, of = name.partition("|")
-        self.stages[stage].decode(of, data)
+        stage, _, entry = name.partition("|")
+        self.stages[stage].decode(entry, data)
 
 
 def new() -> State:
@@ -69,7 +69,7 @@ def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple
     if own or is_sweep:
         lines = chain_greeks.apply(state.greeks, own, until_ms)
     for name, stage in state.stages.items():
-        state.touched.update(f"{name}|{of}" for of in stage.touched)
+        state.touched.update(f"{name}|{entry}" for entry in stage.touched)
         stage.touched.clear()
     return outputs, lines
 
@@ -77,7 +77,7 @@ def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple
 def _handed_on(outputs: list[Output]) -> list[Message]:
     """Rows as the next stage reads them."""
     rows = (output for output in outputs if output.table != "dead_letters")
-    return [Message(row.table, 0, place, dict(row.row)) for place, row in enumerate(rows)]
+    return [Message(row.table, 0, offset, dict(row.row)) for offset, row in enumerate(rows)]
 
 
 KERNEL = Kernel(

@@ -1,6 +1,6 @@
 """vol_surfaces: what is the volatility surface of each underlying, and how good is it?
 
-Entries  quote/<venue:instrument>: see `kernels.quotes`
+Entries  quote/<venue:instrument>: see `kernels.chains.contracts`
          chain/<venue:underlying>: forwards, the slices of the last fit and when it was; freed with the last contract
 Refit    when the middle volatilities of an expiry have moved by `MOVED_VOL` on average since the last fit, or the number of
          quotes by `MOVED_QUOTES`, or the surface is `AGED_MS` old.  All expiries are fitted at once, for no calendar spread
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from engine.checks import checked
 from engine.contract import Kernel, Message, Migration, Output
 from engine.entries import packed, unpacked
-from kernels import indices
-from kernels.quotes import Quotes, Underlying, with_currency
+from kernels.chains.contracts import Quotes, Underlying, with_currency
+from kernels.market import indices
 from schemas.rows import instant_ms, to_ms
 from udfs import vol_surface
 from udfs.black76 import MS_PER_YEAR, FloatArray
@@ -60,11 +60,11 @@ class State:
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
-        kind, _, of = name.partition("/")
+        kind, _, subject = name.partition("/")
         if kind == "quote":
-            quote = self.quotes.stored(of)
+            quote = self.quotes.stored(subject)
             return None if quote is None else packed(VERSION, quote)
-        venue, _, currency = of.partition(":")
+        venue, _, currency = subject.partition(":")
         last = self.last.get(Underlying(venue, currency))
         if last is None:
             return None
@@ -75,11 +75,11 @@ class State:
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
         stored = unpacked("vol_surfaces", name, data, VERSION, MIGRATIONS)
-        kind, _, of = name.partition("/")
+        kind, _, subject = name.partition("/")
         if kind == "quote":
-            self.quotes.put(of, stored)
+            self.quotes.put(subject, stored)
             return
-        venue, _, currency = of.partition(":")
+        venue, _, currency = subject.partition(":")
         last = self.last[Underlying(venue, currency)] = Last()
         last.fitted_ms, forwards, slices = stored
         last.forwards = {expiry_ms: tuple(forward) for expiry_ms, *forward in forwards}
@@ -112,25 +112,27 @@ def apply(state: State, good: list[Message], until_ms: int | None, *, is_sweep: 
     """As `step`, of messages that are checked."""
     outputs: list[Output] = []
     changed = state.quotes.take(good, until_ms)
-    for message in sorted((one for one in good if one.table == "forwards"), key=_when):
+    for message in sorted((message for message in good if message.table == "forwards"), key=_when):
         _take_forward(state, message.row, changed)
     if until_ms is None:
         return outputs
     state.quotes.free(until_ms)
     if is_sweep:
-        for of in state.quotes.quiet(until_ms):
-            if state.last.pop(of, None):
-                state.touched.add(of.entry)
-        for of, last in state.last.items():
+        for underlying in state.quotes.quiet(until_ms):
+            if state.last.pop(underlying, None):
+                state.touched.add(underlying.entry)
+        for underlying, last in state.last.items():
             for expiry_ms in [ms for ms in last.forwards.keys() | last.slices.keys() if ms <= until_ms]:
                 last.forwards.pop(expiry_ms, None)
                 last.slices.pop(expiry_ms, None)
-                state.touched.add(of.entry)
-    for of in [of for of, last in state.last.items() if of not in state.quotes.chains and not last.forwards]:
-        del state.last[of]
-        state.touched.add(of.entry)
-    for of in sorted(changed & state.quotes.chains.keys()):
-        outputs += _surface(state, of, until_ms - 1)
+                state.touched.add(underlying.entry)
+    for underlying in [
+        underlying for underlying, last in state.last.items() if underlying not in state.quotes.chains and not last.forwards
+    ]:
+        del state.last[underlying]
+        state.touched.add(underlying.entry)
+    for underlying in sorted(changed & state.quotes.chains.keys()):
+        outputs += _surface(state, underlying, until_ms - 1)
     return outputs
 
 
@@ -139,19 +141,19 @@ def _when(message: Message) -> tuple[int, int, int]:
 
 
 def _take_forward(state: State, row: dict[str, Any], changed: set[Underlying]) -> None:
-    of, expiry_ms = Underlying(row["venue"], row["underlying"]), to_ms(row["expiry_at"])
+    underlying, expiry_ms = Underlying(row["venue"], row["underlying"]), to_ms(row["expiry_at"])
     forward = to_ms(row["event_at"]), row.get("forward_usd"), row["source"], indices.quoted_in(row)
-    last = state.last.setdefault(of, Last())
+    last = state.last.setdefault(underlying, Last())
     if expiry_ms not in last.forwards or forward[0] >= last.forwards[expiry_ms][0]:
         last.forwards[expiry_ms] = forward
-        state.touched.add(of.entry)
-        changed.add(of)
+        state.touched.add(underlying.entry)
+        changed.add(underlying)
 
 
-def _surface(state: State, of: Underlying, now_ms: int) -> list[Output]:
+def _surface(state: State, underlying: Underlying, now_ms: int) -> list[Output]:
     """The rows of one underlying if its surface is to be fitted."""
-    chain = state.quotes.chains[of]
-    last = state.last.setdefault(of, Last())
+    chain = state.quotes.chains[underlying]
+    last = state.last.setdefault(underlying, Last())
     slots = chain.sorted().slots
     slots = slots[chain.rows["is_option"][slots] & (chain.rows["expiry_ms"][slots] > now_ms)]
     if not slots.size:
@@ -161,8 +163,10 @@ def _surface(state: State, of: Underlying, now_ms: int) -> list[Output]:
     nothing = (0, None, None, indices.USD)
     known = [last.forwards.get(expiry_ms, nothing) for expiry_ms in expiries.tolist()]
     # A price in one currency says nothing beside a forward in another.
-    is_of_forward = rows["currency"] == np.array([one[3] for one in known])[at]
-    forward = np.where(is_of_forward, np.array([one[1] or math.nan for one in known], dtype=np.float64)[at], math.nan)
+    is_of_forward = rows["currency"] == np.array([known_forward[3] for known_forward in known])[at]
+    forward = np.where(
+        is_of_forward, np.array([known_forward[1] or math.nan for known_forward in known], dtype=np.float64)[at], math.nan
+    )
     years = (expiries - now_ms) / MS_PER_YEAR
     is_stale = rows["is_stale"]
     is_one_sided = ~is_stale & ~((rows["bid"] > 0) & (rows["ask"] > 0))
@@ -185,7 +189,7 @@ def _surface(state: State, of: Underlying, now_ms: int) -> list[Output]:
         for expiry_ms, raw, is_fitted in zip(expiries.tolist(), parameters, surface.is_fitted, strict=True)
         if is_fitted
     }
-    state.touched.add(of.entry)
+    state.touched.add(underlying.entry)
     counts = {
         "stale": np.bincount(at[is_stale], minlength=expiries.size),
         "one_sided": np.bincount(at[is_one_sided], minlength=expiries.size),
@@ -194,8 +198,8 @@ def _surface(state: State, of: Underlying, now_ms: int) -> list[Output]:
     outputs: list[Output] = []
     for i, expiry_ms in enumerate(expiries.tolist()):
         row = {
-            "venue": of.venue,
-            "underlying": of.currency,
+            "venue": underlying.venue,
+            "underlying": underlying.currency,
             "expiry_at": instant_ms(expiry_ms),
             "event_at": instant_ms(now_ms),
             "forward_usd": known[i][1],

@@ -1,14 +1,14 @@
 """chain_greeks: what is every option worth, and what are its Greeks, each time its forward, its slice or its mark moves?
 
 Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
-         mark/<venue:instrument>, its newest mark volatility, from the `tickers` that tell one; freed with it
+         mark/<venue:instrument>, its newest mark volatility, from the `tickers` that have one; freed with it
          expiry/<venue:underlying:expiry_at>, forward and slice of an expiry, from `forwards` and `vol_surfaces`; freed a
          day after it
 Order    the newest of each stands, whatever their order within a batch
 Late     what is behind the watermark counts if it is still the newest; its rows bear the newest time of what is late
 
-All options that moved are priced together (`kernels.chain`); an option has rows once its expiry has had a forward or a slice,
-or the lack of one was told.
+All options that moved are priced together (`kernels.chains.chain`).  An option has rows once its expiry has had a row of
+`forwards` or `vol_surfaces`, one without a forward or slice included.
 """
 
 import math
@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 from engine.checks import checked
 from engine.contract import Kernel, Lines, Message, Output
 from engine.entries import packed, unpacked
-from kernels import chain, option_greeks
-from kernels.chain import Chain, Expiry, Option
+from kernels import option_greeks
+from kernels.chains import chain
+from kernels.chains.chain import Chain, Expiry, Option
+from kernels.market import tickers
+from kernels.market.tickers import Ticker
 from kernels.option_greeks import KEPT_MS, Terms, floats
-from schemas.rows import instant_ms, key, to_ms
+from schemas.rows import instant_ms, to_ms
 
 VERSION = 1
 EXPIRIES = ("forwards", "vol_surfaces")
@@ -94,28 +97,28 @@ class State:
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None where it is gone."""
-        kind, _, of = name.partition("/")
+        kind, _, subject = name.partition("/")
         stored: Any
         if kind == "mark":
-            stored = self.marks.get(of)
+            stored = self.marks.get(subject)
         elif kind == "expiry":
-            stored = None if of not in self.expiries else (self.expiry_ms[of], *self.expiries[of])
+            stored = None if subject not in self.expiries else (self.expiry_ms[subject], *self.expiries[subject])
         else:
             return self.terms.encode(name)
         return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
         """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
-        kind, _, of = name.partition("/")
+        kind, _, subject = name.partition("/")
         if kind not in ("mark", "expiry"):
             self.terms.decode(name, data)
             self._chain = None
             return
         stored = unpacked("chain_greeks", name, data, VERSION)
         if kind == "mark":
-            self.marks[of] = stored[0], stored[1]
+            self.marks[subject] = stored[0], stored[1]
         else:
-            self.put_expiry(of, stored[0], Expiry(*stored[1:]))
+            self.put_expiry(subject, stored[0], Expiry(*stored[1:]))
 
 
 def new() -> State:
@@ -131,15 +134,15 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
 
 def outputs(lines: list[Lines]) -> list[Output]:
     """Lines as single rows."""
-    return [Output(one.table, to_ms(row["event_at"]), row) for one in lines for row in chain.parsed(one)]
+    return [Output(line.table, to_ms(row["event_at"]), row) for line in lines for row in chain.parsed(line)]
 
 
 def apply(state: State, good: list[Message], until_ms: int | None) -> list[Lines]:
     """As `step`, of messages that are checked; the rows as lines."""
     good = sorted(good, key=_when)
-    moved = {name for one in good if one.table == "instruments" and (name := state.learn(one.row))}
-    groups = {group for one in good if one.table in EXPIRIES and (group := _take(state, one))}
-    moved |= {name for one in good if one.table == "tickers" and (name := _mark(state, one.row))}
+    moved = {name for message in good if message.table == "instruments" and (name := state.learn(message.row))}
+    groups = {group for message in good if message.table in EXPIRIES and (group := _take(state, message))}
+    moved |= {ticker.name for ticker in tickers.by_instant(good) if _mark(state, ticker)}
     lines: list[Lines] = []
     if moved or groups:
         now_ms = until_ms - 1 if until_ms is not None else to_ms(good[-1].row["event_at"])
@@ -178,17 +181,17 @@ def _take(state: State, message: Message) -> str | None:
     return group
 
 
-def _mark(state: State, row: dict[str, Any]) -> str | None:
-    """Keep the newest mark of an option; its name where it moved."""
-    name, event_ms, told = key("tickers", row), to_ms(row["event_at"]), row.get("mark_iv")
-    known = state.marks.get(name, (-1, None))
-    if told is None or name not in state.terms.options or event_ms < known[0]:
-        return None
-    # A venue may tell 0 where it has none.
-    vol = told if told > 0 else None
+def _mark(state: State, ticker: Ticker) -> bool:
+    """Keep the newest mark of an option; whether it moved."""
+    event_ms, name, row, _ = ticker
+    known, mark_iv = state.marks.get(name, (-1, None)), row.get("mark_iv")
+    if mark_iv is None or name not in state.terms.options or event_ms < known[0]:
+        return False
+    # A venue may send 0 where it has none.
+    vol = mark_iv if mark_iv > 0 else None
     state.put_mark(name, event_ms, vol)
     state.touched.add("mark/" + name)
-    return name if vol != known[1] else None
+    return vol != known[1]
 
 
 def _moved_slots(state: State, moved: Iterable[str], groups: Iterable[str]) -> NDArray[np.int64]:

@@ -1,0 +1,100 @@
+"""The terms of contracts: which row stands, and when a contract is forgotten.
+
+The row with the latest event time stands.  Of two rows at one instant the greater stands, compared field by field in the order
+in which a kernel keeps them; what is missing is less than any value.  So the order of arrival does not matter.
+"""
+
+import math
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from schemas.rows import to_ms
+
+
+class Expiring(Protocol):
+    """What a kernel keeps of the terms of a contract: a tuple whose first field is when they were published."""
+
+    @property
+    def expiry_ms(self) -> int | None:
+        """None where it does not expire."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+
+Kept = TypeVar("Kept", bound=Expiring)
+
+
+class Terms(NamedTuple):
+    """All terms of a contract."""
+
+    published_ms: int
+    kind: str  # spot, perpetual, future or option
+    underlying: str
+    quote_currency: str
+    settlement_currency: str
+    is_inverse: bool
+    contract_size: float | None
+    expiry_ms: int | None
+    option_type: str | None
+    strike_usd: float | None
+
+
+def from_row(row: Mapping[str, Any]) -> Terms:
+    """The terms in a checked row of `instruments`."""
+    size, strike, expiry_at = row.get("contract_size"), row.get("strike_usd"), row.get("expiry_at")
+    return Terms(
+        to_ms(row["event_at"]),
+        row["kind"],
+        row["underlying"],
+        row["quote_currency"],
+        row["settlement_currency"],
+        row["is_inverse"],
+        None if size is None else float(size),
+        None if expiry_at is None else to_ms(expiry_at),
+        row.get("option_type"),
+        None if strike is None else float(strike),
+    )
+
+
+def stands(terms: Any, known: Any | None) -> bool:
+    """Whether terms take the place of those that are known.  Both are tuples of the same fields, the publication time first."""
+    return known is None or _order(terms) > _order(known)
+
+
+def _order(terms: Sequence[Any]) -> list[tuple[bool, Any]]:
+    # None and NaN cannot be compared.
+    return [(False, 0) if value is None or value != value else (True, value) for value in terms]
+
+
+class Listing(Generic[Kept]):
+    """The terms of contracts by venue:instrument."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, Kept] = {}
+        self._first_expiry_ms: float = math.inf
+
+    def put(self, name: str, terms: Kept) -> None:
+        """Set the terms of a contract, whatever they were."""
+        self.terms[name] = terms
+        if terms.expiry_ms is not None:
+            self._first_expiry_ms = min(self._first_expiry_ms, terms.expiry_ms)
+
+    def learn(self, name: str, terms: Kept) -> bool:
+        """Set the terms of a contract if they stand; whether they do."""
+        if not stands(terms, self.terms.get(name)):
+            return False
+        self.put(name, terms)
+        return True
+
+    def free(self, until_ms: int, held: Container[str] = ()) -> set[str]:
+        """Forget the contracts that expired at `until_ms` or earlier, except those that are held; returns their names."""
+        if self._first_expiry_ms > until_ms:
+            return set()
+        expiries = {name: terms.expiry_ms for name, terms in self.terms.items() if terms.expiry_ms is not None}
+        gone = {name for name, expiry_ms in expiries.items() if expiry_ms <= until_ms and name not in held}
+        for name in gone:
+            del self.terms[name]
+        self._first_expiry_ms = min((ms for name, ms in expiries.items() if name not in gone), default=math.inf)
+        return gone
