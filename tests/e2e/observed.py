@@ -23,7 +23,11 @@ from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us
 
 JOBS = ["books", "positions", "liquidations"]
-SETTINGS = {"table.exec.source.idle-timeout": "0 ms", "execution.checkpointing.interval": "1 s"}
+SETTINGS = {
+    "table.exec.source.idle-timeout": "0 ms",
+    "execution.checkpointing.interval": "1 s",
+    "gammaflow.window": "0.05",  # by which batches are counted below
+}
 T0 = 1_700_000_000_000
 WAIT_S = 40.0
 Numbers = dict[str, dict[str, float]]

@@ -85,7 +85,7 @@ class Case:
 
     @property
     def needed(self) -> list[str]:
-        """The jobs that it needs: its own, those through which its rows come, and those whose dead letters it expects."""
+        """The jobs that play it: its own, those through which its rows come, and those whose letters it expects."""
         sources = {row["source"] for row in self.expected.get("dead_letters", []) if "source" in row}
         needed = {
             name

@@ -1,8 +1,8 @@
 """Every job against its cases, with the production SQL, on the real broker and cluster.
 
 A case is a folder `<job>/<a sentence>` of rows given and rows expected, a file a table; a stage of a job may have a
-folder of its own.  Names and times are any: cases are played side by side in one minute, each under
-names of its own (`cases.py`).
+folder of its own.  Names and times are any: cases are played side by side in one minute, each under names of its own
+(`cases.py`).
 
 given     A row of the table, or {"raw": …, "key": …, "event_at": …} for a value that is none: each character of `raw` is one
           byte.  The record timestamp is `event_at`, less what a feed finds the venue's clock wrong by.  Rows of all tables are
