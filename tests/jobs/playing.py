@@ -43,12 +43,13 @@ class Written:
 class Runner:
     """Plays the selected cases."""
 
+    producer: Producer  # while it plays
+
     def __init__(self, place: Runtime, selected: Sequence[tuple[Case, str]], first_day_ms: int = FIRST_DAY_MS) -> None:
         self.selected = selected
         needed = {name for case in dict.fromkeys(case for case, _ in selected) for name in case.needed}
         self.names = [name for name in jobs.FLOW if name in needed]
         self.suite = Suite(place, self.names, PARALLELISM, settings=SETTINGS)
-        self.producer = Producer({"bootstrap.servers": place.kafka, "partitioner": "murmur2_random"})
         self.days_ms = {way: first_day_ms + number * DAY_MS for number, way in enumerate(PASSES)}
         told = {table for name in self.names for table in jobs.job(name).tells_time}
         reads = {table for name in self.names for table in jobs.job(name).reads}
@@ -63,12 +64,14 @@ class Runner:
         sinks = self.suite.written
         starts = topics.ends(place.kafka, sinks)
         self.suite.submit()
+        self.producer = Producer({"bootstrap.servers": place.kafka, "partitioner": "murmur2_random"})
         with Publisher(place.kafka) as publisher:
             for way in PASSES:
                 plays = self.plays(way)
                 if plays:
                     self._play(publisher, way, plays)
         self._tell_time(self.newest_ms + END_MS)
+        del self.producer  # it would look for the broker when that has gone
         runtime.drain(place, self.names)
         return self._read(sinks, starts)
 
