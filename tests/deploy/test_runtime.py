@@ -12,7 +12,7 @@ from deploy import runtime, topics
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 
-NAMES = ["archive", "liquidations", "books", "positions", "book_depth", "bars"]
+NAMES = ["archive", "liquidations", "books", "positions", "chains", "bars"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "four", "", "129", "2.0"])
@@ -58,7 +58,7 @@ def test_a_job_finishes_after_those_whose_rows_it_reads(monkeypatch: pytest.Monk
 
 
 def test_where_a_job_does_not_finish_those_that_read_its_rows_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(drained(monkeypatch, stuck="positions")) == {"books", "book_depth", "bars"}
+    assert set(drained(monkeypatch, stuck="positions")) == {"books", "chains", "bars"}
 
 
 def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
