@@ -1,4 +1,4 @@
-"""The kernel `books` as it was before its entries held digits beyond 15: version 3.  Drills ship it as kernels/older_books.py."""
+"""The kernel `books` before its entries held digits beyond 15: version 3.  Drills ship it as kernels/older_books.py."""
 
 from dataclasses import replace
 

@@ -51,10 +51,11 @@ def mark(state: "State", touched: set[str], until_ms: int) -> None:
 
 
 def over(state: "State", until_ms: int) -> list[int]:
-    """Numbers of the books whose interval is over when the common time is `until_ms`."""
+    """Numbers of the books whose interval is over when the common time is `until_ms`, in the order of their names."""
     books = state.ladders.arrays.books
     numbers = np.empty(len(books), np.int32)
-    return numbers[: books_over(books, len(books), until_ms, numbers)].tolist()
+    due = numbers[: books_over(books, len(books), until_ms, numbers)].tolist()
+    return sorted(due, key=state.ladders.names_of.__getitem__)
 
 
 def lines(state: "State", numbers: list[int]) -> list[Lines]:
@@ -100,7 +101,7 @@ def sweep(state: "State", until_ms: int, newest_ms: dict[str, int]) -> None:
         if fields["event_ms"][number] < fields["cut_ms"][number] - INTERVAL_MS
         or fields["cut_ms"][number] <= until_ms + fields["offset_ms"][number] - INTERVAL_MS
     ]
-    _write(state, sorted(due, key=lambda number: state.ladders.names_of[number]))
+    _write(state, due)
     again: list[int] = []
     for name, book in sorted(state.books.items()):
         row = book.fields
