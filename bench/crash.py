@@ -5,7 +5,7 @@ what accounts have and owe but decides nothing, is left out: two cores do not be
 by the clock on the wall:
 
   prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
-  books   the depth of each perpetual, as the job book_depth would write it
+  books   the depth of each perpetual, as the job books would write it
   fills   `FILLS_PER_S` of accounts that are in no danger; and every liquidation order is filled at once, at the mark
 
 First it opens the accounts: a deposit and fills for each.  Those that are to be liquidated hold one perpetual, and have just as
@@ -54,7 +54,7 @@ TARGET_MS = 300.0
 OPENING_MS = 20_000
 OPEN_S = 600.0
 TOLD = (*FEED_TABLES, "book_depth")
-"""Where it is said what time it is: where feeds write, and where book_depth would."""
+"""Where it is said what time it is: where feeds write, and where books would tell it of book_depth."""
 VENUE = "sim"
 CONF: dict[str, Any] = {
     "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},

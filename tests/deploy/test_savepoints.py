@@ -47,7 +47,7 @@ def test_a_savepoint_of_an_older_version_that_can_be_migrated_is_taken(tmp_path:
     savepoints.check(str(tmp_path), "liquidations", 4)
 
 
-@pytest.mark.parametrize("job", ["books", "book_depth", "chains", "liquidations"])
+@pytest.mark.parametrize("job", ["books", "chains", "liquidations"])
 def test_a_job_with_a_kernel_has_its_version_and_those_of_its_parts(job: str) -> None:
     own = kernel(job)
     expected = {part.name: part.version for part in (own, *own.parts)}

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from confluent_kafka import Producer
 
-from deploy import cluster, runtime, topics
+from deploy import cluster, runtime
 from deploy.runtime import Runtime
 from feeds import Record
 from feeds.publish import Publisher
-from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us
 
 JOBS = ["books", "positions", "liquidations"]
@@ -136,14 +134,10 @@ def metrics(place: Runtime) -> Numbers:
 
 def play(place: Runtime) -> None:
     """Publish the input, the late one when all before it has been read, and let time pass until the metrics tell of it."""
-    producer = Producer({"bootstrap.servers": place.kafka})
 
     def tick(publisher: Publisher, ms: int) -> None:
         publisher.heartbeat(T0 + ms)
-        for partition in range(topics.PARTITIONS):  # the job that does this is not running
-            producer.produce(TABLES["book_depth"].topic, None, "heartbeat", partition, timestamp=T0 + ms)
         publisher.flush()
-        producer.flush()
 
     publisher = Publisher(place.kafka)
     for record in INPUT:
