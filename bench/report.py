@@ -69,8 +69,8 @@ def updated(before: Figures, part: str, figures: Figures | None, stamp: Mapping[
     others = [name.removesuffix("_figures") for name in before if name.endswith("_figures") and name != f"{part}_figures"]
     result: Figures = {}
     for other in others:
-        names = [*before[f"{other}_figures"].split(", "), *(name for name in stamped(other) if name in before)]
-        result |= {name: before[name] for name in names}
+        names = [*before[f"{other}_figures"].split(", "), *stamped(other)]
+        result |= {name: before[name] for name in names if name in before}
     if figures is not None:
         own = dict(zip(stamped(part), [*(stamp[name] for name in STAMPS), load_average, ", ".join(figures)], strict=True))
         if doubled := (figures.keys() & {*result, *own, *STAMPS}) | (own.keys() & result.keys()):
