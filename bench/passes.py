@@ -65,8 +65,8 @@ class Meter:
         self.samples.append((number, sum(one.user + one.system for one in times)))
         return number
 
-    def us_per_message(self, messages: int) -> float:
-        """Processor time in microseconds between `FROM` and `TO` of the progress, by message."""
+    def us_per_message(self, messages: float) -> float:
+        """Processor time in microseconds between `FROM` and `TO` of the progress, by each of these messages."""
         return between_marks([(cpu_s, number) for number, cpu_s in self.samples]) * 1e6 / ((TO - FROM) * messages)
 
 
@@ -97,7 +97,7 @@ def between_marks(samples: Sequence[tuple[float, int]]) -> float:
     return reached(TO) - reached(FROM)
 
 
-def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
+def messages_per_s(samples: Sequence[tuple[float, int]], messages: float) -> float:
     """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole.
 
     Raises `BenchError` where the marks are less than two samples apart, for the rate would be nothing but interpolation.
@@ -108,9 +108,14 @@ def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
     return (TO - FROM) * messages / took_s
 
 
-def growth(took_s: float, wanted_s: float = PASS_S) -> int:
+def watched(samples: Sequence[tuple[float, int]], messages: int, start: int) -> float:
+    """How many of the messages were counted while the samples were taken: `start` is the count before the program began."""
+    return messages * (samples[-1][1] - samples[0][1]) / (samples[-1][1] - start)
+
+
+def growth(took_s: float, wanted_s: float = PASS_S, most: int = MAX_GROWTH) -> int:
     """How many times as much there must be to read, so that a pass that took `took_s` between the marks takes `wanted_s`."""
-    return min(MAX_GROWTH, max(1, math.ceil(wanted_s / max(took_s, SAMPLE_S))))
+    return min(most, max(1, math.ceil(wanted_s / max(took_s, SAMPLE_S))))
 
 
 class Spread(NamedTuple):

@@ -55,12 +55,14 @@ def run(bench: str, parts: Mapping[str, Callable[[], Figures]], results: Path = 
             show(f"{bench}: {part}", figures | stamp)
             console.print(f"written to {path}")
     if failures:
-        for part, error in failures.items():
-            console.print(f"{bench}: the part {part} failed: {error}", markup=False)
+        for part, failure in failures.items():
+            console.print(f"{bench}: the part {part} failed: {failure}", markup=False)
         raise SystemExit(1)
 
 
-def updated(before: Figures, part: str, figures: Figures | None, stamp: Mapping[str, str], load_average: float = 0.0) -> Figures:
+def updated(
+    before: Figures, part: str, figures: Figures | None, stamp: Mapping[str, str], load_average: float = 0.0
+) -> Figures:
     """The object of an earlier run with this part's figures in place of its old ones; without them where `figures` is None.
 
     Parts that were not run keep theirs.  A figure that no part's stamp names is dropped, for nobody knows which run it is of.

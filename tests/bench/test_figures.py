@@ -46,7 +46,7 @@ def test_a_load_grows_until_a_pass_is_long_enough_and_no_more(took_s: float) -> 
 
 
 def test_processor_time_is_that_between_the_marks() -> None:
-    meter = Meter(iter(range(0, 101)).__next__, [])
+    meter = Meter(iter(range(101)).__next__, [])
     for _ in range(101):
         meter()
     meter.samples = [(number, 5.0 + 0.02 * number) for number, _ in meter.samples]
