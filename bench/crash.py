@@ -53,7 +53,7 @@ WARM_S, STEADY_S, CRASH_S, AFTER_S = 180.0, 60.0, 1.0, 20.0
 TARGET_MS = 300.0
 OPENING_MS = 20_000
 OPEN_S = 600.0
-TOLD = (*FEED_TABLES, "book_depth")
+HEARTBEAT_TABLES = (*FEED_TABLES, "book_depth")
 """Where heartbeats tell the time: where feeds write, and where books would."""
 VENUE = "sim"
 JOBS = ("positions", "liquidations")
@@ -207,7 +207,7 @@ def now_ms() -> int:
 
 def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
     """Write contracts, first prices and the accounts, and wait until all jobs have gone through them."""
-    writer = Writer(up.kafka, TOLD)
+    writer = Writer(up.kafka, HEARTBEAT_TABLES)
     start_ms = now_ms() - OPENING_MS
     for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
         writer.row(table, row, start_ms)
@@ -241,7 +241,7 @@ def _known(up: Runtime, name: str) -> float:
 
 def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is_ready: Any) -> None:
     """The writer's process: the whole play, and fills for what is ordered."""
-    writer, numbers, chance = Writer(servers, TOLD), count(10_000_000), random.Random(5)
+    writer, numbers, chance = Writer(servers, HEARTBEAT_TABLES), count(10_000_000), random.Random(5)
     consumer = reader(servers, "read_uncommitted")
     first_safe, coins = len(ends(crashed)), list(COINS)
     is_ready.set()

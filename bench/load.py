@@ -177,8 +177,8 @@ class Load:
     Batches of the producer are larger than a feed's: the load is made fast, and read many times.
     """
 
-    def __init__(self, servers: str, instruments: int, is_packed: bool = True, told: Iterable[str] = ()) -> None:
-        """`told` are the tables in whose topics heartbeats tell the time; those that `books` reads, where none is named."""
+    def __init__(self, servers: str, instruments: int, is_packed: bool = True, heartbeat_tables: Iterable[str] = ()) -> None:
+        """In the topics of `heartbeat_tables` heartbeats tell the time; where none is named, in those that `books` reads."""
         self.instruments, self.truth, self.end_ms = instruments, Truth(), START_MS
         self._stream = Stream(instruments)
         self._producer = Producer(
@@ -195,7 +195,7 @@ class Load:
         )
         self._partitions = topics.existing_topics(servers)[TOPIC]
         self._packs = Packs(self._partitions if is_packed else 0, self._send)
-        read = [TABLES[table].topic for table in [*told] or jobs.job("books").reads]
+        read = [TABLES[table].topic for table in [*heartbeat_tables] or jobs.job("books").reads]
         parts = [(topic, part) for topic in read for part in range(self._partitions)]
         self._heartbeats = Heartbeats(parts, HEARTBEAT_MS, self._heartbeat)
 

@@ -132,7 +132,7 @@ def measured(base: str, messages: int, instruments: int, passes: int) -> Figures
         loads: dict[int, Load] = {}
         for side in (old, new):
             console.print(f"making and publishing {messages:,} messages of {instruments:,} instruments; logs in {side.up.logs}")
-            loads[id(side)] = Load(side.up.kafka, instruments, told=side.reads)
+            loads[id(side)] = Load(side.up.kafka, instruments, heartbeat_tables=side.reads)
             loads[id(side)].add(messages)
 
         def one_pass(name: str) -> Pass:

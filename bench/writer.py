@@ -15,9 +15,9 @@ from schemas.rows import encoded, key
 
 
 class Writer:
-    """Writes rows at once, and heartbeats into every silent partition of the topics of `told` tables."""
+    """Writes rows at once, and heartbeats into every silent partition of the topics of these tables."""
 
-    def __init__(self, servers: str, told: Iterable[str]) -> None:
+    def __init__(self, servers: str, heartbeat_tables: Iterable[str]) -> None:
         self.producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -28,7 +28,9 @@ class Writer:
             }
         )
         self.counts = existing = topics.existing_topics(servers)
-        self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
+        self.parts = [
+            (TABLES[table].topic, part) for table in heartbeat_tables for part in range(existing[TABLES[table].topic])
+        ]
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self.packs = {table: packing(topic, existing[topic], self.put) for table, topic in packed}
         self.heartbeats = Heartbeats(self.parts, heartbeat_ms(), self._heartbeat)
