@@ -181,18 +181,8 @@ class Load:
         """In the topics of `heartbeat_tables` heartbeats tell the time; where none is named, in those that `books` reads."""
         self.instruments, self.truth, self.end_ms = instruments, Truth(), START_MS
         self._stream = Stream(instruments)
-        self._producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "acks": "all",
-                "enable.idempotence": True,
-                "compression.type": "zstd",
-                "partitioner": "murmur2_random",
-                "linger.ms": 50,
-                "batch.size": 1_000_000,
-                "queue.buffering.max.messages": 500_000,
-            }
-        )
+        self._servers = servers
+        self._producer: Producer | None = None
         self._partitions = topics.existing_topics(servers)[TOPIC]
         self._packs = Packs(self._partitions if is_packed else 0, self._send)
         read = [TABLES[table].topic for table in [*heartbeat_tables] or jobs.job("books").reads]
@@ -209,6 +199,18 @@ class Load:
 
         Event time goes on behind these.
         """
+        self._producer = producer = Producer(
+            {
+                "bootstrap.servers": self._servers,
+                "acks": "all",
+                "enable.idempotence": True,
+                "compression.type": "zstd",
+                "partitioner": "murmur2_random",
+                "linger.ms": 50,
+                "batch.size": 1_000_000,
+                "queue.buffering.max.messages": 500_000,
+            }
+        )
         event_ms = self.end_ms
         for event_ms, row in self._stream.rows(messages, self.end_ms):
             if self._heartbeats.is_due(event_ms):
@@ -216,13 +218,15 @@ class Load:
                 self._heartbeats.tell(event_ms)
             self._packs.add(row, key("order_books", row), orjson.dumps(row), event_ms)
             self.truth.count(row)
-            self._producer.poll(0)
+            producer.poll(0)
         self._packs.ship()
         self.end_ms = event_ms + END_MS
         self._heartbeats.tell(self.end_ms)
         self.truth.step()
-        if left := self._producer.flush(60):
+        if left := producer.flush(60):
             raise BenchError(f"{left} records were not acknowledged")
+        # Else it would look for its broker when that is long gone.
+        self._producer = None
         if self.truth.others:
             raise BenchError(f"the load is wrong: the kernel finds {self.truth.others} faults in it")
 
@@ -236,6 +240,7 @@ class Load:
         self._produce(topic, partition, KEY, None, event_ms)
 
     def _produce(self, topic: str, partition: int, row_key: str | None, value: bytes | None, event_ms: int) -> None:
+        assert self._producer is not None
         while True:
             try:
                 self._producer.produce(topic, value, row_key, partition, timestamp=event_ms)
