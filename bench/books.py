@@ -59,7 +59,7 @@ from bench.passes import (
     watch,
     watched,
 )
-from bench.report import Figures, chosen, console, has_default_settings, run
+from bench.report import Figures, console, has_default_settings, run_chosen
 from deploy import processes, runtime, topics
 from deploy.rest import Job
 from deploy.runtime import Runtime
@@ -414,11 +414,7 @@ def main(
         "late": partial(late, instruments, parallelism),
         "two": partial(two, messages // 2),
     }
-    try:
-        wanted = chosen(every, parts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    run("books", wanted)
+    run_chosen("books", every, parts)
 
 
 if __name__ == "__main__":

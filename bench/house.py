@@ -17,7 +17,7 @@ import typer
 
 import jobs
 from bench.passes import BenchError
-from bench.report import Figures, chosen, console, has_default_settings, run
+from bench.report import Figures, console, has_default_settings, run_chosen
 from deploy import processes, runtime, topics
 from deploy.runtime import Runtime
 from feeds.publish import Publisher, heartbeat_ms, play
@@ -134,11 +134,7 @@ def main(
         "demo": lambda: named("demo", demo, warm_s, measured_s),
         "idle": lambda: named("idle", idle, warm_s, measured_s),
     }
-    try:
-        wanted = chosen(every, parts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    run("house", wanted)
+    run_chosen("house", every, parts)
 
 
 if __name__ == "__main__":

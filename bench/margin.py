@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from bench import crash
 from bench.passes import BenchError
-from bench.report import Figures, chosen, console, has_default_settings, run
+from bench.report import Figures, console, has_default_settings, run_chosen
 from udfs import margin_parameters, portfolio_margin, portfolio_positions, portfolio_values
 from udfs.margin_parameters import Parameters
 from udfs.portfolio_margin import Requirements
@@ -257,11 +257,7 @@ def main(
         "jobs": lambda: jobs(accounts),
         "kernel": lambda: kernel(accounts, positions, instruments),
     }
-    try:
-        wanted = chosen(every, parts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    run("margin", wanted)
+    run_chosen("margin", every, parts)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ import typer
 
 from bench import real_like, repricing
 from bench.passes import BenchError, peers_python
-from bench.report import Figures, chosen, run
+from bench.report import Figures, run_chosen
 from udfs import black76, black_scholes, svi, vol_surface
 from udfs.black76 import FloatArray
 from udfs.implied_vol import implied_vol
@@ -189,11 +189,7 @@ def main(
         "mathematics": lambda: on_one_core(lambda: mathematics(number) | real_likeness()),
         "peers": lambda: on_one_core(lambda: peers(number)),
     }
-    try:
-        wanted = chosen(every, parts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    run("pricing", wanted)
+    run_chosen("pricing", every, parts)
 
 
 def on_one_core(measure: Callable[[], Figures]) -> Figures:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -92,6 +93,15 @@ def show(title: str, figures: Figures) -> None:
     for name, value in figures.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
     console.print(table)
+
+
+def run_chosen(bench: str, parts: Mapping[str, Callable[[], Figures]], names: str) -> None:
+    """Run the parts that a comma-separated list names.  Raises `typer.BadParameter` for an unknown name."""
+    try:
+        wanted = chosen(parts, names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    run(bench, wanted)
 
 
 def chosen(parts: Mapping[str, Callable[[], Figures]], names: str) -> dict[str, Callable[[], Figures]]:
