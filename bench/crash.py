@@ -1,7 +1,6 @@
 """From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
 
-The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  The job margin, which says
-what accounts have and owe but decides nothing, is left out: two cores do not bear it beside these.  A process of its own writes
+The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  A process of its own writes
 by the clock on the wall:
 
   prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them

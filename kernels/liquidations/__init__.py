@@ -1,7 +1,7 @@
 """liquidations: which accounts must be closed, how much of each now, and what does each account have and owe?
 
-Accounts are valued once a batch (`valuation`), and not even that where nothing has moved.  Stages read the valuation, in the order
-of `STAGES`: `decisions` (whom to liquidate), then `margin` (rows of every account).  `stage` says what a stage is.
+Accounts are valued once a batch (`valuation`), and not even that where nothing has moved.  Stages read the valuation one after
+the other: `decisions` (whom to liquidate), then `margin` (rows of every account).  `stage` says what a stage is.
 
 Entries    those of `accounts`, `market` and of each stage
 Order      all messages of a batch are applied, then accounts are valued, then the stages answer
@@ -20,8 +20,6 @@ from kernels.liquidations.stage import Batch, Stage
 from kernels.liquidations.valuation import is_past, keep_time, value
 from kernels.liquidations.volatility import follow_vol
 
-STAGES = (Decisions, Margin)
-"""Whoever must be quick comes first."""
 STORE_SHARE = 1.0
 """An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
 
@@ -33,7 +31,7 @@ class State:
         self.accounts = Accounts()
         self.touched = self.accounts.touched
         self.decisions, self.margin = Decisions(self.accounts), Margin(self.accounts)
-        self.stages: tuple[Stage, ...] = (self.decisions, self.margin)
+        self.stages: tuple[Stage, ...] = (self.decisions, self.margin)  # in this order: decisions must be quick
         self.valuation: Valuation | None = None
         self._by_kind = {kind: stage for stage in self.stages for kind in stage.KINDS}
 

@@ -3,11 +3,12 @@
 Entries   margin_status/<account>: the status of which its last row told
           margin_turn: whose turn it was, and how many estimates were made in which second
 
-A row is written when the status changes, when a position or balance changes, and for accounts with positions at each whole second
-of event time: for `TOLD` of them, in turn by their names, where there are more.  It bears the last millisecond of its batch.
+A row is written when the status changes, when a position or balance changes, and for accounts with positions at each whole
+second of event time: for `TOLD` of them, in turn by their names, where there are more.  It bears the last millisecond of its
+batch.
 Beside each account's row goes one for each of its positions.  No more than `ESTIMATES` probabilities are estimated in a second;
-the other accounts have none in that row.  An account whose status is not known, as after an upgrade from a state without these
-entries, is told of at once.
+the other accounts have none in that row.  Accounts of which no status is stored, as after an upgrade from a version without
+these entries, have a row at the next whole second.
 """
 
 from bisect import bisect_right
@@ -72,9 +73,9 @@ class Margin:
         """Nothing: no account is freed."""
 
     def gauges(self) -> dict[str, float]:
-        """Accounts that are not healthy, by status."""
-        bad = (MARGIN_CALL, LIQUIDATION, UNPRICED)
-        return {f"margin_{STATUS[status]}": float((self._by_row == status).sum()) for status in bad}
+        """Accounts that are to be liquidated, and those without a price."""
+        bad = (LIQUIDATION, UNPRICED)
+        return {f"accounts_{STATUS[status]}": float((self._by_row == status).sum()) for status in bad}
 
     def rows(self, batch: Batch) -> list[Output]:
         """The rows of a batch."""
@@ -82,13 +83,14 @@ class Margin:
             self.second, self.estimates = self.accounts.second, 0
         names = set(batch.changed)
         if batch.valuation is not self._judged:
-            names |= self._judge(batch.valuation)
+            names |= self._judge(batch)
         if batch.is_new_second:
             names |= set(self._in_turn())
-        return batch.scalings + self._told(batch, sorted(names))
+        return batch.scalings + self._rows_of(batch, sorted(names))
 
-    def _judge(self, valuation: Valuation) -> set[str]:
+    def _judge(self, batch: Batch) -> set[str]:
         """Note the statuses; returns the accounts that have another."""
+        valuation = batch.valuation
         equity, initial, maintenance = valuation.equity, valuation.initial, valuation.maintenance
         with np.errstate(invalid="ignore"):
             is_not_known = np.isnan(equity) | np.isnan(initial) | np.isnan(maintenance)
@@ -100,11 +102,16 @@ class Margin:
         names, known = self.accounts.account_names, len(self._by_row)
         fresh = [self.statuses.get(name, NOT_KNOWN) for name in names[known:]]
         before = np.concatenate([self._by_row, np.array(fresh, dtype=np.int64)])
+        self._judged = valuation
+        if not batch.is_new_second and (before == NOT_KNOWN).any():
+            waits = [row for row in np.flatnonzero(before == NOT_KNOWN).tolist() if names[row] not in batch.changed]
+            status[waits] = NOT_KNOWN
+            self._judged = None if waits else valuation
         changed = {names[row]: int(status[row]) for row in np.flatnonzero(status != before).tolist()}
         self.statuses |= changed
         self.touched |= {f"margin_status/{name}" for name in changed}
-        self._by_row, self._judged = status, valuation
-        return changed.keys() | set()
+        self._by_row = status
+        return set(changed)
 
     def _in_turn(self) -> list[str]:
         """Whose turn it is of the accounts with positions, in the order of their names: of all, or of as many as can be, after
@@ -129,7 +136,7 @@ class Margin:
         self.touched.add("margin_turn")
         return chosen
 
-    def _told(self, batch: Batch, names: list[str]) -> list[Output]:
+    def _rows_of(self, batch: Batch, names: list[str]) -> list[Output]:
         """The rows of accounts, by sorted names, and of their positions."""
         if not names:
             return []

@@ -51,7 +51,7 @@ def account_row(
 
 
 def position_rows(accounts: Accounts, valuation: Valuation, names: list[str], event_ms: int) -> list[Output]:
-    """The rows of what these holders hold, by account and instrument."""
+    """The rows of what these accounts hold, by account and instrument."""
     held = [(name, of) for name in names for of, (_, size, _) in sorted(accounts.accounts[name].positions.items()) if size]
     if not held:
         return []
@@ -87,7 +87,7 @@ def position_rows(accounts: Accounts, valuation: Valuation, names: list[str], ev
 def _contributions(accounts: Accounts, names: list[str], rows: Array, standard: Array) -> tuple[Array, Array, list[str | None]]:
     """What positions, by their rows, add to their accounts' maintenance margin, lose in the worst scenario, and which that is.
 
-    What those of holders by standard margin add is `standard`; they have no scenario.
+    What those of accounts by standard margin add is `standard`; they have no scenario.
     """
     account, of = accounts.position_columns["account"][rows], accounts.position_columns["contract"][rows]
     contracts, model = accounts.contract_columns, accounts.account_columns["model"][account]

@@ -236,7 +236,7 @@ class Market:
         return self.currency_columns.row(name)
 
     def free(self, until_ms: int, held: set[str]) -> set[str]:
-        """Forget the contracts that expired a day and more before `until_ms`, except those that are held; returns their names."""
+        """Forget contracts that expired a day and more before `until_ms`, except those that are held; returns their names."""
         if self._first_expiry_ms + KEPT_MS > until_ms:
             return set()
         expiries = {name: terms.expiry_ms for name, terms in self.terms.items() if terms.expiry_ms is not None}

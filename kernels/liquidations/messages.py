@@ -1,7 +1,7 @@
 """What messages say of accounts and the market.
 
-Order   instruments, prices, positions and balances are applied in this order; of each key the newest by event time stands, and of
-        one instant the one with the higher offset
+Order   instruments, prices, positions and balances are applied in this order; of each key the newest by event time stands,
+        and of one instant the one with the higher offset
 """
 
 from collections.abc import Callable

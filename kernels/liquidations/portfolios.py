@@ -1,8 +1,8 @@
 """Portfolio margin of the accounts that have chosen a parameter set, by underlying (udfs/portfolio_margin.py).
 
-Options are valued at their mark vols and their expiry's forward (the middle one of its options'), rate 0; futures at their mark;
-the coin itself as collateral.  Every account of a set is revalued at once, and only on underlyings where something has moved, or
-when a second has passed: time to expiry is counted in whole seconds.
+Options are valued at their mark vols and their expiry's forward (the middle one of its options'), rate 0; futures at their
+mark; the coin itself as collateral.  Every account of a set is revalued at once, and only on underlyings where something has
+moved, or when a second has passed: time to expiry is counted in whole seconds.
 """
 
 import math
@@ -21,7 +21,7 @@ RESTLESS = 0.02
 
 
 def value_portfolios(accounts: Accounts, model: str, valuation: Valuation) -> None:
-    """Put what the holders of one parameter set require in the place of standard margin."""
+    """Put what the accounts of one parameter set require in the place of standard margin."""
     base, is_mine = accounts.sets[model], accounts.account_columns["model"] == accounts.number(model)
     rows = np.flatnonzero(is_mine)
     if not len(rows):
@@ -59,9 +59,9 @@ def value_portfolios(accounts: Accounts, model: str, valuation: Valuation) -> No
 
 
 def _arrange(accounts: Accounts, model: str, is_mine: Array) -> None:
-    """See to it that what the holders of one model hold is arranged as it is now.
+    """See to it that what the accounts of one model hold is arranged as it is now.
 
-    Few holders trade between two prices.  Those that have since all were arranged are arranged by themselves, until they are
+    Few accounts trade between two prices.  Those that have since all were arranged are arranged by themselves, until they are
     many.
     """
     restless, keys = accounts.restless.setdefault(model, set()), [of for of in accounts.held if of[0] == model]
@@ -89,7 +89,7 @@ def _arrange(accounts: Accounts, model: str, is_mine: Array) -> None:
 
 
 def _holdings(accounts: Accounts, model: str, rows: set[int]) -> tuple[Array, Array]:
-    """Rows of positions, and of balances, that some holders have, given theirs; of those that have this model."""
+    """Rows of positions, and of balances, that some accounts have, given theirs; of those that have this model."""
     own = [(name, accounts.accounts[name]) for name in map(accounts.account_names.__getitem__, sorted(rows))]
     own = [(name, account) for name, account in own if account.model == model]
     positions, balances = accounts.position_columns.rows, accounts.balance_columns.rows
@@ -99,7 +99,7 @@ def _holdings(accounts: Accounts, model: str, rows: set[int]) -> tuple[Array, Ar
 
 
 def _arranged(accounts: Accounts, at: Array, funded: Array, known: dict[str, Held]) -> dict[str, Held]:
-    """What some holders hold, by underlying, given the rows of their positions and balances.
+    """What some accounts hold, by underlying, given the rows of their positions and balances.
 
     Columns are in the order of names.  Where all that they hold is among the contracts of what is `known`, they are the same as
     there: both are then worth the same.
@@ -165,7 +165,7 @@ def _market(
     options, futures = rows[: len(instruments.strike)], rows[len(instruments.strike) :]
     usd = accounts.currency_columns["usd"]
     spot = float(usd[accounts.currency(underlying)])
-    # Of all options, held or not: what holders require depends on nobody else's positions.
+    # Of all options, held or not: what accounts require depends on nobody else's positions.
     is_quoted = (contracts["is_option"] > 0) & (contracts["underlying"] == accounts.currency(underlying))
     is_quoted &= contracts["forward_usd"] > 0
     quotes = (contracts["forward_usd"][is_quoted & (contracts["expiry_s"] == one)] for one in held.expiries)

@@ -1,8 +1,7 @@
 """What contracts are worth and require, and the valuation that the stages read.
 
-mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last trade.  Of mark,
-         quote, last trade, forward and mark vol the newest that a ticker told stands, each by its own time: a ticker that says
-         nothing of one leaves it as it is
+mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last trade, each
+         the newest by its own time (`kernels.market.tickers`)
 index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices, which are in the
          currency of their contract.  Cash is valued in USD, a contract in its own: `kernels.market.indices` has the rule
 

@@ -1,10 +1,10 @@
 """The probability that an account becomes liquidatable.
 
-It is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the account to the price at which its
-excess over the maintenance margin, taken to be linear in that price, is gone.  Where several do, it is a Monte Carlo estimate with
-its standard error, the excess taken to be linear in their prices, which move together by `CORRELATION`.  It is made of `PATHS`
-paths of `PATH_STEPS` steps, whose seed is the account and the second: asked again, it is the same, whoever else is asked about.
-The estimates of a batch are for those of its accounts that are the nearest to liquidation by their margin ratio.
+It is the first passage (udfs/liquidation_probability.py) of the one underlying that drives the account to the price at which
+its excess over the maintenance margin, taken to be linear in that price, is gone.  Where several do, it is a Monte Carlo
+estimate with its standard error, the excess taken to be linear in their prices, which move together by `CORRELATION`.  It is
+made of `PATHS` paths of `PATH_STEPS` steps, whose seed is the account and the second: asked again, it is the same, whoever else
+is asked about.  The estimates of a batch are for the accounts that are the nearest to liquidation by their margin ratio.
 """
 
 import math
@@ -26,11 +26,13 @@ CORRELATION = 0.8
 
 
 def probabilities(accounts: Accounts, valuation: Valuation, names: list[str], estimates: int) -> tuple[Array, Array, int]:
-    """That holders, by sorted names, become liquidatable within each of `HORIZONS_S`, and standard errors; NaN where there is no
-    answer; and how many estimates it took, at most `estimates`."""
+    """The probability that accounts, by sorted names, become liquidatable within each of `HORIZONS_S`, and its standard error.
+
+    NaN where there is no answer.  The third is how many estimates it took, at most `estimates`.
+    """
     rows = np.array([accounts.account_columns.row(name) for name in names])
     usd, count = accounts.currency_columns["usd"], len(rows)
-    # Of all that is held only what these holders hold, each by its place among them.
+    # Of all that is held only what these accounts hold, each by its place among them.
     place = np.full(len(valuation.equity), -1)
     place[rows] = np.arange(count)
     at = np.flatnonzero((accounts.position_columns["size"] != 0) & (place[accounts.position_columns["account"]] >= 0))

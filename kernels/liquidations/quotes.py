@@ -1,4 +1,4 @@
-"""The market in one batch, as decisions need it: what a contract is worth, whom the batch concerns, and what speaks against it."""
+"""The market in one batch, as decisions need it: what contracts are worth, whom it concerns, which prices not to act upon."""
 
 import math
 from functools import cached_property

@@ -1,7 +1,7 @@
 """A stage: one question about valued accounts, answered with each batch.
 
-A stage is a class whose object is its state.  To add one, write a module with such a class and add it to `STAGES` in the package.
-It stands alone: given accounts and a valuation of them, it returns rows.
+A stage is a class whose object is its state.  To add one, write a module with such a class and put it among the `stages` of the
+package's `State`.  It stands alone: given accounts and a valuation of them, it returns rows.
 """
 
 from typing import ClassVar, NamedTuple, Protocol

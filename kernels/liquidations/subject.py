@@ -83,10 +83,12 @@ class Subject:
         return {of: self.batch.quote(of).required(size) for of, size in self.sizes.items()}
 
     def numbers(self) -> str:
+        """What the account has and requires, for a reason."""
         told = f"equity {self.equity:.2f} USD, initial margin {self.initial:.2f} USD"
         return f"{told}, maintenance margin {self.maintenance:.2f} USD"
 
     def event(self, kind: str, reason: str, **more: Any) -> None:
+        """Emit an event about the account."""
         case = self.case
         case.events += 1
         amounts = {"equity_usd": self.equity, "initial_margin_usd": self.initial, "maintenance_margin_usd": self.maintenance}

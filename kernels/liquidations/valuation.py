@@ -13,7 +13,7 @@ from udfs import standard_margin
 
 
 def value(accounts: Accounts) -> Valuation:
-    """Value all holders at once.  All amounts are in USD; sums are of whole micro-dollars."""
+    """Value all accounts at once.  All amounts are in USD; sums are of whole micro-dollars."""
     if accounts.is_relisted:
         accounts.held.clear()
         accounts.is_relisted = False
@@ -41,7 +41,7 @@ def value(accounts: Accounts) -> Valuation:
 
 
 def is_past(accounts: Accounts, second: int) -> bool:
-    """Whether holders were valued later than in this second: the host's sweep may come after batches that it is older than."""
+    """Whether accounts were valued later than in this second: the host's sweep may come after batches that it is older than."""
     return accounts.second is not None and second < accounts.second
 
 

@@ -1,14 +1,14 @@
 """What is required follows volatility (udfs/vol_scaling.py).
 
-Standard margin on an underlying, initial and maintenance, is multiplied by its factor, and so are the vol shocks and the factors
-of the worst loss of portfolio margin: the vol over 0.6, no less than 1 and no more than 2.5.  It moves only when it would by more
-than a tenth of itself, or to one of its ends.  It is looked at in each batch that brings a ticker or the terms of an option on the
-underlying, and in no other: whoever reads the same tickers on time has the same factors.  Without a vol it stays; it is 1 before
-the first.  Every change is a row of `margin_scalings`.
+Standard margin on an underlying, initial and maintenance, is multiplied by its factor, and so are the vol shocks and the
+factors of the worst loss of portfolio margin: the vol over 0.6, no less than 1 and no more than 2.5.  It moves only when it
+would by more than a tenth of itself, or to one of its ends.  It is looked at in each batch that brings a ticker or the terms of
+an option on the underlying, and in no other: whoever reads the same tickers on time has the same factors.  Without a vol it
+stays; it is 1 before the first.  Every change is a row of `margin_scalings`.
 
 The vol is that of the option nearest to the money in the nearest expiry.  Only what is more than an hour from its expiry, and
-within a tenth of the forward, counts: vols of the last hour leap, and at the start the first option to speak may be one far from
-the money.
+within a tenth of the forward, counts: vols of the last hour leap, and at the start the first option to speak may be one far
+from the money.
 """
 
 import math
