@@ -18,8 +18,6 @@ MAY_IMPORT = {
 """What the product's own ground imports; feeds, deploy, cli, drills and bench stand above it."""
 MODULE_LINES, FUNCTION_LINES, COMPILED_LINES = 450, 80, 120
 LONGER = {
-    "kernels/margin.py": "valuation, probability and rows of margin, not yet apart",
-    "kernels/liquidations.py": "cases, guards and losses of one account hold on to each other",
     "kernels/books.py": "the rules of a book's sequence, of its channels and of its venue",
     "kernels/plain_updates.py": "one compiled loop over the bytes of a batch",
     "kernels/ladders.py": "arrays and their compiled search, which share every constant",
