@@ -29,8 +29,8 @@ PASSES = ("straight", "crash", "rescale")
 STAGES = {"book_depth": ["book_depth"], "margin": ["account_margin", "position_margin", "margin_scalings"]}
 """Tables of a stage of a job: only the cases of the folder with its name, or with a file for them, check these."""
 FAULTS = {"dead_letters", "feed_faults"}
-QUOTES = {"USD", "USDC", "USDT"}
-"""Currencies that keep their names."""
+KEPT = {"USD", "USDC", "USDT", "BTC", "ETH"}
+"""Currencies that keep their names: prices are quoted in them, or sets of parameters know them."""
 NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
 SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
@@ -77,6 +77,11 @@ class Case:
     def _rows(self, side: str) -> Rows:
         files = sorted((FOLDER / self.folder / self.sentence / side).glob("*.jsonl"))
         return {file.stem: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+
+    @property
+    def has_own_minute(self) -> bool:
+        """Whether what it shows would be other beside the rows of others: a file `own_minute` says so."""
+        return (FOLDER / self.folder / self.sentence / "own_minute").exists()
 
     @property
     def tables(self) -> set[str]:
@@ -128,7 +133,7 @@ class Case:
         for _, row in self.given:
             names.update(re.findall(r'"(?:venue|account|underlying)"\s*:\s*"([^"]*)"', row.get("raw", "")))
             names.update(re.findall(r"^[^:]*", row.get("key", "")))
-        return names - QUOTES - {""}
+        return names - KEPT - {""}
 
     def __str__(self) -> str:
         return f"{self.folder}-{self.sentence}"
@@ -147,7 +152,7 @@ class Play:
     case: Case
     way: str  # the pass
     day_ms: int  # when the pass's day begins
-    hour: int = 0  # hours by which it is later than others
+    later_ms: int = 0  # than the day's first cases, whole minutes
 
     @property
     def suffix(self) -> str:
@@ -160,8 +165,8 @@ class Play:
         start_ms = self.case.start_ms
         if start_ms // HOUR_MS != (self.case.end_ms - AFTER_MS) // HOUR_MS:
             to_hour_ms = self.day_ms + MINUTE_OF_DAY_MS // HOUR_MS * HOUR_MS
-            return to_hour_ms + self.hour * HOUR_MS - start_ms // HOUR_MS * HOUR_MS
-        return self.day_ms + MINUTE_OF_DAY_MS + self.hour * HOUR_MS - start_ms // MINUTE_MS * MINUTE_MS
+            return to_hour_ms + self.later_ms - start_ms // HOUR_MS * HOUR_MS
+        return self.day_ms + MINUTE_OF_DAY_MS + self.later_ms - start_ms // MINUTE_MS * MINUTE_MS
 
     def published(self, row: Row) -> Row:
         """A given row under its own names and at its own time."""

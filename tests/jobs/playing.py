@@ -17,7 +17,20 @@ from feeds.clocks import Clocks
 from feeds.publish import END_MS, FEED_TABLES, SPOKEN, Publisher
 from schemas.records import TABLES
 from schemas.rows import to_ms
-from tests.jobs.cases import AFTER_MS, DAY_MS, MINUTE_OF_DAY_MS, PASSES, SUFFIX, Case, Play, Row, Rows, readable
+from tests.jobs.cases import (
+    AFTER_MS,
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    MINUTE_OF_DAY_MS,
+    PASSES,
+    SUFFIX,
+    Case,
+    Play,
+    Row,
+    Rows,
+    readable,
+)
 
 SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05"}
 """Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is."""
@@ -79,20 +92,21 @@ class Runner:
         """One pass's cases, each in its place in time.
 
         A job of SQL alone takes the time in topics of other jobs from every row.  Rows given there would be ahead of those that
-        come through a job: their cases have an hour of their own.
+        come through a job: their cases have an hour of their own.  So have those that are played in a minute of their own.
         """
         plain = {table for name in self.names if jobs.job(name).kernel is None for table in jobs.job(name).reads}
         ahead = plain - set(FEED_TABLES)
-        return [
-            Play(case, way, self.days_ms[way], int(bool(case.tables & ahead)))
-            for case, wanted in self.selected
-            if wanted == way
-        ]
+        cases = [case for case, wanted in self.selected if wanted == way]
+        own = [case for case in cases if case.has_own_minute]
+        later_ms = {case: HOUR_MS * int(bool(case.tables & ahead)) for case in cases}
+        # Two minutes, for one may go on into the next.
+        later_ms |= {case: 2 * HOUR_MS + 2 * MINUTE_MS * number for number, case in enumerate(own)}
+        return [Play(case, way, self.days_ms[way], later_ms[case]) for case in cases]
 
     def _play(self, publisher: Publisher, way: str, plays: list[Play]) -> None:
         self.known_ms = 0
-        for hour in sorted({play.hour for play in plays}):
-            events = merged([play for play in plays if play.hour == hour])
+        for hour in sorted({play.later_ms // HOUR_MS for play in plays}):
+            events = merged([play for play in plays if play.later_ms // HOUR_MS == hour])
             self._wait(publisher)
             cut = self._cut(events, self.days_ms[way] + MINUTE_OF_DAY_MS + CUT_MS) if hour == 0 and way != "straight" else None
             for number, event in enumerate(events):
