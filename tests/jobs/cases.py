@@ -29,8 +29,10 @@ PASSES = ("straight", "crash", "rescale")
 STAGES = {"book_depth": ["book_depth"], "margin": ["account_margin", "position_margin", "margin_scalings"]}
 """Tables of a stage of a job: only the cases of the folder with its name, or with a file for them, check these."""
 FAULTS = {"dead_letters", "feed_faults"}
-KEPT = {"USD", "USDC", "USDT", "BTC", "ETH"}
-"""Currencies that keep their names: prices are quoted in them, or sets of parameters know them."""
+QUOTES = {"USD", "USDC", "USDT"}
+"""Currencies that keep their names."""
+MARGINED = {"BTC", "ETH"}
+"""Currencies that sets of margin parameters know by name: they keep it in cases of margin."""
 NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
 SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
@@ -133,7 +135,7 @@ class Case:
         for _, row in self.given:
             names.update(re.findall(r'"(?:venue|account|underlying)"\s*:\s*"([^"]*)"', row.get("raw", "")))
             names.update(re.findall(r"^[^:]*", row.get("key", "")))
-        return names - KEPT - {""}
+        return names - QUOTES - (MARGINED if self.folder == "margin" else set()) - {""}
 
     def __str__(self) -> str:
         return f"{self.folder}-{self.sentence}"

@@ -32,8 +32,9 @@ from tests.jobs.cases import (
     readable,
 )
 
-SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05"}
-"""Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is."""
+SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05", "gammaflow.drift": "1000000"}
+"""Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is.  No source waits for
+another where time goes on by hours."""
 PARALLELISM, OTHER_PARALLELISM = 2, 1
 CUT_MS = 1000
 """How far into its minute a pass is cut."""
