@@ -53,3 +53,8 @@ def test_upstream_is_all_that_a_job_needs() -> None:
 def test_an_unknown_job_is_refused_with_the_known_ones() -> None:
     with pytest.raises(KeyError, match=r"no job 'none'; there are .*books"):
         jobs.job("none")
+
+
+def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
+    text = "-- one; and\n-- two;\nSET 'a' = 'b';  -- three;\n\nSELECT 1;\n"
+    assert schemas.statements(text) == ["-- one; and\n-- two;\nSET 'a' = 'b'", "SELECT 1"]
