@@ -120,7 +120,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
 
 @pytest.mark.parametrize(
     ("count", "parallelism", "slots", "taskmanagers"),
-    [(11, 1, 11, 1), (11, 2, 22, 1), (11, 4, 44, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
+    [(10, 1, 10, 1), (10, 2, 20, 1), (10, 4, 40, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
 )
 def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
     count: int, parallelism: int, slots: int, taskmanagers: int
