@@ -45,8 +45,8 @@ records: setup  ## Write what is generated: records.py from the DDL; manifests a
 	@$(BIN)/python -m deploy.listed
 	@$(BIN)/python -m deploy.manifests
 
-bench: setup  ## One benchmark: BENCH=books; results in bench/results/
-	@$(BIN)/python -m bench.$(BENCH)
+bench: setup  ## One benchmark: BENCH=books, versus BASE=<commit>, …; ARGS are its options; results in bench/results/
+	@$(BIN)/python -m bench.$(BENCH) $(BASE) $(ARGS)
 
 lock: setup  ## Pin requirements.in, with hashes, and the jars
 	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --no-emit-index-url --no-header requirements.in -o requirements.txt

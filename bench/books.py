@@ -1,23 +1,30 @@
 """How fast is the books job, and how late are its tops?  `make bench BENCH=books`.
 
-One run, each load on a broker and a cluster of its own, checkpoints every 5 s, exactly once.  The same topic is read by
+The job is the production job with the default settings: no -D, no configuration, no variable of the environment.  Checkpoints
+are taken every 5 s, exactly once.  Each part runs by itself, on brokers and clusters of its own (`bench.report`):
+
+  few      the load over 50 instruments: the job, the ceiling, and the same work in three peers
+  many     the load over 50 and over `MANY` instruments, pass about, on two runtimes: what more instruments cost
+  rocksdb  both loads with the state in RocksDB: the only part, with `two`, that departs from the defaults, and what it is about
+  stages   the job up to each of its stages: where each microsecond goes
+  late     the latency at `RATES` messages a second, Kafka to Kafka (`bench.latency`)
+  two      two TaskManagers of one slot against one, each bounded as a container is
+
+In `few`, the same topic is read by
 
   raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling; of the
             same rows, as feeds write them, and once more with a row a record, as venues send them
-  books     the production job, submitted as `gammaflow submit` does; state on the heap, then in RocksDB
+  books     the job, submitted as `gammaflow submit` does
   Bytewax   the same work in peers/bytewax_books.py, recovery off
   Quix      the same work in peers/quix_books.py, in one process: where a second one joins it takes over partitions without
             their books, which are in memory.  Twice its rate is the most that two could do
   consumer  the same work in peers/consumer_books.py, which keeps no state but in memory
 
-each of the other peers with as many processes as the job has parallel tasks.  Flink's two run `WARM_PASSES` times before they
-are measured, for a JVM compiles while it runs, for some 40 s; the raw read's first pass is told too.  `bench.passes` says how a
-rate is measured.
+each of the other peers with as many processes as the job has parallel tasks.  Flink's jobs run `WARM_PASSES` times before they
+are measured, for a JVM compiles while it runs, for some 40 s; the raw read's first pass is a figure too.  The first pass also
+says how long the load must be on this machine: see `bench.passes`.
 
-The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the run fails.
-
-Then the load over `MANY` instruments; the job up to each of its stages, to see where each microsecond goes; the latency
-(`bench.latency`) at `RATES` messages a second; and two TaskManagers against one, each bounded as a container is.
+The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the part fails.
 """
 
 import os
@@ -26,7 +33,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import typer
@@ -34,34 +41,48 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 import jobs
 from bench import latency, load, share
-from bench.passes import HERE, QUIET_S, BenchError, Ends, Meter, Pass, end, messages_per_s, peers_python, watch
-from bench.report import console, write
+from bench.load import Load
+from bench.passes import (
+    HERE,
+    QUIET_S,
+    STAGE_PASS_S,
+    BenchError,
+    Ends,
+    Meter,
+    Pass,
+    Spread,
+    between_marks,
+    end,
+    growth,
+    messages_per_s,
+    peers_python,
+    watch,
+    watched,
+)
+from bench.report import Figures, console, has_default_settings, run_chosen
 from deploy import processes, runtime, topics
 from deploy.rest import Job
 from deploy.runtime import Runtime
 from schemas.records import TABLES
 
-STAGES = ("raw_read", "inbox", "batches")
+COPIES = {"raw_read": 8, "inbox": 4, "batches": 2}
+"""So often a stage reads the topic at once in its first pass."""
+MOST_COPIES = 4
+"""Times as many at most, where that pass was short."""
 WARM_PASSES = 2
 """Before one is measured: Java's compiler takes 1.1 us a message in the first, 0.6 in the second and 0.2 in the third."""
-COPIES = 8
-"""So often the raw read reads the topic: once through is over before it can be measured."""
+GROWTH_PASSES = 5
 MANY = 5_000
 RATES = (5_000, 50_000)
 BROKER_CORES = 0.6
 """What the broker, the JobManager and the system need beside two TaskManagers."""
-PARTS = ("few", "many", "stages", "late", "two")
 WARM_S, MEASURED_S = 30.0, 20.0
 PEERS = {"bytewax": "bytewax_books.py", "quix": "quix_books.py", "consumer": "consumer_books.py"}
-CONF: dict[str, Any] = {
-    "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
-    "metrics": {"fetcher": {"update-interval": 100}},
-}
+ROCKSDB = {"state.backend.type": "rocksdb"}
 
 
-def stage(name: str, up: Runtime, messages: int, parallelism: int) -> Pass:
+def stage(name: str, up: Runtime, messages: int, parallelism: int, copies: int) -> Pass:
     """The job up to one of its stages, into nothing: `raw_read` reads the topic's bytes, and no more."""
-    copies = COPIES if name == "raw_read" else 1
     runtime.flink_run(up, [name], ["-py", str(HERE / "stage.py"), name, str(copies)], parallelism)
     job = up.rest.active()[name]
     # A record has several messages, and heartbeats are records too.
@@ -70,7 +91,22 @@ def stage(name: str, up: Runtime, messages: int, parallelism: int) -> Pass:
     meter = Meter(lambda: records_read(up, job), up.taskmanagers.values())
     samples = watch(meter, lambda number, _: number >= records)
     end(up, job)
-    return Pass(messages_per_s(samples, copies * messages), 0, os.getloadavg()[0], meter.us_per_message(copies * messages))
+    return measured_pass(samples, meter, copies * messages, start=0)
+
+
+def measured_stage(name: str, up: Runtime, given: Load, parallelism: int) -> tuple[Pass, Pass]:
+    """A stage once it is warm, with as many copies as this machine needs for a pass of `STAGE_PASS_S`; and its first pass."""
+    copies = COPIES[name]
+    first = announced(f"{name}, first pass", stage(name, up, given.messages, parallelism, copies))
+    copies *= growth(first.took_s, STAGE_PASS_S, MOST_COPIES)
+    announced(f"{name}, warming up", stage(name, up, given.messages, parallelism, copies))
+    return announced(f"{name}, {copies} copies", stage(name, up, given.messages, parallelism, copies)), first
+
+
+def measured_pass(samples: list[tuple[float, int]], meter: Meter, messages: int, start: int, tops: int = 0) -> Pass:
+    """What samples of a pass say of it."""
+    seen = watched(samples, messages, start)
+    return Pass(messages_per_s(samples, seen), tops, os.getloadavg()[0], meter.us_per_message(seen), between_marks(samples))
 
 
 def records_read(up: Runtime, job: Job) -> int:
@@ -92,11 +128,11 @@ class Checkpoints(NamedTuple):
     ms: int  # the longest, end to end
 
 
-def production(up: Runtime, given: "Load", parallelism: int, backend: str = "hashmap") -> tuple[Pass, Checkpoints]:
-    """The books job as it stands, until it has written all tops."""
+def production(up: Runtime, given: Load, submit: Callable[[], None]) -> tuple[Pass, Checkpoints]:
+    """The books job as it stands, from being submitted until it has written all tops."""
     ends = Ends(up.kafka, TABLES["book_tops"].topic)
     since = ends.offsets()
-    runtime.submit(up, ["books"], parallelism, {"state.backend.type": backend})
+    submit()
     job = up.rest.active()["books"]
 
     def is_done(number: int, quiet_s: float) -> bool:
@@ -109,37 +145,49 @@ def production(up: Runtime, given: "Load", parallelism: int, backend: str = "has
 
     meter = Meter(ends, up.taskmanagers.values())
     samples = watch(meter, is_done)
-    told = up.rest.checkpoints(job)
+    completed = up.rest.checkpoints(job)
     if cause := up.rest.failure(job):
         raise BenchError(f"the job has failed on its way: {cause}")
     end(up, job)
-    rate, us = messages_per_s(samples, given.messages), meter.us_per_message(given.messages)
-    one = Pass(rate, ends.values(since), os.getloadavg()[0], us)
-    summary = told["summary"]
+    result = measured_pass(samples, meter, given.messages, sum(since), ends.values(since))
+    summary = completed["summary"]
     checkpoints = Checkpoints(
-        int(told["counts"]["completed"]), int(summary["state_size"]["max"]), int(summary["end_to_end_duration"]["max"])
+        int(completed["counts"]["completed"]),
+        int(summary["state_size"]["max"]),
+        int(summary["end_to_end_duration"]["max"]),
     )
-    return checked("books", one, given.truth.tops), checkpoints
+    return checked("books", result, given.truth.tops), checkpoints
+
+
+def submitting(up: Runtime, parallelism: int, settings: dict[str, str] | None = None) -> Callable[[], None]:
+    """What submits the job, with the default settings where none are given."""
+    return partial(runtime.submit, up, ["books"], parallelism, settings)
 
 
 T = TypeVar("T", Pass, tuple[Pass, Checkpoints])
 
 
-class Load(NamedTuple):
-    """What lies in the topic."""
-
-    messages: int
-    instruments: int
-    truth: load.Truth
-
-
 def published(up: Runtime, messages: int, instruments: int, is_packed: bool = True) -> Load:
     """Make a load and write it."""
     console.print(f"making and publishing {messages:,} messages of {instruments:,} instruments; logs in {up.logs}")
-    truth = load.publish(up.kafka, messages, instruments, is_packed)
-    if truth.others:
-        raise BenchError(f"the load is wrong: the kernel finds {truth.others} faults in it")
-    return Load(messages, instruments, truth)
+    given = Load(up.kafka, instruments, is_packed)
+    given.add(messages)
+    return given
+
+
+def lengthened(given: Load, took_s: float) -> None:
+    """Let the load grow where a pass that took so long between the marks says too little."""
+    if (times := growth(took_s)) > 1:
+        console.print(f"{took_s:.1f} s between the marks are too few here: publishing {times} times as many messages")
+        given.add((times - 1) * given.messages)
+
+
+def warm(name: str, up: Runtime, given: Load, submit: Callable[[], None], passes: int = WARM_PASSES) -> None:
+    """Run the job so many times; its first pass says whether the load is long enough for this machine."""
+    for number in range(passes):
+        result = announced(f"{name}, warming up", production(up, given, submit))
+        if number == 0:
+            lengthened(given, result[0].took_s)
 
 
 def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
@@ -168,113 +216,149 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
             processes.stop(pids)
         if not samples[-1][1]:
             raise BenchError(f"{name} wrote nothing; the end of its log:\n{processes.tail(log)}")
-    one = checked(name, Pass(messages_per_s(samples, given.messages), ends.values(), os.getloadavg()[0]), given.truth.tops)
-    return said(name, one)
+    rate = messages_per_s(samples, watched(samples, given.messages, 0))
+    return announced(name, checked(name, Pass(rate, ends.values(), os.getloadavg()[0]), given.truth.tops))
 
 
-def checked(name: str, one: Pass, tops: int) -> Pass:
+def checked(name: str, result: Pass, tops: int) -> Pass:
     """The pass, if it wrote as many tops as the kernel gives.  Raises `BenchError`."""
-    if one.tops != tops:
-        raise BenchError(f"{name} wrote {one.tops} tops, the kernel gives {tops}")
-    return one
+    if result.tops != tops:
+        raise BenchError(f"{name} wrote {result.tops} tops, the kernel gives {tops}")
+    return result
 
 
-def said(name: str, found: T) -> T:
-    """What a pass has given, its rate told."""
-    one = found if isinstance(found, Pass) else found[0]
-    us = f", {one.us_per_message:.2f} us of the TaskManagers' processors a message" if one.us_per_message else ""
-    console.print(f"{name:<24} {one.messages_per_s:>10,.0f} messages/s, load average {one.load_average:.1f}{us}")
-    return found
+def announced(name: str, result: T) -> T:
+    """The same, its rate printed."""
+    rate = result if isinstance(result, Pass) else result[0]
+    us = f", {rate.us_per_message:.2f} us of the TaskManagers' processors a message" if rate.us_per_message else ""
+    console.print(f"{name:<28} {rate.messages_per_s:>10,.0f} messages/s, load average {rate.load_average:.1f}{us}")
+    return result
 
 
-def warm(name: str, make: Callable[[], T], passes: int = WARM_PASSES) -> tuple[T, T]:
-    """The pass after so many of the same, and the first of those."""
-    first = said(f"{name}, first pass", make())
-    for _ in range(passes - 1):
-        said(f"{name}, warming up", make())
-    return said(name, make()), first
-
-
-def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> dict[str, Any]:
-    """The load over few instruments: the ceiling, the job on both backends, the peers."""
-    with runtime.temporary(CONF) as up:
-        published(up, messages // 2, instruments, is_packed=False)
-        single, _ = warm("raw read, a row a record", lambda: stage("raw_read", up, messages // 2, parallelism))
-    with runtime.temporary(CONF) as up:
+def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> Figures:
+    """The load over few instruments: the ceiling, the job, the peers."""
+    with runtime.temporary() as up:
+        given = published(up, messages // 2, instruments, is_packed=False)
+        single, _ = measured_stage("raw_read", up, given, parallelism)
+    with runtime.temporary() as up:
         given = published(up, messages, instruments)
-        raw, first_raw = warm("raw read", lambda: stage("raw_read", up, messages, parallelism))
-        (books, checkpoints), _ = warm("books", lambda: production(up, given, parallelism))
-        rocksdb, rocksdb_checkpoints = said("books, RocksDB", production(up, given, parallelism, "rocksdb"))
+        submit = submitting(up, parallelism)
+        warm("books", up, given, submit)
+        books, checkpoints = announced("books", production(up, given, submit))
+        raw, first_raw = measured_stage("raw_read", up, given, parallelism)
         rates = {name: peer(name, up, given, parallelism).messages_per_s for name in names}
     best = max((rate * (parallelism if name == "quix" else 1) for name, rate in rates.items()), default=None)
+    ratios = {"ratio_to_best_peer": round(books.messages_per_s / best, 2)} if best else {}
+    if "bytewax" in rates:
+        ratios["ratio_to_bytewax"] = round(books.messages_per_s / rates["bytewax"], 2)
     return {
+        "default_settings": has_default_settings(),
         "messages_per_s": round(books.messages_per_s),
-        "ratio_to_best_peer": best and round(books.messages_per_s / best, 2),
-        "ratio_to_bytewax": round(books.messages_per_s / rates["bytewax"], 2) if "bytewax" in rates else None,
+        **ratios,
         "ratio_to_raw_read": round(books.messages_per_s / raw.messages_per_s, 3),
         "ratio_to_first_raw_read": round(books.messages_per_s / first_raw.messages_per_s, 3),
         "ratio_to_raw_read_of_a_row_a_record": round(books.messages_per_s / single.messages_per_s, 3),
         "raw_read_messages_per_s": round(raw.messages_per_s),
         "raw_read_of_a_row_a_record_messages_per_s": round(single.messages_per_s),
         "first_raw_read_messages_per_s": round(first_raw.messages_per_s),
-        "rocksdb_messages_per_s": round(rocksdb.messages_per_s),
         **{f"{name}_messages_per_s": round(rate) for name, rate in rates.items()},
-        "messages": messages,
-        "messages_per_record": round(messages / given.truth.records, 1),
+        "messages": given.messages,
+        "messages_per_record": round(given.messages / given.truth.records, 1),
         "instruments": instruments,
         "parallelism": parallelism,
-        "level_changes_per_message": round(given.truth.level_changes / messages, 2),
-        "top_change_share": round(given.truth.tops / messages, 3),
+        "level_changes_per_message": round(given.truth.level_changes / given.messages, 2),
+        "top_change_share": round(given.truth.tops / given.messages, 3),
         "checkpoints_completed": checkpoints.completed,
         "checkpoint_max_bytes": checkpoints.bytes,
         "checkpoint_max_ms": checkpoints.ms,
-        "rocksdb_checkpoint_max_bytes": rocksdb_checkpoints.bytes,
-        "rocksdb_checkpoint_max_ms": rocksdb_checkpoints.ms,
-        "load_average": round(books.load_average, 1),
     }
 
 
-def stages(messages: int, instruments: int, parallelism: int) -> dict[str, Any]:
-    """Where each microsecond goes: the job up to each of its stages, and the kernel by itself in this process."""
-    with runtime.temporary(CONF) as up:
-        given = published(up, messages, instruments)
-        found: dict[str, float] = {"kernel": given.truth.kernel_s * 1e6 / messages}
-        for name in STAGES:
-            found[name] = warm(name, partial(stage, name, up, messages, parallelism))[0].us_per_message
-        found["books"] = warm("books", lambda: production(up, given, parallelism))[0][0].us_per_message
-    return {f"us_per_message_{name}": round(us, 2) for name, us in found.items()}
+def many(messages: int, instruments: int, parallelism: int) -> Figures:
+    """What `MANY` instruments cost more: passes over few and many by turns, each on its own runtime, after a warm-up.
 
-
-def many(messages: int, parallelism: int, of_few: float) -> dict[str, Any]:
-    """The load over `MANY` instruments."""
-    with runtime.temporary(CONF) as up:
-        given = published(up, messages, MANY)
-        (books, checkpoints), _ = warm(f"books, {MANY:,} instruments", lambda: production(up, given, parallelism))
-        rocksdb, _ = said(f"RocksDB, {MANY:,} instruments", production(up, given, parallelism, "rocksdb"))
-    kept = sum(array.nbytes for array in given.truth.state.ladders.arrays)
+    The growth is that of each pair of passes, which were run within a minute of each other.  A rate also depends on where
+    checkpoints and Java's compiler fall in its few seconds; the processor time of the TaskManager does so less, so its growth
+    is a figure too.
+    """
+    counts = (instruments, MANY)
+    with ExitStack() as stack:
+        ups = [stack.enter_context(runtime.temporary()) for _ in counts]
+        loads = [published(up, messages, count) for up, count in zip(ups, counts, strict=True)]
+        submits = [submitting(up, parallelism) for up in ups]
+        for up, given, submit in zip(ups, loads, submits, strict=True):
+            warm(f"books, {given.instruments:,} instruments", up, given, submit)
+        passes: list[list[tuple[Pass, Checkpoints]]] = [[], []]
+        for _ in range(GROWTH_PASSES):
+            for results, up, given, submit in zip(passes, ups, loads, submits, strict=True):
+                results.append(announced(f"books, {given.instruments:,} instruments", production(up, given, submit)))
+    rates = [[result.messages_per_s for result, _ in results] for results in passes]
+    costs = [[result.us_per_message for result, _ in results] for results in passes]
+    largest = max(checkpoints.bytes for _, checkpoints in passes[1])
+    kept = sum(array.nbytes for array in loads[1].truth.state.ladders.arrays)
     return {
-        "cost_growth_50_to_5000": round(of_few / books.messages_per_s - 1, 3),
-        f"messages_per_s_at_{MANY}": round(books.messages_per_s),
-        f"rocksdb_messages_per_s_at_{MANY}": round(rocksdb.messages_per_s),
-        f"checkpoint_max_bytes_at_{MANY}": checkpoints.bytes,
-        f"checkpoint_max_ms_at_{MANY}": checkpoints.ms,
+        **Spread.of_passes([rate / rate_of_many - 1 for rate, rate_of_many in zip(*rates, strict=True)]).figures(
+            "cost_growth_50_to_5000", 3
+        ),
+        **Spread.of_passes([us_of_many / us - 1 for us, us_of_many in zip(*costs, strict=True)]).figures(
+            "processor_growth_50_to_5000", 3
+        ),
+        **Spread.of_passes(rates[0]).figures("messages_per_s_beside_many"),
+        **Spread.of_passes(rates[1]).figures(f"messages_per_s_at_{MANY}"),
+        "growth_passes": GROWTH_PASSES,
+        f"checkpoint_max_bytes_at_{MANY}": largest,
+        f"checkpoint_max_ms_at_{MANY}": max(checkpoints.ms for _, checkpoints in passes[1]),
         "kernel_bytes_per_instrument": round(kept / MANY),
-        "checkpoint_bytes_per_instrument": round(checkpoints.bytes / MANY),
+        "checkpoint_bytes_per_instrument": round(largest / MANY),
     }
 
 
-def late(instruments: int, parallelism: int) -> dict[str, Any]:
-    """The latency at each of `RATES`."""
-    figures: dict[str, Any] = {}
-    for per_s in RATES:
-        with runtime.temporary(CONF) as up:
-            found = latency.measured(up, per_s, instruments, parallelism, WARM_S, MEASURED_S)
-        console.print(f"at {per_s:,} messages/s: {found}")
-        figures |= {f"p50_ms_at_{per_s}": found.p50, f"p99_ms_at_{per_s}": found.p99}
+def rocksdb(messages: int, instruments: int, parallelism: int) -> Figures:
+    """The job with its state in RocksDB, as where it does not fit the memory."""
+    figures: Figures = {}
+    for count, suffix in ((instruments, ""), (MANY, f"_at_{MANY}")):
+        with runtime.temporary() as up:
+            given = published(up, messages, count)
+            submit = submitting(up, parallelism, ROCKSDB)
+            warm(f"RocksDB, {count:,} instruments", up, given, submit)
+            result, checkpoints = announced(f"RocksDB, {count:,} instruments", production(up, given, submit))
+        figures |= {
+            f"rocksdb_messages_per_s{suffix}": round(result.messages_per_s),
+            f"rocksdb_checkpoint_max_bytes{suffix}": checkpoints.bytes,
+            f"rocksdb_checkpoint_max_ms{suffix}": checkpoints.ms,
+        }
     return figures
 
 
-def two(messages: int) -> dict[str, Any]:
+def stages(messages: int, instruments: int, parallelism: int) -> Figures:
+    """Where each microsecond goes: the job up to each of its stages, and the kernel by itself in this process."""
+    with runtime.temporary() as up:
+        given = published(up, messages, instruments)
+        us = {"kernel": given.truth.kernel_s * 1e6 / given.messages}
+        for name in COPIES:
+            us[name] = measured_stage(name, up, given, parallelism)[0].us_per_message
+        submit = submitting(up, parallelism)
+        warm("books", up, given, submit)
+        us["books"] = announced("books", production(up, given, submit))[0].us_per_message
+    return {f"us_per_message_{name}": round(value, 2) for name, value in us.items()}
+
+
+def late(instruments: int, parallelism: int) -> Figures:
+    """The latency at each of `RATES`, with the same settings as the throughput."""
+    figures: Figures = {"late_default_settings": has_default_settings()}
+    for per_s in RATES:
+        with runtime.temporary() as up:
+            result = latency.measured(up, per_s, instruments, parallelism, WARM_S, MEASURED_S)
+        console.print(f"at {per_s:,} messages/s: {result}")
+        figures |= {
+            f"p50_ms_at_{per_s}": result.p50,
+            f"p99_ms_at_{per_s}": result.p99,
+            f"writer_behind_s_at_{per_s}": result.behind_s,
+        }
+    return figures
+
+
+def two(messages: int) -> Figures:
     """Two TaskManagers of one slot against one, each with as much of the processors as leaves the broker what it needs.
 
     Over `MANY` instruments: of few one partition has 42 %, and the TaskManager that has it bounds the other one.
@@ -282,8 +366,8 @@ def two(messages: int) -> dict[str, Any]:
     cores = min(1.0, ((os.cpu_count() or 1) - BROKER_CORES) / 2)
     with ExitStack() as stack:
         shares = [stack.enter_context(share.share(cores)) for _ in range(2)]
-        conf = CONF | {"taskmanager": {"numberOfTaskSlots": 1}}
-        up = stack.enter_context(runtime.temporary(conf, taskmanagers=2))
+        # The second task goes to the second TaskManager only where the first one has no slot left.
+        up = stack.enter_context(runtime.temporary({"taskmanager": {"numberOfTaskSlots": 1}}, taskmanagers=2))
         for core, (pid, own) in enumerate(zip(up.taskmanagers.values(), shares, strict=True)):
             if own is None:
                 console.print(f"no control group can be made here: TaskManager {pid} is bound to a core of its own instead")
@@ -295,8 +379,9 @@ def two(messages: int) -> dict[str, Any]:
         rates = {}
         # A part of a core has to compile beside its work, and the second JVM has compiled nothing yet when the first one has.
         for parallelism, passes in ((1, 2 * WARM_PASSES), (2, 3 * WARM_PASSES)):
-            make = partial(production, up, given, parallelism)
-            rates[parallelism] = warm(f"{parallelism} TaskManager", make, passes)[0][0].messages_per_s
+            submit = submitting(up, parallelism)
+            warm(f"{parallelism} TaskManager", up, given, submit, passes)
+            rates[parallelism] = announced(f"{parallelism} TaskManager", production(up, given, submit))[0].messages_per_s
     return {
         "speedup_2_taskmanagers": round(rates[2] / rates[1], 2),
         "cores_of_a_taskmanager": round(cores, 2),
@@ -305,29 +390,31 @@ def two(messages: int) -> dict[str, Any]:
     }
 
 
+PARTS = ("few", "many", "rocksdb", "stages", "late", "two")
+
+
 def main(
-    messages: Annotated[int, typer.Option(min=1000, help="Book messages in the load.")] = 4_000_000,
+    messages: Annotated[
+        int, typer.Option(min=20_000, help="Book messages in the load; more where the machine is fast.")
+    ] = 4_000_000,
     instruments: Annotated[int, typer.Option(min=1, help="Instruments that they are of.")] = 50,
     parallelism: Annotated[int, typer.Option(min=1, help="Parallel tasks of the jobs, and processes of each peer.")] = 2,
     peers: Annotated[str, typer.Option(help=f"Which peers: of {','.join(PEERS)}.")] = ",".join(PEERS),
     parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
     """Measure the books job; parts that are left out keep their figures of an earlier run."""
-    chosen = parts.split(",")
     names = [name for name in peers.split(",") if name]
-    if unknown := (set(names) - PEERS.keys()) | (set(chosen) - set(PARTS)):
+    if unknown := set(names) - PEERS.keys():
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
-    if "few" in chosen:
-        figures = few(messages, instruments, parallelism, names)
-        write("books", figures, keep=True)
-        if "many" in chosen:
-            write("books", many(messages, parallelism, figures["messages_per_s"]), keep=True)
-    if "stages" in chosen:
-        write("books", stages(messages, instruments, parallelism), keep=True)
-    if "late" in chosen:
-        write("books", late(instruments, parallelism), keep=True)
-    if "two" in chosen:
-        write("books", two(messages // 2), keep=True)
+    every: dict[str, Callable[[], Figures]] = {
+        "few": partial(few, messages, instruments, parallelism, names),
+        "many": partial(many, messages, instruments, parallelism),
+        "rocksdb": partial(rocksdb, messages, instruments, parallelism),
+        "stages": partial(stages, messages, instruments, parallelism),
+        "late": partial(late, instruments, parallelism),
+        "two": partial(two, messages // 2),
+    }
+    run_chosen("books", every, parts)
 
 
 if __name__ == "__main__":

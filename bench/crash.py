@@ -1,7 +1,6 @@
 """From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
 
-The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  The job margin, which says
-what accounts have and owe but decides nothing, is left out: two cores do not bear it beside these.  A process of its own writes
+The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  A process of its own writes
 by the clock on the wall:
 
   prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
@@ -20,7 +19,6 @@ that, no more than one in a hundred is later, as before it.  When the very last 
 """
 
 import multiprocessing
-import os
 import random
 import time
 from bisect import bisect_right
@@ -30,8 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+import jobs
 from bench.passes import BenchError
 from bench.report import console
 from bench.writer import Writer
@@ -53,33 +52,11 @@ WARM_S, STEADY_S, CRASH_S, AFTER_S = 180.0, 60.0, 1.0, 20.0
 TARGET_MS = 300.0
 OPENING_MS = 20_000
 OPEN_S = 600.0
-TOLD = (*FEED_TABLES, "book_depth")
-"""Where it is said what time it is: where feeds write, and where books would tell it of book_depth."""
+HEARTBEAT_TABLES = (*FEED_TABLES, "book_depth")
+"""Where heartbeats tell the time: where feeds write, and where books would."""
 VENUE = "sim"
-CONF: dict[str, Any] = {
-    "execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}},
-    "taskmanager": {
-        "load-balance": {"mode": "SLOTS"},
-        "numberOfTaskSlots": 1,
-        # Nothing of Flink's own is outside the heap here, and a heap half empty is seldom looked through.
-        "memory": {"process": {"size": "5g"}, "managed": {"size": "64m"}, "task": {"off-heap": {"size": "0"}}},
-    },
-    # What is stored lives long: the parallel collector would stop everything to look through it.
-    "env": {"java": {"opts": {"taskmanager": "-XX:+UseG1GC -XX:MaxGCPauseMillis=50 -XX:+AlwaysPreTouch"}}},
-}
-HEARTBEAT_MS = 20
-SOON = {
-    "gammaflow.delay": "0",
-    "pipeline.auto-watermark-interval": "10 ms",
-    "execution.buffer-timeout.interval": "5 ms",
-    # A week of fills is much to write anew in each checkpoint, or to merge into all that is older, and so are all accounts, in
-    # the middle of a crash: see docs/decisions/21-state-that-is-written-as-it-changes.md.
-    "state.changelog.enabled": "true",
-}
-JOBS = {"positions": SOON | {"gammaflow.window": "0.05"}, "liquidations": SOON | {"gammaflow.window": "0.1"}}
-"""The jobs, and with which settings they are submitted: for orders that are soon there."""
-PARTITIONS = 1
-"""Of each topic: a shard reads all prices, and the jobs have an interpreter each, which two shards would share."""
+JOBS = ("positions", "liquidations")
+MARGIN_ROWS = "account_margin"
 
 
 class Figures(NamedTuple):
@@ -94,6 +71,7 @@ class Figures(NamedTuple):
     catch_up_s: float
     last_late_s: float  # after the crash began
     behind_s: float  # how far the writer was behind its own pace at the end
+    margin_rows: int = 0  # rows of account_margin that were written meanwhile
 
 
 def perpetual(coin: str) -> str:
@@ -228,7 +206,7 @@ def now_ms() -> int:
 
 def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
     """Write contracts, first prices and the accounts, and wait until all jobs have gone through them."""
-    writer = Writer(up.kafka, TOLD)
+    writer = Writer(up.kafka, HEARTBEAT_TABLES)
     start_ms = now_ms() - OPENING_MS
     for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
         writer.row(table, row, start_ms)
@@ -262,7 +240,7 @@ def _known(up: Runtime, name: str) -> float:
 
 def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is_ready: Any) -> None:
     """The writer's process: the whole play, and fills for what is ordered."""
-    writer, numbers, chance = Writer(servers, TOLD), count(10_000_000), random.Random(5)
+    writer, numbers, chance = Writer(servers, HEARTBEAT_TABLES), count(10_000_000), random.Random(5)
     consumer = reader(servers, "read_uncommitted")
     first_safe, coins = len(ends(crashed)), list(COINS)
     is_ready.set()
@@ -356,14 +334,15 @@ def listen(up: Runtime, writer: Any) -> tuple[list[Order], list[Order]]:
 def measured(accounts: int = 100_000, crashed_share: float = 0.05) -> Figures:
     """The whole run, on a cluster of its own."""
     crashed = int(accounts * crashed_share)
-    os.environ |= {"GAMMAFLOW_PARTITIONS": str(PARTITIONS), "GAMMAFLOW_HEARTBEAT_MS": str(HEARTBEAT_MS)}
-    with runtime.temporary(CONF, taskmanagers=len(JOBS)) as up:
+    if MARGIN_ROWS not in jobs.job("liquidations").writes:
+        raise BenchError(f"the job liquidations writes no {MARGIN_ROWS}, which it must while it is measured")
+    with runtime.temporary() as up:
         console.print(f"opening {accounts:,} accounts; logs in {up.logs}")
-        for name, settings in JOBS.items():
-            runtime.submit(up, [name], 1, settings)
+        runtime.submit(up, list(JOBS))
         start_s = time.monotonic()
         open_accounts(up, accounts, crashed)
         console.print(f"open after {time.monotonic() - start_s:.0f} s")
+        since = topics.ends(up.kafka, [MARGIN_ROWS], isolation="read_uncommitted")
         context = multiprocessing.get_context("spawn")
         batches = int((WARM_S + STEADY_S + CRASH_S + AFTER_S) / BATCH_S)
         times, behind, is_ready = context.Array("q", batches), context.Value("d", 0.0), context.Event()
@@ -380,7 +359,30 @@ def measured(accounts: int = 100_000, crashed_share: float = 0.05) -> Figures:
             raise BenchError(f"a job has failed on its way: {failures}")
         if len(up.rest.active()) != len(JOBS):
             raise BenchError(f"a job has ended; there are {', '.join(up.rest.active())}")
-    return figures(orders, committed, times[:], crashed, behind.value)
+        margin_rows = rows_since(up.kafka, since)
+    if not margin_rows:
+        raise BenchError(f"no rows of {MARGIN_ROWS} were written")
+    return figures(orders, committed, times[:], crashed, behind.value)._replace(margin_rows=margin_rows)
+
+
+def rows_since(servers: str, since: dict[tuple[str, int], int]) -> int:
+    """How many records with a value lie behind these offsets of partitions: heartbeats have none."""
+    settings = {"group.id": "bench-rows", "isolation.level": "read_uncommitted", "enable.auto.commit": False}
+    consumer = Consumer({"bootstrap.servers": servers, "enable.partition.eof": True, **settings})
+    consumer.assign([TopicPartition(topic, part, offset) for (topic, part), offset in since.items()])
+    rows, left = 0, set(since)
+    try:
+        while left:
+            for message in consumer.consume(10_000, timeout=10):
+                if error := message.error():
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    left.discard((message.topic(), message.partition()))
+                elif message.value() is not None:
+                    rows += 1
+    finally:
+        consumer.close()
+    return rows
 
 
 def figures(orders: list[Order], committed: list[Order], times: list[int], crashed: int, behind_s: float) -> Figures:

@@ -23,13 +23,6 @@ from feeds.publish import FEED_TABLES
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
-SETTINGS = {
-    "gammaflow.window": "0.005",
-    "gammaflow.delay": "0.005",
-    "pipeline.auto-watermark-interval": "2 ms",
-    "execution.buffer-timeout.interval": "1 ms",
-}
-"""With which the job is submitted: for tops that are soon there, rather than many.  The defaults catch up faster."""
 STEP_S = 0.002
 """The writer hands over what is due this often."""
 RECEIVED = b'"received_at":"'
@@ -45,8 +38,8 @@ class Latency(NamedTuple):
 
 
 def measured(up: Runtime, per_s: int, instruments: int, parallelism: int, warm_s: float, for_s: float) -> Latency:
-    """Run the books job on a fresh topic at `per_s` messages a second."""
-    runtime.submit(up, ["books"], parallelism, SETTINGS)
+    """Run the books job, with the default settings, on a fresh topic at `per_s` messages a second."""
+    runtime.submit(up, ["books"], parallelism)
     topic = TABLES["book_tops"].topic
     consumer = Consumer(
         {"bootstrap.servers": up.kafka, "group.id": "bench", "fetch.wait.max.ms": 5, "enable.auto.commit": False}

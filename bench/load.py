@@ -8,16 +8,18 @@ random, all equally often.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 from confluent_kafka import Producer
 
 import jobs
+from bench.passes import BenchError
 from deploy import topics
 from engine import batch
-from feeds.packs import Packs
+from feeds.heartbeats import KEY, Heartbeats
+from feeds.packs import Packs, partition_of
 from feeds.publish import END_MS, HEARTBEAT_MS
 from kernels import books
 from schemas.records import TABLES
@@ -30,7 +32,8 @@ START_MS = 1_717_200_000_000
 MESSAGES_PER_MS = 100
 """Of event time: a catch-up reads about as much in the time that the load spans."""
 TOP_SHARE = 0.3
-WINDOW_MS = 50
+WINDOW_MS = 20
+"""As the job has by default (`engine.run.WINDOW_S`)."""
 TOPIC = TABLES["order_books"].topic
 
 
@@ -98,21 +101,34 @@ class Ladder:
         return self.row(event_at, received_at, previous, bids, asks)
 
 
+class Stream:
+    """A stream that goes on where it ended."""
+
+    def __init__(self, instruments: int, seed: int = 7) -> None:
+        self.chance = random.Random(seed)
+        self.ladders = [Ladder(f"BTC-27JUN25-{60_000 + 1_000 * number}-C", self.chance) for number in range(instruments)]
+        self.number = 0
+
+    def rows(self, messages: int, start_ms: int) -> Iterator[tuple[int, Row]]:
+        """The next rows with their event times, from `start_ms` on: a snapshot of each instrument first, then changes."""
+        event_at = received_at = ""
+        for count in range(messages):
+            milliseconds, part = divmod(count, MESSAGES_PER_MS)
+            event_ms = start_ms + milliseconds
+            if part == 0:
+                event_at, received_at = instant_ms(event_ms), instant_us((event_ms + 2) * 1000)[:-4]
+            receipt = f"{received_at}{part * (1000 // MESSAGES_PER_MS):03d}Z"
+            if self.number < len(self.ladders):
+                row = self.ladders[self.number].snapshot(event_at, receipt)
+            else:
+                row = self.ladders[int(self.chance.random() * len(self.ladders))].change(event_at, receipt)
+            self.number += 1
+            yield event_ms, row
+
+
 def stream(messages: int, instruments: int, seed: int = 7) -> Iterator[tuple[int, Row]]:
-    """`messages` rows with their event times in ms: a snapshot of each instrument, then changes."""
-    chance = random.Random(seed)
-    ladders = [Ladder(f"BTC-27JUN25-{60_000 + 1_000 * number}-C", chance) for number in range(instruments)]
-    event_at = received_at = ""
-    for number in range(messages):
-        milliseconds, part = divmod(number, MESSAGES_PER_MS)
-        event_ms = START_MS + milliseconds
-        if part == 0:
-            event_at, received_at = instant_ms(event_ms), instant_us((event_ms + 2) * 1000)[:-4]
-        receipt = f"{received_at}{part * (1000 // MESSAGES_PER_MS):03d}Z"
-        if number < instruments:
-            yield event_ms, ladders[number].snapshot(event_at, receipt)
-        else:
-            yield event_ms, ladders[int(chance.random() * instruments)].change(event_at, receipt)
+    """`messages` rows with their event times in ms, from the beginning of the stream."""
+    return Stream(instruments, seed).rows(messages, START_MS)
 
 
 class Truth:
@@ -135,12 +151,14 @@ class Truth:
         """Take one record, in the order of the stream."""
         if event_ms >= self.until_ms:
             self.step()
-            self.until_ms += WINDOW_MS
+            self.until_ms = (event_ms // WINDOW_MS + 1) * WINDOW_MS
         self.batch.append(b"%s\x1f0\x1f%d\x1f%s" % (TOPIC.encode(), self.records, value))
         self.records += 1
 
     def step(self) -> None:
-        """End the micro-batch."""
+        """End the micro-batch, if there is one."""
+        if not self.batch:
+            return
         data, start_s = batch.RECORD.join(self.batch), time.thread_time()
         lines = batch.run(books.KERNEL, self.state, data, self.until_ms)
         self.kernel_s += time.thread_time() - start_s
@@ -153,55 +171,80 @@ class Truth:
         self.batch = []
 
 
-def publish(servers: str, messages: int, instruments: int, is_packed: bool = True) -> Truth:
-    """Write the stream into order_books.v1, and heartbeats into all that `books` reads; returns what the kernel makes of it.
+class Load:
+    """What lies in order_books.v1, which can grow: rows as `feeds.publish.Publisher` writes them, and heartbeats.
 
-    As `feeds.publish.Publisher` writes them but for larger batches: the load is made fast, and read many times.
+    Batches of the producer are larger than a feed's: the load is made fast, and read many times.
     """
-    producer = Producer(
-        {
-            "bootstrap.servers": servers,
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": "zstd",
-            "partitioner": "murmur2_random",
-            "linger.ms": 50,
-            "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 500_000,
-        }
-    )
-    partitions = topics.existing_topics(servers)[TOPIC]
-    truth = Truth()
 
-    def produce(topic: str, partition: int, row_key: str | None, value: bytes | None, event_ms: int) -> None:
+    def __init__(self, servers: str, instruments: int, is_packed: bool = True, heartbeat_tables: Iterable[str] = ()) -> None:
+        """In the topics of `heartbeat_tables` heartbeats tell the time; where none is named, in those that `books` reads."""
+        self.instruments, self.truth, self.end_ms = instruments, Truth(), START_MS
+        self._stream = Stream(instruments)
+        self._servers = servers
+        self._producer: Producer | None = None
+        self._partitions = topics.existing_topics(servers)[TOPIC]
+        self._packs = Packs(self._partitions if is_packed else 0, self._send)
+        read = [TABLES[table].topic for table in [*heartbeat_tables] or jobs.job("books").reads]
+        parts = [(topic, part) for topic in read for part in range(self._partitions)]
+        self._heartbeats = Heartbeats(parts, HEARTBEAT_MS, self._heartbeat)
+
+    @property
+    def messages(self) -> int:
+        """How many there are."""
+        return self.truth.messages
+
+    def add(self, messages: int) -> None:
+        """Write the next rows, which end with heartbeats: a job can have read them all.  Raises `BenchError`.
+
+        Event time goes on behind these.
+        """
+        self._producer = producer = Producer(
+            {
+                "bootstrap.servers": self._servers,
+                "acks": "all",
+                "enable.idempotence": True,
+                "compression.type": "zstd",
+                "partitioner": "murmur2_random",
+                "linger.ms": 50,
+                "batch.size": 1_000_000,
+                "queue.buffering.max.messages": 500_000,
+            }
+        )
+        event_ms = self.end_ms
+        for event_ms, row in self._stream.rows(messages, self.end_ms):
+            if self._heartbeats.is_due(event_ms):
+                self._packs.ship()
+                self._heartbeats.tell(event_ms)
+            self._packs.add(row, key("order_books", row), orjson.dumps(row), event_ms)
+            self.truth.count(row)
+            producer.poll(0)
+        self._packs.ship()
+        self.end_ms = event_ms + END_MS
+        self._heartbeats.tell(self.end_ms)
+        self.truth.step()
+        if left := producer.flush(60):
+            raise BenchError(f"{left} records were not acknowledged")
+        # Else it would look for its broker when that is long gone.
+        self._producer = None
+        if self.truth.others:
+            raise BenchError(f"the load is wrong: the kernel finds {self.truth.others} faults in it")
+
+    def _send(self, partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
+        self.truth.add(event_ms, value)
+        if partition < 0:
+            partition = partition_of(row_key or "", self._partitions)
+        self._produce(TOPIC, partition, row_key, value, event_ms)
+
+    def _heartbeat(self, topic: str, partition: int, event_ms: int) -> None:
+        self._produce(topic, partition, KEY, None, event_ms)
+
+    def _produce(self, topic: str, partition: int, row_key: str | None, value: bytes | None, event_ms: int) -> None:
+        assert self._producer is not None
         while True:
             try:
-                producer.produce(topic, value, row_key, partition, timestamp=event_ms)
+                self._producer.produce(topic, value, row_key, partition, timestamp=event_ms)
+                self._heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
-                producer.poll(0.1)
-
-    def send(partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
-        truth.add(event_ms, value)
-        produce(TOPIC, partition, row_key, value, event_ms)
-
-    def heartbeat(event_ms: int) -> None:
-        packs.ship()
-        for table in jobs.job("books").reads:
-            for partition in range(partitions):
-                produce(TABLES[table].topic, partition, "heartbeat", None, event_ms)
-
-    packs = Packs(partitions if is_packed else 0, send)
-    event_ms = heartbeat_ms = 0
-    for event_ms, row in stream(messages, instruments):
-        if event_ms >= heartbeat_ms + HEARTBEAT_MS:
-            heartbeat_ms = event_ms
-            heartbeat(event_ms)
-        packs.add(row, key("order_books", row), orjson.dumps(row), event_ms)
-        truth.count(row)
-        producer.poll(0)
-    heartbeat(event_ms + END_MS)
-    truth.step()
-    if left := producer.flush(60):
-        raise RuntimeError(f"{left} records were not acknowledged")
-    return truth
+                self._producer.poll(0.1)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from bench import crash
 from bench.passes import BenchError
-from bench.report import console, write
+from bench.report import Figures, console, has_default_settings, run_chosen
 from udfs import margin_parameters, portfolio_margin, portfolio_positions, portfolio_values
 from udfs.margin_parameters import Parameters
 from udfs.portfolio_margin import Requirements
@@ -214,7 +214,7 @@ def kernel(accounts: int, positions: int, instruments: int) -> dict[str, Any]:
         "incremental_ms": round(incremental_ms, 1),
         "pandas_full_ms": round(pandas_ms),
         "account_loop_full_ms": round(loop_ms),
-        "full_ms_by_positions": {f"{count:,}": round(took_ms, 2) for count, took_ms in growth.items()},
+        **{f"full_ms_at_{count}_positions": round(took_ms, 2) for count, took_ms in growth.items()},
         "positions_mb": round(sum(book.positions.nbytes for book in books) / 1e6, 1),
         "revaluation_peak_mb": round(peak / 1e6, 1),
         "positions": positions,
@@ -227,17 +227,21 @@ def kernel(accounts: int, positions: int, instruments: int) -> dict[str, Any]:
 
 def jobs(accounts: int) -> dict[str, Any]:
     """What is measured with the jobs."""
-    found = crash.measured(accounts)
-    console.print(found)
+    result = crash.measured(accounts)
+    console.print(result)
     return {
-        "price_to_order_p50_ms": found.p50_ms,
-        "price_to_order_p99_ms": found.p99_ms,
-        "price_to_committed_order_p99_ms": found.committed_p99_ms,
-        "orders_measured": found.orders,
-        "cascade_accounts": found.crashed,
-        "cascade_worst_ms": found.worst_ms,
-        "cascade_catch_up_s": found.catch_up_s,
-        "cascade_last_late_s": found.last_late_s,
+        "default_settings": has_default_settings(),
+        "margin_rows": True,
+        "margin_rows_written": result.margin_rows,
+        "price_to_order_p50_ms": result.p50_ms,
+        "price_to_order_p99_ms": result.p99_ms,
+        "price_to_committed_order_p99_ms": result.committed_p99_ms,
+        "orders_measured": result.orders,
+        "cascade_accounts": result.crashed,
+        "cascade_worst_ms": result.worst_ms,
+        "cascade_catch_up_s": result.catch_up_s,
+        "cascade_last_late_s": result.last_late_s,
+        "writer_behind_s": result.behind_s,
         "job_accounts": accounts,
     }
 
@@ -249,13 +253,11 @@ def main(
     parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
     """Measure margin; parts that are left out keep their figures of an earlier run."""
-    chosen = parts.split(",")
-    if unknown := set(chosen) - set(PARTS):
-        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}")
-    if "jobs" in chosen:
-        write("margin", jobs(accounts), keep=True)
-    if "kernel" in chosen:
-        write("margin", kernel(accounts, positions, instruments), keep=True)
+    every: dict[str, Callable[[], Figures]] = {
+        "jobs": lambda: jobs(accounts),
+        "kernel": lambda: kernel(accounts, positions, instruments),
+    }
+    run_chosen("margin", every, parts)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """How a pass through a topic is measured, and the environment in which the peers run.
 
 A rate is the messages a second between 15 % and 95 % of the progress, so that start-up and warm-up are left out.  Progress is
-sampled ten times a second.  For those who write it is the end offsets of their output topic: a message counts when what it
-leads to is written.  A pass that grew in fewer than `MIN_STEPS` samples between the marks is refused, for its rate would be
-mostly interpolation.
+sampled ten times a second.  For programs that write, it is the sum of the end offsets of their output topic: a message counts
+when its result is written.  For the stages it is what Flink's REST interface says that the sources have read, which is new once
+a second.
+
+How long a pass has to be depends on the machine, so the first pass finds out: `growth` says how much more there must be to read
+for a pass that lasts `PASS_S` between the marks.
 """
 
+import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
@@ -25,7 +30,11 @@ PEERS = HERE / ".venv-peers"
 REQUIREMENTS = HERE / "peers" / "requirements.txt"
 FROM, TO = 0.15, 0.95
 SAMPLE_S = 0.1
-MIN_STEPS = 5
+PASS_S = 3.0
+"""How long a pass has to last between the marks: 30 samples of end offsets."""
+STAGE_PASS_S = 8.0
+"""How long a pass of a stage has to last between the marks: 8 values of the REST interface."""
+MAX_GROWTH = 16
 QUIET_S = 3.0
 """A topic that has not grown for this long is complete."""
 LIMIT_S = 600.0
@@ -38,6 +47,7 @@ class Pass(NamedTuple):
     tops: int  # rows written; 0 for a stage
     load_average: float  # of the machine, over the last minute, at the end
     us_per_message: float = 0.0  # processor time of the TaskManagers
+    took_s: float = 0.0  # between the marks
 
 
 class Meter:
@@ -55,34 +65,75 @@ class Meter:
         self.samples.append((number, sum(one.user + one.system for one in times)))
         return number
 
-    def us_per_message(self, messages: int) -> float:
-        """Processor time in microseconds between `FROM` and `TO` of the progress, by message."""
-        start, total = self.samples[0][0], self.samples[-1][0] - self.samples[0][0]
-        within = [(number, cpu_s) for number, cpu_s in self.samples if FROM * total <= number - start <= TO * total]
-        (first, first_s), (last, last_s) = within[0], within[-1]
-        return (last_s - first_s) * 1e6 / ((last - first) / total * messages)
+    def us_per_message(self, messages: float) -> float:
+        """Processor time in microseconds between `FROM` and `TO` of the progress, by each of these messages."""
+        return between_marks([(cpu_s, number) for number, cpu_s in self.samples]) * 1e6 / ((TO - FROM) * messages)
 
 
 class BenchError(RuntimeError):
     """The run says nothing: a program failed, or its answer is wrong."""
 
 
-def messages_per_s(samples: list[tuple[float, int]], messages: int) -> float:
-    """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole."""
-    start = samples[0][1]
-    samples = [(at_s, count - start) for at_s, count in samples]
-    total = samples[-1][1]
-    steps = len({count for _, count in samples if FROM * total < count < TO * total})
-    if steps < MIN_STEPS:
-        raise BenchError(f"only {steps} samples between the marks, {MIN_STEPS} are needed: take more messages")
+def between_marks(samples: Sequence[tuple[float, int]]) -> float:
+    """How far a value went while the count beside it went from `FROM` to `TO` of its way: samples of (value, count).
 
-    def reached_s(share: float) -> float:
-        for (before_s, before), (after_s, after) in pairwise(samples):
-            if before < share * total <= after:
-                return before_s + (after_s - before_s) * (share * total - before) / (after - before)
-        raise BenchError("the program was done before it could be measured: take more messages")
+    Only samples in which the count is new say something, for a count that is asked for more often than it changes is old in
+    the others.  Between them both are taken to grow evenly.
+    """
+    start, total = samples[0][1], samples[-1][1] - samples[0][1]
+    pairs = list(pairwise(samples))
+    new = [after for before, after in pairs if after[1] > before[1]]
+    if not new:
+        raise BenchError("nothing was counted")
+    # Until its first step the count was right, too.
+    last_before = next(before for before, after in pairs if after[1] > before[1])
+    steps = list(pairwise([last_before, *new]))
 
-    return (TO - FROM) * messages / (reached_s(TO) - reached_s(FROM))
+    def reached(share: float) -> float:
+        level = start + share * total
+        (value, before), (next_value, after) = next(step for step in steps if step[1][1] >= level)
+        return value + (next_value - value) * (level - before) / (after - before)
+
+    return reached(TO) - reached(FROM)
+
+
+def messages_per_s(samples: Sequence[tuple[float, int]], messages: float) -> float:
+    """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole.
+
+    Raises `BenchError` where the marks are less than two samples apart, for the rate would be nothing but interpolation.
+    """
+    took_s = between_marks(samples)
+    if took_s < 2 * SAMPLE_S:
+        raise BenchError(f"only {took_s:.2f} s between the marks: the pass needs more messages")
+    return (TO - FROM) * messages / took_s
+
+
+def watched(samples: Sequence[tuple[float, int]], messages: int, start: int) -> float:
+    """How many of the messages were counted while the samples were taken: `start` is the count before the program began."""
+    return messages * (samples[-1][1] - samples[0][1]) / (samples[-1][1] - start)
+
+
+def growth(took_s: float, wanted_s: float = PASS_S, most: int = MAX_GROWTH) -> int:
+    """How many times as much there must be to read, so that a pass that took `took_s` between the marks takes `wanted_s`."""
+    return min(most, max(1, math.ceil(wanted_s / max(took_s, SAMPLE_S))))
+
+
+class Spread(NamedTuple):
+    """What several passes gave."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of_passes(cls, values: Sequence[float]) -> "Spread":
+        """The spread of what each pass gave."""
+        return cls(median(values), min(values), max(values))
+
+    def figures(self, name: str, digits: int | None = None) -> dict[str, float]:
+        """The median under a name, and the least and the greatest beside it."""
+        named = {name: self.median, f"{name}_min": self.min, f"{name}_max": self.max}
+        return {key: round(value, digits) for key, value in named.items()}
 
 
 def watch(count: Callable[[], int], is_done: Callable[[int, float], bool]) -> list[tuple[float, int]]:

@@ -39,7 +39,7 @@ import typer
 
 from bench import real_like, repricing
 from bench.passes import BenchError, peers_python
-from bench.report import write
+from bench.report import Figures, run_chosen
 from udfs import black76, black_scholes, svi, vol_surface
 from udfs.black76 import FloatArray
 from udfs.implied_vol import implied_vol
@@ -176,18 +176,30 @@ def peers(number: int) -> dict[str, Any]:
     return result
 
 
+PARTS = ("job", "mathematics", "peers")
+
+
 def main(
     number: Annotated[int, typer.Option("--options", min=20_000, help="Options in one call.")] = 100_000,
-    with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure the peers too.")] = True,
-    with_job: Annotated[bool, typer.Option("--job/--no-job", help="Measure the job too.")] = True,
+    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
-    """Measure the job, then the mathematics, and the peers, on one core."""
-    result = repricing.measured() if with_job else {}
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    result |= mathematics(number) | real_likeness()
-    if with_peers:
-        result |= peers(number)
-    write("pricing", result, keep=True)
+    """Measure the job, then the mathematics and the peers on one core; parts that are left out keep their figures."""
+    every: dict[str, Callable[[], Figures]] = {
+        "job": repricing.measured,
+        "mathematics": lambda: on_one_core(lambda: mathematics(number) | real_likeness()),
+        "peers": lambda: on_one_core(lambda: peers(number)),
+    }
+    run_chosen("pricing", every, parts)
+
+
+def on_one_core(measure: Callable[[], Figures]) -> Figures:
+    """What is measured while this process, and those that it starts, are bound to one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        return measure()
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The load of the chains job: chains of 2,002 options on 13 expiries, and ticks of all their futures.
 
-Both figures are of the production job, submitted as `gammaflow submit` does, at parallelism 2: for the throughput with its own
-windows of 50 ms, for the latency with `bench.latency.SETTINGS`.
+Both figures are of the production job with the default settings, submitted as `gammaflow submit` does, at parallelism 2.
 
 Every option has a top on both sides of a slice of SSVI, so the first batch fits a surface; after that only the futures' tops
 move, one an expiry, to and fro by `MOVE`.  That is more than the bound of `kernels.chains.forwards`, so each tick prices every
@@ -26,8 +25,8 @@ import numpy as np
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.latency import SETTINGS
 from bench.passes import BenchError, Ends, end, messages_per_s, watch
+from bench.report import has_default_settings
 from deploy import runtime, topics
 from deploy.runtime import Runtime
 from schemas.records import TABLES
@@ -37,8 +36,8 @@ from udfs import black76
 OPTIONS, DAYS = 2_002, (1, 2, 3, 7, 14, 21, 30, 60, 90, 150, 240, 330, 500)
 UNDERLYINGS = 8
 TICKS = 120
-WINDOW_MS = 50
-SOON_WINDOW_MS, SOON_DELAY_MS = (round(float(SETTINGS[key]) * 1000) for key in ("gammaflow.window", "gammaflow.delay"))
+WINDOW_MS, DELAY_MS = 20, 100
+"""The window of the job, and how long it waits for what feeds write out of order: the defaults (`engine.run`)."""
 FORWARD, HALF_SPREAD, HALF_VOL = 60_000.0, 0.25, 0.01
 MOVE = 1.2e-5
 START_MS = 1_717_200_000_000
@@ -140,12 +139,12 @@ def tick(currency: str, event_ms: int, number: int) -> Iterator[tuple[str, Row]]
 
 def measured() -> dict[str, Any]:
     """Both figures."""
-    conf = {"execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}}}
-    with runtime.temporary(conf) as up:
+    with runtime.temporary() as up:
         rows_per_s, rows = throughput(up)
-    with runtime.temporary(conf) as up:
+    with runtime.temporary() as up:
         whole_ms, own_ms = latency(up)
     return {
+        "default_settings": has_default_settings(),
         "job_rows_per_s": round(rows_per_s),
         "job_rows": rows,
         "reprice_p50_ms": round(float(np.percentile(whole_ms, 50)), 1),
@@ -191,7 +190,7 @@ def throughput(up: Runtime, number: int = UNDERLYINGS, ticks: int = TICKS) -> tu
 def latency(up: Runtime, ticks: int = LATENCY_TICKS) -> tuple[list[float], list[float]]:
     """Milliseconds from each tick to the last of its rows, and the same from the instant at which its window was over."""
     topic = TABLES["chain_greeks"].topic
-    runtime.submit(up, ["chains"], 2, SETTINGS)
+    runtime.submit(up, ["chains"], 2)
     feed = Feed(up.kafka)
     consumer = Consumer(
         {"bootstrap.servers": up.kafka, "group.id": "bench", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
@@ -216,8 +215,8 @@ def latency(up: Runtime, ticks: int = LATENCY_TICKS) -> tuple[list[float], list[
             rows, tick_s, event_ms = 0, now_s, int(now_s * 1000)
             for table, row in tick(currency, event_ms, len(whole_ms) + 1):
                 feed.write(table, event_ms, row)
-            end_ms = (event_ms // SOON_WINDOW_MS + 1) * SOON_WINDOW_MS
-            over_s, stamp = (end_ms + SOON_DELAY_MS) / 1000, instant_ms(end_ms - 1).encode()
+            end_ms = (event_ms // WINDOW_MS + 1) * WINDOW_MS
+            over_s, stamp = (end_ms + DELAY_MS) / 1000, instant_ms(end_ms - 1).encode()
         messages = consumer.consume(5_000, timeout=0.001)
         if tick_s:
             rows += sum(stamp in message.value() for message in messages)

@@ -1,6 +1,6 @@
 """Does it stay as it is, and does it stand too much?  `make bench BENCH=soak`.
 
-The job `books`, with the settings that it has by default, reads what a process of its own writes by the clock on the wall:
+The job `books`, with the default settings, reads what a process of its own writes by the clock on the wall:
 
   flood  `FLOOD` messages a second for `FLOOD_S`, more than job, broker and writer get through on one machine; twice, for a JVM
          compiles while it runs.  What was got through a second, until all of it was read, is the capacity
@@ -31,7 +31,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from bench import load
 from bench.latency import received_us
 from bench.passes import QUIET_S, BenchError, Ends
-from bench.report import console, write
+from bench.report import Figures, console, has_default_settings, run
 from bench.writer import Writer
 from deploy import processes, runtime, topics
 from deploy.runtime import Runtime
@@ -50,7 +50,6 @@ STEP = 100
 SAMPLE_S = 10.0
 KEPT_BYTES = 512 << 20
 """Of each partition that is read; what is older is deleted."""
-CONF: dict[str, Any] = {"execution": {"checkpointing": {"interval": "5 s", "mode": "EXACTLY_ONCE"}}}
 EVENT, RECEIPT, TURN, BEFORE = b"<event>", b"<receipt>", b"<turn>", b"<before>"
 """What stands in a record of the cycle where a time, or the first digits of a number, will be."""
 MARKS = re.compile(b"(" + b"|".join([EVENT, RECEIPT, TURN, BEFORE]) + b")")
@@ -249,9 +248,9 @@ class Load:
         return found
 
 
-def measured(soak_s: float, instruments: int) -> dict[str, Any]:
+def measured(soak_s: float, instruments: int) -> Figures:
     """The whole run, on a cluster of its own."""
-    with runtime.temporary(CONF) as up:
+    with runtime.temporary() as up:
         keep_little(up.kafka)
         runtime.submit(up, ["books"], 2)
         load_of = Load(up, instruments)
@@ -263,7 +262,7 @@ def measured(soak_s: float, instruments: int) -> dict[str, Any]:
         console.print(f"{capacity:,.0f} messages/s are got through: soaking with {rate:,.0f}")
         schedule = [(rate, soak_s), (CALM, AROUND_S), (CALM * TIMES, BURST_S), (CALM, 2 * AROUND_S)]
         samples, _ = load_of.play(schedule)
-    return overloaded(flood, took_s) | figures(samples, rate, soak_s)
+    return {"default_settings": has_default_settings()} | overloaded(flood, took_s) | figures(samples, rate, soak_s)
 
 
 def overloaded(samples: list[Sample], took_s: float) -> dict[str, Any]:
@@ -289,10 +288,8 @@ def figures(samples: list[Sample], rate: int, soak_s: float) -> dict[str, Any]:
         raise BenchError("the soak is too short to be told of")
     found: dict[str, Any] = {"soak_messages_per_s": rate, "soak_s": soak_s}
     for name in ("resident_mb", "heap_mb", "beside_heap_mb", "checkpoint_mb", "checkpoint_ms", "p50_ms", "p99_ms"):
-        found[f"soak_{name}"] = [
-            round(median(getattr(one, name) for one in part), 1)
-            for part in (soak[:third], soak[third : 2 * third], soak[-third:])
-        ]
+        for place, part in (("first", soak[:third]), ("middle", soak[third : 2 * third]), ("last", soak[-third:])):
+            found[f"soak_{name}_{place}_third"] = round(median(getattr(sample, name) for sample in part), 1)
     found["soak_writer_behind_s"] = round(max(one.behind_s for one in soak), 2)
     burst_s = soak_s + AROUND_S
     before = [one.p99_ms for one in samples if burst_s - AROUND_S / 2 < one.at_s <= burst_s]
@@ -312,7 +309,7 @@ def main(
     instruments: Annotated[int, typer.Option(min=1, help="Books.")] = 50,
 ) -> None:
     """Soak the books job, then let a burst come."""
-    write("soak", measured(seconds, instruments))
+    run("soak", {"soak": lambda: measured(seconds, instruments)})
 
 
 if __name__ == "__main__":

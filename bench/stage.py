@@ -1,10 +1,11 @@
 """Submits the books job up to one of its stages, what that makes dropped: `flink run -py bench/stage.py <stage> <copies>`.
 
-    raw_read  the bytes, read, so many copies at once      (raw_read.sql)
+    raw_read  the bytes, read                              (raw_read.sql)
     inbox     each record with its shard and its message   (engine/_inbox.sql)
     batches   the batches, as the kernel gets them         (engine/_batches.sql)
 
-The suite's own code comes in -pyfs.
+`copies` is how often the topic is read at once: once through is over before it can be measured.  The suite's own code comes in
+-pyfs.
 """
 
 import sys
@@ -26,9 +27,10 @@ def main(name: str, copies: int) -> None:
     """Submit a stage, without waiting for it to end."""
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
     tables.get_config().set("pipeline.name", name)
+    # Else the copies would be one.
+    for reuse in ("source", "sub-plan"):
+        tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
     if name == "raw_read":
-        for reuse in ("source", "sub-plan"):
-            tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
         texts = schemas.ddl("_connectors") + "\n" + Path(__file__).with_name("raw_read.sql").read_text()
         reads = " UNION ALL ".join(["SELECT `value` FROM inputs"] * copies)
         texts = schemas.substituted(texts, GROUP=name, SECURITY="", FEED_TOPICS="''", DELAY="0", DRIFT="10", COPIES=reads)
@@ -38,7 +40,8 @@ def main(name: str, copies: int) -> None:
     run.prepared(tables, "books", lambda tables, _: run.register_batches(tables))
     tables.execute_sql(f"CREATE TEMPORARY TABLE dropped ({COLUMNS[name]}) WITH ('connector' = 'blackhole')")
     view = "messages" if name == "inbox" else name
-    tables.execute_sql(f"INSERT INTO dropped SELECT {', '.join(c.split()[0] for c in COLUMNS[name].split(', '))} FROM {view}")
+    columns = ", ".join(column.split()[0] for column in COLUMNS[name].split(", "))
+    tables.execute_sql(f"INSERT INTO dropped {' UNION ALL '.join([f'SELECT {columns} FROM {view}'] * copies)}")
 
 
 if __name__ == "__main__":

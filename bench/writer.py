@@ -7,16 +7,17 @@ from confluent_kafka import Producer
 
 from bench.passes import BenchError
 from deploy import topics
-from feeds.packs import packing
+from feeds.heartbeats import KEY, Heartbeats
+from feeds.packs import packing, partition_of
 from feeds.publish import PACKED, heartbeat_ms
 from schemas.records import TABLES
 from schemas.rows import encoded, key
 
 
 class Writer:
-    """Writes rows at once, and heartbeats into every partition of the topics of `told` tables."""
+    """Writes rows at once, and heartbeats into every silent partition of the topics of these tables."""
 
-    def __init__(self, servers: str, told: Iterable[str]) -> None:
+    def __init__(self, servers: str, heartbeat_tables: Iterable[str]) -> None:
         self.producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -26,32 +27,37 @@ class Writer:
                 "queue.buffering.max.messages": 1_000_000,
             }
         )
-        existing = topics.existing_topics(servers)
-        self.parts = [(TABLES[table].topic, part) for table in told for part in range(existing[TABLES[table].topic])]
+        self.counts = existing = topics.existing_topics(servers)
+        self.parts = [
+            (TABLES[table].topic, part) for table in heartbeat_tables for part in range(existing[TABLES[table].topic])
+        ]
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self.packs = {table: packing(topic, existing[topic], self.put) for table, topic in packed}
-        self.beat_ms, self.every_ms = 0, heartbeat_ms()
+        self.heartbeats = Heartbeats(self.parts, heartbeat_ms(), self._heartbeat)
 
     def row(self, table: str, row: dict[str, Any], event_ms: int) -> None:
         """Write one row."""
-        self.put(TABLES[table].topic, encoded(row), key(table, row), event_ms)
+        topic, row_key = TABLES[table].topic, key(table, row)
+        self.put(topic, encoded(row), row_key, event_ms, partition_of(row_key, self.counts[topic]))
 
-    def put(self, topic: str, value: bytes, row_key: str | None, event_ms: int, partition: int = -1) -> None:
+    def put(self, topic: str, value: bytes | None, row_key: str | None, event_ms: int, partition: int) -> None:
         """Write a record, once there is room for it."""
         while True:
             try:
                 self.producer.produce(topic, value, row_key, partition, timestamp=event_ms)
+                self.heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
                 self.producer.poll(0.1)
 
     def beat(self, event_ms: int) -> None:
-        """Say what time it is, where it is time to."""
-        if event_ms >= self.beat_ms + self.every_ms:
+        """Tell the time in each silent partition, where it is time to."""
+        if self.heartbeats.is_due(event_ms):
             self.ship()
-            self.beat_ms = event_ms
-            for topic, part in self.parts:
-                self.producer.produce(topic, None, "heartbeat", part, timestamp=event_ms)
+            self.heartbeats.tell(event_ms)
+
+    def _heartbeat(self, topic: str, partition: int, event_ms: int) -> None:
+        self.put(topic, None, KEY, event_ms, partition)
 
     def ship(self) -> None:
         """Hand over rows that wait for others of their instant."""

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from feeds import Record
 from feeds.capture import Converted, Tally
 from feeds.clocks import Clocks
+from feeds.heartbeats import KEY, Heartbeats
 from feeds.packs import packing, partition_of
 from schemas import RETIRED
 from schemas.clients import Unreachable, reached
@@ -107,16 +108,16 @@ class Publisher:
         self._clocks = Clocks()
         # Common time and receipt of each venue's newest row, of those that were heard since the last heartbeat.
         self._spoken: dict[str, tuple[int, str]] = {}
-        self._newest_ms = self._heartbeat_ms = self._venue_times_ms = 0
-        self._every_ms = heartbeat_ms()
+        self._newest_ms = self._venue_times_ms = 0
+        every_ms = heartbeat_ms()
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
         except Unreachable as error:
             raise PublishError(str(error)) from None
         topics = [*(TABLES[table].topic for table in FEED_TABLES), *RETIRED]
         self._counts = known
-        # The newest timestamp in each partition; 0 where nothing has been written.
-        self._newest_in = {(topic, part): 0 for topic in topics for part in range(known.get(topic, 0))}
+        partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
+        self._heartbeats = Heartbeats(partitions, every_ms, self._produce_heartbeat)
         self._time_partitions = known.get(TABLES["venue_times"].topic, 0)
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
@@ -124,13 +125,10 @@ class Publisher:
     def heartbeat(self, common_ms: int) -> None:
         """Tell the common time, `common_ms`, in each partition whose own records do not; and, less often, each venue's time."""
         self.ship()
-        self._heartbeat_ms = common_ms
         if common_ms >= self._venue_times_ms + VENUE_TIMES_MS:
             self._venue_times_ms = common_ms
             self._tell_venue_times(common_ms)
-        for (topic, partition), newest_ms in self._newest_in.items():
-            if newest_ms <= common_ms - self._every_ms:
-                self._produce(topic, None, "heartbeat", common_ms, partition)
+        self._heartbeats.tell(common_ms)
 
     def _tell_venue_times(self, common_ms: int) -> None:
         for venue, (heard_ms, received_at) in self._spoken.items():
@@ -159,7 +157,7 @@ class Publisher:
         common_ms = self._clocks.timestamp_ms(record.row, record.event_ms, is_spoken)
         if record.table in FEED_TABLES and common_ms > self._newest_ms:
             self._newest_ms = common_ms
-            if self._newest_ms >= self._heartbeat_ms + self._every_ms:
+            if self._heartbeats.is_due(self._newest_ms):
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
         if record.table in PACKED:
@@ -190,9 +188,11 @@ class Publisher:
             except KafkaException as error:
                 raise PublishError(f"{topic} at {self.servers}, {manner(FEED)}: {_reason(error)}") from error
             else:
-                if (topic, partition) in self._newest_in:
-                    self._newest_in[topic, partition] = max(timestamp_ms, self._newest_in[topic, partition])
+                self._heartbeats.note(topic, partition, timestamp_ms)
                 return
+
+    def _produce_heartbeat(self, topic: str, partition: int, common_ms: int) -> None:
+        self._produce(topic, None, KEY, common_ms, partition)
 
     def flush(self) -> None:
         """Wait until every record handed over is acknowledged.  Raises `PublishError` for one that is not."""

@@ -713,12 +713,11 @@ def _put_best(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, o
         if place < last - 1:
             out[length] = 44
             length += 1
-        scale = np.int64(scales[place])  # numba would mix an unsigned number with a signed one into a float
-        price_scale, size_scale = int(scale & 255), int(scale >> 8)
         out[length] = 91
-        length = _put_number(abs(keys[place]), price_scale, out, length + 1)
+        decimals: int = np.int64(scales[place])  # type: ignore[assignment]
+        length = _put_number(abs(keys[place]), decimals & 255, out, length + 1)
         out[length] = 44
-        length = _put_number(sizes[place], size_scale, out, length + 1)
+        length = _put_number(sizes[place], decimals >> 8, out, length + 1)
         out[length] = 93
         length += 1
     return length

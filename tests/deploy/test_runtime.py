@@ -120,7 +120,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
 
 @pytest.mark.parametrize(
     ("count", "parallelism", "slots", "taskmanagers"),
-    [(10, 1, 10, 1), (10, 2, 20, 1), (10, 4, 40, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
+    [(9, 1, 9, 1), (9, 2, 18, 1), (9, 4, 36, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
 )
 def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
     count: int, parallelism: int, slots: int, taskmanagers: int
@@ -131,7 +131,7 @@ def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskman
 
 
 def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StartError, match=r"10 jobs at parallelism 32 need 320 task slots; an embedded cluster has at most 192"):
+    with pytest.raises(StartError, match=r"9 jobs at parallelism 32 need 288 task slots; an embedded cluster has at most 192"):
         runtime.taskmanagers_needed(jobs.FLOW, 32)
     monkeypatch.setenv("GAMMAFLOW_FLINK", "flink:8081")
     assert runtime.taskmanagers_needed(jobs.FLOW, 32) == 1
@@ -140,7 +140,7 @@ def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_c
 def test_jobs_without_slots_are_not_submitted_and_told_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError) as told:
         submitted(monkeypatch, Cluster([20], 24, running=tuple(jobs.FLOW)), 4)
-    assert "10 jobs at parallelism 4 need 40 task slots; the cluster at f:2 has 20 of 24 free" in str(told.value)
+    assert "9 jobs at parallelism 4 need 36 task slots; the cluster at f:2 has 20 of 24 free" in str(told.value)
     assert "`gammaflow up --taskmanagers 2`" in str(told.value)
     assert "Kafka" not in str(told.value)
 
@@ -151,7 +151,7 @@ def test_slots_that_a_job_gives_back_are_waited_for(monkeypatch: pytest.MonkeyPa
 
 def test_of_a_cluster_of_ones_own_slots_are_only_told_where_jobs_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert submitted(monkeypatch, Cluster([0], 0, running=tuple(jobs.FLOW)), 4, is_embedded=False)
-    with pytest.raises(FlinkError, match="need 40 task slots, and of the 24 of the cluster at f:2 none is free") as told:
+    with pytest.raises(FlinkError, match="need 36 task slots, and of the 24 of the cluster at f:2 none is free") as told:
         submitted(monkeypatch, Cluster([0], 24), 4, is_embedded=False)
     assert "Kafka" not in str(told.value)
     with pytest.raises(FlinkError, match="to Kafka at k:1 they speak"):
