@@ -4,8 +4,8 @@
 --         and at once when its status changes, with one of position_margin per position; one of margin_scalings per
 --         underlying when what is required on it is scaled otherwise
 -- State   positions and cash of each account, newest price of each instrument, contract terms; the newest depth of each
---         book, the average of each price, each halt, each open case with what is still to be paid, the insurance fund;
---         the status of each account (kernels/liquidations/)
+--         book, the average of each price, each halt, each open case with what is still to be paid, the insurance
+--         fund, and the status of each account (kernels/liquidations/)
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
