@@ -1,8 +1,7 @@
 """From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
 
-The jobs positions and liquidations run with the default settings: no -D, no configuration, no variable of the environment.  The
-job liquidations writes the rows of account_margin meanwhile, which are counted; a run without them fails.  A process of its own
-writes by the clock on the wall:
+The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  A process of its own writes
+by the clock on the wall:
 
   prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
   books   the depth of each perpetual, as the job books would write it

@@ -166,7 +166,7 @@ class Truth:
             rows = values.count(b"\n") + 1
             if table == "book_tops":
                 self.tops += rows
-            else:
+            elif table != "book_depth":
                 self.others += rows
         self.batch = []
 

@@ -52,7 +52,7 @@ class Display:
                     written = sum(topics.ends(place.kafka, sorted({t for job in names for t in jobs.job(job).writes})).values())
                     decisions = sum(topics.ends(place.kafka, ["liquidation_events"]).values())
                     behind = {job: topics.lag(place.kafka, job, jobs.job(job).reads) for job in names}
-                    time_reached = watermark(place, "margin")
+                    time_reached = watermark(place, "liquidations")
                 except (TopicError, FlinkError, requests.RequestException):
                     continue
                 now, went_in = time.monotonic(), published()

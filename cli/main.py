@@ -58,7 +58,7 @@ pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet 
 app.add_typer(pictures, name="plot")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
-SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "margin", "option_greeks")]
+SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "option_greeks")]
 """What the demonstration plays: all that liquidations need, and the Greeks of each option."""
 
 Names = Annotated[list[str] | None, typer.Argument(help="Jobs; all of them where none is named (see `gammaflow jobs`).")]

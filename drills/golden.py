@@ -37,6 +37,11 @@ BEGUN_ANEW = {"0.1.0": ("bars", "book_metrics", "venue_clocks")}
 """SQL jobs whose state has changed since a version: they do not go on from its savepoints, but begin anew."""
 MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
 """Tables that get more rows now than in that version: each book is written again every ten seconds."""
+RESTATED = {"0.1.0": ("account_margin", "position_margin")}
+"""Tables of which some rows are written again at the start: margin is a stage of a job now that did not store the status
+of accounts; those that are not healthy are reported at once."""
+SETTINGS = {"gammaflow.window": "0.05"}
+"""What the jobs had when version 0.1.0 was recorded: rows say at the end of which micro-batch they were made."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
 
 
@@ -87,7 +92,7 @@ def gone_on(stage: Stage, folder: Path) -> Rows:
     """
     written, records = json.loads((folder / WRITTEN).read_text()), market(folder)
     names = kept(folder)
-    suite = stage.suite(names)
+    suite = stage.suite(names, settings=SETTINGS)
     # A broker that has been upgraded has the topics of its earlier versions.
     topics.create_named(suite.place.kafka, dict.fromkeys(RETIRED, False), topics.partitions(suite.place.kafka))
     producer = Producer({"bootstrap.servers": suite.place.kafka})
@@ -112,7 +117,7 @@ def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
     for table, rows in expected.items():
         after = found.get(table, Counter())
         unexpected, left = after - rows, rows - after
-        if unexpected:
+        if unexpected and table not in RESTATED.get(folder.name, ()):
             wrong.append(f"{table}: {unexpected.total()} rows that should not be, e.g. {min(unexpected)}")
         has_more = table in MORE_ROWS.get(folder.name, ())
         if left.total() < before[table] or (left.total() > before[table] and not has_more):

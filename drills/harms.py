@@ -26,7 +26,7 @@ from feeds.simulator import simulate
 from schemas.records import TABLES
 from schemas.rows import instant_ms, to_ms
 
-OLDER = {"books": 2, "book_depth": 2}
+OLDER = {"books": 2}
 UNKNOWN_VERSION = 99
 JUMPING = "sim_alpha"
 JUMP_MS = 60 * 60 * 1000
@@ -292,13 +292,13 @@ DRILLS = {
         "A TaskManager is killed while jobs write down each change of what they store.",
         kill_taskmanager,
         settings=_CHANGELOG,
-        jobs=frozenset({"books", "positions", "margin"}),
+        jobs=frozenset({"books", "positions", "liquidations"}),
     ),
     "changelog-rescale": Drill(
         "Jobs that write down each change stop with a savepoint and go on with two tasks in place of one.",
         rescale(2),
         settings=_CHANGELOG,
-        jobs=frozenset({"books", "positions", "margin"}),
+        jobs=frozenset({"books", "positions", "liquidations"}),
     ),
     "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
     "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks in place of one.", rescale(2)),
@@ -325,7 +325,7 @@ DRILLS = {
         "Jobs stop, and go on as a version that stores a field more.",
         upgrade,
         version=versions.older,
-        jobs=frozenset({"books", "book_depth", "positions", "margin"}),
+        jobs=frozenset({"books", "positions", "liquidations"}),
     ),
     "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
     "rollback": Drill(

@@ -22,7 +22,7 @@ from feeds.publish import Publisher, play
 from feeds.simulator import Scenario, simulate
 from schemas import TABLE_OF
 
-JOBS = ("books", "book_depth", "bars", "positions", "margin", "liquidations", "archive")
+JOBS = ("books", "bars", "positions", "liquidations", "archive")
 """What is drilled unless told otherwise: each kind of job and of topic once.  All jobs take three times as long to start."""
 MARKET = Scenario(
     duration_s=16,

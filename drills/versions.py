@@ -7,18 +7,9 @@ Version = dict[str, str]
 
 
 def older() -> Version:
-    """Before a field was added to what `books` stores: version 3 of its entries, without digits beyond 15."""
-    return _changed(
-        "kernels/books.py",
-        ("VERSION = 4", "VERSION = 3"),
-        ("{2: _without_snapshot, 3: _without_channels}", "{2: _without_snapshot}"),
-        ('            "texts": [self.ladders.texts_of(2 * book.number + side) for side in (BID, ASK)],\n', ""),
-        (
-            '        for side, texts in zip((BID, ASK), head["texts"], strict=True):\n'
-            "            self.ladders.put_texts(2 * book.number + side, texts)\n",
-            "",
-        ),
-    )
+    """Before a field was added to what `books` stores: version 3 of its entries, by a kernel of its own."""
+    own = {"kernels/older_books.py": (ROOT / "drills" / "older_books.py").read_text()}
+    return own | _changed("jobs/books.sql", ("'gammaflow.kernel' = 'books'", "'gammaflow.kernel' = 'older_books'"))
 
 
 def wider() -> Version:

@@ -61,10 +61,11 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
     them.
     """
     lines: list[Lines] = []
+    ends_window = until_ms is not None and bool(data)
     if until_ms is not None and data and kernel.take_plain is not None:
         lines, data = kernel.take_plain(state, data, until_ms)
         if not data:
-            return lines
+            return lines + end_window(kernel, state, until_ms)
     messages, letters = decode(data, until_ms or 0)
     outputs = letters + kernel.step(state, messages, until_ms)
     if silent:
@@ -73,7 +74,13 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
             for output in outputs
             if output.table not in kernel.common and (output.table != "dead_letters" or output.row["source"] not in silent)
         ]
-    return lines + encode(outputs)
+    lines += encode(outputs)
+    return lines + end_window(kernel, state, until_ms) if ends_window and until_ms is not None else lines
+
+
+def end_window(kernel: Kernel, state: State, until_ms: int) -> list[Lines]:
+    """The rows that are due at the end of a window, where the kernel has such."""
+    return kernel.end_window(state, until_ms) if kernel.end_window is not None else []
 
 
 def decode(data: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:

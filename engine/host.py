@@ -213,6 +213,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard.steps.append((until_ms, [part.place for part in parts]))
         if data:
             yield from starmap(Row, self._step(shard, until_ms, data))
+        elif until_ms is not None:
+            yield from starmap(Row, batch.end_window(shard.running.kernel, shard.state, until_ms))
 
     def _settle(self, shard: _Shard) -> None:
         # Once for all that was over at once: whatever still waits is written anew when entries are stored.
@@ -281,6 +283,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             data = what if isinstance(what, bytes) else batch.RECORD.join(held[place][3] for place in what if held[place][3])
             if data:
                 self._step(shard, until_ms, data, is_again=True)
+            elif until_ms is not None:
+                batch.end_window(shard.running.kernel, shard.state, until_ms)
             done.update(() if isinstance(what, bytes) else what)
             ends_ms.append(until_ms)
         shard.until_ms = max((end_ms for end_ms in ends_ms if end_ms is not None), default=None)

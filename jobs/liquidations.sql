@@ -1,11 +1,14 @@
--- liquidations: which accounts must be closed, how much of each now, and what keeps it from being done?
+-- liquidations: what does each account have and owe, who must be closed, how much now, and what keeps it from being done?
 --
--- Grain   one row per decision about an account; one per liquidation order
--- State   as margin; and the newest depth of each book, the average of each price, each halt, each open case with what
---         is still to be paid, the insurance fund (kernels/liquidations.py)
--- Late    as margin: what comes behind the watermark counts only if it is still the newest
+-- Grain   one row per decision about an account; one per liquidation order; one of account_margin per account and second,
+--         and at once when its status changes, with one of position_margin per position; one of margin_scalings per
+--         underlying when what is required on it is scaled otherwise
+-- State   positions and cash of each account, newest price of each instrument, contract terms; the newest depth of each
+--         book, the average of each price, each halt, each open case with what is still to be paid, the insurance fund;
+--         the status of each account (kernels/liquidations/)
+-- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth';
-SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters';
+SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings';

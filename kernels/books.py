@@ -17,11 +17,14 @@ alive until it has said nothing of the instrument for as long as its venue may b
 one contradicts it.  A whole book of which nothing but its snapshot has come is no channel yet: the first later message that
 contradicts it is shown, until the whole book has caught up.
 
+The best levels of each book are written every 100 ms: see `kernels.depth`.
+
 A venue is quiet when neither its books here nor its `venue_times` have said anything for long: then its books are stale.
 """
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import count
 from math import inf, nan
@@ -34,7 +37,8 @@ from engine import batch
 from engine.checks import FUTURE_MS, checked, dead_letter
 from engine.contract import Kernel, Lines, Message, Migration, Output
 from engine.entries import packed, unpacked
-from kernels.ladders import ASK, BID, BOOK, LEVEL_BYTES, Ladders
+from kernels import depth
+from kernels.ladders import ASK, BID, BOOK, CHANNEL, LEVEL_BYTES, Ladders
 from kernels.plain_updates import PlainUpdates
 from schemas.records import TABLES
 from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, to_ms
@@ -58,8 +62,6 @@ SWEEP_MS = 10_000
 """How often time passes for a shard without messages: how late it may be noticed that a venue is quiet."""
 IDLE_MS = 24 * 60 * 60 * 1000
 """A book without an update for this long is freed, and an update older than this is none of its batch."""
-CHANNEL = "\x1f"
-"""Parts the name of an instrument's book from the depth of its channel, where that does not show the whole book."""
 
 Levels = list[list[float]]
 Row = dict[str, Any]
@@ -198,9 +200,6 @@ class State:
     Each is an entry; a venue's has the venue's name alone.
     """
 
-    window_ms = 0
-    """Of what length the intervals of event time are that `passed` must know of, in ms; 0 for none."""
-
     def __init__(self) -> None:
         self.ladders = Ladders()
         self.plain = PlainUpdates()
@@ -213,6 +212,8 @@ class State:
         self.touched = Touched()
         self.waiting: set[str] = set()  # books that are not stale but keep updates
         self.stale: set[str] = set()  # books that need a snapshot
+        self.depth_rows: list[Output] = []  # of intervals that a message has ended, not emitted yet
+        self.until_ms: int | None = None  # the end of the batch that is being taken
 
     def encode(self, name: str) -> bytes | None:
         """One book or venue as bytes, or None where it no longer exists."""
@@ -301,7 +302,7 @@ class State:
             return
         book.fields["is_hidden"] = 0
         if before is not None:
-            self.passed(before, event_ms)
+            depth.before_message(self, before, event_ms)
             for field in _SHOWN:
                 book.fields[field] = before.fields[field]
             before.fields["is_hidden"], before.fields["cut_ms"] = 1, 0
@@ -324,12 +325,6 @@ class State:
         if name not in self.venues:
             self.venues[name] = Venue(len(self.venues) + 1)  # 0 is that of books which are none
         return self.venues[name]
-
-    def passed(self, book: Book, event_ms: int) -> None:
-        """Take notice that a message of this instant is about to be taken: what the book was before it can be shown now."""
-
-    def show_due(self, book: Book) -> None:
-        """Show a book as it was in the interval that is over."""
 
     def _add(self, name: str) -> Book:
         book = self.books[name] = Book(self, name)
@@ -367,24 +362,59 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
     """
     lines: list[Lines] = []
     names = state.ladders.names_of
+    state.until_ms = until_ms
     while True:
-        taken = state.plain.take(state.ladders, data, until_ms, state.touched.number, state.window_ms)
+        taken = state.plain.take(state.ladders, data, until_ms, state.touched.number, depth.INTERVAL_MS)
         state.touched.update(map(names.__getitem__, taken.changed))
         if taken.heads:
             lines.append(Lines("book_tops", taken.heads, taken.values))
         data = taken.rest
         if not taken.passed:
             break
-        for number in taken.passed:
-            book = state.books[names[number]]
-            state.show_due(book)
+        # Their interval is over: its rows are written, and what was left of these books is taken after all.
+        lines += depth.lines(state, sorted(set(taken.passed)))
     if (state.waiting or state.stale) and not data:
-        lines += batch.encode(_before_its_end(_in_time(state, until_ms), until_ms))
+        with _touched_here(state) as touched:
+            lines += batch.encode(_before_its_end(_in_time(state, until_ms), until_ms))
+        depth.mark(state, touched, until_ms)
     return lines, data
 
 
+def end_window(state: State, until_ms: int) -> list[Lines]:
+    """The rows of depth of the intervals that are over at the end of a window."""
+    state.until_ms = until_ms
+    return depth.lines(state, depth.over(state, until_ms))
+
+
+@contextmanager
+def _touched_here(state: State) -> Iterator[set[str]]:
+    """What is touched within, in a set of its own; the state has it, too."""
+    earlier, state.touched = state.touched, Touched()
+    yield state.touched
+    earlier |= state.touched
+    state.touched = earlier
+
+
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch of rows of `order_books` and `venue_times`."""
+    """Apply one micro-batch of rows of `order_books` and `venue_times`.
+
+    Late messages have no batch end: their books have a row of depth at the end of the interval that they themselves belong to.
+    """
+    state.until_ms = until_ms
+    with _touched_here(state) as touched:
+        outputs = _stepped(state, messages, until_ms)
+        if until_ms is None:
+            depth.write_late(state, touched)
+        else:
+            depth.mark(state, touched, until_ms)
+            if not messages:
+                depth.sweep(state, until_ms, newest_ms(state))
+        outputs += state.depth_rows
+        state.depth_rows = []
+    return outputs
+
+
+def _stepped(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     outputs: list[Output] = []
     good: list[Message] = []
     for message in sorted(messages, key=attrgetter("offset")):
@@ -444,7 +474,7 @@ def _take(state: State, name: str, row: Row, until_ms: int | None, outputs: list
     book = state.book(name)
     if is_part:
         state.show(book, event_ms)
-    state.passed(book, event_ms)
+    depth.before_message(state, book, event_ms)
     if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
         shown_ms = int(book.fields["shown_ms"])
         outputs.append(_fault(book, row, "late", "before its gap was declared", f"after {instant_ms(shown_ms)}"))
@@ -684,7 +714,7 @@ def _straddles(row: Row, sequence: int) -> bool:
 
 def _change(book: Book, row: Row, outputs: list[Output]) -> None:
     fields, sequence, event_ms = book.fields, book.sequence or 0, to_ms(row["event_at"])
-    book.state.passed(book, event_ms)
+    depth.before_message(book.state, book, event_ms)
     book.put(row)
     if row["sequence"] < sequence:
         fields["reset_ms"] = fields["event_ms"]
@@ -850,7 +880,7 @@ def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output])
         expected = f"a snapshot at {first['prev_sequence']} or later"
         outputs.append(_fault(book, row, "snapshot_outdated", expected, f"sequence {sequence}"))
         return
-    book.state.passed(book, event_ms)
+    depth.before_message(book.state, book, event_ms)
     book.clear()
     book.put(row)
     if is_anew:
@@ -1008,6 +1038,7 @@ KERNEL = Kernel(
     new=new,
     step=step,
     take_plain=take_plain,
+    end_window=end_window,
     gauges=gauges,
     migrations=MIGRATIONS,
     sweep_ms=SWEEP_MS,

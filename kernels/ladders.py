@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from udfs.compiled import compiled, inlined, prefetch
 
 BID, ASK = 0, 1
+CHANNEL = "\x1f"
+"""Parts the name of an instrument's book from the depth of its channel, where that does not show the whole book."""
 MAX_DIGITS = 15
 """A decimal of this many digits, and no more, is told from every other one by its double."""
 UNKNOWN_SCALE = 255

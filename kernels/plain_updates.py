@@ -623,6 +623,135 @@ def _put_number(number: float, scale: int, out: U1, length: int) -> int:
     return length + scale
 
 
+_EVENT_AT_ONLY = _text('","event_at":"')
+_DEPTH_SEQUENCE, _DEPTH_BIDS, _DEPTH_ASKS = _text('","sequence":'), _text(',"bids":['), _text('],"asks":[')
+_DEPTH_STALE, _DEPTH_WHOLE = _text('],"is_stale":true}'), _text('],"is_stale":false}')
+DEPTH_LEVELS = 20
+"""How many levels of each side are shown; schemas/book_depth.sql and book_metrics.sql count on it."""
+DEPTH_ROW_BYTES = 2 * DEPTH_LEVELS * 64 + 2 * _MAX_NAME + 200
+
+
+@compiled
+def books_over(books: NDArray[Any], used: int, until_ms: int, numbers: I4) -> int:
+    """Numbers of the books whose interval is over when the common time is `until_ms`; returns how many."""
+    count = 0
+    for number in range(used):
+        book = books[number]
+        if book.cut_ms and not book.is_hidden and book.cut_ms <= until_ms + book.offset_ms:
+            numbers[count] = number
+            count += 1
+    return count
+
+
+@compiled
+def write_depth(
+    numbers: I4,
+    until_ms: int,
+    books: NDArray[Any],
+    sides: NDArray[Any],
+    keys: F8,
+    sizes: F8,
+    scales: U2,
+    names: U1,
+    heads: U1,
+    out: U1,
+    lengths: NDArray[np.int64],
+    others: I4,
+) -> int:
+    """Write the row of depth of each book at its `cut_ms`; those that cannot be written here go to `others`, and are counted.
+
+    `lengths` becomes those of `heads` and `out`, which must have room for `DEPTH_ROW_BYTES` a book.  A record timestamp is the
+    common time, and not later than `until_ms`.
+    """
+    head, length, count = 0, 0, 0
+    for number in numbers:
+        book = books[number]
+        if not book.was_shown:
+            continue
+        start, end = book.name_start, book.name_start + book.name_length
+        colon = -1
+        is_plain = book.name_length <= _MAX_NAME
+        for at in range(start, end):
+            byte = names[at]
+            if byte == 58 and colon < 0:
+                colon = at
+            is_plain = is_plain and 32 <= byte < 127 and byte != 34 and byte != 92
+        for side in range(2 * number, 2 * number + 2):
+            last = sides[side].start + sides[side].count
+            for place in range(max(sides[side].start, last - DEPTH_LEVELS), last):
+                is_plain = is_plain and scales[place] & 255 != UNKNOWN_SCALE and scales[place] >> 8 != UNKNOWN_SCALE
+        if not is_plain or colon < 0 or book.cut_ms >= _YEAR_10000_MS:
+            others[count] = number
+            count += 1
+            continue
+        if length:
+            heads[head], out[length] = 10, 10
+            head, length = head + 1, length + 1
+        head = _put_padded(max(0, min(book.cut_ms - book.offset_ms, until_ms)), 13, heads, head)
+        head = _copied(names, start, end, heads, head)
+        length = _copied(names, start, colon, out, _put(_VENUE, out, length))
+        length = _copied(names, colon + 1, end, out, _put(_INSTRUMENT, out, length))
+        length = _put_instant(book.cut_ms, out, _put(_EVENT_AT_ONLY, out, length))
+        length = _put(_DEPTH_SEQUENCE, out, length)
+        length = _put_whole(book.sequence, out, length) if book.has_sequence else _put(_NULL, out, length)
+        length = _put_best(sides, keys, sizes, scales, 2 * number, out, _put(_DEPTH_BIDS, out, length))
+        length = _put_best(sides, keys, sizes, scales, 2 * number + 1, out, _put(_DEPTH_ASKS, out, length))
+        length = _put(_DEPTH_STALE if book.is_stale or book.is_quiet else _DEPTH_WHOLE, out, length)
+    lengths[0], lengths[1] = head, length
+    return count
+
+
+_YEAR_10000_MS = 253_402_300_800_000
+
+
+@compiled
+def _put_best(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, out: U1, length: int) -> int:
+    """Write the best levels of a side as [price,size] pairs, best first."""
+    last = sides[side].start + sides[side].count
+    first = max(sides[side].start, last - DEPTH_LEVELS)
+    for place in range(last - 1, first - 1, -1):
+        if place < last - 1:
+            out[length] = 44
+            length += 1
+        out[length] = 91
+        decimals: int = np.int64(scales[place])  # type: ignore[assignment]
+        length = _put_number(abs(keys[place]), decimals & 255, out, length + 1)
+        out[length] = 44
+        length = _put_number(sizes[place], decimals >> 8, out, length + 1)
+        out[length] = 93
+        length += 1
+    return length
+
+
+@compiled
+def _put_instant(at_ms: int, out: U1, length: int) -> int:
+    """Write YYYY-MM-DDTHH:MM:SS.mmmZ of milliseconds since 1970.  The date as Howard Hinnant's civil_from_days has it."""
+    days, in_day = at_ms // 86_400_000, at_ms % 86_400_000
+    shifted = days + 719_468
+    era, day_of_era = shifted // 146_097, shifted % 146_097
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * shifted_month + 2) // 5 + 1
+    month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
+    year = year_of_era + 400 * era + (1 if month <= 2 else 0)
+    length = _put_padded(year, 4, out, length)
+    out[length] = 45
+    length = _put_padded(month, 2, out, length + 1)
+    out[length] = 45
+    length = _put_padded(day, 2, out, length + 1)
+    out[length] = 84
+    length = _put_padded(in_day // 3_600_000, 2, out, length + 1)
+    out[length] = 58
+    length = _put_padded(in_day // 60_000 % 60, 2, out, length + 1)
+    out[length] = 58
+    length = _put_padded(in_day // 1000 % 60, 2, out, length + 1)
+    out[length] = 46
+    length = _put_padded(in_day % 1000, 3, out, length + 1)
+    out[length] = 90
+    return length + 1
+
+
 class Taken(NamedTuple):
     """What came of the plain updates of a batch."""
 

@@ -40,8 +40,18 @@ def substituted(text: str, **values: str) -> str:
 
 
 def statements(text: str) -> list[str]:
-    """The statements of an SQL text, split at each semicolon that ends a line."""
-    return [part.strip() for part in re.split(r";[ \t]*(?:--[^\n]*)?(?:\n|$)", text) if part.strip()]
+    """The statements of an SQL text, split at each semicolon that ends a line which is no comment."""
+    whole: list[str] = []
+    lines: list[str] = []
+    for line in text.splitlines():
+        code = re.sub(r";[ \t]*(?:--.*)?$", "", line)
+        is_end = code != line and not line.lstrip().startswith("--")
+        lines.append(code if is_end else line)
+        if is_end:
+            whole.append("\n".join(lines).strip())
+            lines = []
+    whole.append("\n".join(lines).strip())
+    return [statement for statement in whole if statement]
 
 
 def columns(name: str) -> str:

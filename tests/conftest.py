@@ -11,6 +11,11 @@ from deploy import runtime
 from deploy.runtime import Runtime
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What may be asked of the cases of tests/jobs."""
+    parser.addoption("--up", action="store_true", help="play cases on the runtime that `gammaflow up` has started")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """kafka-python's import is two hundred warnings about a standard library function."""
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cli import names, plots
 from cli.plots import ASK, BID, STALE, TOP, Instants, PlotError, Stretches
-from kernels import book_depth
+from kernels import depth as depths
 
 _COLUMNS, _ROWS = 1000, 260  # cells of a heat map
 _MOST = 40  # instruments in a picture of faults
@@ -238,7 +238,7 @@ class _Levels:
                 if len(own) and self.middle[row] > 0:
                     far = sign * (own[:, 0] / self.middle[row] - 1) * 1e4
                     place = np.searchsorted(far, sign * centres, side="right")
-                    is_whole = len(own) < book_depth.LEVELS
+                    is_whole = len(own) < depths.LEVELS
                     known = (sign * centres > 0) & (place > 0) & (is_whole | (place < len(own)))
                     cells[known, column] = np.cumsum(own[:, 1])[place[known] - 1]
         axes.axhline(0, color="white", linewidth=0.8, alpha=0.6)

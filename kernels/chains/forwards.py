@@ -22,6 +22,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.checks import checked
 from engine.contract import Kernel, Message, Migration, Output
@@ -32,6 +33,7 @@ from kernels.market.indices import Indices, Price, Series
 from kernels.market.tickers import Ticker
 from schemas.rows import instant_ms, to_ms
 from udfs import forwards
+from udfs.black76 import FloatArray
 from udfs.forwards import Source
 
 VERSION = 2
@@ -232,16 +234,7 @@ def _forwards(state: State, underlying: Underlying, now_ms: int) -> list[Output]
         ask[puts],
         rows["in_coin"][puts],
     )
-    future_bid, future_ask = np.full((2, count), np.nan)
-    for slot in order.slots[~rows["is_option"][order.slots]]:
-        group_index = group[slot]
-        # Of several futures of one expiry the one with the least distance between bid and ask.
-        if (
-            bid[slot] > 0
-            and ask[slot] >= bid[slot]
-            and not ask[slot] - bid[slot] >= future_ask[group_index] - future_bid[group_index]
-        ):
-            future_bid[group_index], future_ask[group_index] = bid[slot], ask[slot]
+    future_bid, future_ask = _future_quotes(bid, ask, group, count, order.slots[~rows["is_option"][order.slots]])
     index = [_index(state, underlying, quote) for quote in order.currencies]
     told = [
         _moved_forward(state, underlying, chain, expiry_ms, quote)
@@ -296,6 +289,18 @@ def _forwards(state: State, underlying: Underlying, now_ms: int) -> list[Output]
     if outputs or gone or expired:
         state.touched.add(underlying.entry)
     return outputs
+
+
+def _future_quotes(
+    bid: FloatArray, ask: FloatArray, group: NDArray[np.int64], count: int, futures: NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray]:
+    """Bid and ask of the future of each group; of several the one with the least distance between them."""
+    future_bid, future_ask = np.full((2, count), np.nan)
+    for slot in futures:
+        own = group[slot]
+        if bid[slot] > 0 and ask[slot] >= bid[slot] and not ask[slot] - bid[slot] >= future_ask[own] - future_bid[own]:
+            future_bid[own], future_ask[own] = bid[slot], ask[slot]
+    return future_bid, future_ask
 
 
 def _moved_forward(state: State, underlying: Underlying, chain: Chain, expiry_ms: int, quote: str) -> float:

@@ -14,7 +14,7 @@ import pytest
 
 from cli import explain
 from engine.contract import Message
-from kernels import liquidations, margin, positions
+from kernels import liquidations, positions
 from schemas.rows import instant_ms, instant_us
 
 T0 = 1_700_000_000_000
@@ -26,9 +26,9 @@ def at(ms: int) -> dict[str, str]:
 
 
 def history() -> dict[str, list[dict[str, Any]]]:
-    """A deposit, a fill, a fall and its correction, through all three kernels."""
+    """A deposit, a fill, a fall and its correction, through both kernels."""
     found: dict[str, list[dict[str, Any]]] = {table: [] for table in explain.SOURCES}
-    ledger, valued, engine = positions.new(), margin.new(), liquidations.new()
+    ledger, engine = positions.new(), liquidations.new()
     terms = {"kind": "perpetual", "underlying": "AAA", "quote_currency": "USDC", "settlement_currency": "USDC"}
     name = {"venue": "v", "instrument": "AAA-PERP"}
     fill = {"account": "ann", **name, "fill_id": "f1", "side": "buy", "price": "100", "size": "100", "fee": "1"}
@@ -44,7 +44,7 @@ def history() -> dict[str, list[dict[str, Any]]]:
         booked = positions.step(ledger, [m for m in batch if m.table != "tickers"], int(until_ms))
         passed = [Message(o.table, 0, 0, dict(o.row)) for o in booked if o.table in ("positions", "balances")]
         inputs = [m for m in batch if m.table in ("instruments", "tickers")] + passed
-        for output in booked + margin.step(valued, inputs, int(until_ms)) + liquidations.step(engine, inputs, int(until_ms)):
+        for output in booked + liquidations.step(engine, inputs, int(until_ms)):
             if output.table in found:
                 found[output.table].append(dict(output.row))
     return found

@@ -48,8 +48,8 @@ def test_jobs_lists_every_job_with_its_question_and_topics(monkeypatch: pytest.M
     text = " ".join(shown.output.split())
     for name in jobs.FLOW:
         assert name in text
-    assert "what are the best bid and ask of every instrument, at every change?" in text
-    assert "instruments, tickers, index_prices, positions, balances" in text
+    assert "what are the best bid and ask of every instrument, at every change, and its best 20 levels every 100 ms?" in text
+    assert "instruments, tickers, index_prices, trading_halts, book_depth, positions, balances" in text
     assert "every topic" in text
 
 
@@ -137,5 +137,5 @@ def test_a_replay_that_no_embedded_cluster_has_slots_for_says_so_before_it_start
     arguments = ["replay", "--capture", f"deribit:{tmp_path / 'some.log'}", "--out", str(tmp_path / "out")]
     shown = RUNNER.invoke(app, [*arguments, "--parallelism", "128"])
     assert shown.exit_code == 1
-    assert "11 jobs at parallelism 128 need 1408 task slots" in " ".join(shown.output.split())
+    assert "9 jobs at parallelism 128 need 1152 task slots" in " ".join(shown.output.split())
     assert not (tmp_path / "out").exists()

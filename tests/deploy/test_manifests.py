@@ -299,6 +299,5 @@ def test_the_example_puts_a_place_into_every_manifest() -> None:
     assert {
         one["metadata"]["name"]: one["spec"]["job"]["parallelism"] for one in flink if one["spec"]["job"]["parallelism"] > 1
     } == {
-        "margin": 2,
         "liquidations": 2,
     }

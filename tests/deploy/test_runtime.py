@@ -12,7 +12,7 @@ from deploy import runtime, topics
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 
-NAMES = ["archive", "liquidations", "books", "positions", "book_depth", "bars"]
+NAMES = ["archive", "liquidations", "books", "positions", "chains", "bars"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "four", "", "129", "2.0"])
@@ -58,7 +58,7 @@ def test_a_job_finishes_after_those_whose_rows_it_reads(monkeypatch: pytest.Monk
 
 
 def test_where_a_job_does_not_finish_those_that_read_its_rows_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(drained(monkeypatch, stuck="positions")) == {"books", "book_depth", "bars"}
+    assert set(drained(monkeypatch, stuck="positions")) == {"books", "chains", "bars"}
 
 
 def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
 
 @pytest.mark.parametrize(
     ("count", "parallelism", "slots", "taskmanagers"),
-    [(11, 1, 11, 1), (11, 2, 22, 1), (11, 4, 44, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
+    [(9, 1, 9, 1), (9, 2, 18, 1), (9, 4, 36, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
 )
 def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
     count: int, parallelism: int, slots: int, taskmanagers: int
@@ -131,7 +131,7 @@ def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskman
 
 
 def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StartError, match=r"11 jobs at parallelism 32 need 352 task slots; an embedded cluster has at most 192"):
+    with pytest.raises(StartError, match=r"9 jobs at parallelism 32 need 288 task slots; an embedded cluster has at most 192"):
         runtime.taskmanagers_needed(jobs.FLOW, 32)
     monkeypatch.setenv("GAMMAFLOW_FLINK", "flink:8081")
     assert runtime.taskmanagers_needed(jobs.FLOW, 32) == 1
@@ -140,7 +140,7 @@ def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_c
 def test_jobs_without_slots_are_not_submitted_and_told_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError) as told:
         submitted(monkeypatch, Cluster([20], 24, running=tuple(jobs.FLOW)), 4)
-    assert "11 jobs at parallelism 4 need 44 task slots; the cluster at f:2 has 20 of 24 free" in str(told.value)
+    assert "9 jobs at parallelism 4 need 36 task slots; the cluster at f:2 has 20 of 24 free" in str(told.value)
     assert "`gammaflow up --taskmanagers 2`" in str(told.value)
     assert "Kafka" not in str(told.value)
 
@@ -151,7 +151,7 @@ def test_slots_that_a_job_gives_back_are_waited_for(monkeypatch: pytest.MonkeyPa
 
 def test_of_a_cluster_of_ones_own_slots_are_only_told_where_jobs_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert submitted(monkeypatch, Cluster([0], 0, running=tuple(jobs.FLOW)), 4, is_embedded=False)
-    with pytest.raises(FlinkError, match="need 44 task slots, and of the 24 of the cluster at f:2 none is free") as told:
+    with pytest.raises(FlinkError, match="need 36 task slots, and of the 24 of the cluster at f:2 none is free") as told:
         submitted(monkeypatch, Cluster([0], 24), 4, is_embedded=False)
     assert "Kafka" not in str(told.value)
     with pytest.raises(FlinkError, match="to Kafka at k:1 they speak"):

@@ -59,13 +59,13 @@ def test_processes_that_have_ended_are_started_again(done: list[str], monkeypatc
 
 def test_taskmanagers_that_have_read_other_code_are_restarted(done: list[str]) -> None:
     with Stage() as stage:
-        older = stage.suite(["margin"], version={"kernels/margin.py": "older"})
+        older = stage.suite(["liquidations"], version={"kernels/positions/state.py": "older"})
         older.version = {}  # as a harm leaves it that upgrades
-        stage.suite(["margin"])
+        stage.suite(["liquidations"])
         assert "TaskManagers restarted" not in done
-        stage.suite(["margin"], version={"kernels/margin.py": "older"})
+        stage.suite(["liquidations"], version={"kernels/positions/state.py": "older"})
         assert done.count("TaskManagers restarted") == 1
-        stage.suite(["margin"])
+        stage.suite(["liquidations"])
         assert done.count("TaskManagers restarted") == 2
 
 

@@ -22,7 +22,7 @@ def stage() -> Iterator[Stage]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_came_before_and_comes_after_a_golden_savepoint_is_a_run_that_never_stopped(version: str, stage: Stage) -> None:
     folder = FOLDER / version
-    undisturbed = played(stage.suite(golden.kept(folder)), market=golden.market(folder)).rows
+    undisturbed = played(stage.suite(golden.kept(folder), settings=golden.SETTINGS), market=golden.market(folder)).rows
     assert golden.differences(folder, undisturbed, golden.gone_on(stage, folder)) == []
 
 

@@ -38,6 +38,8 @@ END_OF_FEED_MS = MARKET.start_ms + 1000 * MARKET.duration_s + END_MS
 BARS_DELAY_MS = 1000
 """How long jobs of SQL alone wait for records that are out of order."""
 HEARTBEAT_MS, WINDOW_MS = 100, 20
+LAST_BAR_MS = END_OF_FEED_MS - BARS_DELAY_MS - HEARTBEAT_MS - WINDOW_MS
+"""Until when the time that is told in `bars` has passed the end of a batch, once the feed has ended."""
 SQL_JOBS = [name for name in jobs.FLOW if jobs.job(name).kernel is None and jobs.job(name).tells_time]
 UPSTREAM = jobs.upstream(SQL_JOBS)
 PROBE = {
@@ -105,8 +107,7 @@ def read(suite: Runtime, table: str) -> list[Record]:
 
 def expected_bars(records: list[Record]) -> set[tuple[str, str, str, int]]:
     """The bars of a second whose batch is over once the feed has ended, with their partitions."""
-    last_ms = END_OF_FEED_MS - BARS_DELAY_MS - HEARTBEAT_MS - WINDOW_MS
-    rows = [(json.loads(record.value), record) for record in records if record.value and record.event_ms <= last_ms]
+    rows = [(json.loads(record.value), record) for record in records if record.value and record.event_ms <= LAST_BAR_MS]
     return {(row["venue"], row["instrument"], row["event_at"], at.partition) for row, at in rows if row["interval_s"] == 1}
 
 
@@ -120,10 +121,12 @@ def probed(suite: Runtime) -> list[Record]:
         for record in simulate(MARKET):
             publisher.publish(record)
     deadline_s = time.monotonic() + 60
-    bars_end_ms = END_OF_FEED_MS - BARS_DELAY_MS - 1000
     while True:
+        bars = read(suite, "bars")
+        told = {record.partition for record in bars if record.value is None and record.event_ms >= LAST_BAR_MS}
         rows = [record for record in read(suite, "option_greeks") if record.value]
-        if {record.event_ms for record in rows} >= {bars_end_ms + WINDOW_MS} or time.monotonic() > deadline_s:
+        has_all_bars = len(told) == topics.partitions(suite.kafka)
+        if (has_all_bars and len(rows) >= len(expected_bars(bars))) or time.monotonic() > deadline_s:
             break
     return rows
 

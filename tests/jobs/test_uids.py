@@ -19,11 +19,11 @@ def told(module: str, *arguments: str) -> Any:
 
 
 def test_a_job_has_the_same_uids_alone_and_behind_others() -> None:
-    bars, margin, again = told("tests.jobs.uids", "bars", "margin", "bars")
+    bars, liquidations, again = told("tests.jobs.uids", "bars", "liquidations", "bars")
     assert bars == again
-    assert told("tests.jobs.uids", "margin") == [margin]
-    assert len(set(margin)) == len(margin) > 5
-    assert "margin/kernel" in margin
+    assert told("tests.jobs.uids", "liquidations") == [liquidations]
+    assert len(set(liquidations)) == len(liquidations) > 5
+    assert "liquidations/kernel" in liquidations
 
 
 def test_the_jar_that_every_cluster_has_does_not_travel_with_a_job_and_others_do() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from engine import batch
 from engine.contract import Message, Output, State
-from kernels import liquidations, margin, positions
+from kernels import liquidations, positions
 from schemas.rows import instant_ms, instant_us
 
 T0 = 1_700_000_000_000
@@ -164,22 +164,23 @@ class Conservation:
 
 
 class Suite:
-    """The three kernels in the order of their jobs."""
+    """The two kernels in the order of their jobs."""
 
     def __init__(self) -> None:
-        self.kernels = (positions, margin, liquidations)
+        self.kernels = (positions, liquidations)
         self.states: list[Any] = [kernel.new() for kernel in self.kernels]
-        self.states[-1].fund_usd = FUND_USD
+        self.states[-1].decisions.fund_usd = FUND_USD
         self.names: list[set[str]] = [set() for _ in self.kernels]
 
     def step(self, rows: list[tuple[str, dict[str, Any]]], until_ms: int) -> tuple[Outputs, Outputs, Outputs]:
-        """What each kernel puts out for one batch."""
+        """What the ledger, the margin stage and the decisions emit for one batch."""
         given = [Message(table, 0, n, row) for n, (table, row) in enumerate(rows)]
         prices = [message for message in given if message.table not in ("fills", "transfers")]
         booked = positions.step(self.states[0], [message for message in given if message.table != "tickers"], until_ms)
         held = [Message(o.table, 1, n, dict(o.row)) for n, o in enumerate(booked) if o.table in ("positions", "balances")]
-        valued = margin.step(self.states[1], prices + held, until_ms)
-        decided = liquidations.step(self.states[2], prices + held, until_ms)
+        outputs = liquidations.step(self.states[1], prices + held, until_ms)
+        decided = [output for output in outputs if output.table.startswith("liquidation_")]
+        valued = [output for output in outputs if not output.table.startswith("liquidation_")]
         for names, state in zip(self.names, self.states, strict=True):
             names |= state.touched
             state.touched.clear()

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
-from kernels import liquidations, margin, positions
+from kernels import liquidations, positions
 from kernels.chains import forwards
+from kernels.liquidations.pricing import forward_prices
 from kernels.market import indices
 from kernels.market.indices import Series, chosen, own_currency, preference
 from schemas.rows import fault, instant_ms
@@ -247,7 +248,7 @@ def balance(currency: str, amount: str) -> Message:
 
 def equity(*messages: Message) -> float | None:
     """Of an account with one coin."""
-    outputs = margin.step(margin.new(), [balance("BTC", "1"), *messages], T0 + 50)
+    outputs = liquidations.step(liquidations.new(), [balance("BTC", "1"), *messages], T0 + 50)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
     (row,) = [output.row for output in outputs if output.table == "account_margin"]
     found: float | None = row["equity_usd"]
@@ -274,10 +275,11 @@ def test_an_option_without_a_forward_is_margined_by_the_index_of_its_own_currenc
         name = contract.row["instrument"]
         held = {"account": "a", "venue": "deribit", "instrument": name, **at(T0), "size": "-1", "average_price": "1"}
         row = held | {"realised_pnl": "0", "settlement_currency": "USDC", "fill_id": "f"}
-        state = margin.new()
-        margin.step(state, [contract, ticked(name, mark_price=100.0), *told, Message("positions", 0, 0, row)], T0 + 50)
+        state = liquidations.new()
+        liquidations.step(state, [contract, ticked(name, mark_price=100.0), *told, Message("positions", 0, 0, row)], T0 + 50)
         # Of an option far in the money: 7.5 % of the forward and its mark, in its quote currency.
-        return float(margin.value(state).maintenance[0])
+        assert state.valuation is not None
+        return float(state.valuation.maintenance[0])
 
     assert maintenance(LINEAR_C, *ALL) == pytest.approx(0.075 * USDC + 100.0)
     assert maintenance(LINEAR_T, *ALL) == pytest.approx(0.075 * USDT + 100.0)
@@ -285,24 +287,24 @@ def test_an_option_without_a_forward_is_margined_by_the_index_of_its_own_currenc
 
 
 def test_a_state_of_margin_that_is_put_back_values_by_the_same_indices() -> None:
-    market = Stored(margin)
-    margin.step(market.state, [INVERSE, LINEAR_C, LINEAR_T, *ALL, balance("BTC", "1")], T0 + 50)
+    market = Stored(liquidations)
+    liquidations.step(market.state, [INVERSE, LINEAR_C, LINEAR_T, *ALL, balance("BTC", "1")], T0 + 50)
     market.store()
-    before = margin._forward(market.state)
-    names = dict(market.state.contract_columns.rows)
+    before = forward_prices(market.state.accounts)
+    names = dict(market.state.accounts.contract_columns.rows)
     market.restart()
-    after = margin._forward(market.state)
+    after = forward_prices(market.state.accounts)
     assert {name: before[row] for name, row in names.items()} == {
-        name: after[row] for name, row in market.state.contract_columns.rows.items()
+        name: after[row] for name, row in market.state.accounts.contract_columns.rows.items()
     }
 
 
 def test_terms_that_version_3_of_margin_stored_are_valued_in_what_they_are_settled_in() -> None:
-    state = margin.new()
+    state = liquidations.new()
     for settlement, is_inverse in (("USDC", "false"), ("BTC", "true")):
         stored = f'[1,"option","BTC","{settlement}",{is_inverse},"call",19000.0,1.0,1700604800000]'
         state.decode(f"instrument/v:{settlement}", b"\x03" + stored.encode())
-    assert {name: terms.index_currency for name, terms in state.terms.items()} == {"v:USDC": "USDC", "v:BTC": "USD"}
+    assert {name: terms.index_currency for name, terms in state.accounts.terms.items()} == {"v:USDC": "USDC", "v:BTC": "USD"}
 
 
 # The guards of liquidations
@@ -312,7 +314,7 @@ def guarded(*messages: Message) -> dict[str, tuple[float, float]]:
     state = liquidations.new()
     for n, message in enumerate(messages):
         liquidations.step(state, [message], T0 + 1000 * (n + 1))
-    return {name: (guard.price, guard.average) for name, guard in state.guards.items() if name.startswith("index")}
+    return {name: (guard.price, guard.average) for name, guard in state.decisions.guards.items() if name.startswith("index")}
 
 
 def test_each_currency_has_its_own_guard() -> None:
@@ -354,5 +356,5 @@ def test_an_account_is_held_by_the_guard_of_the_index_that_values_what_it_has(
     liquidations.step(state, [contract, position, balance("USDC", "5000"), *calm], T0 + 50)
     after = [index(WILD if quote == wild else PRICES[quote], T0 + 1000, quote=quote) for quote in known]
     outputs = liquidations.step(state, [*after, ticked("PERP", T0 + 1000, mark_price=17_800.0)], T0 + 1050)
-    assert state.cases["a"].held == held
+    assert state.decisions.cases["a"].held == held
     assert any(output.table == "liquidation_orders" for output in outputs) == (held is None)

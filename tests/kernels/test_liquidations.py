@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from engine.contract import Message, Output
 from kernels import liquidations, positions
+from kernels.liquidations import cases, decisions
+from kernels.liquidations.account import Account
+from kernels.liquidations.rules import RULES
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.stored import Stored
 
@@ -79,9 +82,10 @@ def balance(account: str, amount: float, ms: int = T0) -> Message:
 
 
 def step(state: liquidations.State, *messages: Message, until_ms: int) -> list[Output]:
+    """The decisions, and dead letters."""
     outputs = liquidations.step(state, list(messages), until_ms)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
-    return outputs
+    return [output for output in outputs if output.table.startswith(("liquidation_", "dead_"))]
 
 
 def rows(outputs: list[Output], table: str = "liquidation_orders") -> list[Any]:
@@ -145,10 +149,10 @@ def test_a_case_is_closed_once_no_pause_can_matter_to_the_account_any_more() -> 
     fallen(state)
     assert kinds(fallen(state, 100.0, T0 + 1200)) == ["recovered"]
     fallen(state, 100.0, T0 + SECOND + 29_999)
-    assert set(state.cases) == {"a"}
+    assert set(state.decisions.cases) == {"a"}
     state.touched.clear()
     assert fallen(state, 100.0, T0 + SECOND + 30_000) == []
-    assert state.cases == {} and state.encode("case/a") is None and "case/a" in state.touched
+    assert state.decisions.cases == {} and state.encode("case/a") is None and "case/a" in state.touched
 
 
 def test_what_is_ordered_never_exceeds_the_position() -> None:
@@ -212,7 +216,7 @@ def test_what_cannot_be_trusted_holds_the_decision_and_says_so_once(name: str) -
         return
     assert rows(outputs) == []
     assert kinds(outputs)[-1] == "held"
-    assert state.cases["a"].held == held
+    assert state.decisions.cases["a"].held == held
     assert step(state, until_ms=until_ms + 50) == []
     ms = until_ms + 100
     again = fallen(state, 89.0, ms, depth("AAA", [[88.97, 1e6]], [], ms))
@@ -242,14 +246,14 @@ def test_a_halt_of_what_is_held_or_of_its_venue_holds_every_order_of_the_account
 def test_a_halt_goes_before_every_check_of_prices() -> None:
     halted = halt("AAA-PERP", True, T0 + 900)
     spike = begun(*long(), halted)
-    assert kinds(fallen(spike, 1.0)) == ["held"] and spike.cases["a"].held == "halted: v:AAA-PERP"
+    assert kinds(fallen(spike, 1.0)) == ["held"] and spike.decisions.cases["a"].held == "halted: v:AAA-PERP"
     # An open case whose price then goes missing is held by the halt, and by the price once that is over.
     state = begun(*long())
     assert kinds(fallen(state)) == ["locked", "round"]
     blind = step(state, halt(None, True, T0 + 2000), ticker("AAA", 0.0, T0 + 2000), until_ms=T0 + 2050)
-    assert kinds(blind) == ["held"] and state.cases["a"].held == "halted: v"
+    assert kinds(blind) == ["held"] and state.decisions.cases["a"].held == "halted: v"
     assert kinds(step(state, halt(None, False, T0 + 3000), until_ms=T0 + 3050)) == ["held"]
-    assert state.cases["a"].held == "no valuation"
+    assert state.decisions.cases["a"].held == "no valuation"
 
 
 def test_the_halts_of_a_venue_and_of_an_instrument_end_by_themselves_and_the_newest_row_stands() -> None:
@@ -279,10 +283,10 @@ def test_halts_are_put_back_and_freed_a_day_after_they_can_matter() -> None:
             fresh.decode(name, data)
     assert fallen(fresh) == fallen(state) != []
     step(state, until_ms=T0 + 20 + 86_400_000 - 1)
-    assert state.halts.keys() == {"v:AAA-PERP", "v:GONE", "v"}
+    assert state.decisions.halts.keys() == {"v:AAA-PERP", "v:GONE", "v"}
     state.touched.clear()
     step(state, until_ms=T0 + 20 + 86_400_000)
-    assert state.halts.keys() == {"v:AAA-PERP"}
+    assert state.decisions.halts.keys() == {"v:AAA-PERP"}
     assert {"halt/v:GONE", "halt/v"} <= state.touched and state.encode("halt/v") is None
 
 
@@ -313,11 +317,11 @@ def test_a_loss_is_paid_by_the_fund_once_or_else_by_the_other_side() -> None:
         "round",
     ]
     assert [row["size"] for row in rows(outputs)] == [100.0]
-    assert state.fund_usd == liquidations.RULES.fund_usd - 500.0
+    assert state.decisions.fund_usd == RULES.fund_usd - 500.0
     assert fallen(state, 79.0, T0 + 3 * SECOND) == []
 
     poor = begun(*long(), *others)
-    poor.fund_usd = 499.0
+    poor.decisions.fund_usd = 499.0
     events = rows(fallen(poor, 80.0), "liquidation_events")
     shared = [row for row in events if row["kind"] == "deleveraging"]
     assert [(row["counter_account"], row["amount_usd"]) for row in shared] == [
@@ -327,7 +331,7 @@ def test_a_loss_is_paid_by_the_fund_once_or_else_by_the_other_side() -> None:
     ]
     assert {row["account"] for row in events if row["kind"] == "deleveraged"} == {"keen", "rich", "late"}
     assert "at 85, the bankruptcy price: rank 1" in shared[0]["reason"]
-    assert poor.fund_usd == 499.0
+    assert poor.decisions.fund_usd == 499.0
 
 
 def amounts(outputs: list[Output], kind: str = "insurance") -> list[float]:
@@ -351,11 +355,11 @@ def test_a_loss_that_the_last_fill_makes_is_borne_and_the_account_is_settling_un
     assert {row["state"] for row in rows(outputs, "liquidation_events")} == {"settling"}
     assert "pays 50.00 USD, what equity is below zero" in reasons(outputs)[1]
     assert liquidations.gauges(state)["accounts_settling"] == 1
-    assert state.fund_usd == liquidations.RULES.fund_usd - 50.0
+    assert state.decisions.fund_usd == RULES.fund_usd - 50.0
     for later in range(3, 90):
         assert fallen(state, 89.0, T0 + later * SECOND) == []
     assert kinds(fallen(state, 89.0, T0 + 90 * SECOND, balance("a", 0.0, T0 + 90 * SECOND))) == ["recovered"]
-    assert fallen(state, 89.0, T0 + 91 * SECOND) == [] and state.cases == {}
+    assert fallen(state, 89.0, T0 + 91 * SECOND) == [] and state.decisions.cases == {}
 
 
 @pytest.mark.parametrize("name", ["fill and payment at once", "payment before the fill", "payment after it", "payment named"])
@@ -381,9 +385,9 @@ def test_what_is_lost_after_the_fund_has_paid_is_paid_too_and_nothing_twice(name
         return
     else:
         assert amounts(fallen(state, 80.0, at_ms[3], flat(ms=at_ms[3]), balance("a", -450.0, at_ms[3]))) == [450.0]
-    assert state.fund_usd == liquidations.RULES.fund_usd - 500.0
+    assert state.decisions.fund_usd == RULES.fund_usd - 500.0
     assert kinds(fallen(state, 80.0, at_ms[5], balance("a", 0.0, at_ms[5]))) == ["recovered"]
-    assert state.fund_usd == liquidations.RULES.fund_usd - 500.0
+    assert state.decisions.fund_usd == RULES.fund_usd - 500.0
 
 
 @pytest.mark.parametrize("is_paid_first", [True, False])
@@ -424,18 +428,18 @@ def test_a_debt_without_a_liquidation_has_a_bearer_too(model: str) -> None:
 
 def test_less_than_a_cent_below_zero_is_nobody_s_loss() -> None:
     state = begun(balance("a", -0.004))
-    assert fallen(state, 100.0) == [] and state.cases == {}
+    assert fallen(state, 100.0) == [] and state.decisions.cases == {}
 
 
 def test_who_waits_for_a_payment_is_looked_at_again_only_when_something_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = []
 
-    class Account(liquidations._Account):
+    class Watched(Account):
         def advanced(self) -> list[Output]:
             looked_at.append(self.now_ms)
             return super().advanced()
 
-    monkeypatch.setattr(liquidations, "_Account", Account)
+    monkeypatch.setattr(decisions, "Account", Watched)
     state = begun()
     assert amounts(fallen(state, 100.0, T0 + SECOND, balance("a", -50.0, T0 + SECOND))) == [50.0]
     for n in range(2, 50):
@@ -448,12 +452,12 @@ def test_who_waits_for_a_payment_is_looked_at_again_only_when_something_comes(mo
 
 def test_what_neither_the_fund_nor_others_can_bear_is_told() -> None:
     state = begun(*long())
-    state.fund_usd = 30.0
+    state.decisions.fund_usd = 30.0
     fallen(state)
     ms = T0 + 2 * SECOND
     outputs = fallen(state, 89.0, ms, flat(ms=ms), balance("a", -50.0, ms))
     assert kinds(outputs) == ["bankrupt", "insurance", "uncovered"]
-    assert (amounts(outputs), amounts(outputs, "uncovered"), state.fund_usd) == ([30.0], [20.0], 0.0)
+    assert (amounts(outputs), amounts(outputs, "uncovered"), state.decisions.fund_usd) == ([30.0], [20.0], 0.0)
     assert reasons(outputs)[2] == (
         "of a loss of 50.00 USD the insurance fund pays 30.00 USD and others bear 0.00 USD: nobody bears 20.00 USD"
     )
@@ -489,7 +493,7 @@ def test_deleveraging_closes_no_position_twice_and_what_it_closes_is_not_ordered
         balance("broke", 100.0),
     )
     state = begun(*long(), *long("b"), *shorts)
-    state.fund_usd = 0.0
+    state.decisions.fund_usd = 0.0
     outputs = fallen(state, 80.0)
     closed = [row for row in rows(outputs, "liquidation_events") if row["kind"] == "deleveraging"]
     assert [(row["account"], row["counter_account"], row["size"], row["price"]) for row in closed] == [
@@ -509,9 +513,9 @@ def test_deleveraging_closes_no_position_twice_and_what_it_closes_is_not_ordered
     done = flat(ms=ms), balance("a", 0.0, ms), position("s", "AAA", -50.0, 100.0, ms), balance("s", 1e6 + 1_500.0, ms)
     outputs = fallen(state, 75.0, ms, *done)
     assert [(row["account"], row["kind"]) for row in rows(outputs, "liquidation_events")] == [("a", "recovered")]
-    assert state.cases["s"].closing == {"v:AAA-PERP": [(50.0, 85.0)]}
+    assert state.decisions.cases["s"].closing == {"v:AAA-PERP": [(50.0, 85.0)]}
     step(state, position("s", "AAA", 0.0, 0.0, ms + SECOND), until_ms=ms + SECOND + 50)
-    assert "s" not in state.cases
+    assert "s" not in state.decisions.cases
 
 
 def inverse(coin: str = "BBB") -> Message:
@@ -529,7 +533,7 @@ def test_positions_bear_a_loss_by_their_requirements_at_prices_that_make_it_up_t
         position("y", "BBB", -5_000.0, 2_000.0), balance("y", 1e6),
     )  # fmt: skip
     state = begun(*start, *held, *others)
-    state.fund_usd = 0.0
+    state.decisions.fund_usd = 0.0
     # -1,000 of the short; of the long 30,000 USD in coins, 15 for the 16.67 that they are now, -1.667 at 1,800.
     outputs = fallen(state, 110.0, T0 + SECOND, ticker("BBB", 1_800.0, T0 + SECOND), index("BBB", 1_800.0, T0 + SECOND))
     missing = 3_000 + 1_000 - 2_000.0
@@ -549,7 +553,7 @@ def test_positions_bear_a_loss_by_their_requirements_at_prices_that_make_it_up_t
 
 def test_no_position_bears_more_than_it_is_worth() -> None:
     state = begun(position("a", "AAA", -1.0, 100.0), balance("a", 400.0), position("x", "AAA", 5.0, 100.0), balance("x", 1e6))
-    state.fund_usd = 100.0
+    state.decisions.fund_usd = 100.0
     outputs = fallen(state, 100.0, T0 + SECOND, balance("a", -400.0, T0 + SECOND))
     assert "deleveraging" not in kinds(outputs)
     assert (amounts(outputs), amounts(outputs, "uncovered")) == ([100.0], [300.0])
@@ -610,7 +614,7 @@ def played_out(script: list[Any], *, is_named: bool, is_long: bool, fund_usd: fl
     """Orders filled in parts, at the mark or worse, and payments that come at any time later; then all of both."""
     side = 1 if is_long else -1
     desk, shard, mark = Desk(100.0 * side, 1_500.0, is_named), Stored(liquidations, begun(*long(size=100.0 * side))), 100.0
-    shard.state.fund_usd = fund_usd
+    shard.state.decisions.fund_usd = fund_usd
     shard.state.touched |= {"fund", *(f"{kind}/{of}" for kind, of in (("account", "a"), ("instrument", "v:AAA-PERP")))}
     moves = [("mark", 1.0, 0.0, True), *script, *[("fill", 1.0, 0.0, True), ("pay", 1.0, 0.0, True)] * 3]
     moves += [("pay", 1.0, 0.0, True)] * (len(script) + 6)
@@ -644,8 +648,8 @@ def test_in_the_end_all_that_is_missing_has_been_borne_once(
     assert desk.size == 0.0 and not desk.unpaid
     assert desk.borne == pytest.approx(missing, abs=0.02)
     assert desk.received == pytest.approx(min(missing, fund_usd), abs=0.02)
-    assert shard.state.fund_usd == pytest.approx(fund_usd - desk.received, abs=1e-3)
-    case = shard.state.cases.get("a")
+    assert shard.state.decisions.fund_usd == pytest.approx(fund_usd - desk.received, abs=1e-3)
+    case = shard.state.decisions.cases.get("a")
     assert case is None or case.state == ("settling" if missing > fund_usd + 0.01 else "healthy")
 
 
@@ -665,7 +669,7 @@ def test_cases_of_version_1_are_read_and_what_the_fund_has_paid_for_them_is_not_
     ms = T0 + 2 * SECOND
     assert amounts(fallen(state, 78.0, ms, flat(ms=ms), balance("a", -700.0, ms))) == [200.0]
     state.decode("case/a", case.replace(b"true", b"false"))
-    assert state.cases["a"].due == {} and not state.cases["a"].is_paid
+    assert state.decisions.cases["a"].due == {} and not state.decisions.cases["a"].is_paid
 
 
 def option(name: str = "AAA-P", settlement: str = "AAA", is_inverse: bool = True) -> Message:
@@ -704,7 +708,7 @@ def test_an_option_whose_mark_and_forward_are_told_apart_is_liquidated(
         outputs += step(state, *said, index("AAA", 100.0, ms), until_ms=ms + 50)
     assert [row["size"] for row in rows(outputs)] == [250.0] * 4
     assert "held" not in kinds(outputs)
-    assert set(state.guards) == {"forward of v:AAA-P", "index of AAA"}
+    assert set(state.decisions.guards) == {"forward of v:AAA-P", "index of AAA"}
 
 
 @given(
@@ -728,7 +732,7 @@ def test_a_guard_is_an_average_of_one_quantity_by_itself(rows_told: list[Any]) -
         values = {"mark_price": mark, "forward_usd": forward, "bid_price": 1e6, "ask_price": 2e6, "last_price": 3.0}
         step(mixed, told(ms, name, **values), until_ms=ms + 50)
         step(alone, told(ms, name, **{column: values[column]}), until_ms=ms + 50)
-    assert mixed.guards == alone.guards
+    assert mixed.decisions.guards == alone.decisions.guards
 
 
 @pytest.mark.parametrize("kind", ["perpetual", "option", "forward"])
@@ -750,7 +754,7 @@ def test_what_is_told_of_something_else_makes_no_mark_newer(kind: str) -> None:
     )
     name = {"perpetual": "price of v:AAA-PERP", "option": "mark of v:AAA-P", "forward": "forward of v:AAA-P"}[kind]
     assert event["kind"] == "held" and event["reason"] == f"held: the {name} is 31.0 s old, more than 30 s"
-    assert state.cases["a"].held == f"stale: {name}"
+    assert state.decisions.cases["a"].held == f"stale: {name}"
 
 
 @pytest.mark.parametrize(
@@ -782,21 +786,21 @@ def test_an_index_has_a_guard_for_each_currency_and_that_in_usd_counts_first() -
         return index("AAA", price, ms)._replace(row=index("AAA", price, ms).row | {"quote_currency": currency})
 
     state = begun(*long(), quoted(900.0, T0 + 20, "USDT"))
-    assert set(state.guards) == {"index of AAA", "index of AAA:USDT", "price of v:AAA-PERP"}
+    assert set(state.decisions.guards) == {"index of AAA", "index of AAA:USDT", "price of v:AAA-PERP"}
     assert kinds(fallen(state, 89.0, T0 + SECOND, quoted(9.0, T0 + SECOND, "USDT"))) == ["locked", "round"]
     fallen(state, 89.0, T0 + 1500, quoted(90.0, T0 + 1500, "USD"))
-    assert state.guards["index of AAA"].points == 4
+    assert state.decisions.guards["index of AAA"].points == 4
 
 
 def test_guards_of_version_1_are_dropped_for_options_and_what_is_not_known_and_kept_for_the_rest() -> None:
     state = liquidations.new()
     for name in ("price of v:AAA-PERP", "price of v:AAA-P", "price of v:GONE", "index of AAA"):
         state.decode(f"guard/{name}", b"\x01[1700000000000,100.0,50.25,7,0.0]")
-    market = begun(option()).market
+    market = begun(option()).accounts
     for name in ("instrument/v:AAA-PERP", "instrument/v:AAA-P"):
         state.decode(name, market.encode(name) or b"")
     step(state, until_ms=T0 + 50)
-    assert set(state.guards) == {"price of v:AAA-PERP", "index of AAA"}
+    assert set(state.decisions.guards) == {"price of v:AAA-PERP", "index of AAA"}
     assert {"guard/price of v:AAA-P", "guard/price of v:GONE"} <= state.touched
     assert state.encode("guard/price of v:AAA-P") is None
 
@@ -805,10 +809,12 @@ def test_guards_go_with_their_contract() -> None:
     expiry_ms = T0 + 90 * 86_400_000
     state = begun(option(), told(T0 + 10, mark_price=0.12, forward_usd=100.0))
     step(state, until_ms=expiry_ms + 86_400_000 - 1)
-    assert "forward of v:AAA-P" in state.guards
+    assert "forward of v:AAA-P" in state.decisions.guards
     state.touched.clear()
     step(state, until_ms=expiry_ms + 86_400_000)
-    assert set(state.guards) == {"price of v:AAA-PERP", "index of AAA"} and "guard/forward of v:AAA-P" in state.touched
+    assert (
+        set(state.decisions.guards) == {"price of v:AAA-PERP", "index of AAA"} and "guard/forward of v:AAA-P" in state.touched
+    )
 
 
 @pytest.mark.parametrize("cash", [1_500.0, -1_000.0])
@@ -819,7 +825,7 @@ def test_a_book_that_says_nothing_any_more_holds_the_order_though_no_update_was_
     outputs = fallen(state, 89.0, last + 50, balance("a", cash, last + 50))
     assert rows(outputs) == [] and kinds(outputs)[-1] == "held"
     assert reasons(outputs)[-1] == "held: the book of v:AAA-PERP is 30.1 s old, more than 30 s"
-    assert state.cases["a"].held == "stale book: v:AAA-PERP"
+    assert state.decisions.cases["a"].held == "stale book: v:AAA-PERP"
     # A venue whose clock is ahead says so at a time that is yet to come.
     outputs = fallen(state, 89.0, last + 100, depth("AAA", [[88.97, 3.0]], [], last + 59_000))
     assert kinds(outputs) == ["resumed", "round"]
@@ -927,12 +933,12 @@ def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: 
     """A crash in steps shorter than the pause, with fills, thin books, a halt and a spike, with and without looking at all."""
     looked_at = Counter[str]()
 
-    class Account(liquidations._Account):
+    class Watched(Account):
         def advanced(self) -> list[Output]:
             looked_at[(self.case.held or "").partition(":")[0]] += 1
             return super().advanced()
 
-    monkeypatch.setattr(liquidations, "_Account", Account)
+    monkeypatch.setattr(decisions, "Account", Watched)
 
     def played() -> list[Output]:
         chance, (holdings, _) = random.Random(4), crash(300, 4)
@@ -965,7 +971,7 @@ def test_about_whom_a_batch_passes_over_there_is_nothing_to_decide(monkeypatch: 
     assert set(kinds(passed_over)) >= {"margin_call", "locked", "round", "held", "resumed", "recovered", "bankrupt"}
     few = looked_at.copy()
     looked_at.clear()
-    monkeypatch.setattr(liquidations.Case, "standing", lambda _: liquidations.OTHER_CASE)
+    monkeypatch.setattr(cases.Case, "standing", lambda _: cases.OTHER_CASE)
     assert played() == passed_over
     for held in ("", "no depth"):
         assert 0 < few[held] < looked_at[held]
@@ -1073,6 +1079,6 @@ def test_gauges_tell_cases_by_state_what_is_held_and_the_fund() -> None:
     fallen(state, 50.0, T0 + 2_000)
     told = liquidations.gauges(state)
     assert (told["accounts_bankrupt"], told["accounts_liquidating"]) == (2, 0)
-    assert told["insurance_fund_usd"] == pytest.approx(liquidations.RULES.fund_usd - 3_500 - 3_000)
+    assert told["insurance_fund_usd"] == pytest.approx(RULES.fund_usd - 3_500 - 3_000)
     fallen(state, 50.0, T0 + 3_000, halt(None, True, T0 + 3_000))
     assert liquidations.gauges(state)["accounts_held"] == 2

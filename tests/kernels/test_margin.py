@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from engine.batch import FIELD, RECORD, run
 from engine.contract import Message, Output
-from kernels import margin
+from kernels import liquidations
+from kernels.liquidations import margin, probability
+from kernels.liquidations import portfolios as arrangement
+from kernels.liquidations.market import NO_PRICES
+from kernels.liquidations.stage import Batch
+from kernels.market.tickers import NO_READING, Prices
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.stored import Stored
@@ -83,10 +88,11 @@ def balance(currency: str, amount: str, ms: int = T0, account: str = "a", offset
     return Message("balances", 0, offset, row)
 
 
-def step(state: margin.State, *messages: Message, until_ms: int | None = T0 + 20) -> list[Output]:
-    outputs = margin.step(state, list(messages), until_ms)
+def step(state: liquidations.State, *messages: Message, until_ms: int | None = T0 + 20) -> list[Output]:
+    """The rows of the margin stage, and dead letters."""
+    outputs = liquidations.step(state, list(messages), until_ms)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
-    return outputs
+    return [output for output in outputs if not output.table.startswith("liquidation_")]
 
 
 def market() -> list[Message]:
@@ -97,8 +103,8 @@ def market() -> list[Message]:
     ]
 
 
-def begun() -> margin.State:
-    state = margin.new()
+def begun() -> liquidations.State:
+    state = liquidations.new()
     assert step(state, *market()) == []
     return state
 
@@ -262,7 +268,7 @@ def test_rows_come_on_a_change_and_once_a_second() -> None:
 
 def test_where_there_are_many_accounts_each_is_told_of_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(margin, "TOLD", 3)
-    shard, names = Stored(margin, begun()), [f"a{number}" for number in range(7)]
+    shard, names = Stored(liquidations, begun()), [f"a{number}" for number in range(7)]
     step(shard.state, *(position("LINEAR", "1", "60000", account=name) for name in names))
     told = []
     for second in range(1, 8):
@@ -286,7 +292,7 @@ def test_an_account_without_a_price_is_unpriced_and_not_liquidated(left_out: tup
     messages = [m for m in market() if m.table != table or name not in (m.row.get("instrument"), m.row.get("underlying"))]
     if table == "index_prices":
         messages = [m for m in market() if m.table != table]
-    state = margin.new()
+    state = liquidations.new()
     broke = [position("LINEAR", "100", "90000"), position("CALL", "-9", "0.01"), balance("USDC", "1", account="sound")]
     outputs = step(state, *messages, *broke)
     row, sound = rows(outputs)
@@ -301,7 +307,7 @@ def test_an_account_without_a_price_is_unpriced_and_not_liquidated(left_out: tup
 
 
 def test_an_index_of_tickers_serves_where_there_is_no_other() -> None:
-    state = margin.new()
+    state = liquidations.new()
     step(state, instrument("INVERSE"), ticker("INVERSE", mark_price=60_000.0, index_price_usd=50_000.0))
     assert rows(step(state, balance("BTC", "1")))[0]["equity_usd"] == 50_000.0
     step(state, index("BTC", 40_000.0), ticker("INVERSE", T0 + 20, index_price_usd=60_000.0), until_ms=T0 + 40)
@@ -344,7 +350,7 @@ def test_the_last_quote_stands_until_a_ticker_speaks_of_bid_and_ask_again() -> N
     assert equity(80, mark_price=205.0) == 5.0
 
 
-PARTS = {"mark_price": "mark", "last_price": "last", "forward_usd": "forward_usd", "mark_iv": "vol"}
+PARTS = {"mark_price": "mark", "last_price": "last", "forward_usd": "forward_usd", "mark_iv": "mark_iv"}
 
 
 @given(
@@ -360,7 +366,7 @@ PARTS = {"mark_price": "mark", "last_price": "last", "forward_usd": "forward_usd
 )
 def test_each_price_is_the_newest_that_was_told_whatever_else_tickers_say(told: list[Any], cuts: list[int]) -> None:
     """Against a search through all tickers, which are given in some batches."""
-    shard, messages = Stored(margin), []
+    shard, messages = Stored(liquidations), []
     step(shard.state, instrument("CALL"))
     for offset, (ms, values, quote) in enumerate(told):
         row: dict[str, Any] = dict(values)
@@ -372,19 +378,19 @@ def test_each_price_is_the_newest_that_was_told_whatever_else_tickers_say(told: 
         step(shard.state, *messages[first:last], until_ms=T0 + 20)
         shard.store()
         shard.restart()
-    price = shard.state.prices.get("v:CALL", margin.NO_PRICE)
+    price = shard.state.accounts.prices.get("v:CALL", NO_PRICES)
     in_time = sorted(range(len(told)), key=lambda n: (told[n][0], n))
 
     for column, part in PARTS.items():
         newest = [n for n in in_time if told[n][1].get(column) is not None]
-        expected = (T0 + told[newest[-1]][0], told[newest[-1]][1][column]) if newest else margin.NOT_TOLD
+        expected = (T0 + told[newest[-1]][0], told[newest[-1]][1][column]) if newest else NO_READING
         assert getattr(price, part) == expected
     spoken = [n for n in in_time if told[n][2] is not None and told[n][2][0]]
     if spoken:
         _, bid, ask = told[spoken[-1]][2]
         assert price.middle == (T0 + told[spoken[-1]][0], (bid + ask) / 2 if bid and ask else None)
     else:
-        assert price.middle == margin.NOT_TOLD
+        assert price.middle == NO_READING
 
 
 def test_late_messages_are_valued_with_the_next_batch() -> None:
@@ -452,8 +458,8 @@ def test_a_mark_without_sense_leaves_the_account_unpriced(name: str, price: floa
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 4"):
-        margin.new().decode("clock", b"\x09[]")
+    with pytest.raises(ValueError, match="version 9, this code reads version 5"):
+        liquidations.new().decode("clock", b"\x09[]")
 
 
 def test_entries_of_version_2_are_read_as_if_this_version_had_stored_them() -> None:
@@ -471,11 +477,11 @@ def test_entries_of_version_2_are_read_as_if_this_version_had_stored_them() -> N
 
 def test_prices_of_version_3_are_read_with_their_one_time_for_all_of_them() -> None:
     """Version 3 kept the middle of bid and ask, or the last trade, as one number."""
-    old = margin.new()
+    old = liquidations.new()
     old.decode("price/v:SOL", b"\x03[1700000000000,null,150.5,null,null]")
     old.decode("price/v:CALL", b"\x03[1700000000000,0.05,0.06,61000.0,0.6]")
-    assert old.prices["v:SOL"] == margin.Price(last=(T0, 150.5))
-    assert old.prices["v:CALL"] == margin.Price((T0, 0.05), margin.NOT_TOLD, (T0, 0.06), (T0, 61_000.0), (T0, 0.6))
+    assert old.accounts.prices["v:SOL"] == Prices(last=(T0, 150.5))
+    assert old.accounts.prices["v:CALL"] == Prices((T0, 0.05), NO_READING, (T0, 0.06), (T0, 61_000.0), (T0, 0.6))
 
 
 instants = st.integers(T0, T0 + 19)
@@ -527,12 +533,14 @@ messages = st.one_of(
 def test_a_state_put_back_goes_on_as_if_it_had_never_stopped(
     batches: list[tuple[list[Message], int, bool, bool]], chance: random.Random
 ) -> None:
-    straight, cut, until_ms = begun(), Stored(margin, begun()), T0 + 20
+    straight, cut, until_ms = begun(), Stored(liquidations, begun()), T0 + 20
     for batch, passed, is_late, is_cut in batches:
         until_ms += passed
         until = None if is_late else until_ms
         batch = [message._replace(offset=n) for n, message in enumerate(batch)]
-        assert margin.step(straight, batch, until) == margin.step(cut.state, chance.sample(batch, len(batch)), until)
+        assert liquidations.step(straight, batch, until) == liquidations.step(
+            cut.state, chance.sample(batch, len(batch)), until
+        )
         cut.store()
         if is_cut:
             cut.restart(chance)
@@ -611,7 +619,7 @@ portfolios = st.dictionaries(
 @settings(max_examples=60)
 @given(portfolios, st.sampled_from(["scenario_grid", "deribit_like"]), st.randoms(use_true_random=False))
 def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, chance: random.Random) -> None:
-    state, parameters = margin.new(), margin_parameters.parameter_set(model)
+    state, parameters = liquidations.new(), margin_parameters.parameter_set(model)
     step(state, *option_market())
     messages = []
     for name, (sizes, coins) in book.items():
@@ -642,17 +650,17 @@ def test_portfolios_at_once_are_each_portfolio_by_itself(book: Any, model: str, 
 
     # Only what moved is made again, and it comes to the same as if all were.
     moved = step(state, index("BTC", 55_000.0, T0 + 25), ticker("CALL", T0 + 25, mark_iv=0.9), until_ms=T0 + 30)
-    fresh = margin.new()
-    for entry in state.terms:
+    fresh = liquidations.new()
+    for entry in state.accounts.terms:
         state.touched.add(f"instrument/{entry}")
     names = [
         f"{kind}/{of}"
         for kind, among in (
-            ("account", state.accounts),
-            ("instrument", state.terms),
-            ("price", state.prices),
-            ("index", state.indices),
-            ("scaling", state.factors),
+            ("account", state.accounts.accounts),
+            ("instrument", state.accounts.terms),
+            ("price", state.accounts.prices),
+            ("index", state.accounts.indices),
+            ("scaling", state.accounts.factors),
         )
         for of in among
     ]
@@ -684,7 +692,7 @@ trades = st.lists(
 @settings(max_examples=60)
 @given(portfolios, st.lists(trades, max_size=5))
 def test_accounts_arranged_by_themselves_require_what_they_would_among_all(book: Any, batches: list[list[Message]]) -> None:
-    apart, among = margin.new(), margin.new()
+    apart, among = liquidations.new(), liquidations.new()
     opening = [*option_market()]
     for name, (sizes, coins) in book.items():
         opening += [position(of, str(size), str(AVERAGES[of]), account=name) for of, size in sizes.items()]
@@ -693,14 +701,14 @@ def test_accounts_arranged_by_themselves_require_what_they_would_among_all(book:
         came = [one._replace(row=one.row | {"event_at": instant_ms(T0 + 20 * number)}) for one in batch]
         outputs = []
         for state, share in ((apart, 1.0), (among, 0.0)):
-            with mock.patch.object(margin, "RESTLESS", share):
+            with mock.patch.object(arrangement, "RESTLESS", share):
                 outputs.append(step(state, *came, until_ms=T0 + 20 * (number + 1)))
         assert outputs[0] == outputs[1]
 
 
 @pytest.mark.parametrize("model", ["scenario_grid", "deribit_like"])
 def test_what_a_position_adds_is_its_size_times_the_slope_of_the_requirement_along_it(model: str) -> None:
-    state, parameters = margin.new(), margin_parameters.parameter_set(model)
+    state, parameters = liquidations.new(), margin_parameters.parameter_set(model)
     sizes, coins = {"LINEAR": 25.0, "CALL": -3.0, "PUT": -2.0, "USDC-PUT": -11.0}, 1.5
     held = [position(of, str(size), str(AVERAGES[of])) for of, size in sizes.items()]
     outputs = step(state, *option_market(), *held, chosen("a", model), balance("BTC", str(coins)))
@@ -719,7 +727,7 @@ def quoted(vol: float, ms: int) -> Message:
 
 
 def test_requirements_follow_the_short_vol_within_floor_and_cap_and_every_change_is_a_row() -> None:
-    state = margin.new()
+    state = liquidations.new()
     held = (
         position("LINEAR", "10", "60000"),
         position("CALL", "-2", "0.05"),
@@ -758,7 +766,7 @@ def test_requirements_follow_the_short_vol_within_floor_and_cap_and_every_change
 
 
 def test_the_vol_is_that_of_the_nearest_expiry_nearest_to_the_money() -> None:
-    state = margin.new()
+    state = liquidations.new()
     near = instrument("PUT").row | {"expiry_at": instant_ms(T0 + DAY), "strike_usd": 60_500.0, "instrument": "NEAR"}
     far = near | {"strike_usd": 50_000.0, "instrument": "FURTHER"}
     quotes = ticker("NEAR", mark_iv=1.2, forward_usd=61_000.0), ticker("FURTHER", mark_iv=1.5, forward_usd=61_000.0)
@@ -783,7 +791,7 @@ def test_the_vol_is_that_of_the_nearest_expiry_nearest_to_the_money() -> None:
     ],
 )
 def test_a_vol_far_from_the_money_or_of_the_last_hour_tells_nothing(changed: dict[str, Any], factor: float) -> None:
-    state = margin.new()
+    state = liquidations.new()
     terms = instrument("PUT").row | {"expiry_at": instant_ms(T0 + DAY), "instrument": "NEAR"} | changed
     odd = Message("instruments", 0, 0, terms), ticker("NEAR", mark_iv=1.2, forward_usd=61_000.0)
     alone, beside = step(state, *odd), step(state, *option_market(), until_ms=T0 + 40)
@@ -793,7 +801,7 @@ def test_a_vol_far_from_the_money_or_of_the_last_hour_tells_nothing(changed: dic
 
 @pytest.mark.parametrize("model", ["scenario_grid", "deribit_like"])
 def test_the_shocks_of_a_portfolio_follow_the_vol_too(model: str) -> None:
-    state, sizes = margin.new(), {"LINEAR": 25.0, "CALL": -3.0, "PUT": -2.0}
+    state, sizes = liquidations.new(), {"LINEAR": 25.0, "CALL": -3.0, "PUT": -2.0}
     held = [position(of, str(size), str(AVERAGES[of])) for of, size in sizes.items()]
     step(state, *option_market(), *held, chosen("a", model), until_ms=T0 + 20)
     # A nearer expiry, of which nothing is held, doubles the factor; the prices of what is held stay.
@@ -811,14 +819,14 @@ def test_only_the_first_shard_writes_what_all_shards_find_alike() -> None:
             FIELD.join([TABLES[message.table].topic.encode(), b"0", b"%d" % n, orjson.dumps(message.row)])
             for n, message in enumerate([*option_market(), balance("USDC", "1")])
         )
-        return sorted(one.table for one in run(margin.KERNEL, margin.new(), data, T0 + 20, silent))
+        return sorted(one.table for one in run(liquidations.KERNEL, liquidations.new(), data, T0 + 20, silent))
 
     assert lines(frozenset()) == ["account_margin", "margin_scalings"]
     assert lines(frozenset({"tickers.v1"})) == ["account_margin"]
 
 
 def test_an_account_chooses_its_model_and_an_unknown_one_is_a_dead_letter() -> None:
-    state = margin.new()
+    state = liquidations.new()
     step(state, *option_market())
     assert rows(step(state, chosen("a", "deribit_like"), until_ms=T0 + 30))[0]["model"] == "deribit_like"
     (letter,) = step(state, chosen("a", "no_such", T0 + 31), until_ms=T0 + 40)
@@ -827,7 +835,7 @@ def test_an_account_chooses_its_model_and_an_unknown_one_is_a_dead_letter() -> N
 
 
 def test_a_portfolio_without_a_vol_is_unpriced() -> None:
-    state = margin.new()
+    state = liquidations.new()
     step(state, *market())
     outputs = step(state, chosen("a", "deribit_like"), position("CALL", "-1", "0.1"))
     (row,), (part,) = rows(outputs), rows(outputs, "position_margin")
@@ -836,7 +844,7 @@ def test_a_portfolio_without_a_vol_is_unpriced() -> None:
 
 
 def test_the_probability_of_liquidation_is_the_first_passage_of_the_one_price_that_drives_it() -> None:
-    state = margin.new()
+    state = liquidations.new()
     step(state, *option_market())
     held = [position("LINEAR", "10", "60500"), balance("USDC", "6000")]
     both = held_in_two("b", "9000")
@@ -866,7 +874,7 @@ HORIZONS = ("1h", "24h", "7d")
 
 
 def test_where_a_second_underlying_hardly_matters_the_estimate_is_the_first_passage_of_the_first() -> None:
-    state = margin.new()
+    state = liquidations.new()
     at_index = ticker("LINEAR", T0 + 10, mark_price=60_500.0)
     alone = [position("LINEAR", "10", "60500"), balance("USDC", "6000")]
     both = held_in_two("b", "6000", sol="0.000001")
@@ -875,12 +883,12 @@ def test_where_a_second_underlying_hardly_matters_the_estimate_is_the_first_pass
         name = f"liquidation_probability_{horizon}"
         assert exact[f"{name}_error"] is None
         assert abs(estimated[name] - exact[name]) <= 4 * estimated[f"{name}_error"] + 0.005
-    assert 0 < estimated["liquidation_probability_7d_error"] < 0.5 / margin.PATHS**0.5
+    assert 0 < estimated["liquidation_probability_7d_error"] < 0.5 / probability.PATHS**0.5
 
 
 def test_an_estimate_depends_on_the_account_and_the_second_and_on_nobody_beside_it() -> None:
     def estimates(names: str, ms: int = T0) -> dict[str, list[float]]:
-        state = margin.new()
+        state = liquidations.new()
         step(state, *option_market(), *two_coins(), until_ms=T0 + 20)
         given = [message for name in names for message in held_in_two(name, "6000", ms + 30)]
         found = rows(step(state, *given, until_ms=ms + 40))
@@ -893,7 +901,7 @@ def test_an_estimate_depends_on_the_account_and_the_second_and_on_nobody_beside_
 
 
 def test_a_batch_estimates_for_the_few_that_are_nearest_to_liquidation() -> None:
-    state = margin.new()
+    state = liquidations.new()
     step(state, *option_market(), *two_coins())
     given = [message for n in range(7) for message in held_in_two(f"acct-{n}", str(6000 + 100 * (n * 3 % 7)), T0 + 21)]
     lost = [*held_in_two("lost", "10", T0 + 21), *held_in_two("long", "1000000", T0 + 21, sol="1")]
@@ -908,13 +916,13 @@ def test_a_batch_estimates_for_the_few_that_are_nearest_to_liquidation() -> None
 
 
 def test_without_a_vol_of_each_underlying_there_is_no_estimate() -> None:
-    state = margin.new()
+    state = liquidations.new()
     (row,) = rows(step(state, *option_market(), *held_in_two("a", "6000")))
     assert {row[f"liquidation_probability_{horizon}"] for horizon in HORIZONS} == {None}
 
 
 def test_what_moves_by_an_unknown_delta_has_no_probability() -> None:
-    state = margin.new()
+    state = liquidations.new()
     without_vol = ticker("PUT", T0 + 1, mark_price=0.03, forward_usd=61_000.0)
     listed = [
         message
@@ -932,7 +940,7 @@ def test_what_moves_by_an_unknown_delta_has_no_probability() -> None:
 
 
 def test_a_portfolio_too_large_for_a_number_is_unpriced_and_the_others_are_valued() -> None:
-    state = margin.new()
+    state = liquidations.new()
     step(state, *option_market())
     huge = [instrument("LINEAR", T0 + 1, contract_size=1e300), position("LINEAR", "1e19", "1"), chosen("a", "deribit_like")]
     outputs = step(state, *huge, position("CALL", "-1", "0.05", account="b"), chosen("b", "deribit_like"))
@@ -943,10 +951,66 @@ def test_a_portfolio_too_large_for_a_number_is_unpriced_and_the_others_are_value
 
 
 def test_gauges_tell_accounts_by_what_is_wrong_with_them() -> None:
+    def wrong() -> dict[str, float]:
+        numbers = liquidations.gauges(state)
+        return {name: numbers[f"accounts{name}"] for name in ("", "_margin_call", "_liquidation", "_unpriced")}
+
     state = begun()
     step(state, *(balance("USDC", "1000", account=of) for of in "abcd"))
-    assert margin.gauges(state) == {"accounts": 4, "accounts_margin_call": 0, "accounts_liquidation": 0, "accounts_unpriced": 0}
+    assert wrong() == {"": 4, "_margin_call": 0, "_liquidation": 0, "_unpriced": 0}
     # 0.1 coin a contract at 60,000: 10 of them need 600 USD of maintenance margin, and 1,200 at first.
     held = [position("LINEAR", "10", "60000", account="b"), position("UNKNOWN", "1", "1", account="d")]
     step(state, *held, position("LINEAR", "10", "60900", account="c"), until_ms=T0 + 1_020)
-    assert margin.gauges(state) == {"accounts": 4, "accounts_margin_call": 1, "accounts_liquidation": 1, "accounts_unpriced": 1}
+    assert wrong() == {"": 4, "_margin_call": 1, "_liquidation": 1, "_unpriced": 1}
+
+
+def test_a_state_that_stored_no_statuses_has_a_row_of_every_account_at_the_next_whole_second() -> None:
+    """As the job liquidations stored accounts before it wrote rows of them."""
+    holdings = {
+        "a": b'{"v:LINEAR":[1700000000000,1.0,60000.0]},{"USDC":[1700000000000,9000.0]}',
+        "b": b'{},{"USDC":[1700000000000,5.0]}',
+    }
+    shard = Stored(liquidations, begun())
+    for name, stored in holdings.items():
+        shard.state.decode(f"account/{name}", b"\x04[" + stored + b',-1,false,"standard",0]')
+    shard.state.decode("clock", b'\x04[1700000000,"",0]')
+    shard.state.touched |= {"account/a", "account/b", "clock", "index/BTC"}
+    shard.state.touched |= {f"{kind}/{name}" for kind in ("instrument", "price") for name in shard.state.accounts.terms}
+    assert step(shard.state, until_ms=T0 + 40) == []
+    changed = step(shard.state, balance("USDC", "6", T0 + 50, account="c"), until_ms=T0 + 60)
+    assert [row["account"] for row in rows(changed)] == ["c"]
+    shard.store()
+    shard.restart()
+    found = rows(step(shard.state, ticker("LINEAR", T0 + 900, mark_price=60_010.0), until_ms=T0 + 1000))
+    assert [(row["account"], row["equity_usd"], row["status"]) for row in found] == [
+        ("a", 9_001.0, "healthy"),
+        ("b", 5.0, "healthy"),
+    ]
+    shard.store()
+    shard.restart()
+    assert step(shard.state, until_ms=T0 + 1020) == []
+    assert [row["account"] for row in rows(step(shard.state, until_ms=T0 + 2000))] == ["a"]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.lists(messages, max_size=5), st.sampled_from([20, 1000])), max_size=8))
+def test_a_valuation_that_stands_is_what_valuing_again_would_give(batches: list[tuple[list[Message], int]]) -> None:
+    lazy, eager, until_ms = begun(), begun(), T0 + 20
+    opening = [chosen("a", "deribit_like"), position("CALL", "-1", "0.05"), position("LINEAR", "1", "60000", account="b")]
+    for batch, passed in [(opening, 20), *batches]:
+        until_ms += passed
+        batch = [message._replace(offset=number) for number, message in enumerate(batch)]
+        eager.valuation = None
+        assert liquidations.step(lazy, batch, until_ms) == liquidations.step(eager, batch, until_ms)
+
+
+def test_a_stage_stands_alone() -> None:
+    """The rows of accounts by a valuation that is given: nothing but that decides what they say."""
+    state = begun()
+    step(state, position("LINEAR", "1", "60000"), balance("USDC", "9000"))
+    assert state.valuation is not None
+    poor = state.valuation._replace(equity=np.array([40.0]))
+    stage = margin.Margin(state.accounts)
+    (row,) = rows(stage.rows(Batch(poor, T0 + 40, False, frozenset("a"), [])))
+    assert (row["status"], row["equity_usd"], row["event_at"]) == ("liquidation", 40.0, instant_ms(T0 + 39))
+    assert rows(stage.rows(Batch(poor, T0 + 60, False, frozenset(), []))) == []

@@ -1,0 +1,172 @@
+"""Depth: the best levels of each book at the end of every 100 ms in which it got a message.  A stage of `kernels.books`.
+
+The 100 ms are of exchange time: a row holds what all messages before its instant made, by the venue's own clock.  Batches are
+cut by the common time, of which that clock may be ahead or behind, so a batch may have messages of two such intervals.  The row
+of an interval is written when a message of a later one comes, or as soon as the venue's clock, as far as `venue_times` say how
+it differs, is past its end.
+
+A book without messages has a row every 10 s all the same, as long as its venue speaks, and one when that falls silent: so
+whoever reads rows can tell an old book from a quiet one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine import batch
+from engine.contract import Lines, Output
+from kernels.ladders import ASK, BID, CHANNEL, Arrays
+from kernels.plain_updates import DEPTH_LEVELS, DEPTH_ROW_BYTES, books_over, write_depth
+from schemas.rows import instant_ms
+
+if TYPE_CHECKING:
+    from kernels.books import Book, State
+
+LEVELS = DEPTH_LEVELS
+INTERVAL_MS = 100
+REPEAT_MS = 10_000
+"""How often each book has a row at least, while its venue speaks: the kernel is swept as often."""
+CHUNK = 256
+"""So many rows are written into one buffer."""
+
+
+def before_message(state: "State", book: "Book", event_ms: int) -> None:
+    """Write the row that is due before a message of this instant, where that belongs to a later interval."""
+    fields = book.fields
+    if fields["is_hidden"]:
+        return
+    if fields["cut_ms"] and event_ms >= fields["cut_ms"]:
+        _write(state, [book.number])
+    if not fields["cut_ms"]:
+        fields["cut_ms"] = max(_end_ms(max(event_ms, book.event_ms)), int(fields["depth_ms"]))
+
+
+def mark(state: "State", touched: set[str], until_ms: int) -> None:
+    """Note that the books which time alone has changed are to have a row at the end of the interval that is open now."""
+    for name in touched & state.books.keys():
+        fields = state.books[name].fields
+        if not fields["cut_ms"] and not fields["is_hidden"]:
+            now_ms = until_ms + int(fields["offset_ms"])
+            fields["cut_ms"] = max(-(-now_ms // INTERVAL_MS) * INTERVAL_MS, int(fields["depth_ms"]))
+
+
+def over(state: "State", until_ms: int) -> list[int]:
+    """Numbers of the books whose interval is over when the common time is `until_ms`, in the order of their names."""
+    books = state.ladders.arrays.books
+    numbers = np.empty(len(books), np.int32)
+    due = numbers[: books_over(books, len(books), until_ms, numbers)].tolist()
+    return sorted(due, key=state.ladders.names_of.__getitem__)
+
+
+def lines(state: "State", numbers: list[int]) -> list[Lines]:
+    """The rows of these books, as text, each at the end of its interval."""
+    written: list[Lines] = []
+    others: list[int] = []
+    arrays, until_ms = state.ladders.arrays, state.until_ms
+    assert until_ms is not None
+    for first in range(0, len(numbers), CHUNK):
+        chunk = np.array(numbers[first : first + CHUNK], np.int32)
+        heads, out = np.empty(len(chunk) * 1100, np.uint8), np.empty(len(chunk) * DEPTH_ROW_BYTES, np.uint8)
+        lengths, left = np.zeros(2, np.int64), np.empty(len(chunk), np.int32)
+        count = write_depth(chunk, until_ms, *arrays[:6], heads, out, lengths, left)
+        if lengths[1]:
+            written.append(Lines("book_depth", heads[: lengths[0]].tobytes(), out[: lengths[1]].tobytes()))
+        others += left[:count].tolist()
+    if others:
+        written += batch.encode(_row(state, number, until_ms) for number in others)
+    _written(state, numbers)
+    return written
+
+
+def write_late(state: "State", touched: set[str]) -> None:
+    """Write a row of each book that late messages have changed, at the end of the interval that they belong to."""
+    books = [state.books[name] for name in sorted(touched & state.books.keys())]
+    for book in books:
+        fields = book.fields
+        if not fields["cut_ms"]:
+            fields["cut_ms"] = max(_end_ms(book.event_ms), int(fields["depth_ms"]))
+    _write(state, [book.number for book in books if not book.fields["is_hidden"]])
+
+
+def sweep(state: "State", until_ms: int, newest_ms: dict[str, int]) -> None:
+    """Write what is due though no message comes; then again each book that has had no row for long, if its venue speaks.
+
+    A sweep comes before the batch that ends at its instant, and that batch may have messages of the last interval.  `newest_ms`
+    is the newest event time of each venue, by its own clock.
+    """
+    fields = state.ladders.arrays.books
+    due = [
+        number
+        for number in over(state, until_ms)
+        if fields["event_ms"][number] < fields["cut_ms"][number] - INTERVAL_MS
+        or fields["cut_ms"][number] <= until_ms + fields["offset_ms"][number] - INTERVAL_MS
+    ]
+    _write(state, due)
+    again: list[int] = []
+    for name, book in sorted(state.books.items()):
+        row = book.fields
+        venue = name.partition(":")[0]
+        venue_ms = until_ms + int(row["offset_ms"])
+        now_ms, heard_ms = venue_ms - INTERVAL_MS, newest_ms[venue]
+        if not state.venues[venue].heard_ms:
+            # No `venue_times` say how its clock differs: it may be behind, and what it said last is all that is known.
+            now_ms = min(now_ms, heard_ms)
+        now_ms = now_ms // INTERVAL_MS * INTERVAL_MS
+        is_shown = not (row["is_hidden"] or row["is_quiet"] or row["cut_ms"])
+        is_behind = max(int(row["depth_ms"]), book.event_ms) < now_ms
+        if is_shown and is_behind and heard_ms >= venue_ms - REPEAT_MS:
+            row["cut_ms"] = now_ms
+            again.append(book.number)
+    # Readers may have been told that it is later than `now_ms`: the record bears the time of the sweep.
+    _write(state, again, until_ms - 1)
+
+
+def _write(state: "State", numbers: list[int], record_ms: int | None = None) -> None:
+    """Add the rows of these books to `state.depth_rows`, each at the end of its interval."""
+    fields = state.ladders.arrays.books
+    for number in numbers:
+        if fields["was_shown"][number]:
+            output = _row(state, number, state.until_ms)
+            state.depth_rows.append(output if record_ms is None else output._replace(event_ms=record_ms))
+    _written(state, numbers)
+
+
+def _written(state: "State", numbers: list[int]) -> None:
+    """Note that the rows of these books have been written."""
+    if numbers:
+        fields = state.ladders.arrays.books
+        fields["depth_ms"][numbers] = fields["cut_ms"][numbers]
+        fields["cut_ms"][numbers] = 0
+        state.touched.update(map(state.ladders.names_of.__getitem__, numbers))
+
+
+def _row(state: "State", number: int, until_ms: int | None) -> Output:
+    arrays = state.ladders.arrays
+    fields = arrays.books[number]
+    venue, _, instrument = state.ladders.names_of[number].partition(CHANNEL)[0].partition(":")
+    event_ms = int(fields["cut_ms"])
+    row: dict[str, Any] = {
+        "venue": venue,
+        "instrument": instrument,
+        "event_at": instant_ms(event_ms),
+        "sequence": int(fields["sequence"]) if fields["has_sequence"] else None,
+        "bids": _best(arrays, 2 * number + BID),
+        "asks": _best(arrays, 2 * number + ASK),
+        "is_stale": bool(fields["is_stale"] or fields["is_quiet"]),
+    }
+    # In common time, and not after the batch: the watermark of whoever reads it follows this.
+    common_ms = event_ms - int(fields["offset_ms"])
+    return Output("book_depth", common_ms if until_ms is None else min(common_ms, until_ms), row)
+
+
+def _end_ms(event_ms: int) -> int:
+    return (event_ms // INTERVAL_MS + 1) * INTERVAL_MS
+
+
+def _best(arrays: Arrays, side: int) -> list[list[float]]:
+    """The best levels of a side, best first.  They are its last: in ascending order of a key that is the price, or less it."""
+    start, count = arrays.sides[side].tolist()[:2]
+    end = start + count
+    part = slice(max(start, end - LEVELS), end)
+    levels = zip(arrays.keys[part].tolist(), arrays.sizes[part].tolist(), strict=True)
+    return [[abs(key), size] for key, size in levels][::-1]

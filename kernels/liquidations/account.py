@@ -1,0 +1,166 @@
+"""What is decided about one account in one batch."""
+
+import math
+from itertools import accumulate
+
+from engine.contract import Output
+from kernels.liquidations import losses, orders
+from kernels.liquidations.cases import (
+    BANKRUPT,
+    BROKE,
+    CENT,
+    HEALTHY,
+    LIQUIDATING,
+    LOCKED,
+    MARGIN_CALL,
+    SETTLING,
+    UNTOLD,
+    standing_of,
+)
+from kernels.liquidations.rules import RULES
+from kernels.liquidations.subject import Subject
+
+
+class Account(Subject):
+    """One account in one batch: what is decided about it."""
+
+    def advanced(self) -> list[Output]:
+        """The events and orders of this batch."""
+        case, before, has_changed = self.case, self.case.copied(), self.name in self.batch.changed
+        closed_usd = self._note_fills() if has_changed else 0.0
+        is_known = not math.isnan(self.equity + self.initial + self.maintenance)
+        if has_changed and (case.state in BROKE or case.due):
+            case.has_changed = True
+        if is_known and case.due and (case.has_changed or case.paid_usd is None):
+            self._note_payments(closed_usd)
+        must_close = self.maintenance > 0 and self.maintenance > self.equity
+        if is_known and not must_close and self.equity >= -CENT:
+            self._recover()
+        elif is_known or case.state not in (HEALTHY, MARGIN_CALL):
+            self._liquidate(is_known)
+        if not case.due:
+            case.seen = None
+        elif is_known and (has_changed or case.seen is None):
+            case.seen = self.seen_now()
+        is_over = case.state == HEALTHY and not case.held and self.now_ms >= standing_of(case)[2]
+        if is_over and self.name in self.state.cases:
+            del self.state.cases[self.name]
+        elif is_over or vars(case) == before:
+            return self.outputs
+        else:
+            self.state.cases[self.name] = case
+        self.state.touched.add(f"case/{self.name}")
+        self.state.note(self.name)
+        return self.outputs
+
+    def _note_fills(self) -> float:
+        """What has gone from a position has been closed by deleveraging, and then by orders.
+
+        Gives what the account has gained, in USD, by the prices of the former, against the marks.
+        """
+        case, gained = self.case, 0.0
+        for of in sorted({*case.open, *case.closing}):
+            was, size = case.sizes.get(of, 0.0), self.sizes.get(of, 0.0)
+            stays = abs(size) if was * size > 0 else 0.0
+            gone = max(abs(was) - stays, 0.0)
+            parts, left = case.closing.pop(of, []), stays
+            for contracts, price in parts:
+                done = min(gone, contracts)
+                gone -= done
+                if done and of in self.state.market.terms:
+                    gained += self.batch.quote(of).gain_usd(math.copysign(done, was), price)
+                rest = min(contracts - done, left)
+                left -= rest
+                if rest > 1e-12 * abs(was):
+                    case.closing.setdefault(of, []).append((rest, price))
+            ordered = min(case.open.pop(of, 0.0) - gone, left)
+            if ordered > 1e-12 * abs(was):
+                case.open[of] = ordered
+            if of in case.open or of in case.closing:
+                case.sizes[of] = size
+            else:
+                case.sizes.pop(of, None)
+        return gained
+
+    def _note_payments(self, closed_usd: float) -> None:
+        """Note the payments that have come without being named: the account is richer by just what they are."""
+        case = self.case
+        if case.paid_usd is None:
+            # Version 1 had the fund pay what was missing; how much, and whether it has come, is told by nothing.
+            case.paid_usd = case.due[UNTOLD] = max(-self.equity, 0.0)
+        if case.seen is None or case.seen == self.seen_now():
+            return
+        rise = self.equity - self.batch.worth_usd(case.seen) - closed_usd
+        several = list(accumulate(case.due.values()))
+        for number, (event, amount) in enumerate(list(case.due.items())):
+            if abs(rise - amount) < CENT:
+                del case.due[event]
+                return
+            if abs(rise - several[number]) < CENT:
+                case.due = dict(list(case.due.items())[number + 1 :])
+                return
+
+    def _recover(self) -> None:
+        case, now = self.case, MARGIN_CALL if self.initial > max(self.equity, 0.0) else HEALTHY
+        if case.state == now and not case.held:
+            return
+        was, was_held, ordered = case.state, case.held, case.open
+        case.held, case.open, case.sizes = None, {}, {of: case.sizes[of] for of in case.closing}
+        case.state, case.round, case.paid_usd, case.uncovered_usd = now, 0, 0.0, 0.0
+        if was == now and was_held:
+            self.event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self.numbers()}")
+        elif now == MARGIN_CALL and was == HEALTHY:
+            self.event("margin_call", f"initial margin {self.initial:.2f} USD exceeds equity {self.equity:.2f} USD")
+        else:
+            told = "".join(f"; cancel what is open of {size:g} {of}" for of, size in sorted(ordered.items()))
+            self.event("recovered", f"from {was} to {now}: {self.numbers()}{told}")
+
+    def _liquidate(self, is_known: bool) -> None:
+        case = self.case
+        if is_known and case.state in BROKE and not self.sizes:
+            case.has_changed = case.has_changed and losses.missing_usd(self) >= CENT
+            if not case.has_changed:
+                self._resume()
+                self._go_broke()
+                return  # what is missing is borne, and nothing is left to be closed
+        if not (is_known and self.batch.is_quiet):
+            missing = "no valuation", "the account cannot be valued: a price is missing"
+            if held := self.halt() or (self.objection() if is_known else missing):
+                self._hold(*held)
+                return
+        if case.state == LIQUIDATING and not case.held and self.equity > 0 and self.since_s < RULES.orders.round_s:
+            return  # nothing is ordered before the next round
+        if case.state in (HEALTHY, MARGIN_CALL) and self.sizes and self.maintenance > 0:
+            self._resume()
+            case.state = LOCKED
+            self.event("locked", f"maintenance margin {self.maintenance:.2f} USD exceeds equity {self.equity:.2f} USD")
+        planned, blocked = orders.planned(self)
+        if planned or not blocked:
+            self._resume()
+        if self.equity <= 0 and self._go_broke():
+            planned, blocked = orders.planned(self)
+        if blocked and not planned:
+            self._hold(*blocked)
+        for order in planned:
+            orders.place(self, order)
+
+    def _go_broke(self) -> bool:
+        """Note that equity is gone, and have what is missing borne; whether that changes what is to be ordered."""
+        case, state = self.case, BANKRUPT if self.sizes else SETTLING
+        is_due = case.state not in BROKE or case.has_changed
+        if case.state != state:
+            case.state = state
+            rest = "all that is left is to be closed" if self.sizes else "nothing is left to be closed"
+            self.event("bankrupt", f"equity {self.equity:.2f} USD is gone: {rest}")
+        case.has_changed = False
+        return is_due and losses.bear_loss(self)
+
+    def _resume(self) -> None:
+        if self.case.held:
+            was, self.case.held = self.case.held, None
+            self.event("resumed", f"no longer held ({was})")
+
+    def _hold(self, kind: str, reason: str) -> None:
+        if self.case.held != kind:
+            self.case.held = kind
+            self.event("held", f"held: {reason}")

@@ -1,0 +1,282 @@
+"""Decisions: which accounts must be closed, how much of each now, and what keeps it from being done?
+
+Entries    case/<account>: an account that is not healthy, or for which something is still to be paid or closed; freed when
+           neither is so and the longest pause after its last round is over
+           depth/<venue:instrument>: the newest depth of one book
+           guard/<series>: the average of one quantity in one unit, by which the next value is judged: `price of
+           <venue:instrument>`, the mark of a future or perpetual; `forward of <venue:instrument>`, the forward in USD of an
+           option; `index of <underlying>`, with the currency behind it where that is not USD.  Freed with its contract
+           halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later where trading goes on or
+           the contract is gone
+           fund: what this shard's insurance fund has left
+Order      books, guards and halts are applied before accounts are valued
+
+An account goes through these states, each change of which is an event with its numbers:
+
+    healthy      initial margin within equity
+    margin_call  initial margin exceeds equity
+    locked       maintenance margin exceeds equity: it must be liquidated
+    liquidating  rounds have begun: one order each, on the position with the largest maintenance margin that is not ordered
+                 already, of the size that `Rules` say, no more than the book shows within the limit, at the fillable price
+                 (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
+                 margin is within equity again: what of the orders is open then is to be cancelled.  Who falls again waits for
+                 the rest of the pause
+    bankrupt     equity is gone: all that is left is ordered at once
+    settling     equity is below zero and nothing is held any more.  It ends when what is missing has been paid
+
+Every loss has a bearer.  What equity is below zero is missing.  It is borne by the first of these that can when equity is
+gone, and what is missing beyond that with every later change of what the account has: a price that falls further is a loss
+when something is closed at it, and until then may come back:
+    1. the insurance fund, which pays all of it (`insurance`), or else nothing as long as
+    2. positions on the other side can be closed against the account's at its bankruptcy price, in the order of their score
+       (auto-deleveraging).  Each position bears the share of its requirement.  Orders on what is closed so are to be cancelled
+    3. the insurance fund, with what it has left
+    4. nobody: the row says how much (`uncovered`)
+Orders, payments and deleveraging are decisions: they become true when fills and transfers say so.  Until then what is to be
+paid or closed counts as if it had been, so no loss is borne twice.  A payment has come when a balance names its event as
+cause or rises by just its amount, or when the account is richer by just that than prices explain.
+
+Orders reduce risk only: what is ordered, or to be closed by deleveraging, and not filled yet never exceeds the position.  A
+position that has become smaller has filled that much of it.
+
+Held: no order goes out for an account, and no loss is borne, while one of these is so, in this order, for anything that it
+holds; the hold, its end and every change of its reason are events:
+    halted            trading of it, or on its whole venue, is halted: no price is asked for, none may come
+    no valuation      a price is missing
+    non-positive      an index or mark price is zero or less (of an option, its forward's)
+    too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
+                      forward); or an option's mark is more than the option can be worth
+    too uncertain     the publisher's confidence interval is more than `uncertain` of the index price
+    stale             an index that has been published, the mark of what is held (of a future without one, what stands for it),
+                      or an option's forward was told more than `stale_s` ago, whether before the contract's terms or after.
+                      A ticker that says nothing of the mark tells none
+    insufficient      fewer than `points` prices of it have been seen
+and for what is to be ordered:
+    stale book        updates were lost, or what is known of the book is older than `stale_s`
+    no depth          the book shows nothing within the limit
+"""
+
+import math
+from collections import Counter
+from typing import Any, ClassVar
+
+from engine.contract import Message, Output
+from engine.entries import packed, unpacked
+from kernels.liquidations.account import Account
+from kernels.liquidations.accounts import Accounts
+from kernels.liquidations.cases import (
+    BROKE,
+    CENT,
+    LIQUIDATING,
+    LOCKED,
+    MARGIN_CALL,
+    MIGRATIONS,
+    VERSION,
+    Case,
+    Standing,
+    no_standing,
+    seen_from,
+    seen_listed,
+    standing_of,
+)
+from kernels.liquidations.guards import Depth, Guard, Halt
+from kernels.liquidations.market import KEPT_MS
+from kernels.liquidations.quotes import DecisionBatch
+from kernels.liquidations.rules import RULES
+from kernels.liquidations.stage import Batch
+from kernels.market import indices
+from schemas.rows import key, to_ms
+
+
+class Decisions:
+    """What is being done about whom: rows of `liquidation_orders` and `liquidation_events`."""
+
+    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund"})
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.market = accounts
+        self.touched = accounts.touched
+        self.cases: dict[str, Case] = {}
+        self.depths: dict[str, Depth] = {}
+        self.guards: dict[str, Guard] = {}
+        self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
+        self.fund_usd = RULES.fund_usd
+        self.unsure: set[str] = set()  # guards of version 1, which may have mixed an option's mark and its forward
+        self._standing = Standing.of(0)
+
+    def standing(self) -> Standing:
+        """Where each account stands."""
+        rows = self.market.account_columns.rows
+        if len(self._standing.case) < len(rows):
+            self._standing = Standing.of(2 * len(rows))
+            for name in self.cases:
+                self.note(name)
+        return Standing(*(column[: len(rows)] for column in self._standing))
+
+    def note(self, name: str) -> None:
+        """Put down where an account stands."""
+        row, case = self.market.account_columns.rows[name], self.cases.get(name)
+        noted = no_standing() if case is None else standing_of(case)
+        for column, number in zip(self._standing, noted, strict=True):
+            column[row] = number
+
+    def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None where it is gone."""
+        kind, _, key = name.partition("/")
+        if kind == "fund":
+            return packed(VERSION, [self.fund_usd])
+        if kind == "case":
+            case = self.cases.get(key)
+            return None if case is None else packed(VERSION, vars(case) | {"seen": seen_listed(case.seen)})
+        entries: dict[str, dict[str, Any]] = {"depth": self.depths, "guard": self.guards, "halt": self.halts}
+        stored = entries[kind].get(key)
+        return None if stored is None else packed(VERSION, list(stored))
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Restore one entry.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        kind, _, key = name.partition("/")
+        stored = unpacked("liquidations", name, data, VERSION, MIGRATIONS)
+        if kind == "case":
+            self.cases[key] = case = Case()
+            vars(case).update(stored)
+            case.closing = {of: [(contracts, price) for contracts, price in parts] for of, parts in case.closing.items()}
+            case.seen = seen_from(stored["seen"])
+        elif kind == "depth":
+            self.depths[key] = Depth(*stored)
+        elif kind == "guard":
+            self.guards[key] = Guard(*stored)
+            if data[0] < 2 and key.startswith("price of "):
+                self.unsure.add(key)
+        elif kind == "halt":
+            self.halts[key] = Halt(*stored)
+        else:
+            (self.fund_usd,) = stored
+
+    def gauges(self) -> dict[str, float]:
+        """Accounts that are not healthy, by state; those that are held; and what this shard's fund has left in USD."""
+        states = Counter(case.state for case in self.cases.values())
+        return {
+            **{f"accounts_{state}": states[state] for state in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
+            "accounts_held": sum(case.held is not None for case in self.cases.values()),
+            "insurance_fund_usd": self.fund_usd,
+        }
+
+    def learn(self, messages: list[Message]) -> None:
+        """Follow books, halts, payments, and the prices that guards judge."""
+        cash: dict[tuple[str, str], float] = {}
+        _drop_unsure(self)
+        for message in messages:
+            row = message.row
+            if message.table == "book_depth":
+                _learn_depth(self, row)
+            elif message.table == "trading_halts":
+                _learn_halt(self, row)
+            elif message.table == "balances":
+                _learn_payment(self, row, cash)
+            elif message.table == "tickers":
+                _learn_price(self, row)
+            elif message.table == "index_prices":
+                price, width = row["price_usd"], row.get("confidence_usd") or 0.0
+                series = f"index of {indices.named(row['underlying'], indices.quoted_in(row))}"
+                _watch(self, series, row, price, width / price if price > 0 else 0.0)
+
+    def rows(self, batch: Batch) -> list[Output]:
+        """Advance the cases of the accounts that are not healthy."""
+        decisions = DecisionBatch(self, batch.valuation, batch.until_ms)
+        return [output for name in decisions.concerned() for output in Account(self, decisions, name).advanced()]
+
+    def forget(self, contracts: set[str], until_ms: int) -> None:
+        """Drop guards, books and halts of what is gone."""
+        for name in contracts:
+            for series in (f"price of {name}", f"forward of {name}"):
+                if self.guards.pop(series, None):
+                    self.touched.add(f"guard/{series}")
+        for name in self.depths.keys() - self.market.terms.keys():
+            if self.depths[name].event_ms + KEPT_MS <= until_ms:
+                del self.depths[name]
+                self.touched.add(f"depth/{name}")
+        for name, halt in list(self.halts.items()):
+            is_over = not halt.is_halted or (":" in name and name not in self.market.terms)
+            if is_over and halt.event_ms + KEPT_MS <= until_ms:
+                del self.halts[name]
+                self.touched.add(f"halt/{name}")
+
+
+def _learn_depth(state: Decisions, row: dict[str, Any]) -> None:
+    name, event_ms = key("book_depth", row), to_ms(row["event_at"])
+    known = state.depths.get(name)
+    if known is None or known.event_ms <= event_ms:
+        state.depths[name] = Depth(event_ms, row["is_stale"], row["bids"], row["asks"])
+        state.touched.add(f"depth/{name}")
+
+
+def _learn_halt(state: Decisions, row: dict[str, Any]) -> None:
+    of = row["venue"] if row.get("instrument") is None else f"{row['venue']}:{row['instrument']}"
+    event_ms, known = to_ms(row["event_at"]), state.halts.get(of)
+    if known is None or known.event_ms <= event_ms:
+        state.halts[of] = Halt(event_ms, row["is_halted"], row.get("reason"))
+        state.touched.add(f"halt/{of}")
+
+
+def _learn_payment(state: Decisions, row: dict[str, Any], cash: dict[tuple[str, str], float]) -> None:
+    """Note that a payment of the fund has come: the balance names its event as cause, or rises by just its amount.
+
+    `cash` has what the balances of this batch said before, by account and currency.
+    """
+    case = state.cases.get(row["account"])
+    if case is None or not case.due:
+        return
+    if case.due.pop(row["cause_id"], None) is not None:
+        case.seen = None  # what has come with it explains the rest of what has changed
+        state.touched.add(f"case/{row['account']}")
+    if case.seen is None:
+        return
+    account, currency = row["account"], row["currency"]
+    before, amount = cash.get((account, currency), case.seen.balances.get(currency, 0.0)), float(row["amount"])
+    cash[account, currency] = amount
+    usd = state.market.currency_columns["usd"].item(state.market.currency(currency))
+    for event, due in case.due.items():
+        if abs((amount - before) * usd - due) < CENT:
+            del case.due[event]
+            balances = case.seen.balances | {currency: case.seen.balances.get(currency, 0.0) + amount - before}
+            case.seen = case.seen._replace(balances=balances)
+            state.touched.add(f"case/{account}")
+            return
+
+
+def _learn_price(state: Decisions, row: dict[str, Any]) -> None:
+    """Let the guard of a contract follow what a ticker tells of it, if it does."""
+    name = key("tickers", row)
+    terms = state.market.terms.get(name)
+    if terms is None:
+        return  # nobody can be valued by it yet
+    # An option's mark may rightly jump; what it is the mark of may not.
+    of, column = ("forward", "forward_usd") if terms.kind == "option" else ("price", "mark_price")
+    if (price := row.get(column)) is not None:
+        _watch(state, f"{of} of {name}", row, price, 0.0)
+
+
+def _drop_unsure(state: Decisions) -> None:
+    """Drop the guards of version 1 that are of options, or of what is not known."""
+    for of in state.unsure:
+        terms = state.market.terms.get(of.removeprefix("price of "))
+        if terms is None or terms.kind == "option":
+            state.guards.pop(of, None)
+            state.touched.add(f"guard/{of}")
+    state.unsure.clear()
+
+
+def _watch(state: Decisions, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
+    """Note a price, and let its average follow."""
+    event_ms, known = to_ms(row["event_at"]), state.guards.get(of)
+    if known is None:
+        state.guards[of] = Guard(event_ms, price, price, 1, uncertainty)
+    elif known.event_ms <= event_ms:
+        weight = -math.expm1(-(event_ms - known.event_ms) / 1000 / RULES.average_s)
+        # The price that has stood until now is what the average follows: a new one has not stood at all.
+        stood = min(max(known.price, known.average / RULES.volatile), known.average * RULES.volatile)
+        average = known.average + weight * (stood - known.average)
+        state.guards[of] = Guard(event_ms, price, average, known.points + 1, uncertainty)
+    else:
+        return
+    state.touched.add(f"guard/{of}")

@@ -1,0 +1,90 @@
+"""Liquidation orders: what to order of an account's positions, at which limit."""
+
+from typing import NamedTuple
+
+from engine.contract import Output
+from kernels.liquidations.cases import LIQUIDATING, LOCKED, NO_DEPTH
+from kernels.liquidations.rules import RULES
+from kernels.liquidations.subject import Subject
+from schemas.rows import instant_ms
+from udfs import liquidation
+
+
+class Planned(NamedTuple):
+    """An order to be made."""
+
+    instrument: str
+    size: float  # contracts
+    limit_price: float
+    visible: float | None  # contracts
+
+
+def planned(subject: Subject) -> tuple[list[Planned], tuple[str, str] | None]:
+    """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
+    case, rules, rounds = subject.case, RULES.orders, RULES.orders.rounds
+    since_s = subject.since_s
+    orders: list[Planned] = []
+    blocked = None
+    for of in subject.ordered_by_requirement():
+        size = subject.sizes[of]
+        free = abs(size) - case.open.get(of, 0.0) - (case.to_close(of) if case.closing else 0.0)
+        if free <= 1e-12 * abs(size):
+            continue
+        if subject.equity <= 0:
+            wanted = free if since_s >= rules.round_s else 0.0
+        else:
+            wanted = min(free, abs(liquidation.round_size(size, subject.batch.quote(of).unit_usd, since_s, *rounds)))
+        if wanted == 0:
+            break  # the pause is not over
+        limit = subject.batch.quote(of).limit(size, subject.equity, subject.maintenance)
+        depth, visible = subject.state.depths.get(of), None
+        if depth and (doubt := depth.doubt(of, subject.now_ms)):
+            blocked = f"stale book: {of}", doubt
+            continue
+        if depth:
+            visible = depth.visible(size, limit)
+            if visible <= 0:
+                blocked = f"{NO_DEPTH}: {of}", f"the book of {of} shows nothing within {limit:.6g}, the fillable price"
+                continue
+        orders.append(Planned(of, wanted if visible is None else min(wanted, visible), limit, visible))
+        if subject.equity > 0:
+            break
+    return orders, blocked
+
+
+def place(subject: Subject, order: Planned) -> None:
+    """Order a part of a position."""
+    case, (of, ordered, limit, visible) = subject.case, order
+    size, mark = subject.sizes[of], subject.batch.quote(of).mark
+    case.round += 1
+    case.round_ms = subject.now_ms
+    if case.state == LOCKED:
+        case.state = LIQUIDATING
+    case.open[of] = case.open.get(of, 0.0) + ordered
+    case.sizes[of] = size
+    venue, _, instrument = of.partition(":")
+    subject.orders += 1
+    order_id = f"{subject.name}/{instant_ms(subject.now_ms)}/{subject.orders}"
+    by_book = "" if visible is None else f", of {visible:g} that the book shows within the limit"
+    reason = (
+        f"maintenance margin {subject.maintenance:.2f} USD exceeds equity {subject.equity:.2f} USD; round {case.round} closes "
+        f"{ordered:g} of {abs(size):g} {instrument}{by_book}"
+    )
+    row = {
+        "order_id": order_id,
+        "account": subject.name,
+        "event_at": instant_ms(subject.now_ms),
+        "venue": venue,
+        "instrument": instrument,
+        "side": "sell" if size > 0 else "buy",
+        "size": ordered,
+        "mark_price": mark,
+        "equity_usd": subject.equity,
+        "maintenance_margin_usd": subject.maintenance,
+        "reason": reason,
+        "limit_price": limit,
+        "round": case.round,
+        "visible_size": visible,
+    }
+    subject.outputs.append(Output("liquidation_orders", subject.now_ms, row))
+    subject.event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * subject.batch.quote(of).unit_usd)

@@ -1,0 +1,20 @@
+"""What liquidation follows."""
+
+from typing import NamedTuple
+
+from udfs import liquidation
+
+
+class Rules(NamedTuple):
+    """What liquidation follows; those of the formulae are in `orders`."""
+
+    orders: liquidation.Rules = liquidation.DEFAULT
+    volatile: float = 5.0
+    uncertain: float = 0.05  # Drift has 0.02, which a crash of 25 % in three seconds exceeds by itself
+    stale_s: float = 30.0
+    points: int = 1
+    average_s: float = 60.0
+    fund_usd: float = 1_000_000.0  # of each shard, at the start
+
+
+RULES = Rules()

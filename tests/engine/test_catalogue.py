@@ -1,0 +1,60 @@
+"""What jobs declare is what their SQL does."""
+
+import re
+
+import pytest
+
+import jobs
+import schemas
+
+
+@pytest.mark.parametrize("name", jobs.FLOW)
+def test_a_job_comes_behind_all_whose_topics_it_reads(name: str) -> None:
+    before = jobs.FLOW[: jobs.FLOW.index(name)]
+    for other in jobs.FLOW:
+        if other != name and set(jobs.job(other).writes) & set(jobs.job(name).reads) - {"dead_letters"}:
+            assert other in before
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in jobs.FLOW if jobs.job(name).kernel is None and not jobs.job(name).is_for_each_topic]
+)
+def test_a_job_of_sql_alone_writes_what_it_declares(name: str) -> None:
+    job = jobs.job(name)
+    written = {
+        table
+        for table in schemas.names()
+        if re.search(rf"\b(?:INSERT INTO|VIEW) {table}_rows\b", schemas.without_comments(job.sql))
+    }
+    assert written == set(job.writes)
+
+
+def test_who_writes_a_topic_that_another_kernel_reads_tells_the_time_there() -> None:
+    for name in jobs.FLOW:
+        if jobs.job(name).kernel is None:
+            continue
+        for other in jobs.FLOW:
+            shared = set(jobs.job(other).writes) & set(jobs.job(name).reads)
+            assert shared <= set(jobs.job(other).tells_time), (other, name)
+
+
+def test_a_topic_that_a_job_writes_is_no_feed_topic() -> None:
+    feeds = set(jobs.feed_topics())
+    assert {"order_books.v1", "fills.v1", "index_prices.v1", "venue_times.v1"} <= feeds
+    assert not feeds & {"book_tops.v1", "positions.v1", "balances.v1", "book_depth.v1"}
+
+
+def test_upstream_is_all_that_a_job_needs() -> None:
+    assert jobs.upstream(["bars"]) == ["bars"]
+    assert set(jobs.upstream(["liquidations"])) >= {"positions", "liquidations"}
+    assert set(jobs.upstream(["book_metrics"])) >= {"books", "book_metrics"}
+
+
+def test_an_unknown_job_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(KeyError, match=r"no job 'none'; there are .*books"):
+        jobs.job("none")
+
+
+def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
+    text = "-- one; and\n-- two;\nSET 'a' = 'b';  -- three;\n\nSELECT 1;\n"
+    assert schemas.statements(text) == ["-- one; and\n-- two;\nSET 'a' = 'b'", "SELECT 1"]
