@@ -28,8 +28,9 @@ The tops written are counted and must be as many as the kernel gives for the sam
 """
 
 import os
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +46,7 @@ from bench.load import Load
 from bench.passes import (
     HERE,
     QUIET_S,
+    SAMPLE_S,
     STAGE_PASS_S,
     BenchError,
     Ends,
@@ -61,7 +63,7 @@ from bench.passes import (
 )
 from bench.report import Figures, console, has_default_settings, run_chosen
 from deploy import processes, runtime, topics
-from deploy.rest import Job
+from deploy.rest import FlinkError, Job
 from deploy.runtime import Runtime
 from schemas.records import TABLES
 
@@ -72,6 +74,7 @@ MOST_COPIES = 4
 WARM_PASSES = 2
 """Before one is measured: Java's compiler takes 1.1 us a message in the first, 0.6 in the second and 0.2 in the third."""
 GROWTH_PASSES = 5
+TRIES = 5
 MANY = 5_000
 RATES = (5_000, 50_000)
 BROKER_CORES = 0.6
@@ -110,7 +113,18 @@ def measured_pass(samples: list[tuple[float, int]], meter: Meter, messages: int,
 
 
 def records_read(up: Runtime, job: Job) -> int:
-    """What the sources of a job have counted so far: all records, heartbeats too."""
+    """What the sources of a job have counted so far: all records, heartbeats too.
+
+    A busy JobManager resets a connection now and then, so it is asked up to `TRIES` times.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(FlinkError):
+            return _records_read(up, job)
+        time.sleep(SAMPLE_S)
+    return _records_read(up, job)
+
+
+def _records_read(up: Runtime, job: Job) -> int:
     total = 0
     for vertex in up.rest.get(f"/jobs/{job.id}")["vertices"]:
         path = f"/jobs/{job.id}/vertices/{vertex['id']}/metrics"

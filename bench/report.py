@@ -91,7 +91,7 @@ def show(title: str, figures: Figures) -> None:
     """Print figures as a table."""
     table = Table(title=title, show_header=False)
     for name, value in figures.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+        table.add_row(name, f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value))
     console.print(table)
 
 

@@ -67,6 +67,13 @@ def test_an_order_is_as_late_as_it_is_read_after_the_newest_price_that_it_can_ha
     assert found.worst_ms == 500.0
 
 
+def test_a_job_that_falls_behind_is_told_by_how_much() -> None:
+    steady = [Order(f"s{at}", 1, at, at + 100) for at in STEADY_MS[:5]]
+    behind_s = (TIMES[-1] - steady[-1].decided_ms) / 1000
+    with pytest.raises(BenchError, match=f"only 5 accounts .* {behind_s:.1f} s before the last price"):
+        crash.figures(steady, steady, TIMES, crashed=1, behind_s=0.0)
+
+
 def test_a_crash_in_which_too_few_are_liquidated_says_nothing() -> None:
     steady = [Order(f"s{at}", 1, at, at + 100) for at in STEADY_MS]
     with pytest.raises(BenchError, match="only 1 accounts were liquidated in the crash, not 2"):
