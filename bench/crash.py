@@ -402,9 +402,10 @@ def figures(orders: list[Order], committed: list[Order], times: list[int], crash
     late = [(order.read_ms, order.read_ms - order.decided_ms) for order in from_crash]
     if len(steady) < STEADY // 3 or not from_crash:
         newest_ms = max((order.decided_ms for order in orders), default=times[0])
+        behind_s = (times[-1] - newest_ms) / 1000
         raise BenchError(
-            f"only {len(steady)} accounts were liquidated before the crash, and {len(from_crash)} orders came in it; the newest "
-            f"order was decided at a time {(times[-1] - newest_ms) / 1000:.1f} s before the last price: the job is that far behind"
+            f"only {len(steady)} accounts were liquidated before the crash, and {len(from_crash)} orders came in it; "
+            f"the newest order was decided {behind_s:.1f} s before the last price: the job is that far behind"
         )
     in_crash = {order.account for order in from_crash if order.round == 1}
     if len(in_crash) < crashed:
