@@ -25,6 +25,7 @@ from typing import IO, Annotated
 import typer
 
 import jobs
+import schemas
 from bench.books import WARM_PASSES, announced, lengthened, production
 from bench.contender import MARK, flat
 from bench.load import Load
@@ -119,7 +120,7 @@ def job_settings(flink: dict[str, str]) -> dict[str, str]:
     own = flat(cluster.layered(["config", "local"]))
     different = {name: value for name, value in own.items() if name.startswith(JOB_SETTINGS) and flink.get(name) != value}
     ours = {"gammaflow.window": runner.WINDOW_S, "gammaflow.delay": runner.DELAY_S, "gammaflow.drift": runner.DRIFT_S}
-    declared = dict(jobs.SETTING.findall(jobs.job("books").sql))
+    declared = dict(filter(None, map(schemas.setting, schemas.statements(jobs.job("books").sql))))
     return different | {name: declared.get(name, value) for name, value in ours.items()}
 
 

@@ -1,12 +1,11 @@
-"""What the README and the compose file say of the jobs: `python -m deploy.listed` writes it, --check says whether it is stale.
+"""The lists of jobs in the README and the compose file: `python -m deploy.listed` writes them, --check compares them.
 
-It stands between two lines with the marker of its part, and comes from the catalogue (jobs/__init__.py).
+Each stands between two marker lines and comes from the catalogue (jobs/__init__.py).
 """
 
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import jobs
 from deploy import cluster
@@ -62,7 +61,7 @@ def filled(text: str, marker: str, part: str) -> str:
 def main(arguments: list[str]) -> None:
     """Write each part, or with --check exit with a message where one is stale."""
     for file, marker, render in PARTS:
-        path = Path(cluster.ROOT / file)
+        path = cluster.ROOT / file
         text = path.read_text()
         whole = filled(text, marker, render())
         if "--check" not in arguments:

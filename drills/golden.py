@@ -39,7 +39,7 @@ MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
 """Tables that get more rows now than in that version: each book is written again every ten seconds."""
 RESTATED = {"0.1.0": ("account_margin", "position_margin")}
 """Tables of which some rows are written again at the start: margin is a stage of a job now that did not store the status
-of accounts; those that are not healthy are reported at once."""
+of accounts, and writes a row of each at the first whole second."""
 SETTINGS = {"gammaflow.window": "0.05"}
 """What the jobs had when version 0.1.0 was recorded: rows say at the end of which micro-batch they were made."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"

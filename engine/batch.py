@@ -60,12 +60,17 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
     Of the topics that are `silent` no dead letters are given, nor the rows that all shards put out alike: another shard gives
     them.
     """
+    if until_ms is None or not data:
+        return _stepped(kernel, state, data, until_ms, silent)
     lines: list[Lines] = []
-    ends_window = until_ms is not None and bool(data)
-    if until_ms is not None and data and kernel.take_plain is not None:
+    if kernel.take_plain is not None:
         lines, data = kernel.take_plain(state, data, until_ms)
-        if not data:
-            return lines + end_window(kernel, state, until_ms)
+    if data:
+        lines += _stepped(kernel, state, data, until_ms, silent)
+    return lines + end_window(kernel, state, until_ms)
+
+
+def _stepped(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent: frozenset[str]) -> list[Lines]:
     messages, letters = decode(data, until_ms or 0)
     outputs = letters + kernel.step(state, messages, until_ms)
     if silent:
@@ -74,12 +79,11 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
             for output in outputs
             if output.table not in kernel.common and (output.table != "dead_letters" or output.row["source"] not in silent)
         ]
-    lines += encode(outputs)
-    return lines + end_window(kernel, state, until_ms) if ends_window and until_ms is not None else lines
+    return encode(outputs)
 
 
 def end_window(kernel: Kernel, state: State, until_ms: int) -> list[Lines]:
-    """The rows that are due at the end of a window, where the kernel has such."""
+    """The rows that are due at the end of a window, if the kernel has any."""
     return kernel.end_window(state, until_ms) if kernel.end_window is not None else []
 
 

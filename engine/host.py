@@ -214,7 +214,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         if data:
             yield from starmap(Row, self._step(shard, until_ms, data))
         elif until_ms is not None:
-            yield from starmap(Row, batch.end_window(shard.running.kernel, shard.state, until_ms))
+            lines = batch.conflated(batch.end_window(shard.running.kernel, shard.state, until_ms), shard.running.conflated)
+            self.metrics.emitted(lines)
+            yield from starmap(Row, lines)
 
     def _settle(self, shard: _Shard) -> None:
         # Once for all that was over at once: whatever still waits is written anew when entries are stored.

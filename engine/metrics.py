@@ -65,9 +65,13 @@ class Metrics:
                 self.batches.inc()
                 self.batch_messages.update(messages)
                 self.decision_ms.update(round(time.time() * 1000 - until_ms))
-        for one in lines:
-            if one.table in self.rows:
-                self.rows[one.table].inc(one.heads.count(b"\n") + 1)
+        self.emitted(lines)
+
+    def emitted(self, lines: list[Lines]) -> None:
+        """Count the rows of each table."""
+        for rows in lines:
+            if rows.table in self.rows:
+                self.rows[rows.table].inc(rows.heads.count(b"\n") + 1)
 
     def is_due(self, shard: int) -> bool:
         """Whether a shard's gauges are to be set: not again within `TOLD_EVERY_S`."""

@@ -101,9 +101,9 @@ def prepared(tables: StreamTableEnvironment, name: str, run_kernel: Callable[[St
     """Register what a job's INSERTs need, and return these.  `run_kernel` turns the view `messages` into `records`."""
     job = jobs.job(name)
     statements = job.statements(SHARDS=listed(shards()))
-    for statement in statements:
-        if setting := jobs.SETTING.fullmatch(schemas.without_comments(statement)):
-            tables.get_config().set(setting[1], setting[2])
+    # First of all: the topics depend on settings.
+    for setting in filter(None, map(schemas.setting, statements)):
+        tables.get_config().set(*setting)
     register_topics(tables, job)
     if job.kernel is not None:
         register_inbox(tables, job)
@@ -112,7 +112,7 @@ def prepared(tables: StreamTableEnvironment, name: str, run_kernel: Callable[[St
         body = schemas.without_comments(statement)
         if body.upper().startswith("INSERT"):
             inserts.append(statement)
-        elif not jobs.SETTING.fullmatch(body):
+        elif schemas.setting(statement) is None:
             tables.execute_sql(statement)
             if body.startswith("CREATE TEMPORARY TABLE inputs"):
                 register_rows(tables, job)
@@ -241,8 +241,8 @@ def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:
 def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> None:
     """Execute the statements of one of this folder's SQL files, with these ${NAME}s."""
     for statement in schemas.statements(schemas.substituted((FOLDER / f"{name}.sql").read_text(), **values)):
-        if found := jobs.SETTING.fullmatch(schemas.without_comments(statement)):
-            tables.get_config().set(found[1], found[2])
+        if setting := schemas.setting(statement):
+            tables.get_config().set(*setting)
         else:
             tables.execute_sql(statement)
 

@@ -5,12 +5,10 @@
     gammaflow.kernel       the kernel that answers; without one the job is SQL alone
     gammaflow.tells-time   of what it writes, the tables in whose topics it tells the time, for jobs that read them with others
     gammaflow.broadcast    of what it reads, the tables of which every shard gets every message
-    gammaflow.window       event time of a micro-batch in seconds, where it differs from the default
 
 Everything that lists jobs derives from here: their order, the README's table and picture, compose, manifests, rights, drills.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +18,6 @@ import schemas
 from schemas.records import TABLES
 
 FOLDER = Path(__file__).parent
-SETTING = re.compile(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", re.IGNORECASE)
 DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
 ALL = "*"
 MESSAGES = "CREATE TEMPORARY VIEW messages"
@@ -73,7 +70,7 @@ def upstream(names: Iterable[str]) -> list[str]:
         if name not in needed:
             needed.add(name)
             reads = set(job(name).reads)
-            ahead += [other for other in FLOW if reads & set(_declared(other).writes) and other != "archive"]
+            ahead += [other for other in FLOW if reads & set(_declared(other).writes)]
     return [name for name in FLOW if name in needed]
 
 
@@ -109,11 +106,9 @@ def _declared(name: str) -> Job:
 
 
 def _declaration(statement: str) -> tuple[str, str] | None:
-    setting = SETTING.fullmatch(schemas.without_comments(statement))
-    if setting is None or not setting[1].startswith("gammaflow."):
-        return None
-    key = setting[1].removeprefix("gammaflow.")
-    return (key, setting[2]) if key in DECLARED else None
+    name, value = schemas.setting(statement) or ("", "")
+    key = name.removeprefix("gammaflow.")
+    return (key, value) if key != name and key in DECLARED else None
 
 
 def _check(job: Job) -> None:

@@ -54,6 +54,12 @@ def statements(text: str) -> list[str]:
     return [statement for statement in whole if statement]
 
 
+def setting(statement: str) -> tuple[str, str] | None:
+    """Key and value of a statement SET 'key' = 'value'; None for any other."""
+    match = re.fullmatch(r"SET\s+'([^']+)'\s*=\s*'([^']*)'", without_comments(statement), re.IGNORECASE)
+    return (match[1], match[2]) if match else None
+
+
 def columns(name: str) -> str:
     """A table's columns as a list for SQL."""
     return ", ".join(f"`{column}`" for column in TABLES[name].columns)
