@@ -152,7 +152,7 @@ class Play:
 
     case: Case
     way: str  # the pass
-    day_ms: int  # when the pass's day begins
+    day_ms: int  # midnight in the first pass; whole hours later in the others
     later_ms: int = 0  # than the day's first cases, whole minutes
 
     @property

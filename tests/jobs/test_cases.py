@@ -13,7 +13,7 @@ expect    The columns that matter of every row that the job writes for the case'
           row.  A table without a file has no rows, unless it is of another stage (`cases.STAGES`).  No row of any job may
           belong to no case.
 
-There are three passes, each on a day of its own: `straight`; `crash`, in which the TaskManager is killed in the middle and the
+There are three passes, each at hours of its own: `straight`; `crash`, in which the TaskManager is killed in the middle and the
 jobs go on from a checkpoint; and `rescale`, in which they are stopped with a savepoint and go on at another parallelism.  The
 rows are the same; only after a crash may those of topics that are not exactly-once be repeated.
 
