@@ -1,4 +1,4 @@
--- Topic balances.v1, keyed by account.  Append-only: the newest row of account and currency stands.
+-- Topic balances.v1, keyed by account.  Append-only: the newest row of account and currency counts.
 --
 -- Grain   one row per account, currency and change: transfers, realised profit, premiums, fees, funding and settlements
 CREATE TEMPORARY TABLE balances (
