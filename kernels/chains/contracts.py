@@ -152,7 +152,7 @@ class Quotes:
         quote: tuple[Any, ...] = (0, np.nan, np.nan, False, np.nan)
         if (before := self.underlyings.get(name)) is not None:
             known = self.chains[before].rows[self.chains[before].slots[name]].item()
-            if not terms.stands((*kept, *underlying), (*known[:TERMS], *before)):
+            if not terms.supersedes((*kept, *underlying), (*known[:TERMS], *before)):
                 return
             quote = known[TERMS:]
             if before != underlying:

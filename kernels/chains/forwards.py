@@ -169,7 +169,7 @@ def _take_ticker(state: State, ticker: Ticker) -> Underlying | None:
     contracts, chain = state.quotes.chains[underlying], state.chains.setdefault(underlying, Chain())
     terms = contracts.rows[contracts.slots[name]]
     quote, is_changed = str(terms["currency"]), False
-    if index > 0 and indices.stands(event_ms, float(index), *chain.index.get(quote, (-1, 0.0))):
+    if index > 0 and indices.supersedes(event_ms, float(index), *chain.index.get(quote, (-1, 0.0))):
         chain.index[quote] = Price(event_ms, float(index))
         is_changed = True
     if forward > 0 and terms["is_option"]:

@@ -59,7 +59,7 @@ class Series(NamedTuple):
     def of_name(cls, name: str) -> "Series":
         """The series that `name` names."""
         venue, _, rest = name.partition(":")
-        return cls(venue, *parted(rest))
+        return cls(venue, *split_name(rest))
 
 
 def named(name: str, quote: str) -> str:
@@ -67,7 +67,7 @@ def named(name: str, quote: str) -> str:
     return name if quote == USD else f"{name}:{quote}"
 
 
-def parted(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """The underlying and the currency of a name without a venue."""
     underlying, _, quote = name.partition(":")
     return underlying, quote or USD
@@ -125,7 +125,7 @@ def value(prices: Iterable[tuple[Series, int, Number]], own: str, venue: str | N
     newest: dict[Series, tuple[int, Number]] = {}
     for series, event_ms, price in prices:
         known = newest.get(series)
-        if known is None or stands(event_ms, price, *known):
+        if known is None or supersedes(event_ms, price, *known):
             newest[series] = event_ms, price
     counted = chosen(((series, series.quote, event_ms) for series, (event_ms, _) in newest.items()), own)
     for series in counted:
@@ -136,7 +136,7 @@ def value(prices: Iterable[tuple[Series, int, Number]], own: str, venue: str | N
     return sorted(current)[(len(current) - 1) // 2] if current else None
 
 
-def stands(event_ms: int, price: Number, known_ms: int, known: Number) -> bool:
+def supersedes(event_ms: int, price: Number, known_ms: int, known: Number) -> bool:
     """Whether a price of a series takes the place of the one that is known."""
     return event_ms > known_ms or (event_ms == known_ms and known < price)
 
@@ -168,7 +168,7 @@ class Indices:
     def learn(self, series: Series, price: Price) -> bool:
         """Set the price of a series if it stands; whether it does."""
         known = self.get(series)
-        if known is not None and not stands(price.event_ms, price.price, *known):
+        if known is not None and not supersedes(price.event_ms, price.price, *known):
             return False
         self.put(series, price)
         return True

@@ -58,7 +58,7 @@ def from_row(row: Mapping[str, Any]) -> Terms:
     )
 
 
-def stands(terms: Any, known: Any | None) -> bool:
+def supersedes(terms: Any, known: Any | None) -> bool:
     """Whether terms take the place of those that are known.  Both are tuples of the same fields, the publication time first."""
     return known is None or _order(terms) > _order(known)
 
@@ -83,7 +83,7 @@ class Listing(Generic[Kept]):
 
     def learn(self, name: str, terms: Kept) -> bool:
         """Set the terms of a contract if they stand; whether they do."""
-        if not stands(terms, self.terms.get(name)):
+        if not supersedes(terms, self.terms.get(name)):
             return False
         self.put(name, terms)
         return True

@@ -60,7 +60,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     for message in good:
         if message.table == "instruments":
             name, learned = key("instruments", message.row), terms.from_row(message.row)
-            if terms.stands(learned, state.terms.get(name)):
+            if terms.supersedes(learned, state.terms.get(name)):
                 state.put(name, learned, state.settlements.get(name))
                 state.touched.add(f"instrument/{name}")
     if until_ms is not None:

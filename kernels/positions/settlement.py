@@ -20,7 +20,7 @@ def learn_index(state: State, row: dict[str, Any]) -> None:
     """Keep the newest price of an index, and its averages up to the expiries ahead."""
     series, event_ms, price = Series.of_row(row), to_ms(row["event_at"]), Decimal(str(row["price_usd"]))
     known = state.indices.get(series)
-    if known is not None and not indices.stands(event_ms, price, known.event_ms, known.price):
+    if known is not None and not indices.supersedes(event_ms, price, known.event_ms, known.price):
         return
     averages: dict[int, tuple[Decimal, int]] = {}
     if state.first_expiry_ms - SETTLEMENT_MS <= event_ms and known is not None:
