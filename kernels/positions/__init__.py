@@ -12,8 +12,8 @@ Order      a batch applies its instruments first, then its index prices, then it
            position is the fold of its trades by event time and id: a late trade is inserted where it belongs, and the
            difference is booked
 Once       an account applies an id once.  The same id with other contents is a dead letter.  Ids are remembered for a week of
-           event time, and freed by the hour when their account next moves.  An event older than the remembered ids of its account
-           is a dead letter, because it may be a repeat
+           event time, and freed by the hour when their account next moves.  An event older than the remembered ids of its
+           account is a dead letter, because it may be a repeat
 Correction a fill of kind `correction` or `bust` names another fill.  From then on that fill counts at its own time with the
            contents of its newest correction, or after a bust not at all.  A correction that comes before its fill waits for
            it for a week, and is a dead letter then

@@ -11,8 +11,8 @@ and leaves the basis b (n - k)/n, so that the average price, b/(n c) or for an i
 depends on the order of its trades: they count in the order of their event time, then their id.
 
 Double entry.  Each entry moves an amount of one asset, a currency or an instrument, between an account and one of four accounts
-of the house, so that each asset sums to zero over all accounts, always.  A fill has one side of a trade: the exchange account of
-the house is the other side of every fill, like a clearing house, and is flat again once both sides have been filled.
+of the house, so that each asset sums to zero over all accounts, always.  A fill has one side of a trade: the exchange account
+of the house is the other side of every fill, like a clearing house, and is flat again once both sides have been filled.
 """
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
