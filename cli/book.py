@@ -208,11 +208,11 @@ class Reader:
 
     def known(self) -> set[names.Book]:
         """Every instrument that has been described, or has changed lately."""
-        found: set[bytes] = set()
+        keys: set[bytes] = set()
         for table, bounds in self._bounds.items():
             back = sys.maxsize if table == "instruments" else _LATELY
-            found |= {message.key() for message in self._read(table, _starts(bounds, back)) if message.key()}
-        return {(venue, name) for venue, _, name in (key.decode(errors="replace").partition(":") for key in found)}
+            keys |= {message.key() for message in self._read(table, _starts(bounds, back)) if message.key()}
+        return {(venue, name) for venue, _, name in (key.decode(errors="replace").partition(":") for key in keys)}
 
     def newest(self, table: str, key: str, count: int) -> list[dict[str, Any]]:
         """The last `count` rows of a key before the start, the newest last; fewer where the end of the topic has no more."""
@@ -228,7 +228,7 @@ class Reader:
     def follow(self, key: str) -> Iterator[list[tuple[str, dict[str, Any]]]]:
         """Without end, the rows of a key that came since the start, each with its table; none now and then."""
         ends = [(TABLES[table].topic, part, end) for table in SHOWN for part, (_, end) in self._bounds[table].items()]
-        self._consumer.assign([TopicPartition(*place) for place in ends])
+        self._consumer.assign([TopicPartition(*partition_end) for partition_end in ends])
         while True:
             rows: list[tuple[str, dict[str, Any]]] = []
             for message in self._consumer.consume(10_000, timeout=REFRESH_S):

@@ -123,8 +123,13 @@ def spread(folder: Path, wanted: str | None) -> Figure:
         axes.axhline(median, color="black", linewidth=1)
         axes.axhline(high, color="black", linewidth=1, linestyle="--")
     figures.axis("off")
-    told = [("5th percentile", low), ("median  (—)", median), ("mean", float(width @ weight)), ("95th percentile  (- -)", high)]
-    for line, (name, value) in enumerate([*told, ("widest", highest)]):
+    numbers = [
+        ("5th percentile", low),
+        ("median  (—)", median),
+        ("mean", float(width @ weight)),
+        ("95th percentile  (- -)", high),
+    ]
+    for line, (name, value) in enumerate([*numbers, ("widest", highest)]):
         figures.text(0.0, 0.86 - 0.11 * line, name, fontsize=10, color="0.35")
         figures.text(1.0, 0.86 - 0.11 * line, f"{value:.3g}" if value < 1000 else f"{value:,.0f}", fontsize=10, ha="right")
     figures.set_title("spread in bps, while not stale", loc="left", fontsize=10)
