@@ -29,9 +29,9 @@ MIN_STRIKES = 5
 
 MOST_POINTS = 0.5
 """In points of 0.01 of volatility: how much worse a slice may be than the best with arbitrage, at the money or on average, or
-how far outside of its quotes at the money, before its `reason` says so."""
+how far outside of its quotes at the money, before it has a `reason`."""
 LEAST_SHARE = 0.1
-"""How much less of its quotes a slice may be inside of than the best with arbitrage, before its `reason` says so."""
+"""How much smaller the share of quotes inside may be than that of the best slice with arbitrage, before it has a `reason`."""
 
 
 class Reason(IntEnum):
