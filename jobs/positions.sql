@@ -4,7 +4,7 @@
 --         entry for each of these changes
 -- State   positions, cash and the last seven days' fills of each account (kernels/positions/); contract terms; index prices by
 --         venue and currency
--- Late    a fill behind the watermark takes its place among the others when it comes; the same fill twice is applied once
+-- Late    a fill behind the watermark is inserted among the others where it belongs; the same fill twice is applied once
 
 SET 'gammaflow.reads' = 'instruments, fills, transfers, index_prices';
 SET 'gammaflow.kernel' = 'positions';

@@ -1,14 +1,13 @@
-"""Margin: what does each account have and owe, and which cannot bear it, each time positions or prices move?
+"""Margin: what are equity and requirements of each account, and its status, each time positions or prices move?
 
-Entries   margin_status/<account>: the status of which its last row told
-          margin_turn: whose turn it was, and how many estimates were made in which second
+Entries   margin_status/<account>: the status in its last row
+          margin_turn: the last account in turn, and the number of estimates in the current second
 
 A row is written when the status changes, when a position or balance changes, and for accounts with positions at each whole
-second of event time: for `TOLD` of them, in turn by their names, where there are more.  It bears the last millisecond of its
-batch.
-Beside each account's row goes one for each of its positions.  No more than `ESTIMATES` probabilities are estimated in a second;
-the other accounts have none in that row.  Accounts of which no status is stored, as after an upgrade from a version without
-these entries, have a row at the next whole second.
+second of event time: for at most `REPORTED` of them, in turn by their names.  Its event time is the last millisecond of
+its batch.  Each account's row comes with one for each of its positions.  No more than `ESTIMATES` probabilities are estimated
+in a second; the other accounts have none in that row.  Accounts without a stored status, as after an upgrade from a version
+without these entries, have a row at the next whole second.
 """
 
 from bisect import bisect_right
@@ -29,8 +28,8 @@ from kernels.liquidations.stage import Batch
 from udfs import liquidation
 
 NOT_KNOWN = -1
-TOLD = 500
-"""Accounts that nothing has happened to and that are told of all the same, each second and shard."""
+REPORTED = 500
+"""The most accounts without a change that have a row, each second and shard."""
 ESTIMATES = 4
 
 
@@ -43,15 +42,15 @@ class Margin:
         self.accounts = accounts
         self.touched = accounts.touched
         self.statuses: dict[str, int] = {}
-        self.turn = ""  # the last account that was told of in its turn
+        self.turn = ""  # the last account that had a row in its turn
         self.estimates = 0  # made in this second
         self.second: int | None = None
         self._by_row: Array = np.empty(0, dtype=np.int64)  # statuses by the accounts' rows
-        self._judged: Valuation | None = None  # whose statuses these are
+        self._judged: Valuation | None = None  # the valuation of these statuses
         self._in_order: list[str] = []  # names of all accounts
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, account = name.partition("/")
         if kind == "margin_turn":
             return packed(VERSION, [self.turn, self.estimates, self.second])
@@ -67,13 +66,13 @@ class Margin:
             self.statuses[account] = stored
 
     def learn(self, messages: list[Message]) -> None:
-        """Nothing: all that it needs is in the valuation."""
+        """Does nothing: the valuation has all that this stage needs."""
 
     def forget(self, contracts: set[str], until_ms: int) -> None:
-        """Nothing: no account is freed."""
+        """Does nothing: no account is freed."""
 
     def gauges(self) -> dict[str, float]:
-        """Accounts that are to be liquidated, and those without a price."""
+        """The numbers of accounts to liquidate, and of those without a price."""
         bad = (LIQUIDATION, UNPRICED)
         return {f"accounts_{STATUS[status]}": float((self._by_row == status).sum()) for status in bad}
 
@@ -89,7 +88,7 @@ class Margin:
         return batch.scalings + self._rows_of(batch, sorted(names))
 
     def _judge(self, batch: Batch) -> set[str]:
-        """Note the statuses; returns the accounts that have another."""
+        """Store the statuses; returns the accounts whose status has changed."""
         valuation = batch.valuation
         equity, initial, maintenance = valuation.equity, valuation.initial, valuation.maintenance
         with np.errstate(invalid="ignore"):
@@ -114,13 +113,13 @@ class Margin:
         return set(changed)
 
     def _in_turn(self) -> list[str]:
-        """Whose turn it is of the accounts with positions, in the order of their names: of all, or of as many as can be, after
-        those of the last time."""
+        """The accounts with positions whose turn it is, in the order of their names: all, or the next `REPORTED` after those of
+        the last time."""
         positions, rows = self.accounts.position_columns, self.accounts.account_columns.rows
         is_holder = np.zeros(len(rows), dtype=np.bool_)
         is_holder[positions["account"][positions["size"] != 0]] = True
         holders = int(is_holder.sum())
-        if holders <= TOLD:
+        if holders <= REPORTED:
             return [self.accounts.account_names[row] for row in np.flatnonzero(is_holder).tolist()]
         if len(self._in_order) != len(rows):
             self._in_order = sorted(rows)
@@ -130,7 +129,7 @@ class Margin:
             name = names[(first + number) % len(names)]
             if is_holder[rows[name]]:
                 chosen.append(name)
-                if len(chosen) == TOLD:
+                if len(chosen) == REPORTED:
                     break
         self.turn = chosen[-1]
         self.touched.add("margin_turn")

@@ -267,7 +267,7 @@ def test_rows_come_on_a_change_and_once_a_second() -> None:
 
 
 def test_where_there_are_many_accounts_each_is_told_of_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(margin, "TOLD", 3)
+    monkeypatch.setattr(margin, "REPORTED", 3)
     shard, names = Stored(liquidations, begun()), [f"a{number}" for number in range(7)]
     step(shard.state, *(position("LINEAR", "1", "60000", account=name) for name in names))
     told = []
