@@ -17,7 +17,7 @@ from kernels.market import indices
 from kernels.market.tickers import NO_READING, Prices, Reading
 from udfs import standard_margin
 
-VERSION = 5
+VERSION = 6
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 NO_PRICES = Prices()
@@ -278,4 +278,9 @@ def _apart_from_rows(name: str, stored: Any) -> Any:
     return stored[:1] if name == "clock" else stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts, 4: _apart_from_rows}
+def _with_reported(name: str, stored: Any) -> Any:
+    """To version 6, which counts the accounts that had their turn in this second."""
+    return [*stored, 0] if name == "margin_turn" else stored
+
+
+MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts, 4: _apart_from_rows, 5: _with_reported}
