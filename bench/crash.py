@@ -336,7 +336,7 @@ def measured(accounts: int = 100_000, crashed_share: float = 0.05) -> Figures:
     crashed = int(accounts * crashed_share)
     if MARGIN_ROWS not in jobs.job("liquidations").writes:
         raise BenchError(f"the job liquidations writes no {MARGIN_ROWS}, which it must while it is measured")
-    with runtime.temporary() as up:
+    with runtime.temporary(taskmanagers=len(JOBS)) as up:
         console.print(f"opening {accounts:,} accounts; logs in {up.logs}")
         runtime.submit(up, list(JOBS))
         start_s = time.monotonic()

@@ -17,7 +17,7 @@ which each has shards of its own; its jobs of SQL alone keep their sources.  A m
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
@@ -35,7 +35,7 @@ from schemas.records import TABLES
 from schemas.security import sql_options
 
 WINDOW_S = "0.02"
-"""A kernel's window of event time in seconds, where neither its job nor -D sets 'gammaflow.window'."""
+"""A kernel's window of event time in seconds, where neither -D nor its job sets 'gammaflow.window'."""
 DELAY_S = "0.1"
 """How long, in seconds, a job waits for records that are out of order in topics that feeds write, where neither its SQL nor
 -D gammaflow.delay says so."""
@@ -97,14 +97,16 @@ def hosted_inserts(tables: StreamTableEnvironment, group: Job, hosted: list[Job]
     """Register what the INSERTs of those members need that have a kernel, and return these."""
     own = tables.get_current_database()
     statements = [member.statements(SHARDS=listed(shards(number))) for number, member in enumerate(hosted)]
-    for setting in filter(None, map(schemas.setting, chain.from_iterable(statements))):
-        tables.get_config().set(*setting)
+    window = setting(tables, jobs.WINDOW, "")
+    configure(tables, chain.from_iterable(statements))
     register_topics(tables, group.name, list(dict.fromkeys(chain.from_iterable(member.writes for member in hosted))), hosted)
     topics = list(dict.fromkeys(chain.from_iterable(member.topics for member in hosted)))
     tables.execute_sql(f"CREATE TEMPORARY TABLE inputs WITH ('topic' = '{';'.join(topics)}') LIKE kafka_records")
     members = []
     for number, (member, texts) in enumerate(zip(hosted, statements, strict=True)):
         use_database(tables, member.name)
+        # Each has windows of its own, unless -D says otherwise.
+        tables.get_config().set(jobs.WINDOW, window or jobs.settings(member).get(jobs.WINDOW, WINDOW_S))
         tables.execute_sql(
             f"CREATE TEMPORARY VIEW inputs AS SELECT * FROM {own}.inputs WHERE topic IN ({quoted(member.topics)})"
         )
@@ -167,8 +169,7 @@ def prepared(
     job = jobs.job(name)
     statements = job.statements(SHARDS=listed(shards()))
     # First of all: the topics depend on settings.
-    for setting in filter(None, map(schemas.setting, statements)):
-        tables.get_config().set(*setting)
+    configure(tables, statements)
     register_topics(tables, group or name, job.writes or job.reads, [job])
     if job.kernel is not None:
         register_inbox(tables, job)
@@ -187,6 +188,13 @@ def prepared(
         register_messages(tables, job, shards())
     run_kernel(tables, job)
     return [*inserts, *(insert_of(table, HEARTBEAT if table in job.tells_time else None) for table in job.writes)]
+
+
+def configure(tables: StreamTableEnvironment, statements: Iterable[str]) -> None:
+    """Apply what a job SETs.  Of settings of ours that is the job's default: -D comes first."""
+    for key, value in filter(None, map(schemas.setting, statements)):
+        if not key.startswith("gammaflow.") or not setting(tables, key, ""):
+            tables.get_config().set(key, value)
 
 
 def in_order(tables: StreamTableEnvironment, table: str) -> str:
@@ -315,11 +323,11 @@ def register_batches(tables: StreamTableEnvironment) -> None:
 
 def window_s(tables: StreamTableEnvironment) -> str:
     """How much event time a batch spans, in seconds."""
-    return setting(tables, "gammaflow.window", WINDOW_S)
+    return setting(tables, jobs.WINDOW, WINDOW_S)
 
 
 def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:
-    """What a job has SET, else what it was submitted with by -D; the Python side of the tables knows the first alone."""
+    """What a job was submitted with by -D, else what it has SET, else `default`; Python's side of the tables knows no -D."""
     option = get_gateway().jvm.org.apache.flink.configuration.ConfigOptions.key(key).stringType().defaultValue(default)
     return str(tables._j_tenv.getConfig().get(option))
 

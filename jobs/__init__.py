@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parent
 DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
 ALL = "*"
 JOINT = "+"
+WINDOW = "gammaflow.window"
 MESSAGES = "CREATE TEMPORARY VIEW messages"
 
 
@@ -107,6 +108,12 @@ def feed_topics() -> list[str]:
     return sorted(topic for topic, table in schemas.TABLE_OF.items() if table not in written)
 
 
+def settings(job: Job) -> dict[str, str]:
+    """What a job SETs beside its declarations: Flink's options, and defaults of ours."""
+    every = filter(None, map(schemas.setting, schemas.statements(job.sql)))
+    return {key: value for key, value in every if key.removeprefix("gammaflow.") not in DECLARED}
+
+
 @cache
 def _declared(name: str) -> Job:
     sql = (FOLDER / f"{name}.sql").read_text()
@@ -150,11 +157,11 @@ def _group(name: str) -> Job:
                 )
     for member in members:
         for other in members:
-            ours, others = _settings(member), _settings(other)
-            for key in sorted(ours.keys() & others.keys()):
+            ours, others = settings(member), settings(other)
+            for key in sorted(ours.keys() & others.keys() - {WINDOW}):
                 if ours[key] != others[key]:
                     raise ValueError(f"{name}: {member.name} and {other.name} SET '{key}' to different values")
-    waits = {member.name: _settings(member).get("gammaflow.delay") for member in kernels}
+    waits = {member.name: settings(member).get("gammaflow.delay") for member in kernels}
     if len(set(waits.values())) > 1:
         raise ValueError(f"{name}: kernels that share a source wait equally long; SET 'gammaflow.delay' differs: {waits}")
 
@@ -174,11 +181,6 @@ def _group(name: str) -> Job:
         "\n".join(member.sql for member in members),
         members,
     )
-
-
-def _settings(job: Job) -> dict[str, str]:
-    settings = filter(None, map(schemas.setting, schemas.statements(job.sql)))
-    return {key: value for key, value in settings if key.removeprefix("gammaflow.") not in DECLARED}
 
 
 def _declaration(statement: str) -> tuple[str, str] | None:

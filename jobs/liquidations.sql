@@ -13,5 +13,5 @@ SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth';
 SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings';
 
--- A batch has a cost of its own, however few accounts it concerns.
-SET 'gammaflow.window' = '0.05';
+-- A batch costs some milliseconds, however few accounts it concerns.
+SET 'gammaflow.window' = '0.1';

@@ -12,7 +12,7 @@ SET 'gammaflow.broadcast' = 'instruments, index_prices';
 SET 'gammaflow.writes' = 'positions, balances, dead_letters, ledger_entries';
 SET 'gammaflow.tells-time' = 'positions, balances';
 
--- A batch has a cost of its own, however few accounts it concerns.
+-- A batch costs some milliseconds, however few accounts it concerns.
 SET 'gammaflow.window' = '0.05';
 
 -- A message goes to the shard of its account; contract terms and the index prices that settle them go to all.
