@@ -1,0 +1,12 @@
+"""Every venue: a line here and a module in this folder."""
+
+from typing import cast
+
+from feeds import Adapter, binance, bitget, deribit, okx
+
+VENUES: dict[str, Adapter] = {
+    "binance": cast(Adapter, binance),
+    "bitget": cast(Adapter, bitget),
+    "deribit": cast(Adapter, deribit),
+    "okx": cast(Adapter, okx),
+}
