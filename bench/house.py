@@ -2,8 +2,9 @@
 
 All jobs but the archive run with the default settings on one embedded broker and cluster, as `gammaflow up` starts them:
 
-  demo  a feed plays the simulated market of `make demo` in real time, without its crash
-  idle  nothing comes but heartbeats by the clock
+  demo     a feed plays the simulated market of `make demo` in real time, without its crash
+  idle     nothing comes but heartbeats by the clock
+  grouped  the market again, with the same jobs in four groups
 
 After `WARM_S` the processor time of each process is measured for `MEASURED_S`, and told in cores.
 """
@@ -27,7 +28,8 @@ NAMES = [name for name in jobs.FLOW if name != "archive"]
 WARM_S, MEASURED_S = 120.0, 60.0
 MARGIN_S = 30.0
 """A feed goes on for so long after it is measured: until its process has been looked at."""
-PARTS = ("demo", "idle")
+PARTS = ("demo", "idle", "grouped")
+GROUPS = ["books", "chains+option_greeks+positions", "liquidations", "bars+book_metrics+venue_clocks"]
 
 Feed = Callable[[str, float, Any, Any], None]
 """A feed's process: address of the broker, seconds, how far it is behind its pace in s, and an event that says it has begun."""
@@ -68,11 +70,11 @@ def processor_s(up: Runtime, feed_pid: int) -> dict[str, float]:
     return taken
 
 
-def cores(feed: Feed, warm_s: float, measured_s: float) -> Figures:
-    """Cores by kind of process, with all jobs and a feed."""
-    with runtime.temporary(taskmanagers=runtime.taskmanagers_needed(NAMES, 1)) as up:
-        console.print(f"submitting {len(NAMES)} jobs; logs in {up.logs}")
-        runtime.submit(up, NAMES)
+def cores(feed: Feed, warm_s: float, measured_s: float, names: list[str]) -> Figures:
+    """Cores by kind of process, with these jobs or groups and a feed."""
+    with runtime.temporary(taskmanagers=runtime.taskmanagers_needed(names, 1)) as up:
+        console.print(f"submitting {len(names)} jobs; logs in {up.logs}")
+        runtime.submit(up, names)
         context = multiprocessing.get_context("spawn")
         behind, is_ready = context.Value("d", 0.0), context.Event()
         arguments = (up.kafka, warm_s + measured_s + MARGIN_S, behind, is_ready)
@@ -89,11 +91,11 @@ def cores(feed: Feed, warm_s: float, measured_s: float) -> Figures:
             if not process.is_alive():
                 raise BenchError("the feed ended before it was measured")
             took_s, after = time.monotonic() - start_s, processor_s(up, process.pid)
-            behind_s, lag = behind.value, records_behind(up)
+            behind_s, lag = behind.value, records_behind(up, names)
         finally:
             process.kill()
         active = up.rest.active()
-        if ended := [name for name in NAMES if name not in active]:
+        if ended := [name for name in names if name not in active]:
             raise BenchError(f"jobs have ended: {', '.join(ended)}; logs in {up.logs}")
         if failures := {name: cause for name, job in active.items() if (cause := up.rest.failure(job))}:
             raise BenchError(f"jobs have failed on their way: {failures}")
@@ -103,24 +105,24 @@ def cores(feed: Feed, warm_s: float, measured_s: float) -> Figures:
         "cores": round(sum(taken.values()), 3),
         "feed_behind_s": round(behind_s, 2),
         "records_behind": lag,
-        "jobs": len(NAMES),
+        "jobs": len(names),
     }
 
 
-def records_behind(up: Runtime) -> int:
+def records_behind(up: Runtime, names: list[str]) -> int:
     """How many records lie in topics that their jobs have not read yet, by what the jobs' metrics say."""
     active, topic_of = up.rest.active(), {topic.replace(".", "_"): topic for topic in topics.existing_topics(up.kafka)}
     left = 0
-    for name in NAMES:
+    for name in names:
         if name in active:
             read = {(topic_of[topic], part): offset for (topic, part), offset in up.rest.read(active[name]).items()}
             left += topics.lag(up.kafka, name, jobs.job(name).reads, read)
     return left
 
 
-def named(part: str, feed: Feed, warm_s: float, measured_s: float) -> Figures:
+def named(part: str, feed: Feed, warm_s: float, measured_s: float, names: list[str]) -> Figures:
     """The figures of a part, by names of their own."""
-    figures = {"default_settings": has_default_settings(), **cores(feed, warm_s, measured_s)}
+    figures = {"default_settings": has_default_settings(), **cores(feed, warm_s, measured_s, names)}
     return {f"{part}_{name}": value for name, value in figures.items()}
 
 
@@ -131,8 +133,9 @@ def main(
 ) -> None:
     """Measure what all jobs take; a part that is left out keeps its figures of an earlier run."""
     every: dict[str, Callable[[], Figures]] = {
-        "demo": lambda: named("demo", demo, warm_s, measured_s),
-        "idle": lambda: named("idle", idle, warm_s, measured_s),
+        "demo": lambda: named("demo", demo, warm_s, measured_s, NAMES),
+        "idle": lambda: named("idle", idle, warm_s, measured_s, NAMES),
+        "grouped": lambda: named("grouped", demo, warm_s, measured_s, GROUPS),
     }
     run_chosen("house", every, parts)
 

@@ -61,7 +61,10 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "option_greeks")]
 """What the demonstration plays: all that liquidations need, and the Greeks of each option."""
 
-Names = Annotated[list[str] | None, typer.Argument(help="Jobs; all of them where none is named (see `gammaflow jobs`).")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help="Jobs, or groups such as bars+book_metrics; all jobs where none is named (see `gammaflow jobs`)."),
+]
 Speed = Annotated[str, typer.Option(help="max, or how many times as fast as it was: 1, 10, …")]
 Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks of each operator.")]
 
@@ -146,7 +149,7 @@ def status() -> None:
             done = f"{checkpoints['counts']['completed']} done, {checkpoints['counts']['failed']} failed"
             took = f"{newest['end_to_end_duration']} ms" if newest else "–"
             size = f"{newest['state_size'] / 1e6:.1f} MB" if newest else "–"
-            known = job.name in catalogue.FLOW
+            known = catalogue.is_known(job.name)
             behind = f"{topics.lag(place.kafka, job.name, catalogue.job(job.name).reads):,}" if known else "–"
             table.add_row(
                 job.name, job.state, f"{job.running}/{job.tasks}", done, took, size, behind, watermark(place, job.name)
@@ -182,10 +185,13 @@ def submit(
     """Submit jobs to the cluster, as `flink run` would, and wait until they run."""
     with errors():
         place = runtime.current(runtime.default_home())
-        chosen = names or catalogue.FLOW
+        chosen = [catalogue.job(name).name for name in names or catalogue.FLOW]
+        parts = [part for name in chosen for part in name.split(catalogue.JOINT)]
+        if twice := sorted({part for part in parts if parts.count(part) > 1}):
+            raise ValueError(f"named twice: {', '.join(twice)}")
         if savepoint and len(chosen) != 1:
             raise ValueError("--from: a savepoint is one job's; name that job")
-        already = set(place.rest.active()) & set(chosen)
+        already = {name for name in place.rest.active() if set(name.split(catalogue.JOINT)) & set(parts)}
         if already:
             raise StartError(f"running already: {', '.join(sorted(already))}; `gammaflow stop` ends a job and keeps its state")
         settings = parsed_settings(setting or [])
@@ -199,7 +205,9 @@ def stop(names: Names = None) -> None:
     with errors():
         place = runtime.current(runtime.default_home())
         active = place.rest.active()
-        chosen = names or [name for name in catalogue.FLOW if name in active]
+        chosen = [
+            catalogue.job(name).name for name in names or sorted(filter(catalogue.is_known, active), key=catalogue.position)
+        ]
         missing = [name for name in chosen if name not in active]
         if missing:
             raise StartError(f"not running: {', '.join(missing)}")
@@ -226,11 +234,12 @@ def list_topics() -> None:
 
 @app.command()
 def acls(
+    names: Names = None,
     is_applied: Annotated[bool, typer.Option("--apply", help="Give them, on the broker at GAMMAFLOW_KAFKA.")] = False,
 ) -> None:
     """List the rights that each of our users needs on a broker that asks for them: one user a job, feed, reader and admin."""
     with errors():
-        wanted = access.rights()
+        wanted = access.rights([catalogue.job(name).name for name in names or catalogue.FLOW])
         if is_applied:
             given, beyond = access.apply(runtime.current(runtime.default_home()).kafka, wanted)
             console.print(f"given: {len(given)}; there already: {len(wanted) - len(given)}")

@@ -1,5 +1,6 @@
 """Who may do what on a broker with an authorizer: read off the jobs, and given to their users."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from confluent_kafka import KafkaException
@@ -38,9 +39,10 @@ class Right(NamedTuple):
     is_prefix: bool = False
 
 
-def rights() -> list[Right]:
-    """Every right that our users need, and no more."""
-    found = [right for job in jobs.FLOW for right in _of_job(job)]
+def rights(names: Sequence[str] = ()) -> list[Right]:
+    """Every right that our users need, and no more; the jobs and groups that run are all jobs unless `names` says which."""
+    running = names or jobs.FLOW
+    found = [right for job in running for right in _of_job(job)]
     feed, reader, admin = user(FEED), user(READER), user(ADMIN)
     found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
     found += [
@@ -49,7 +51,7 @@ def rights() -> list[Right]:
     ]
     found += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
     # Lag is told from what each job has committed.
-    found += [Right(reader, "DESCRIBE", "group", job) for job in jobs.FLOW]
+    found += [Right(reader, "DESCRIBE", "group", job) for job in running]
     found += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
     # With ALTER of the cluster it can give itself any other right.
     found += [Right(admin, operation, "cluster", "kafka-cluster") for operation in ("CREATE", "DESCRIBE", "ALTER")]
@@ -57,15 +59,17 @@ def rights() -> list[Right]:
 
 
 def _of_job(job: str) -> list[Right]:
-    name = user(job)
-    found = [Right(name, "READ", "topic", TABLES[table].topic) for table in jobs.job(job).reads]
+    name, declared = user(job), jobs.job(job)
+    found = [Right(name, "READ", "topic", TABLES[table].topic) for table in declared.reads]
     found += [Right(name, "READ", "group", job)]
-    for table in jobs.job(job).writes:
-        topic = TABLES[table].topic
-        found += [Right(name, "WRITE", "topic", topic)]
-        if TABLES[table].is_exactly_once:
-            # READ: a job that starts asks who has transactions open in the topic, to end its own.
-            found += [Right(name, "READ", "topic", topic), Right(name, "WRITE", "transactional id", f"{job}/{table}", True)]
+    for member in declared.members or (declared,):
+        for table in member.writes:
+            topic = TABLES[table].topic
+            found += [Right(name, "WRITE", "topic", topic)]
+            if TABLES[table].is_exactly_once:
+                # READ: a job that starts asks who has transactions open in the topic, to end its own.
+                prefix = f"{member.name}/{table}"
+                found += [Right(name, "READ", "topic", topic), Right(name, "WRITE", "transactional id", prefix, True)]
     return found
 
 

@@ -327,7 +327,7 @@ def flink_run(
 def stop(runtime: Runtime, name: str) -> str:
     """Stop a job with a savepoint, noting what it holds; returns its path.  Raises `FlinkError`, `KeyError` if none runs."""
     savepoint = runtime.rest.stop(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())
-    if name in jobs.FLOW:
+    if jobs.is_known(name):
         contracts.note(savepoint, name, topics.partitions(runtime.kafka))
     return savepoint
 
@@ -377,7 +377,7 @@ def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
     """Let each job read all there is, for which it has so much time, and finish, once those have whose rows it reads."""
     drained: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(len(names)) as pool:
-        for name in sorted(names, key=jobs.FLOW.index):
+        for name in sorted(names, key=jobs.position):
             before = [of for job, of in drained.items() if not set(jobs.job(job).writes).isdisjoint(jobs.job(name).reads)]
             drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
     for job in drained.values():

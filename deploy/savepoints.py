@@ -53,8 +53,7 @@ def check(savepoint: str, job: str, partitions: int) -> None:
 
 
 def _readable(job: str) -> dict[str, list[int]]:
-    name = jobs.job(job).kernel
-    return {} if name is None else kernel(name).readable()
+    return {name: versions for own in jobs.job(job).kernels for name, versions in kernel(own).readable().items()}
 
 
 def folder_of(savepoint: str) -> Path | None:

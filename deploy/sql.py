@@ -40,7 +40,7 @@ class Script:
 def script(name: str) -> str:
     """The statements of a job.  Raises `KeyError` for an unknown one, `ValueError` for one with a kernel."""
     jobs.job(name)
-    if jobs.job(name).kernel is not None:
+    if jobs.job(name).kernels:
         alone = ", ".join(job for job in jobs.FLOW if jobs.job(job).kernel is None)
         raise ValueError(f"job {name} has a kernel, which SQL alone cannot run; of SQL alone are {alone}")
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())

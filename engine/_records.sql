@@ -1,6 +1,6 @@
 -- records: which rows did the kernel put out, and what time is it for those who read them?
 --
--- Grain   one row per record.  A record without a value is a heartbeat, `table` 'heartbeat': one for every shard and end of a
+-- Grain   one row per record.  A record without a value is a heartbeat, `table` is one of ${HEARTBEATS}: one for every shard and end of a
 --         micro-batch, in order with the shard's rows and in their partition
 --
 -- A batch of rows crosses from Python as two texts for each table, a line a row: heads (record timestamp in ms, in 13 digits,
@@ -10,6 +10,6 @@ SELECT
   `table`,
   SUBSTRING(head, 14) AS `key`,
   TO_TIMESTAMP_LTZ(CAST(SUBSTRING(head, 1, 13) AS BIGINT), 3) AS event_at,
-  CASE WHEN `table` <> 'heartbeat' THEN `value` END AS `value`
+  CASE WHEN `table` NOT IN (${HEARTBEATS}) THEN `value` END AS `value`
 -- A map made of two arrays keeps their order, and two lines with one head.
 FROM outputs CROSS JOIN UNNEST(MAP_FROM_ARRAYS(SPLIT(heads, U&'\000A'), SPLIT(`values`, U&'\000A'))) AS line (head, `value`);

@@ -10,13 +10,16 @@ for each table that the job writes takes those of the table.
 One of SQL alone defines `inputs` itself and finds the rows of each topic under its table's name.  It INSERTs into
 `<table>_rows`; where it tells the time, that is a view of its own, which the runner writes in order with heartbeats
 (_heartbeats.sql).
+
+A group, chains+option_greeks, is one Flink job.  Its kernels share one source, of all topics that they read, and one host, in
+which each has shards of its own; its jobs of SQL alone keep their sources.  A member's views are in its own database.
 """
 
 import os
 import sys
 from collections.abc import Callable
 from functools import cache
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from pyflink.common import Types
@@ -63,12 +66,69 @@ def submit(name: str, savepoint: str) -> None:
 
 
 def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
-    """All that a job does, ready to be executed."""
+    """All that a job or a group does, ready to be executed."""
     _count_operators_anew(tables)
     inserts = tables.create_statement_set()
+    job = jobs.job(name)
+    if job.members:
+        add_group(tables, job, inserts)
+        return inserts
     for insert in prepared(tables, name, host_kernel):
         inserts.add_insert_sql(insert)
     return inserts
+
+
+def add_group(tables: StreamTableEnvironment, group: Job, inserts: StatementSet) -> None:
+    """Add the INSERTs of a group's members."""
+    own = tables.get_current_database()
+    hosted = [member for member in group.members if member.kernel is not None]
+    if hosted:
+        for insert in hosted_inserts(tables, group, hosted):
+            inserts.add_insert_sql(insert)
+    for member in group.members:
+        if member.kernel is None:
+            use_database(tables, member.name)
+            for insert in prepared(tables, member.name, host_kernel, group.name):
+                inserts.add_insert_sql(insert)
+    tables.use_database(own)
+
+
+def hosted_inserts(tables: StreamTableEnvironment, group: Job, hosted: list[Job]) -> list[str]:
+    """Register what the INSERTs of those members need that have a kernel, and return these."""
+    own = tables.get_current_database()
+    statements = [member.statements(SHARDS=listed(shards(number))) for number, member in enumerate(hosted)]
+    for setting in filter(None, map(schemas.setting, chain.from_iterable(statements))):
+        tables.get_config().set(*setting)
+    register_topics(tables, group.name, list(dict.fromkeys(chain.from_iterable(member.writes for member in hosted))), hosted)
+    topics = list(dict.fromkeys(chain.from_iterable(member.topics for member in hosted)))
+    tables.execute_sql(f"CREATE TEMPORARY TABLE inputs WITH ('topic' = '{';'.join(topics)}') LIKE kafka_records")
+    members = []
+    for number, (member, texts) in enumerate(zip(hosted, statements, strict=True)):
+        use_database(tables, member.name)
+        tables.execute_sql(
+            f"CREATE TEMPORARY VIEW inputs AS SELECT * FROM {own}.inputs WHERE topic IN ({quoted(member.topics)})"
+        )
+        register_shards(tables, "topic", shards(number))
+        for statement in texts:
+            if schemas.setting(statement) is None:
+                tables.execute_sql(statement)
+        if not member.has_own_messages:
+            register_messages(tables, member, shards(number))
+        register_batches(tables)
+        members.append(member_of(tables, member, shards(number), f"{HEARTBEAT}/{member.name}"))
+    tables.use_database(own)
+    host(tables, group.name, members, [f"{member.name}.batches" for member in hosted])
+    heartbeats = {table: told.heartbeat for member, told in zip(hosted, members, strict=True) for table in member.tells_time}
+    return [
+        insert_of(table, heartbeats.get(table))
+        for table in dict.fromkeys(chain.from_iterable(member.writes for member in hosted))
+    ]
+
+
+def use_database(tables: StreamTableEnvironment, name: str) -> None:
+    """Let what is registered from now on be in a database of its own."""
+    tables.execute_sql(f"CREATE DATABASE {name}")
+    tables.use_database(name)
 
 
 def leave_pyflink(environment: StreamExecutionEnvironment) -> None:
@@ -97,14 +157,19 @@ def _count_operators_anew(tables: StreamTableEnvironment) -> None:
     counter.getMethod("resetIdCounter", no_types).invoke(None, gateway.new_array(gateway.jvm.java.lang.Object, 0))
 
 
-def prepared(tables: StreamTableEnvironment, name: str, run_kernel: Callable[[StreamTableEnvironment, Job], None]) -> list[str]:
-    """Register what a job's INSERTs need, and return these.  `run_kernel` turns the view `messages` into `records`."""
+def prepared(
+    tables: StreamTableEnvironment, name: str, run_kernel: Callable[[StreamTableEnvironment, Job], None], group: str = ""
+) -> list[str]:
+    """Register what a job's INSERTs need, and return these.  `run_kernel` turns the view `messages` into `records`.
+
+    `group` is the consumer group where that is not the job's own name.
+    """
     job = jobs.job(name)
     statements = job.statements(SHARDS=listed(shards()))
     # First of all: the topics depend on settings.
     for setting in filter(None, map(schemas.setting, statements)):
         tables.get_config().set(*setting)
-    register_topics(tables, job)
+    register_topics(tables, group or name, job.writes or job.reads, [job])
     if job.kernel is not None:
         register_inbox(tables, job)
     inserts: list[str] = []
@@ -119,9 +184,9 @@ def prepared(tables: StreamTableEnvironment, name: str, run_kernel: Callable[[St
     if job.kernel is None:
         return [*inserts, *(in_order(tables, table) for table in job.tells_time)]
     if not job.has_own_messages:
-        register_messages(tables, job)
+        register_messages(tables, job, shards())
     run_kernel(tables, job)
-    return [*inserts, *(insert_of(job, table) for table in job.writes)]
+    return [*inserts, *(insert_of(table, HEARTBEAT if table in job.tells_time else None) for table in job.writes)]
 
 
 def in_order(tables: StreamTableEnvironment, table: str) -> str:
@@ -131,32 +196,38 @@ def in_order(tables: StreamTableEnvironment, table: str) -> str:
     return f"INSERT INTO {table}_records (`key`, event_at, `value`)\nSELECT `key`, event_at, `value` FROM records"
 
 
-def insert_of(job: Job, table: str) -> str:
-    """The INSERT of a table that a job with a kernel writes: its rows and, in order with them, the heartbeats that it emits."""
-    chosen = f"IN ('{table}', '{HEARTBEAT}')" if table in job.tells_time else f"= '{table}'"
+def insert_of(table: str, heartbeat: str | None) -> str:
+    """The INSERT of a table that a kernel writes: its rows and, where it tells the time, in order with them the heartbeats."""
+    chosen = f"= '{table}'" if heartbeat is None else f"IN ('{table}', '{heartbeat}')"
     columns = "`key`, event_at, `value`"
     return f"INSERT INTO {table}_records ({columns})\nSELECT {columns} FROM records WHERE `table` {chosen}"
 
 
-def register_topics(tables: StreamTableEnvironment, job: Job) -> None:
-    """Register each topic that a job writes, undecoded and typed; for one that writes none, those that it reads."""
+def register_topics(tables: StreamTableEnvironment, group: str, names: list[str], writers: list[Job]) -> None:
+    """Register topics undecoded and typed, by the tables' names: those that `writers` write, or that a job without any reads.
+
+    `group` is the consumer group, and the user on a broker that asks for one.
+    """
     values = {
-        "GROUP": job.name,
-        "SECURITY": sql_options(job.name),
+        "GROUP": group,
+        "SECURITY": sql_options(group),
         "FEED_TOPICS": quoted(jobs.feed_topics()),
         "DELAY": setting(tables, "gammaflow.delay", DELAY_S),
         "DRIFT": setting(tables, "gammaflow.drift", DRIFT_S),
     }
     texts = [schemas.substituted(schemas.ddl("_connectors"), **values)]
-    texts += [schemas.ddl(name) for name in job.writes or job.reads]
-    for name in job.writes:
+    texts += [schemas.ddl(name) for name in names]
+    for name in names:
+        writer = next((job for job in writers if name in job.writes), None)
+        if writer is None:
+            continue
         delivery = "exactly-once" if TABLES[name].is_exactly_once else "at-least-once"
         # No two sinks may share a prefix: each ends the transactions that it finds open under its own.
-        options = f"'sink.delivery-guarantee' = '{delivery}', 'sink.transactional-id-prefix' = '{job.name}/{name}'"
+        options = f"'sink.delivery-guarantee' = '{delivery}', 'sink.transactional-id-prefix' = '{writer.name}/{name}'"
         texts.append(
             f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}', {options}) LIKE kafka_records;"
         )
-        if job.kernel is None and name in job.tells_time:
+        if writer.kernel is None and name in writer.tells_time:
             continue
         # A typed row as SQL writes it: beside its columns the record's key and timestamp.
         texts.append(
@@ -170,20 +241,24 @@ def register_topics(tables: StreamTableEnvironment, job: Job) -> None:
 def register_inbox(tables: StreamTableEnvironment, job: Job) -> None:
     """Register the view `inbox`: every record that a job with a kernel reads, undecoded."""
     tables.execute_sql(f"CREATE TEMPORARY TABLE inputs WITH ('topic' = '{';'.join(job.topics)}') LIKE kafka_records")
-    shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(shards()))
     # A job that reads one topic need not be told by each record which it is.
-    topic = quoted(job.topics) if len(job.topics) == 1 else "topic"
+    register_shards(tables, quoted(job.topics) if len(job.topics) == 1 else "topic", shards())
+
+
+def register_shards(tables: StreamTableEnvironment, topic: str, numbers: list[int]) -> None:
+    """Register the view `inbox` of `inputs`, with the number of the shard of each partition; `topic` is its name in SQL."""
+    shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
     execute_file(tables, "_inbox", TOPIC=topic, SHARD=f"CASE `partition` {shard} END")
 
 
-def register_messages(tables: StreamTableEnvironment, job: Job) -> None:
+def register_messages(tables: StreamTableEnvironment, job: Job, numbers: list[int]) -> None:
     """Register the view `messages`: each record goes to the shard of its partition, one of a broadcast table to all."""
     if not job.broadcast:
         tables.execute_sql("CREATE TEMPORARY VIEW messages AS SELECT shard, event_at, is_late, message FROM inbox")
         return
     gathered = [TABLES[table].topic for table in job.broadcast]
     own = [topic for topic in job.topics if topic not in gathered]
-    values = {"GATHERED": quoted(gathered), "OWN": quoted(own), "SHARDS": listed(shards()), "WINDOW": window_s(tables)}
+    values = {"GATHERED": quoted(gathered), "OWN": quoted(own), "SHARDS": listed(numbers), "WINDOW": window_s(tables)}
     execute_file(tables, "_broadcast", **values)
 
 
@@ -201,24 +276,35 @@ def register_rows(tables: StreamTableEnvironment, job: Job) -> None:
 
 def host_kernel(tables: StreamTableEnvironment, job: Job) -> None:
     """Turn the view `messages` into the view `records` by the job's kernel."""
-    assert job.kernel is not None
     register_batches(tables)
-    conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table)
-    if unknown := set(conflated) - set(job.writes):
-        raise SystemExit(f"gammaflow.conflate: {job.name} writes {', '.join(job.writes)}, not {', '.join(sorted(unknown))}")
-    heartbeat = HEARTBEAT if job.tells_time else ""
-    member = Member(job.kernel, tuple(shards()), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated)
+    host(tables, job.name, [member_of(tables, job, shards(), HEARTBEAT)], ["batches"])
+
+
+def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], heartbeat: str) -> Member:
+    """A job as the host runs it, in the shards of these numbers; `heartbeat` is the `table` of its heartbeats."""
+    assert job.kernel is not None
+    conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table in job.writes)
+    return Member(
+        job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat if job.tells_time else "", conflated
+    )
+
+
+def host(tables: StreamTableEnvironment, name: str, members: list[Member], batches: list[str]) -> None:
+    """Turn the members' views of batches into the view `records`, by one operator that bears the job's name."""
+    writes = {table for member in members for table in member.writes}
+    if unknown := {table for table in setting(tables, "gammaflow.conflate", "").split(",") if table} - writes:
+        raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(sorted(writes))}, not {', '.join(sorted(unknown))}")
     outputs = (
-        keyed_batches(tables)
-        .process(Host((member,)), output_type=OUTPUT_TYPE)
-        .uid(f"{job.name}/kernel")
-        .name(f"kernels.{job.kernel}")
+        keyed_batches(tables, batches)
+        .process(Host(tuple(members)), output_type=OUTPUT_TYPE)
+        .uid(f"{name}/kernel")
+        .name(", ".join(f"kernels.{member.kernel}" for member in members))
     )
     # As texts, from their bytes: a cast would decode each and encode it anew.
     text = DataTypes.STRING().bridged_to("[B")
     schema = Schema.new_builder().column("table", DataTypes.STRING()).column("heads", text).column("values", text).build()
     tables.create_temporary_view("outputs", tables.from_data_stream(outputs, schema))
-    execute_file(tables, "_records")
+    execute_file(tables, "_records", HEARTBEATS=quoted([member.heartbeat or HEARTBEAT for member in members]))
 
 
 def register_batches(tables: StreamTableEnvironment) -> None:
@@ -253,8 +339,10 @@ def quoted(texts: list[str]) -> str:
 
 
 @cache
-def shards() -> list[int]:
+def shards(member: int = 0) -> list[int]:
     """The number of the shard of each partition of our topics, of which GAMMAFLOW_PARTITIONS says how many there are.
+
+    Each member of a group has numbers of its own: `member` counts those of its kernels from 0.
 
     Numbers so chosen that the shards stand in even ranks over the key groups, both where SQL hashes them and where DataStream
     does: any parallelism that divides the number of partitions gives each task as many.  They are part of the state.
@@ -268,17 +356,17 @@ def shards() -> list[int]:
     sql_row = jvm.org.apache.flink.table.data.binary.BinaryRowData(1)
     writer = jvm.org.apache.flink.table.data.writer.BinaryRowWriter(sql_row)
     row = jvm.org.apache.flink.types.Row(1)
-    numbers: dict[int, int] = {}
+    numbers: list[list[int]] = [[] for _ in range(partitions)]
     for number in count():
-        if len(numbers) == partitions:
-            return [numbers[place] for place in range(partitions)]
+        if all(len(chosen) > member for chosen in numbers):
+            return [chosen[member] for chosen in numbers]
         writer.reset()
         writer.writeInt(0, number)
         writer.complete()
         row.setField(0, number)
         place = assign(row, MAX_PARALLELISM, partitions)
-        if place not in numbers and assign(sql_row, MAX_PARALLELISM, partitions) == place:
-            numbers[place] = number
+        if assign(sql_row, MAX_PARALLELISM, partitions) == place:
+            numbers[place].append(number)
     raise AssertionError("unreachable")
 
 
@@ -287,13 +375,16 @@ def listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def keyed_batches(tables: StreamTableEnvironment) -> KeyedStream:
-    """The view `batches` keyed by shard.
+def keyed_batches(tables: StreamTableEnvironment, batches: list[str]) -> KeyedStream:
+    """Views of batches, together, keyed by shard.
 
     `DataStream.key_by` would send every batch through Python once more, only to take its first column; the Java selector that
     it ends in does that by itself, given rows of (key, value).
     """
-    query = tables.sql_query("SELECT shard, ROW(shard, until_ms, is_late, messages) FROM batches")
+    # One query: views that are planned apart would each have a source.
+    query = tables.sql_query(
+        "\nUNION ALL\n".join(f"SELECT shard, ROW(shard, until_ms, is_late, messages) FROM {view}" for view in batches)
+    )
     stream = tables.to_append_stream(query, Types.ROW([Types.INT(), BATCH_TYPE]))
     selector = get_gateway().jvm.org.apache.flink.streaming.api.functions.python.KeyByKeySelector()
     keyed = stream._j_data_stream.keyBy(selector, Types.ROW([Types.INT()]).get_java_type_info())

@@ -7,6 +7,8 @@
     gammaflow.broadcast    of what it reads, the tables of which every shard gets every message
 
 Everything that lists jobs derives from here: their order, the README's table and picture, compose, manifests, rights, drills.
+
+Several jobs that run as one Flink job are a group.  Its name is theirs, joined by +: chains+option_greeks.
 """
 
 from collections.abc import Iterable
@@ -20,12 +22,13 @@ from schemas.records import TABLES
 FOLDER = Path(__file__).parent
 DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
 ALL = "*"
+JOINT = "+"
 MESSAGES = "CREATE TEMPORARY VIEW messages"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a job declares."""
+    """What a job declares; of a group, what its members declare together."""
 
     name: str
     question: str
@@ -37,6 +40,12 @@ class Job:
     is_for_each_topic: bool
     has_own_messages: bool  # says itself which shard gets a record, by a view `messages`
     sql: str
+    members: tuple["Job", ...] = ()  # of a group
+
+    @property
+    def kernels(self) -> list[str]:
+        """The kernels that it runs."""
+        return [job.kernel for job in self.members or (self,) if job.kernel is not None]
 
     @property
     def topics(self) -> list[str]:
@@ -55,10 +64,28 @@ class Job:
 
 
 def job(name: str) -> Job:
-    """What a job declares.  Raises `KeyError` with the known names for an unknown one."""
+    """What a job or a group declares; the name of a group is in the order of the flow.
+
+    Raises `KeyError` with the known names for an unknown one, and `ValueError` for jobs that cannot be a group.
+    """
+    if JOINT in name:
+        return _group(name)
     if name not in FLOW:
         raise KeyError(f"no job {name!r}; there are {', '.join(FLOW)}")
     return _declared(name)
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a job, or a group, of this name."""
+    try:
+        return job(name).name == name
+    except (KeyError, ValueError):
+        return False
+
+
+def position(name: str) -> int:
+    """Where a job, or the last member of a group, is in the flow."""
+    return max(map(FLOW.index, name.split(JOINT)))
 
 
 def upstream(names: Iterable[str]) -> list[str]:
@@ -103,6 +130,55 @@ def _declared(name: str) -> Job:
     )
     _check(declared)
     return declared
+
+
+@cache
+def _group(name: str) -> Job:
+    members = tuple(sorted(map(job, name.split(JOINT)), key=lambda member: FLOW.index(member.name)))
+    names = [member.name for member in members]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name}: a job is in a group once")
+    if whole := [member.name for member in members if member.is_for_each_topic]:
+        raise ValueError(f"{name}: {whole[0]} reads every topic, also what the others write; it runs by itself")
+    kernels = [member for member in members if member.kernel is not None]
+    for writer in kernels:
+        for reader in kernels:
+            # They share one source, which would wait for the time that its own job is to tell.
+            if own := sorted(set(writer.writes) & set(reader.reads)):
+                raise ValueError(
+                    f"{name}: {reader.name} reads {own[0]}, which {writer.name} writes; they cannot share a source"
+                )
+    for member in members:
+        for other in members:
+            ours, others = _settings(member), _settings(other)
+            for key in sorted(ours.keys() & others.keys()):
+                if ours[key] != others[key]:
+                    raise ValueError(f"{name}: {member.name} and {other.name} SET '{key}' to different values")
+    waits = {member.name: _settings(member).get("gammaflow.delay") for member in kernels}
+    if len(set(waits.values())) > 1:
+        raise ValueError(f"{name}: kernels that share a source wait equally long; SET 'gammaflow.delay' differs: {waits}")
+
+    def union(lists: Iterable[list[str]]) -> list[str]:
+        return list(dict.fromkeys(table for tables in lists for table in tables))
+
+    return Job(
+        JOINT.join(names),
+        "; ".join(member.question for member in members),
+        union(member.reads for member in members),
+        union(member.writes for member in members),
+        None,
+        union(member.tells_time for member in members),
+        union(member.broadcast for member in members),
+        False,
+        False,
+        "\n".join(member.sql for member in members),
+        members,
+    )
+
+
+def _settings(job: Job) -> dict[str, str]:
+    settings = filter(None, map(schemas.setting, schemas.statements(job.sql)))
+    return {key: value for key, value in settings if key.removeprefix("gammaflow.") not in DECLARED}
 
 
 def _declaration(statement: str) -> tuple[str, str] | None:

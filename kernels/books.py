@@ -478,15 +478,16 @@ def _take(state: State, name: str, row: Row, until_ms: int | None, outputs: list
     if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
         shown_ms = int(book.fields["shown_ms"])
         outputs.append(_fault(book, row, "late", "before its gap was declared", f"after {instant_ms(shown_ms)}"))
+    # Nothing is lost before the end of its batch: what lies between may come later in it.
     if row["kind"] == "snapshot":
-        _snapshot(book, row, until_ms, outputs)
+        _snapshot(book, row, None, outputs)
     elif _follows(book, row) and not book.is_stale:
         _change(book, row, outputs)
         _show(book, row, event_ms, outputs)
         if book.kept:
             _continue(book, outputs)
     else:
-        _update(book, row, event_ms, until_ms, outputs)
+        _update(book, row, event_ms, outputs)
     if book.fields["is_hidden"] and _has_caught_up(book, state.shown(instrument)):
         state.show(book, event_ms)
         _show(book, {**row, "sequence": book.sequence or 0}, event_ms, outputs)
@@ -733,7 +734,7 @@ def _verify(book: Book, row: Row, outputs: list[Output]) -> None:
     book.fields["is_stale"] = 1
 
 
-def _update(book: Book, row: Row, event_ms: int, until_ms: int | None, outputs: list[Output]) -> None:
+def _update(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
     """Take an update that does not simply follow the last one: apply it, drop it or keep it."""
     if book.sequence is not None and not book.is_stale:
         if _is_old(book, row):
@@ -749,7 +750,7 @@ def _update(book: Book, row: Row, event_ms: int, until_ms: int | None, outputs: 
             _lose(book, min(book.kept, key=_in_time_order), outputs)
         del book.kept[0]
     if book.snapshot is not None:
-        _try_again(book, until_ms, outputs)
+        _try_again(book, None, outputs)
 
 
 def _is_old(book: Book, row: Row) -> bool:

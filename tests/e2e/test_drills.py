@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from drills.harms import CONTROLS, DRILLS
-from drills.report import reported
-from drills.rows import Rows
+from drills.harms import CONTROLS, DRILLS, rescale
+from drills.report import fault, reported
+from drills.rows import Rows, compare, miscounted
 from drills.stage import Stage
 from drills.suite import JOBS, played
 
@@ -22,7 +22,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def undisturbed(stage: Stage) -> Rows:
-    return played(stage.suite(DRILLED)).rows
+    return played(stage.suite([*DRILLED, "option_greeks"])).rows
 
 
 def test_the_undisturbed_run_has_rows_where_a_drill_could_cost_some(undisturbed: Rows) -> None:
@@ -36,6 +36,14 @@ def test_drill(name: str, stage: Stage, undisturbed: Rows) -> None:
     report = reported(stage, name, DRILLS[name], undisturbed, DRILLED)
     assert report.faults == []
     assert (report.read_again > 0) == (name != "poison")  # which stops no job
+
+
+def test_jobs_in_a_group_emit_what_they_emit_alone_also_through_a_savepoint(stage: Stage, undisturbed: Rows) -> None:
+    suite = stage.suite(["books", "bars+positions+option_greeks", "liquidations"])
+    rows = played(suite, rescale(2)).rows
+    assert rows.keys() == undisturbed.keys()
+    assert [fault(table) for table in compare(undisturbed, rows) if not table.is_same] == []
+    assert miscounted(rows) == []
 
 
 def test_a_job_that_starts_without_its_state_turns_a_drill_red(stage: Stage, undisturbed: Rows) -> None:

@@ -55,6 +55,32 @@ def test_an_unknown_job_is_refused_with_the_known_ones() -> None:
         jobs.job("none")
 
 
+def test_a_group_is_its_members_in_the_order_of_the_flow() -> None:
+    group = jobs.job("book_metrics+bars")
+    assert group.name == "bars+book_metrics"
+    assert group.writes == ["bars", "book_metrics"]
+    assert group.reads == ["trades", "book_tops", "book_depth"]
+    assert jobs.is_known("bars+book_metrics")
+    assert not jobs.is_known("book_metrics+bars")
+    assert jobs.job("chains+option_greeks").kernels == ["chains", "option_greeks"]
+    assert jobs.position("books+chains+option_greeks") == jobs.position("option_greeks")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("books+chains", "chains reads book_tops, which books writes; they cannot share a source"),
+        ("positions+liquidations", "liquidations reads balances, which positions writes; they cannot share a source"),
+        ("books+option_greeks", "kernels that share a source wait equally long"),
+        ("bars+bars", "a job is in a group once"),
+        ("archive+bars", "archive reads every topic"),
+    ],
+)
+def test_jobs_that_cannot_be_a_group_are_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        jobs.job(name)
+
+
 def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
     text = "-- one; and\n-- two;\nSET 'a' = 'b';  -- three;\n\nSELECT 1;\n"
     assert schemas.statements(text) == ["-- one; and\n-- two;\nSET 'a' = 'b'", "SELECT 1"]

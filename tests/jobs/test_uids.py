@@ -26,6 +26,12 @@ def test_a_job_has_the_same_uids_alone_and_behind_others() -> None:
     assert "liquidations/kernel" in liquidations
 
 
+def test_the_kernels_of_a_group_share_one_source_and_one_operator() -> None:
+    (uids,) = told("tests.jobs.uids", "chains+option_greeks")
+    assert sum(uid.endswith("_kafka") for uid in uids) == 1
+    assert [uid for uid in uids if uid.endswith("/kernel")] == ["chains+option_greeks/kernel"]
+
+
 def test_the_jar_that_every_cluster_has_does_not_travel_with_a_job_and_others_do() -> None:
     assert told("tests.jobs.jars", "file:///opt/flink/opt/flink-python-2.3.0.jar", "file:///opt/own.jar") == [
         "file:///opt/own.jar"
