@@ -208,6 +208,8 @@ def quiet_ticker(venue: str, instrument: str, event_ms: int, received: Received)
         "min_price": None,
         "max_price": None,
         "has_quote": False,
+        "funding_rate": None,
+        "next_funding_at": None,
     }
 
 
