@@ -311,6 +311,10 @@ def _time(value: Any, received: Received) -> tuple[str, str] | None:
     return EVENT_TIME(_ms(value), received)
 
 
+def _paid_at(value: Any, received: Received) -> tuple[str, str] | None:
+    return PAID_AT(_ms(value), received)
+
+
 def _borrowed_time(received: Received) -> int:
     newest = received.newest_event_ms
     return received.received_us // 1000 if newest is None else newest
@@ -497,7 +501,7 @@ def _mark(data: Any, received: Received) -> Record:
     row = _ticker(data, "s", event_ms, USDM, received)
     row["mark_price"] = _positive(data["p"])
     row["index_price_usd"] = _index_usd(row, _number(data, "i"))
-    tell(row, data.get("r"), data.get("T"))
+    tell(row, data.get("r"), _ms(data.get("T")))
     return Record("tickers", event_ms, row)
 
 
@@ -507,7 +511,7 @@ def _rest_mark(data: Any, received: Received) -> Record:
     row = _ticker(data, "symbol", event_ms, USDM, received)
     row["mark_price"] = _number(data, "markPrice")
     row["index_price_usd"] = _index_usd(row, _number(data, "indexPrice"))
-    tell(row, data.get("lastFundingRate"), data.get("nextFundingTime"))
+    tell(row, data.get("lastFundingRate"), _ms(data.get("nextFundingTime")))
     row["mark_iv"], row["bid_iv"], row["ask_iv"] = (_number(data, field) or None for field in ("markIV", "bidIV", "askIV"))
     row["interest_rate"] = _number(data, "riskFreeInterest")
     row["min_price"], row["max_price"] = _number(data, "lowPriceLimit"), _number(data, "highPriceLimit")
@@ -841,7 +845,7 @@ _REST_MARK = Form(
             _NUMBER,
         ),
         "lastFundingRate": RATE,
-        "nextFundingTime": PAID_AT,
+        "nextFundingTime": _paid_at,
     },
 )
 _STATISTICS = Form(
@@ -897,7 +901,7 @@ _EVENTS = {
     "aggTrade": Form(_trade, {**_TRADE_FIELDS, "a": SEQUENCE}),
     "blockTrade": Form(_trade, {**_TRADE_FIELDS, "t": SEQUENCE}),
     "24hrTicker": Form(lambda data, received: (_OPTION_MARK if "bo" in data else _STATISTICS).record(data, received), {}),
-    "markPriceUpdate": Form(_mark, {"E": _time, "s": TEXT, "p": _PRICE, "i": _NUMBER, "r": RATE, "T": PAID_AT}),
+    "markPriceUpdate": Form(_mark, {"E": _time, "s": TEXT, "p": _PRICE, "i": _NUMBER, "r": RATE, "T": _paid_at}),
     "markPrice": _OPTION_MARK,
     "openInterest": Form(_open_interest, {"E": _time, "s": TEXT, "o": _NUMBER}),
     "indexPriceUpdate": _index_form("i", COINM),

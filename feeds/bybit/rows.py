@@ -58,7 +58,13 @@ _OPTIONS_TYPES = {"Call": "call", "Put": "put"}
 def _side(raw: Any) -> Levels:
     if raw.__class__ is not list:
         raise TypeError
-    return [[price(level[0]), amount(level[1])] for level in raw]
+    return [_level(level) for level in raw]
+
+
+def _level(level: Any) -> list[float]:
+    if level.__class__ is not list:
+        raise TypeError
+    return [price(level[0]), amount(level[1])]
 
 
 def _book(data: Any, received: Received) -> Record:
