@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
-from feeds import Adapter, Received, Record, Rejected, binance, bitget, deribit, okx
+from feeds import Adapter, Received, Record, Rejected, binance, bitget, bybit, deribit, okx
 from schemas.records import DeadLettersRow
 from schemas.rows import Fault, instant_ms, shown
 
 ADAPTERS = {
     "binance": cast(Adapter, binance),
     "bitget": cast(Adapter, bitget),
+    "bybit": cast(Adapter, bybit),
     "deribit": cast(Adapter, deribit),
     "okx": cast(Adapter, okx),
 }

@@ -2,11 +2,12 @@
 
 from typing import cast
 
-from feeds import Adapter, binance, bitget, deribit, okx
+from feeds import Adapter, binance, bitget, bybit, deribit, okx
 
 VENUES: dict[str, Adapter] = {
     "binance": cast(Adapter, binance),
     "bitget": cast(Adapter, bitget),
+    "bybit": cast(Adapter, bybit),
     "deribit": cast(Adapter, deribit),
     "okx": cast(Adapter, okx),
 }

@@ -374,6 +374,8 @@ class TickersRow(TypedDict):
     min_price: float | None
     max_price: float | None
     has_quote: bool | None
+    funding_rate: float | None
+    next_funding_at: str | None
 
 
 class TradesRow(TypedDict):
@@ -929,6 +931,8 @@ TABLES: dict[str, Table] = {
             "min_price": Column("DOUBLE", True),
             "max_price": Column("DOUBLE", True),
             "has_quote": Column("BOOLEAN", True),
+            "funding_rate": Column("DOUBLE", True),
+            "next_funding_at": Column("TIMESTAMP_LTZ(3)", True),
         },
     ),
     "trades": Table(
