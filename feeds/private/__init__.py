@@ -42,7 +42,7 @@ class PrivateSession:
     """
 
     venue: str  # as in `feeds.venues.VENUES`
-    market: str  # as in the rows, where all are of one: binance_spot; else the venue
+    market: str  # as in the rows, where all are of one market: binance_spot; else the venue
     account: str
     url: str  # without a secret: for logs and `Received.url`
     parse: Callable[[bytes, Received], Sequence[Record | Rejected]]

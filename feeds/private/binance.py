@@ -137,14 +137,14 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
     if type(kind) is str and kind in CONTROL:
         return []
     if kind == "executionReport":
-        return each_item([event], lambda item: _order(item, item, SPOT, received, account), lambda _: _SPOT, received)
+        return each_item([(event, lambda item: _order(item, SPOT, received, account), _SPOT)], received)
     if kind == "TRADE_LITE":
-        return each_item([event], lambda item: [_lite(item, received, account)], lambda _: _LITE, received)
+        return each_item([(event, lambda item: [_lite(item, received, account)], _LITE)], received)
     if kind == "ORDER_TRADE_UPDATE":
         order = event.get("o")
         if type(order) is not dict:
             raise Rejected("o", "a JSON object", "missing" if order is None else shown(order))
-        return each_item([order], lambda item: _order(item, event, None, received, account), lambda _: _FUTURES, received)
+        return each_item([(order, lambda item: _order(item, None, received, account), _FUTURES)], received)
     known = ", ".join(("executionReport", "ORDER_TRADE_UPDATE", "TRADE_LITE", *CONTROL))
     raise Rejected("e", f"an event that is read: {known}", "missing" if kind is None else shown(kind))
 
@@ -223,7 +223,7 @@ def _market(symbol: str) -> str:
     return USDM
 
 
-def _order(data: Any, event: Any, market: str | None, received: Received, account: str) -> Results:
+def _order(data: Any, market: str | None, received: Received, account: str) -> Results:
     """The rows in one order update; `market` is None where the symbol tells it."""
     symbol = text(data["s"])
     market = market or _market(symbol)
@@ -333,15 +333,16 @@ _LITE: Fields = {
     "T": TIME,
     "q": SIZE,
     "p": optional(OPTIONAL_PRICE),
-    "l": SIZE,
-    "L": optional(OPTIONAL_PRICE),
+    "l": ABOVE_ZERO,
+    "L": ABOVE_ZERO,
     "t": expect("the number of a trade, above 0", _trade_id),
     "m": TRUTH,
 }
 _FUTURES: Fields = {
-    **{name: check for name, check in _LITE.items() if name not in ("L", "t")},
+    **{name: check for name, check in _LITE.items() if name not in ("l", "L", "t")},
     "x": one_of(*_EXEC_TYPES),
     "X": one_of(*_STATES),
+    "l": SIZE,
     "z": SIZE,
     "o": _OPTIONAL,
     "f": _OPTIONAL,

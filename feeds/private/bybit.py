@@ -105,10 +105,10 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
     if type(items) is not list:
         raise Rejected("data", "a list", "missing" if items is None else shown(items))
     if kind == "order":
-        return each_item(items, lambda item: [_order(item, received, account)], lambda _: _ORDER, received)
+        return each_item(((item, lambda item: [_order(item, received, account)], _ORDER) for item in items), received)
     if topic.startswith("execution.fast"):
-        return each_item(items, lambda item: [_fast(item, received, account)], lambda _: _FAST, received)
-    return each_item(items, lambda item: _execution(item, received, account), lambda _: _EXECUTION, received)
+        return each_item(((item, lambda item: [_fast(item, received, account)], _FAST) for item in items), received)
+    return each_item(((item, lambda item: _execution(item, received, account), _EXECUTION) for item in items), received)
 
 
 def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:

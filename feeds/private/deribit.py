@@ -185,14 +185,13 @@ def _answer(result: Any, received: Received, account: str) -> Results:
 
 
 def _items(trades: list[Any], orders: list[Any], received: Received, account: str) -> Results:
-    kinds = [(True, trade) for trade in trades] + [(False, order) for order in orders]
-    builders = iter(kinds)
-    return each_item(
-        [item for _, item in kinds],
-        lambda item: _trade(item, received, account) if next(builders)[0] else [_order(item, received, account)],
-        lambda item: _TRADE if type(item) is dict and "trade_id" in item else _ORDER,
-        received,
-    )
+    def trade(item: Any) -> Results:
+        return _trade(item, received, account)
+
+    def order(item: Any) -> Results:
+        return [_order(item, received, account)]
+
+    return each_item([*((item, trade, _TRADE) for item in trades), *((item, order, _ORDER) for item in orders)], received)
 
 
 def _order(data: Any, received: Received, account: str) -> Record:

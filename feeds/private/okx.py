@@ -89,7 +89,7 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
             return []
         if channel != "orders":
             raise Rejected("channel", f"a channel that is read: orders, {', '.join(CONTROL)}", shown(channel))
-        return each_item(items, lambda item: _order(item, received, account), _fields, received)
+        return each_item(((item, lambda item: _order(item, received, account), _fields(item)) for item in items), received)
     event = envelope.get("event")
     if event is not None:
         if event in _NOT_DATA:

@@ -18,24 +18,23 @@ DONE = ("filled", "cancelled", "rejected", "expired")
 _PLACES = Decimal(1).scaleb(-18)  # of DECIMAL(38, 18)
 
 Results = list[Record | Rejected]
+Build = Callable[[Any], Results]
 Describe = Callable[[str, str, Received], Record | None]
 
 
-def each_item(
-    items: Iterable[Any], build: Callable[[Any], Results], fields: Callable[[Any], Fields], received: Received
-) -> Results:
-    """The records of each item of a message; an item that cannot be used costs the others nothing.
+def each_item(items: Iterable[tuple[Any, Build, Fields]], received: Received) -> Results:
+    """The records of each item of a message, by its own function; an item that cannot be used costs the others nothing.
 
     Raises `Rejected` where nothing of the message can be used.
     """
     results: Results = []
-    for item in items:
+    for item, build, fields in items:
         try:
             results += build(item)
         except Rejected as rejected:
             results.append(_about(rejected, item))
         except ODD:
-            results.append(_about(diagnosis(item, fields(item), received), item))
+            results.append(_about(diagnosis(item, fields, received), item))
     if len(results) == 1 and isinstance(results[0], Rejected):
         results[0].item = None
         raise results[0]
