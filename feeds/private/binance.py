@@ -8,6 +8,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import orjson
+
 from feeds import Received, Record, Rejected
 from feeds import binance as public
 from feeds.binance import COINM, OPTIONS, SPOT, USDM
@@ -127,6 +129,18 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
         if envelope.get("error") is not None:
             raise Rejected("error", "a result", shown(envelope["error"]))
         return []
+    if "stream" not in envelope:
+        return _event(envelope, received, account)
+    try:
+        return _event(envelope, received, account)
+    except Rejected as rejected:
+        # The name of the stream is the listenKey, a secret: what is kept of the message is all but that.
+        rejected.item = orjson.dumps({name: value for name, value in envelope.items() if name != "stream"})
+        return [rejected]
+
+
+def _event(envelope: dict[str, Any], received: Received, account: str) -> Results:
+    """The rows in one event, bare or as one of the APIs wraps it."""
     event = envelope
     for wrapper in ("event", "data"):
         if "e" not in event and wrapper in event:

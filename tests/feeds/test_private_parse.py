@@ -477,6 +477,14 @@ def test_an_own_order_with_anything_in_a_field_gives_good_rows_or_is_rejected(ki
             assert fault(result.table, result.row) is None
 
 
+@pytest.mark.parametrize("event", [{"e": "something"}, {"e": "ORDER_TRADE_UPDATE"}, 5])
+def test_a_listen_key_is_not_kept_with_a_message_that_is_rejected(event: Any) -> None:
+    (rejected,) = binance.parse(orjson.dumps({"stream": "l1stenKey", "data": event}), RECEIVED, "desk")
+    assert isinstance(rejected, Rejected)
+    assert rejected.item == orjson.dumps({"data": event})
+    assert "l1stenKey" not in str(rejected)
+
+
 @pytest.mark.parametrize("name", VENUES)
 @given(
     message=st.binary()
