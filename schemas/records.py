@@ -151,6 +151,35 @@ class DeadLettersRow(TypedDict):
     original: str
 
 
+class ExecutionReportsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    exec_id: str
+    exec_type: str
+    order_status: str | None
+    order_id: str | None
+    client_order_id: str | None
+    orig_client_order_id: str | None
+    side: str
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    leaves_quantity: str | None
+    cum_quantity: str | None
+    last_price: str | None
+    last_quantity: str | None
+    average_price: str | None
+    fee: str | None
+    fee_currency: str | None
+    is_maker: bool | None
+    exec_ref_id: str | None
+    reason: str | None
+
+
 class FeedFaultsRow(TypedDict):
     venue: str
     instrument: str
@@ -631,6 +660,40 @@ TABLES: dict[str, Table] = {
             "expected": Column("STRING", False),
             "got": Column("STRING", True),
             "original": Column("BYTES", False),
+        },
+    ),
+    "execution_reports": Table(
+        "execution_reports.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "exec_id": Column("STRING", False),
+            "exec_type": Column("STRING", False),
+            "order_status": Column("STRING", True),
+            "order_id": Column("STRING", True),
+            "client_order_id": Column("STRING", True),
+            "orig_client_order_id": Column("STRING", True),
+            "side": Column("STRING", False),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "leaves_quantity": Column("DECIMAL(38, 18)", True),
+            "cum_quantity": Column("DECIMAL(38, 18)", True),
+            "last_price": Column("DECIMAL(38, 18)", True),
+            "last_quantity": Column("DECIMAL(38, 18)", True),
+            "average_price": Column("DECIMAL(38, 18)", True),
+            "fee": Column("DECIMAL(38, 18)", True),
+            "fee_currency": Column("STRING", True),
+            "is_maker": Column("BOOLEAN", True),
+            "exec_ref_id": Column("STRING", True),
+            "reason": Column("STRING", True),
         },
     ),
     "feed_faults": Table(
