@@ -53,7 +53,7 @@ CONTROL = {
 """Topics and types of execution that are let pass, and why."""
 
 _LOGIN_S = 10  # how long a signature holds
-_CATEGORIES = {name: f"{VENUE}_{name}" for name in ("spot", "linear", "inverse", "option")}
+_CATEGORIES = {"spot": "bybit_spot", "linear": "bybit_linear", "inverse": "bybit_inverse", "option": "bybit_options"}
 _SIDES = {"Buy": "buy", "Sell": "sell"}
 _TRADES = {  # types of execution that are trades, and why they are forced or beside the book
     "Trade": None,
