@@ -27,22 +27,22 @@ from schemas.rows import fault, to_us
 
 SHOWN = ("book_depth", "book_tops", "trades")
 REFRESH_S = 0.1
-_LATELY = 2_000  # so many records from the end of a partition
-_BACK = 200_000  # no further than that is searched for what came last
+_LATELY = 2_000  # records from the end of a partition
+_BACK = 200_000  # records that are searched for the last rows, at most
 _SILENCE_S = 10.0
-_LATE_US = 2_000_000  # what is said in colour to be behind
+_LATE_US = 2_000_000  # above it the delay is shown in colour
 _BAR = 18  # characters
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _ASK, _BID = "red", "green"
 
 
 class BookError(RuntimeError):
-    """There is nothing to show; the message says why."""
+    """There is nothing to show; the message states why."""
 
 
 @dataclass
 class Ladder:
-    """What is known of one book, and how it is drawn."""
+    """The newest rows of one book, and their drawing."""
 
     venue: str
     instrument: str
@@ -52,7 +52,7 @@ class Ladder:
     trades: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=100))  # the newest last
 
     def apply(self, table: str, row: dict[str, Any]) -> None:
-        """Take one row of one of the tables `SHOWN`."""
+        """Add one row of one of the tables `SHOWN`."""
         if table == "trades":
             self.trades.append(row)
         elif table == "book_depth":
@@ -83,7 +83,7 @@ class Ladder:
         return bids, asks
 
     def draw(self, now_us: int) -> RenderableType:
-        """The ladder as it stands, at `now_us` of this machine's clock."""
+        """The current ladder, at `now_us` of this machine's clock."""
         grid = Table.grid(padding=(0, 4))
         grid.add_row(self._book(), self._last_trades())
         parts: list[RenderableType] = [self._heading(now_us)]
@@ -185,12 +185,12 @@ def show(console: Console, servers: str, instrument: str, venue: str | None, lev
 
 
 class Reader:
-    """The rows of one book, the newest that there are and those that come."""
+    """The rows of one book: the newest, and those that follow."""
 
     def __init__(self, servers: str) -> None:
         own = {
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 50,  # else each search waits half a second for what may still come
+            "fetch.wait.max.ms": 50,  # else each search waits half a second for more records
         }
         self._consumer, partitions = topics.consuming(servers, "gammaflow-book", own)
         self._bounds = {
@@ -208,11 +208,11 @@ class Reader:
 
     def known(self) -> set[names.Book]:
         """Every instrument that has been described, or has changed lately."""
-        found: set[bytes] = set()
+        keys: set[bytes] = set()
         for table, bounds in self._bounds.items():
             back = sys.maxsize if table == "instruments" else _LATELY
-            found |= {message.key() for message in self._read(table, _starts(bounds, back)) if message.key()}
-        return {(venue, name) for venue, _, name in (key.decode(errors="replace").partition(":") for key in found)}
+            keys |= {message.key() for message in self._read(table, _starts(bounds, back)) if message.key()}
+        return {(venue, name) for venue, _, name in (key.decode(errors="replace").partition(":") for key in keys)}
 
     def newest(self, table: str, key: str, count: int) -> list[dict[str, Any]]:
         """The last `count` rows of a key before the start, the newest last; fewer where the end of the topic has no more."""
@@ -228,7 +228,7 @@ class Reader:
     def follow(self, key: str) -> Iterator[list[tuple[str, dict[str, Any]]]]:
         """Without end, the rows of a key that came since the start, each with its table; none now and then."""
         ends = [(TABLES[table].topic, part, end) for table in SHOWN for part, (_, end) in self._bounds[table].items()]
-        self._consumer.assign([TopicPartition(*place) for place in ends])
+        self._consumer.assign([TopicPartition(*partition_end) for partition_end in ends])
         while True:
             rows: list[tuple[str, dict[str, Any]]] = []
             for message in self._consumer.consume(10_000, timeout=REFRESH_S):
@@ -249,7 +249,7 @@ class Reader:
             error, part = message.error(), message.partition()
             if error and error.code() != KafkaError._PARTITION_EOF:
                 raise TopicError(f"{topic}: {error.str()}")
-            # What is not to be seen, such as the end of a transaction, has an offset too.
+            # Offsets without a visible record, such as the end of a transaction, count too.
             if error or message.offset() + 1 >= bounds[part][1]:
                 left.discard(part)
             if not error and message.value() is not None and message.offset() < bounds[part][1]:
@@ -271,13 +271,13 @@ def _row(table: str, key: str, message: Message) -> dict[str, Any] | None:
 
 
 def bar(size: float, largest: float) -> str:
-    """A size as a bar, of which the largest fills the column."""
+    """A size as a bar; the largest fills the column."""
     eighths = round(8 * _BAR * size / largest) if largest > 0 else 0
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).strip() or ("▏" if size else "")
 
 
 def decimals(values: list[float]) -> int:
-    """How many decimals the longest of these numbers has."""
+    """The number of decimals of the longest of these numbers."""
     exponents = [Decimal(repr(value)).normalize().as_tuple().exponent for value in values]
     return min(10, max([0, *(-exponent for exponent in exponents if isinstance(exponent, int))]))
 

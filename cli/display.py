@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one line a step, and a live line of figures."""
+"""The display of a run: one line for each step, and a live line of figures."""
 
 import math
 import threading
@@ -28,15 +28,15 @@ class Display:
         self.console = console
         self._started = time.monotonic()
 
-    def step(self, what: str) -> None:
-        """Announce what is done now."""
-        self.console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {what}", highlight=False)
+    def step(self, text: str) -> None:
+        """Announce a step."""
+        self.console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {text}", highlight=False)
 
     @contextmanager
-    def watching(self, place: Runtime, published: Callable[[], int], names: Sequence[str]) -> Iterator[None]:
-        """Show the figures of the named jobs until the block ends; `published` tells how many records went in."""
+    def watching(self, running: Runtime, published: Callable[[], int], names: Sequence[str]) -> Iterator[None]:
+        """Show the figures of the named jobs until the block ends; `published` returns the number of records published."""
         done = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(place, published, names, done), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(running, published, names, done), daemon=True)
         watcher.start()
         try:
             yield
@@ -44,15 +44,17 @@ class Display:
             done.set()
             watcher.join(timeout=10)
 
-    def _watch(self, place: Runtime, published: Callable[[], int], names: Sequence[str], done: threading.Event) -> None:
+    def _watch(self, running: Runtime, published: Callable[[], int], names: Sequence[str], done: threading.Event) -> None:
         last = (time.monotonic(), 0, 0)
         with Live(console=self.console, auto_refresh=False, transient=not self.console.is_terminal) as live:
             while not done.wait(REFRESH_S):
                 try:
-                    written = sum(topics.ends(place.kafka, sorted({t for job in names for t in jobs.job(job).writes})).values())
-                    decisions = sum(topics.ends(place.kafka, ["liquidation_events"]).values())
-                    behind = {job: topics.lag(place.kafka, job, jobs.job(job).reads) for job in names}
-                    time_reached = watermark(place, "liquidations")
+                    written = sum(
+                        topics.ends(running.kafka, sorted({t for job in names for t in jobs.job(job).writes})).values()
+                    )
+                    decisions = sum(topics.ends(running.kafka, ["liquidation_events"]).values())
+                    behind = {job: topics.lag(running.kafka, job, jobs.job(job).reads) for job in names}
+                    time_reached = watermark(running, "liquidations")
                 except (TopicError, FlinkError, requests.RequestException):
                     continue
                 now, went_in = time.monotonic(), published()
@@ -72,38 +74,39 @@ class Display:
                 live.update(table, refresh=True)
 
 
-def kernels_table(place: Runtime, shown: Iterable[Job]) -> Table:
-    """What the kernels of jobs have done since their tasks began; of times, the 99th percentile over the last batches."""
+def kernels_table(running: Runtime, shown: Iterable[Job]) -> Table:
+    """The work of the jobs' kernels since their tasks started; times are the 99th percentile over the last batches."""
     table = Table(box=None, header_style="dim")
     for heading in ("kernel", "messages", "late", "dead letters", "stale books", "batch takes", "decision after"):
         table.add_column(heading, justify="left" if heading == "kernel" else "right")
     names = ("messages", "late_messages", "dead_letters.rows", "stale_instruments", "kernel_us_p99", "decision_ms_p99")
     for job in shown:
-        if not (found := place.rest.metrics(job, names)):
+        if not (metrics := running.rest.metrics(job, names)):
             continue
-        counts = [f"{found[name].sum:,.0f}" if name in found else "–" for name in names[:4]]
+        counts = [f"{metrics[name].sum:,.0f}" if name in metrics else "–" for name in names[:4]]
         times = [
-            _duration(found[name].max * unit) if name in found else "–" for name, unit in zip(names[4:], (1e-3, 1), strict=True)
+            _duration(metrics[name].max * unit) if name in metrics else "–"
+            for name, unit in zip(names[4:], (1e-3, 1), strict=True)
         ]
         table.add_row(job.name, *counts, *times)
     return table
 
 
 def _duration(ms: float) -> str:
-    """A time in ms; of an old market that is played again only that it is long ago."""
+    """A time in ms; only "> 1 h" for an old market that is replayed."""
     if math.isnan(ms):
         return "–"
     return f"{ms:,.1f} ms" if ms < 10 else f"{ms:,.0f} ms" if ms < 3_600_000 else "> 1 h"
 
 
-def watermark(place: Runtime, name: str) -> str:
-    """The event time that a job has reached, as text; a dash where it has none yet."""
-    job = place.rest.active().get(name)
+def watermark(running: Runtime, name: str) -> str:
+    """The event time that a job has reached, as text; a dash if it has none yet."""
+    job = running.rest.active().get(name)
     if job is None:
         return "–"
     lows: list[int] = []
-    for vertex in place.rest.get(f"/jobs/{job.id}")["vertices"]:
-        values = place.rest.get(f"/jobs/{job.id}/vertices/{vertex['id']}/watermarks")
+    for vertex in running.rest.get(f"/jobs/{job.id}")["vertices"]:
+        values = running.rest.get(f"/jobs/{job.id}/vertices/{vertex['id']}/watermarks")
         lows += [int(value["value"]) for value in values]
     known = [low for low in lows if 0 < low < 2**62]
     return f"{datetime.fromtimestamp(min(known) / 1000, UTC):%Y-%m-%d %H:%M:%S}" if known else "–"

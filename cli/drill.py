@@ -1,4 +1,4 @@
-"""What a person sees of drills: a table, or JSON."""
+"""The output of drills: a table, or JSON."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ from drills.suite import played
 
 
 def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
-    """Do some drills with the named jobs, and say on `console` what goes on.
+    """Run some drills with the named jobs, with progress on `console`.
 
-    Raises `KeyError` for a drill or job that is not known, and the errors of `drills.suite.played` where even an undisturbed
+    Raises `KeyError` for an unknown drill or job, and the errors of `drills.suite.played` if even an undisturbed
     run fails; what was started is stopped in any case.
     """
     drills = {**DRILLS, **CONTROLS}
@@ -27,7 +27,7 @@ def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
             raise KeyError(f"no drill {name!r}; there are {', '.join(drills)}")
     for job in names:
         jobs.job(job)
-    # That the broker is away is a part of the drill, and Kafka's client says so many times.
+    # A broker that is down is part of a drill, and Kafka's client logs it many times.
     logging.getLogger("feeds.publish").setLevel(logging.CRITICAL)
     display = Display(console)
     display.step("an undisturbed run, to compare with")
@@ -45,7 +45,7 @@ def run(chosen: list[str], names: list[str], console: Console) -> list[Report]:
 
 
 def show(console: Console, reports: list[Report]) -> None:
-    """Print a line a drill, and under it what is wrong."""
+    """Print a line for each drill, and its faults below."""
     table = Table(box=None, header_style="dim")
     for heading in ("drill", "silence", "read again", "rows", "repeats", "took", "verdict"):
         table.add_column(heading, justify="left" if heading in ("drill", "verdict") else "right")
@@ -64,8 +64,8 @@ def show(console: Console, reports: list[Report]) -> None:
         for fault in report.faults:
             console.print(f"  {report.drill}: {fault}", markup=False, soft_wrap=True)
         if report.repeats:
-            told = ", ".join(f"{count:,} {name}" for name, count in report.repeats.items())
-            console.print(f"  {report.drill}: repeated where delivery is at-least-once: {told}", style="dim", soft_wrap=True)
+            repeats = ", ".join(f"{count:,} {name}" for name, count in report.repeats.items())
+            console.print(f"  {report.drill}: repeated where delivery is at-least-once: {repeats}", style="dim", soft_wrap=True)
 
 
 def as_json(reports: list[Report]) -> str:

@@ -1,4 +1,4 @@
-"""What happened to one account, and why: its ledger, its margin and what the liquidation engine decided, in order of time."""
+"""What happened to one account, and why: its ledger, its margin and the liquidation decisions, in order of time."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,13 +17,13 @@ from schemas.records import TABLES
 from schemas.rows import shown
 
 SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders")
-"""What the story is told from, in the order in which things of one instant are told."""
+"""The tables of the story, in the order in which lines of one instant are printed."""
 
 Rows = Mapping[str, list[dict[str, Any]]]
 
 
 class Line(NamedTuple):
-    """One thing that happened."""
+    """One event."""
 
     at: datetime
     what: str
@@ -33,25 +33,25 @@ class Line(NamedTuple):
 class Story(NamedTuple):
     """One account up to an instant."""
 
-    holdings: dict[str, Decimal]  # by asset, what the ledger's entries add up to
+    holdings: dict[str, Decimal]  # by asset, the sum of the ledger's entries
     margin: dict[str, Any] | None  # the newest row of account_margin
     lines: list[Line]
 
 
 def read_parquet(folder: Path, account: str) -> Rows:
-    """An account's rows from a run's Parquet files.  Raises `ValueError` where the folder has none of them."""
+    """An account's rows from a run's Parquet files.  Raises `ValueError` if the folder has none of the tables."""
     if not any((folder / table).is_dir() for table in SOURCES):
         raise ValueError(f"{folder}: none of {', '.join(SOURCES)} is here; name the folder that the archive wrote")
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for table in SOURCES:
         has_files = any((folder / table).glob("*.parquet"))
-        found[table] = pq.read_table(folder / table, filters=[("account", "=", account)]).to_pylist() if has_files else []
-    return found
+        rows[table] = pq.read_table(folder / table, filters=[("account", "=", account)]).to_pylist() if has_files else []
+    return rows
 
 
 def read_topics(servers: str, account: str) -> Rows:
-    """An account's rows from its topics, as they stand now."""
-    found: dict[str, list[dict[str, Any]]] = {table: [] for table in SOURCES}
+    """An account's rows from its topics, up to now."""
+    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in SOURCES}
     table_of = {TABLES[table].topic: table for table in SOURCES}
     consumer, existing = topics.consuming(servers, "gammaflow-explain")
     try:
@@ -67,22 +67,26 @@ def read_topics(servers: str, account: str) -> Rows:
             message = consumer.poll(1.0)
             if message is None:
                 # A transaction's end is an offset without a record.
-                done = consumer.position([TopicPartition(*one) for one in left])
-                left -= {(one.topic, one.partition) for one in done if one.offset >= ends[one.topic, one.partition]}
+                done = consumer.position([TopicPartition(*partition) for partition in left])
+                left -= {
+                    (partition.topic, partition.partition)
+                    for partition in done
+                    if partition.offset >= ends[partition.topic, partition.partition]
+                }
                 continue
             if message.error():
                 raise ValueError(f"{message.topic()}: {message.error()}")
             if message.offset() + 1 >= ends[message.topic(), message.partition()]:
                 left.discard((message.topic(), message.partition()))
             if message.value() is not None and (message.key() or b"").decode() == account:
-                found[table_of[message.topic()]].append(json.loads(message.value()))
+                rows[table_of[message.topic()]].append(json.loads(message.value()))
     finally:
         consumer.close()
-    return found
+    return rows
 
 
 def story(rows: Rows, until: datetime | None = None) -> Story:
-    """What an account's rows up to an instant say."""
+    """The story of an account from its rows up to an instant."""
     kept = {
         table: sorted(
             (row for row in rows[table] if until is None or instant(row["event_at"]) <= until),
@@ -99,12 +103,12 @@ def story(rows: Rows, until: datetime | None = None) -> Story:
     return Story(
         {asset: amount for asset, amount in sorted(holdings.items()) if amount},
         kept["account_margin"][-1] if kept["account_margin"] else None,
-        [line for *_, line in sorted(lines, key=lambda one: one[:3])],
+        [line for *_, line in sorted(lines, key=lambda item: item[:3])],
     )
 
 
 def instant(value: Any) -> datetime:
-    """An instant as it stands in JSON or in Parquet.  Raises `ValueError` where it is none."""
+    """An instant from JSON or Parquet.  Raises `ValueError` if it is not one."""
     try:
         at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -116,10 +120,10 @@ def _ledger(rows: list[dict[str, Any]]) -> Iterable[Line]:
     causes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         causes.setdefault((row["cause_kind"], row["cause_id"]), []).append(row)
-    for (kind, of), entries in causes.items():
+    for (kind, cause_id), entries in causes.items():
         corrected = f", which corrects {entries[0]['corrected_id']}" if entries[0]["corrected_id"] else ""
         late = "" if entries[0]["caused_at"] == entries[0]["event_at"] else f" of {_clock(entries[0]['caused_at'])}"
-        yield Line(instant(entries[0]["event_at"]), f"{kind} {of}{corrected}{late}", "; ".join(map(_entry, entries)))
+        yield Line(instant(entries[0]["event_at"]), f"{kind} {cause_id}{corrected}{late}", "; ".join(map(_entry, entries)))
 
 
 def _entry(row: dict[str, Any]) -> str:
@@ -160,21 +164,21 @@ def _orders(rows: list[dict[str, Any]]) -> Iterable[Line]:
 _LINES = {"ledger_entries": _ledger, "account_margin": _margin, "liquidation_events": _events, "liquidation_orders": _orders}
 
 
-def show(console: Console, account: str, told: Story, lines: int) -> None:
-    """Print a story, its last so many lines.  Raises `KeyError` where nothing is known of the account."""
-    if not told.lines:
+def show(console: Console, account: str, account_story: Story, lines: int) -> None:
+    """Print the last `lines` lines of a story.  Raises `KeyError` if nothing is known about the account."""
+    if not account_story.lines:
         raise KeyError(f"nothing is known of account {account!r} up to then")
-    margin = told.margin
+    margin = account_story.margin
     console.print(f"{account}: {margin['status'] if margin else 'not valued'}", markup=False)
-    for asset, amount in told.holdings.items():
+    for asset, amount in account_story.holdings.items():
         console.print(f"  {_plain(amount)} {asset}", markup=False)
     if margin and margin["equity_usd"] is not None:
         ratio = "" if margin["margin_ratio"] is None else f", ratio {margin['margin_ratio']:.4f}"
         worst = f", worst scenario {margin['worst_scenario']}" if margin.get("worst_scenario") else ""
         chances = [
-            f"{margin[f'liquidation_probability_{of}']:.2%} within {of}"
-            for of in ("1h", "24h", "7d")
-            if margin.get(f"liquidation_probability_{of}") is not None
+            f"{margin[f'liquidation_probability_{horizon}']:.2%} within {horizon}"
+            for horizon in ("1h", "24h", "7d")
+            if margin.get(f"liquidation_probability_{horizon}") is not None
         ]
         console.print(
             f"  equity {margin['equity_usd']:,.2f} USD, initial margin {margin['initial_margin_usd']:,.2f} USD, maintenance "
@@ -185,12 +189,12 @@ def show(console: Console, account: str, told: Story, lines: int) -> None:
         if chances:
             console.print(f"  probability of liquidation {', '.join(chances)}", markup=False)
     console.print()
-    if len(told.lines) > lines:
-        console.print(f"… {len(told.lines) - lines:,} lines before")
+    if len(account_story.lines) > lines:
+        console.print(f"… {len(account_story.lines) - lines:,} lines before")
     table = Table(box=None, header_style="dim")
     for heading in ("at", "what", "why"):
         table.add_column(heading, overflow="fold")
-    for line in told.lines[-lines:]:
+    for line in account_story.lines[-lines:]:
         table.add_row(_clock(line.at), line.what, line.why)
     console.print(table, markup=False)
 

@@ -51,7 +51,7 @@ app = typer.Typer(
         "Exchange streams into real-time options risk.\n\n"
         "`up` starts an embedded Kafka broker and Flink cluster; GAMMAFLOW_KAFKA (host:port) and GAMMAFLOW_FLINK (host:port of "
         "the REST interface) point to your own instead.  `submit` starts jobs, `simulate` and `replay` feed them, `tail` shows "
-        "what they say, `down` stops everything.  `demo` does all of it once."
+        "their rows, `down` stops everything.  `demo` does all of it once."
     ),
 )
 pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet files that a replay or demo left behind.")
@@ -59,7 +59,7 @@ app.add_typer(pictures, name="plot")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "option_greeks")]
-"""What the demonstration plays: all that liquidations need, and the Greeks of each option."""
+"""The jobs of the demo: all that liquidations need, and the Greeks of each option."""
 
 Names = Annotated[
     list[str] | None,
@@ -71,7 +71,7 @@ Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks o
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Turn what can go wrong into one clear line and exit status 1, and let SIGTERM clean up as Ctrl-C does."""
+    """Turn every expected error into one clear line and exit status 1, and let SIGTERM clean up as Ctrl-C does."""
 
     def stop(*_: Any) -> NoReturn:
         raise KeyboardInterrupt
@@ -115,9 +115,9 @@ def up(
     with errors():
         display = Display(console)
         conf = cluster.layered(["prometheus"]) if has_prometheus else None
-        place = runtime.up(runtime.default_home(), conf, taskmanagers, say=display.step)
+        running = runtime.up(runtime.default_home(), conf, taskmanagers, say=display.step)
         display.step("up")
-        console.print(f"Kafka {place.kafka}\nFlink http://{place.flink}\nLogs  {place.logs}")
+        console.print(f"Kafka {running.kafka}\nFlink http://{running.flink}\nLogs  {running.logs}")
 
 
 @app.command()
@@ -129,39 +129,39 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show broker, cluster, jobs, checkpoints, lag and watermarks, and what kernels say of themselves."""
+    """Show broker, cluster, jobs, checkpoints, lag and watermarks, and the metrics of kernels."""
     with errors():
-        place = runtime.current(runtime.default_home())
-        overview = place.rest.get("/overview")
-        console.print(f"Kafka  {place.kafka}: {len(topics.existing_topics(place.kafka))} topics")
+        running = runtime.current(runtime.default_home())
+        overview = running.rest.get("/overview")
+        console.print(f"Kafka  {running.kafka}: {len(topics.existing_topics(running.kafka))} topics")
         managers, free, slots = overview["taskmanagers"], overview["slots-available"], overview["slots-total"]
-        console.print(f"Flink  http://{place.flink}: {managers} TaskManagers, {free} of {slots} slots free")
-        console.print(f"Logs   {place.logs}")
+        console.print(f"Flink  http://{running.flink}: {managers} TaskManagers, {free} of {slots} slots free")
+        console.print(f"Logs   {running.logs}")
         table = Table(box=None, header_style="dim")
         for heading in ("job", "state", "tasks", "checkpoints", "last took", "state size", "lag", "watermark"):
             table.add_column(heading)
         newest_of: dict[str, Job] = {}
-        for job in place.rest.jobs():
+        for job in running.rest.jobs():
             newest_of.setdefault(job.name, job)
         for job in newest_of.values():
-            checkpoints = place.rest.checkpoints(job)
+            checkpoints = running.rest.checkpoints(job)
             newest = checkpoints["latest"]["completed"]
             done = f"{checkpoints['counts']['completed']} done, {checkpoints['counts']['failed']} failed"
             took = f"{newest['end_to_end_duration']} ms" if newest else "–"
             size = f"{newest['state_size'] / 1e6:.1f} MB" if newest else "–"
             known = catalogue.is_known(job.name)
-            behind = f"{topics.lag(place.kafka, job.name, catalogue.job(job.name).reads):,}" if known else "–"
+            behind = f"{topics.lag(running.kafka, job.name, catalogue.job(job.name).reads):,}" if known else "–"
             table.add_row(
-                job.name, job.state, f"{job.running}/{job.tasks}", done, took, size, behind, watermark(place, job.name)
+                job.name, job.state, f"{job.running}/{job.tasks}", done, took, size, behind, watermark(running, job.name)
             )
         console.print(table)
         console.print()
-        console.print(kernels_table(place, newest_of.values()))
+        console.print(kernels_table(running, newest_of.values()))
 
 
 @app.command()
 def jobs() -> None:
-    """List the jobs: what each answers, and the topics it reads and writes."""
+    """List the jobs: their questions, and the topics that they read and write."""
     table = Table(box=None, header_style="dim")
     for heading in ("job", "question", "reads", "writes"):
         table.add_column(heading, overflow="fold")
@@ -177,34 +177,34 @@ def submit(
     names: Names = None,
     parallelism: Parallelism = 1,
     archive: Annotated[Path | None, typer.Option(help="Folder of the archive job's Parquet files.")] = None,
-    savepoint: Annotated[
-        str | None, typer.Option("--from", help="Go on from a savepoint or checkpoint of this one job.")
-    ] = None,
+    savepoint: Annotated[str | None, typer.Option("--from", help="Restore a savepoint or checkpoint of this one job.")] = None,
     setting: Annotated[list[str] | None, typer.Option("-D", help="A Flink option, key=value, for these jobs.")] = None,
 ) -> None:
     """Submit jobs to the cluster, as `flink run` would, and wait until they run."""
     with errors():
-        place = runtime.current(runtime.default_home())
+        running = runtime.current(runtime.default_home())
         chosen = [catalogue.job(name).name for name in names or catalogue.FLOW]
         parts = [part for name in chosen for part in name.split(catalogue.JOINT)]
         if twice := sorted({part for part in parts if parts.count(part) > 1}):
             raise ValueError(f"named twice: {', '.join(twice)}")
         if savepoint and len(chosen) != 1:
             raise ValueError("--from: a savepoint is one job's; name that job")
-        already = {name for name in place.rest.active() if set(name.split(catalogue.JOINT)) & set(parts)}
+        already = {name for name in running.rest.active() if set(name.split(catalogue.JOINT)) & set(parts)}
         if already:
             raise StartError(f"running already: {', '.join(sorted(already))}; `gammaflow stop` ends a job and keeps its state")
         settings = parsed_settings(setting or [])
-        runtime.submit(place, chosen, parallelism, settings, archive, savepoints={chosen[0]: savepoint} if savepoint else None)
+        runtime.submit(
+            running, chosen, parallelism, settings, archive, savepoints={chosen[0]: savepoint} if savepoint else None
+        )
         console.print(f"running: {', '.join(chosen)}")
 
 
 @app.command()
 def stop(names: Names = None) -> None:
-    """Stop jobs with a savepoint each, and print where it is: `submit <job> --from` goes on from there."""
+    """Stop jobs with a savepoint each, and print its path: `submit <job> --from` restores it."""
     with errors():
-        place = runtime.current(runtime.default_home())
-        active = place.rest.active()
+        running = runtime.current(runtime.default_home())
+        active = running.rest.active()
         chosen = [
             catalogue.job(name).name for name in names or sorted(filter(catalogue.is_known, active), key=catalogue.position)
         ]
@@ -212,16 +212,16 @@ def stop(names: Names = None) -> None:
         if missing:
             raise StartError(f"not running: {', '.join(missing)}")
         for name in chosen:
-            console.print(f"{name}: {runtime.stop(place, name)}")
+            console.print(f"{name}: {runtime.stop(running, name)}")
 
 
 @app.command(name="topics")
 def list_topics() -> None:
     """List the topics: key, partitions and records (heartbeats included)."""
     with errors():
-        place = runtime.current(runtime.default_home())
-        existing = topics.existing_topics(place.kafka)
-        ends = topics.ends(place.kafka, schemas.names())
+        running = runtime.current(runtime.default_home())
+        existing = topics.existing_topics(running.kafka)
+        ends = topics.ends(running.kafka, schemas.names())
         table = Table(box=None, header_style="dim")
         for heading in ("table", "topic", "keyed by", "cleanup", "partitions", "records"):
             table.add_column(heading)
@@ -237,7 +237,7 @@ def acls(
     names: Names = None,
     is_applied: Annotated[bool, typer.Option("--apply", help="Give them, on the broker at GAMMAFLOW_KAFKA.")] = False,
 ) -> None:
-    """List the rights that each of our users needs on a broker that asks for them: one user a job, feed, reader and admin."""
+    """List the rights that each of our users needs on a broker that requires them: one user a job, feed, reader and admin."""
     with errors():
         wanted = access.rights([catalogue.job(name).name for name in names or catalogue.FLOW])
         if is_applied:
@@ -271,13 +271,13 @@ def tail(
     with errors():
         if table not in TABLES:
             raise KeyError(f"no table {table!r}; there are {', '.join(TABLES)}")
-        place = runtime.current(runtime.default_home())
+        running = runtime.current(runtime.default_home())
         topic = TABLES[table].topic
-        consumer, existing = topics.consuming(place.kafka, "gammaflow-tail")
+        consumer, existing = topics.consuming(running.kafka, "gammaflow-tail")
         try:
             if topic not in existing:
                 manner = security.manner(security.READER)
-                raise TopicError(f"the broker at {place.kafka} has no topic {topic} that we may see, {manner}")
+                raise TopicError(f"the broker at {running.kafka} has no topic {topic} that we may see, {manner}")
             parts = [TopicPartition(topic, part, 0) for part in range(existing[topic])]
             if not from_start:
                 for part in parts:
@@ -297,18 +297,18 @@ def tail(
             consumer.close()
 
 
-def _of_key(table: str, of: str | None, message: Message) -> list[bytes]:
-    """The rows of a record, those of one key where it is given.  Rows of several keys share a record that has none itself."""
+def _of_key(table: str, wanted: str | None, message: Message) -> list[bytes]:
+    """The rows of a record, or only those of one key.  A record with rows of several keys has no key itself."""
     rows = parted(message.value())
-    if of is None:
+    if wanted is None:
         return rows
     if len(rows) == 1:
-        return rows if (message.key() or b"").decode() == of else []
-    return [row for row in rows if _key_in(table, row) == of]
+        return rows if (message.key() or b"").decode() == wanted else []
+    return [row for row in rows if _key_in(table, row) == wanted]
 
 
 def _key_in(table: str, value: bytes) -> str | None:
-    """The key of a row that shares its record with others; None where it is no row."""
+    """The key of a row that shares its record with others; None if it is not a row."""
     try:
         row = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -325,8 +325,8 @@ def book(
 ) -> None:
     """Show a live ladder: depth, last trades, staleness, and how far behind it is.  Ctrl-C leaves."""
     with errors():
-        place = runtime.current(runtime.default_home())
-        ladders.show(console, place.kafka, instrument, venue, levels, once)
+        running = runtime.current(runtime.default_home())
+        ladders.show(console, running.kafka, instrument, venue, levels, once)
 
 
 @app.command()
@@ -338,9 +338,9 @@ def simulate(
 ) -> None:
     """Publish the simulated market, with its crash, into the running broker."""
     with errors():
-        place = runtime.current(runtime.default_home())
+        running = runtime.current(runtime.default_home())
         scenario = Scenario(seed=seed, duration_s=duration_s, accounts=accounts)
-        with Publisher(place.kafka) as publisher:
+        with Publisher(running.kafka) as publisher:
             for _ in publish_records(market(scenario), publisher, parsed_speed(speed)):
                 pass
             counted = ", ".join(f"{count:,} {table}" for table, count in sorted(publisher.counts.items()))
@@ -379,11 +379,13 @@ def demo(
     live_venue: Annotated[
         str | None, typer.Option("--live", help="Listen to an exchange instead: deribit, okx, binance_spot, bitget_spot …")
     ] = None,
-    symbols: Annotated[str, typer.Option(help="With --live: instruments, parted by commas.")] = "BTC-PERPETUAL,ETH-PERPETUAL",
+    symbols: Annotated[
+        str, typer.Option(help="With --live: instruments, separated by commas.")
+    ] = "BTC-PERPETUAL,ETH-PERPETUAL",
     live_s: Annotated[int, typer.Option(help="With --live: for how many seconds.")] = 60,
-    names: Annotated[
-        str, typer.Option("--jobs", help="Jobs to play it through, parted by commas (see `gammaflow jobs`).")
-    ] = ",".join(SHOWN),
+    names: Annotated[str, typer.Option("--jobs", help="Jobs to run, separated by commas (see `gammaflow jobs`).")] = ",".join(
+        SHOWN
+    ),
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files; replaced.")] = Path("out/demo"),
     speed: Speed = "1",
 ) -> None:
@@ -427,12 +429,12 @@ def drill(
             help=f"Any of {', '.join([*DRILLS, *CONTROLS])}; where none is named, all but the last, which must be red."
         ),
     ] = None,
-    names: Annotated[str, typer.Option("--jobs", help="Jobs to drill, parted by commas (see `gammaflow jobs`).")] = ",".join(
+    names: Annotated[str, typer.Option("--jobs", help="Jobs to drill, separated by commas (see `gammaflow jobs`).")] = ",".join(
         drilled.JOBS
     ),
     is_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
-    """Harm the suite on a cluster of its own, and show whether its rows come out as if nothing had happened.
+    """Cause failures of the suite on a cluster of its own, and show whether its rows are as if nothing had happened.
 
     Exits with 1 where they do not.
     """
@@ -462,7 +464,7 @@ def plot_depth(source: Source, instrument: Instrument = None, out: Picture = Non
 
 @pictures.command(name="spread")
 def plot_spread(source: Source, instrument: Instrument = None, out: Picture = None) -> None:
-    """Draw bid and ask as a band, the spread in basis points, and how long it was how wide."""
+    """Draw bid and ask as a band, the spread in basis points, and the distribution of its width."""
     draw("spread", source, instrument, out)
 
 
@@ -490,15 +492,15 @@ def plot_greeks(source: Source, underlying: Underlying = None, out: Picture = No
     draw("greeks", source, underlying, out)
 
 
-def draw(what: str, source: Path, of: str | None, out: Path | None) -> None:
-    """Draw one picture and say where it is."""
+def draw(kind: str, source: Path, wanted: str | None, out: Path | None) -> None:
+    """Draw one picture and print its path."""
     with errors():
         from cli import plots  # matplotlib takes a while to load
         from cli.plots import books, vols
 
-        drawn = getattr(vols if what in ("surface", "smile", "greeks") else books, what)(source, of)
-        suffix = f"-{of.replace(':', '-').replace('/', '-')}" if of else ""
-        console.print(plots.save(drawn, out or Path("out/plots") / f"{what}{suffix}.png"), soft_wrap=True)
+        drawn = getattr(vols if kind in ("surface", "smile", "greeks") else books, kind)(source, wanted)
+        suffix = f"-{wanted.replace(':', '-').replace('/', '-')}" if wanted else ""
+        console.print(plots.save(drawn, out or Path("out/plots") / f"{kind}{suffix}.png"), soft_wrap=True)
 
 
 @app.command()
@@ -511,13 +513,13 @@ def margin(
 
     with errors():
         given, is_list = portfolios.read(portfolio)
-        results = [portfolios.result(one) for one in given]
+        results = [portfolios.result(result) for result in given]
         if as_json:
-            objects = [one.as_json() for one in results]
+            objects = [result.as_json() for result in results]
             print(json.dumps(objects if is_list else objects[0], indent=2))
             return
-        for one in results:
-            portfolios.show(console, one)
+        for result in results:
+            portfolios.show(console, result)
 
 
 @app.command()
@@ -529,7 +531,7 @@ def explain(
     ] = None,
     lines: Annotated[int, typer.Option("-n", min=1, help="The newest so many lines.")] = 60,
 ) -> None:
-    """Tell what happened to an account and why: its ledger, its margin, and every decision to liquidate it or not."""
+    """Explain what happened to an account and why: its ledger, its margin, and every decision to liquidate it or not."""
     from cli import explain as stories
 
     with errors():
@@ -542,7 +544,7 @@ def explain(
 
 
 async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: float) -> Tally:
-    """Publish what an exchange says, for so many seconds, and answer requests for fresh books."""
+    """Publish an exchange's messages for `seconds`, and serve requests for fresh books."""
     if venue == "deribit":
         session = live.deribit(symbols)
     elif venue == "okx":
@@ -593,7 +595,7 @@ def parsed_captures(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def show_tally(tally: Tally) -> None:
-    """Print what became of every line."""
+    """Print the result of every line."""
     parts = [f"{count:,} {table}" for table, count in sorted(tally.messages.items())]
     parts += [f"{tally.control:,} without data", f"{tally.rejected:,} dead letters"]
     console.print(f"Lines in: {tally.lines:,} = {' + '.join(parts)}\n")

@@ -28,27 +28,27 @@ class Portfolio(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What a scenario does."""
+    """The loss in one scenario."""
 
     scenario: str
     loss: float  # negative is money lost
 
 
 class Result(NamedTuple):
-    """What a portfolio requires; the names of `--json`.  Money is in the portfolio's settlement currency."""
+    """The margin of a portfolio; the names are those of `--json`.  Money is in the portfolio's settlement currency."""
 
     case: str
     initial_margin: float  # mark to market less the initial requirement
     maintenance_margin: float  # mark to market less the maintenance requirement; negative is liquidatable
     mark_to_market: float
-    margin_ratio: float | None  # maintenance requirement over mark to market; nothing where that does not cover any
+    margin_ratio: float | None  # maintenance requirement over mark to market; None if that does not cover any
     is_liquidatable: bool
-    worst_scenario: str | None  # nothing where none loses
+    worst_scenario: str | None  # None if none loses
     losses: list[Loss]  # of every scenario, in the order of the parameter set, and of the basis contingency
 
     def as_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
-        return {**self._asdict(), "losses": [one._asdict() for one in self.losses]}
+        return {**self._asdict(), "losses": [loss._asdict() for loss in self.losses]}
 
 
 def read(path: Path) -> tuple[list[Portfolio], bool]:
@@ -80,17 +80,17 @@ def result(portfolio: Portfolio) -> Result:
     )
 
 
-def show(console: Console, one: Result) -> None:
+def show(console: Console, result: Result) -> None:
     """Print one result."""
-    table = Table(title=f"Portfolio {one.case}", title_justify="left", box=None, show_header=False)
+    table = Table(title=f"Portfolio {result.case}", title_justify="left", box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("initial margin", f"{one.initial_margin:,.2f}")
-    table.add_row("maintenance margin", f"{one.maintenance_margin:,.2f}{' (liquidatable)' * one.is_liquidatable}")
-    table.add_row("mark to market", f"{one.mark_to_market:,.2f}")
-    table.add_row("margin ratio", "–" if one.margin_ratio is None else f"{one.margin_ratio:.4f}")
-    for name, loss in one.losses:
-        table.add_row(name, f"{loss:,.2f}", style="bold" if name == one.worst_scenario else None)
+    table.add_row("initial margin", f"{result.initial_margin:,.2f}")
+    table.add_row("maintenance margin", f"{result.maintenance_margin:,.2f}{' (liquidatable)' * result.is_liquidatable}")
+    table.add_row("mark to market", f"{result.mark_to_market:,.2f}")
+    table.add_row("margin ratio", "–" if result.margin_ratio is None else f"{result.margin_ratio:.4f}")
+    for name, loss in result.losses:
+        table.add_row(name, f"{loss:,.2f}", style="bold" if name == result.worst_scenario else None)
     console.print(table)
     console.print()
 
@@ -105,12 +105,12 @@ def _portfolio(entry: Entry, number: str) -> Portfolio:
             raise feed["feed_expiry"].wrong("one feed for each expiry")
     options = scenario["options"].items()
     collaterals = scenario["collaterals"].items()
-    haircuts = [_haircut(one, parameters) for one in collaterals]
+    haircuts = [_haircut(item, parameters) for item in collaterals]
     futures = scenario["num_perps"].number()
     instruments = Instruments(
-        expiry=np.array([_expiry(one["expiry"], at_s) for one in options], dtype=np.int64),
+        expiry=np.array([_expiry(item["expiry"], at_s) for item in options], dtype=np.int64),
         strike=_numbers(options, "strike", above=0.0),
-        is_call=np.array([one["is_call"].flag() for one in options], dtype=np.bool_),
+        is_call=np.array([item["is_call"].flag() for item in options], dtype=np.bool_),
         expiries=len(feeds),
         futures=1,
         collaterals=len(collaterals),
@@ -125,15 +125,15 @@ def _portfolio(entry: Entry, number: str) -> Portfolio:
         rate=_numbers(feeds, "rate"),
         expiry_confidence=np.array([min(feed[name].number(0.0, 1.0) for name in confidences) for feed in feeds]),
         vol=_numbers(options, "mark_vol", least=0.0),
-        # Where none is held there need not be a price.
+        # If none is held there may be no price.
         future_price=np.array([scenario["perp_price"].number(above=0.0) if futures else 0.0]),
         future_confidence=np.array([scenario["perp_confidence"].number(0.0, 1.0)]),
         collateral_usd=_numbers(collaterals, "price", least=0.0),
         collateral_confidence=_numbers(collaterals, "confidence", least=0.0, most=1.0),
         collateral_threshold=_numbers(collaterals, "confidence_factor", least=0.0),
-        mmhaircut=np.array([one.mmhaircut for one in haircuts]),
-        imhaircut=np.array([one.imhaircut for one in haircuts]),
-        is_risk_cancelling=np.array([one.is_risk_cancelling for one in haircuts], dtype=np.bool_),
+        mmhaircut=np.array([item.mmhaircut for item in haircuts]),
+        imhaircut=np.array([item.imhaircut for item in haircuts]),
+        is_risk_cancelling=np.array([item.is_risk_cancelling for item in haircuts], dtype=np.bool_),
     )
     amounts = [*_numbers(options, "amount"), futures, *_numbers(collaterals, "amount")]
     gains = ("cash", "unrealised_perp_pnl", "unrealised_funding")

@@ -1,4 +1,4 @@
-"""Which instrument a person means."""
+"""Finding an instrument by its name."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ Book = tuple[str, str]
 
 
 def choose(known: Iterable[Book], wanted: str, venue: str | None = None, what: str = "instrument") -> Book:
-    """The known book that `wanted` names, in any case of letters; it may say the venue too: deribit:BTC-PERPETUAL.
+    """The known book that `wanted` names, in upper or lower case; it may include the venue: deribit:BTC-PERPETUAL.
 
-    Raises `ValueError` with the nearest names where there is none, and with the venues where there are several; `what` is
-    what the error calls it.
+    Raises `ValueError` with the nearest names if there is none, and with the venues if there are several; `what` is the noun in
+    the error.
     """
     books = sorted(set(known))
     if not books:
@@ -24,13 +24,13 @@ def choose(known: Iterable[Book], wanted: str, venue: str | None = None, what: s
         if venue.lower() not in venues:
             raise ValueError(f"no venue {venue!r}; there are {', '.join(venues)}")
         books = [book for book in books if book[0] == venue.lower()]
-    found = [book for book in books if book[1].lower() == wanted.lower()]
-    # Names that differ in the case of their letters alone are told apart by it.
-    found = [book for book in found if book[1] == wanted] or found
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"{wanted} is traded on several venues; name one: {', '.join(':'.join(book) for book in found)}")
+    matches = [book for book in books if book[1].lower() == wanted.lower()]
+    # Names that differ only in case are distinguished by it.
+    matches = [book for book in matches if book[1] == wanted] or matches
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(f"{wanted} is traded on several venues; name one: {', '.join(':'.join(book) for book in matches)}")
     names = {book[1].lower(): book for book in books}
     nearest = difflib.get_close_matches(wanted.lower(), names, n=5, cutoff=0.4)
     where = f" on {venue}" if venue else ""

@@ -12,8 +12,8 @@ from deploy import runtime, topics
 from deploy.runtime import Runtime
 from feeds.publish import Publisher, heartbeat_ms
 
-# Every partition hears heartbeats from the feed until it ends, and the end is a drain: nothing may be guessed by the clock,
-# so that the same input gives the same rows at any speed and parallelism.
+# Every partition gets heartbeats from the feed until it ends, and a run ends with a drain: no time may come from the wall
+# clock, so that the same input gives the same rows at any speed and parallelism.
 DETERMINISTIC = {
     "table.exec.source.idle-timeout": "0 ms",
     "execution.checkpointing.interval": "2 s",
@@ -26,7 +26,7 @@ PATIENT = {"heartbeat": {"timeout": 60_000}}
 
 
 class PlayError(RuntimeError):
-    """The run cannot be made; the message says what to change."""
+    """The run is not possible; the message states what to change."""
 
 
 def bounded(
@@ -37,34 +37,34 @@ def bounded(
     conf: dict[str, Any] | None = None,
     names: Sequence[str] = tuple(jobs.FLOW),
 ) -> None:
-    """Play `feed` through the named jobs, all where none are named, and leave every topic as Parquet under `out`/<table>/.
+    """Play `feed` through the named jobs, all if none are named, and leave every topic as Parquet under `out`/<table>/.
 
     Raises `PlayError`, `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
     """
     if out.exists() and any(out.iterdir()):
         raise PlayError(f"{out} is not empty; choose another folder, or remove it first")
-    # A setting that is wrong, or more than there can be, is named before anything is started.
+    # A wrong setting, or too many slots, is reported before anything is started.
     heartbeat_ms()
     taskmanagers = runtime.taskmanagers_needed(names, parallelism)
     out.mkdir(parents=True, exist_ok=True)
-    with runtime.temporary({**PATIENT, **(conf or {})}, taskmanagers, say=display.step, ports=runtime.PORTS) as place:
-        refuse_used_topics(place)
+    with runtime.temporary({**PATIENT, **(conf or {})}, taskmanagers, say=display.step, ports=runtime.PORTS) as running:
+        refuse_used_topics(running)
         display.step("jobs")
-        runtime.submit(place, list(names), parallelism, DETERMINISTIC, out, archive_interval="5 s")
-        display.step(f"playing; the cluster's pages are at http://{place.flink}")
-        with Publisher(place.kafka) as publisher, display.watching(place, publisher.counts.total, names):
+        runtime.submit(running, list(names), parallelism, DETERMINISTIC, out, archive_interval="5 s")
+        display.step(f"playing; the cluster's pages are at http://{running.flink}")
+        with Publisher(running.kafka) as publisher, display.watching(running, publisher.counts.total, names):
             for _ in feed(publisher):
                 pass
         display.step("finishing")
-        runtime.drain(place, list(names))
+        runtime.drain(running, list(names))
     tidy(out)
 
 
-def refuse_used_topics(place: Runtime) -> None:
-    """Raise `PlayError` where topics hold records already: they would be played as well."""
-    used = sorted({topic for (topic, _), end in topics.ends(place.kafka, list(schemas.names())).items() if end})
+def refuse_used_topics(running: Runtime) -> None:
+    """Raise `PlayError` if topics already hold records: the jobs would read them too."""
+    used = sorted({topic for (topic, _), end in topics.ends(running.kafka, list(schemas.names())).items() if end})
     if used:
-        raise PlayError(f"topics on {place.kafka} hold records already ({', '.join(used)}); a bounded run needs empty ones")
+        raise PlayError(f"topics on {running.kafka} hold records already ({', '.join(used)}); a bounded run needs empty ones")
 
 
 def tidy(out: Path) -> None:

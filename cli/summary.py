@@ -1,4 +1,4 @@
-"""What a run came to, read back from its Parquet files."""
+"""The results of a run, read from its Parquet files."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ import schemas
 
 
 def rows(out: Path, table: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """A table's rows as dicts; none where it has no files."""
+    """A table's rows as dicts; none if it has no files."""
     if not any((out / table).glob("*.parquet")):
         return []
     return list(pq.read_table(out / table, columns=columns).to_pylist())
@@ -24,7 +24,7 @@ def counts(out: Path) -> dict[str, int]:
 
 
 def show_counts(console: Console, out: Path) -> None:
-    """Print how many rows each table has, and why each dead letter is one."""
+    """Print the number of rows of each table, and the reason of each dead letter."""
     table = Table(title="Rows", title_justify="left", box=None)
     table.add_column("table")
     table.add_column("rows", justify="right")
@@ -65,8 +65,8 @@ def show_market(console: Console, out: Path) -> None:
     console.print(table)
 
     faults = Counter((row["venue"], row["kind"]) for row in rows(out, "feed_faults"))
-    told = ", ".join(f"{count:,} × {kind} on {venue}" for (venue, kind), count in faults.most_common())
-    console.print(f"\nFeed faults: {told or 'none'}\n")
+    text = ", ".join(f"{count:,} × {kind} on {venue}" for (venue, kind), count in faults.most_common())
+    console.print(f"\nFeed faults: {text or 'none'}\n")
 
     greeks = {(row["venue"], row["instrument"]): row for row in rows(out, "option_greeks") if row["delta"] is not None}
     near = sorted(greeks.values(), key=lambda row: (abs(abs(row["delta"]) - 0.5), row["instrument"]))[:8]

@@ -1,17 +1,17 @@
 -- archive: what was in each topic?
 --
--- Every topic becomes Parquet files under <archive>/<table>/: what stands here is meant once for each ${TABLE}.
+-- Every topic becomes Parquet files under <archive>/<table>/: this file is repeated for each ${TABLE}.
 --
 -- Grain   the topic's own
--- State   the open files and the read positions
--- Late    there is no late: rows are written as they come
+-- State   the open files and the offsets
+-- Late    no row is late: rows are written as they come
 
 SET 'gammaflow.reads' = '*';
 
--- A file is closed at a checkpoint; a minute keeps them from being many and small.
+-- A file is closed at a checkpoint: once a minute, so that files are not many and small.
 SET 'execution.checkpointing.interval' = '${ARCHIVE_INTERVAL}';
 
--- A row that its DDL refuses is in dead_letters; it must not end the archive.
+-- A row that breaks its DDL is in dead_letters; it must not stop the archive.
 SET 'table.exec.sink.not-null-enforcer' = 'DROP';
 
 CREATE TEMPORARY TABLE ${TABLE}_parquet WITH (

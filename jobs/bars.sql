@@ -3,30 +3,30 @@
 -- Grain   one row per instrument and interval in which it traded; none for an interval without trades
 -- Shard   a row is written into the partition of its trades: they have its key
 -- State   the trades of the open seconds; one row per instrument of the open minute and of the open hour
--- Time    an exchange's own time cuts the bars.  The common time of all venues, the record timestamp, says when one is over: so
---         a venue whose clock is ahead has its bars that much later, and none is without its last trades
--- Late    a trade that comes when its bar has been over for a second of the common time is in no bar, as Flink's
---         numLateRecordsDropped says.  So are trades of a venue whose clock is more than a second behind the others'
+-- Time    the exchange's own time decides the bar of a trade.  The common time of all venues, the record timestamp, decides
+--         when a bar ends: so the bars of a venue whose clock is ahead come that much later, and none lacks its last trades
+-- Late    a trade that comes a second of the common time after the end of its bar is in no bar; Flink's numLateRecordsDropped
+--         counts it.  The same holds for trades of a venue whose clock is more than a second behind the others'
 
 SET 'gammaflow.reads' = 'trades';
 SET 'gammaflow.writes' = 'bars';
 SET 'gammaflow.tells-time' = 'bars';
 
--- A bar is said once: wait longer than others do for trades that are out of order.
+-- A bar is emitted once: wait longer than other jobs do for trades that are out of order.
 CREATE TEMPORARY TABLE inputs (
   recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   traded_at AS TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)),
-  -- A heartbeat has no time but the common one.
+  -- A heartbeat has only the common time.
   event_at AS COALESCE(
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
   ),
   WATERMARK FOR event_at AS recorded_at - INTERVAL '1' SECOND
 ) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
--- Grain   one row per trade of the market, however often it came: redundant connections bring it twice.  `place` sorts as text
---         as trades do in time
+-- Grain   one row per trade of the market, however often it came: redundant connections bring it twice.  `place` sorts, as
+--         text, in the order of the trades
 CREATE TEMPORARY VIEW single_trades AS
 SELECT
   window_time AS second_at,
@@ -40,21 +40,21 @@ SELECT
   MIN(size) AS size,
   MIN(price) * MIN(size) AS turnover
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(event_at), INTERVAL '1' SECOND))
--- No kernel looks at trades: what breaks the DDL, or what feeds let through, is left out here.
+-- No kernel checks trades: rows that break the DDL, and executions that are no trades of the market, are left out here.
 WHERE venue IS NOT NULL AND instrument IS NOT NULL AND trade_id IS NOT NULL
   AND price > 0 AND price <= 1e12 AND size >= 0 AND size <= 1e15
   AND traded_at <= recorded_at + INTERVAL '1' MINUTE
   AND off_market IS NULL
 GROUP BY window_start, window_end, window_time, `partition`, venue, instrument, trade_id;
 
--- Grain   the same, with size and turnover in parts, each of which adds up without a rounding: a sum of doubles would depend on
+-- Grain   the same, with size and turnover in parts, each of which adds up without rounding: a sum of doubles would depend on
 --         the order in which they came, and no decimal is long enough for 1e-24 beside 1e27.  A size is a whole number and a
---         part below 1; a turnover is that, its part in whole units of 1e-15 and a part of one.
+--         part below 1; a turnover is a whole number, whole units of 1e-15 and a part of such a unit.
 CREATE TEMPORARY VIEW amounts AS
 SELECT
   second_at, `partition`, venue, instrument, place, price,
   CAST(FLOOR(size) AS DECIMAL(38, 0)) AS volume,
-  -- By its digits, as they were sent: above 1 a double has 16 decimals at most.
+  -- From the digits that were sent: above 1 a double has 16 decimals at most.
   IF(
     size < 1,
     CAST(size AS DECIMAL(38, 30)),
@@ -65,7 +65,7 @@ SELECT
   CAST((turnover - FLOOR(turnover)) * 1e15 - FLOOR((turnover - FLOOR(turnover)) * 1e15) AS DECIMAL(38, 30)) AS turnover_part
 FROM single_trades;
 
--- Grain   one row per instrument and second.  First and last trade are place and price as one text, parted by U+001F
+-- Grain   one row per instrument and second.  First and last trade are place and price as one text, separated by U+001F
 CREATE TEMPORARY VIEW seconds AS
 SELECT
   window_start AS start_at, window_end AS end_at, window_time AS second_at, `partition`, venue, instrument,
@@ -160,7 +160,7 @@ SELECT
   low,
   CAST(SPLIT_INDEX(last_trade, U&'\001F', 1) AS DOUBLE),
   volume,
-  -- A mean is between what it is the mean of, and rounding must not say otherwise.
+  -- A mean is between low and high; rounding must not change that.
   LEAST(GREATEST(turnover / NULLIF(volume, 0), low), high),
   trade_count
 FROM totals;

@@ -1,19 +1,21 @@
 -- book_metrics: how tight, deep and one-sided is every book, each second and each minute?
 --
--- Grain   one row per instrument and interval in which a message of its book was taken, or its depth was said once more: every
---         10 s while its venue speaks; none for an interval without either
+-- Grain   one row per instrument and interval in which a message of its book was applied, or its depth was repeated: every 10 s
+--         while its venue is not quiet; none for an interval without either
 -- State   the last top of each book, freed after a year of silence; last depth and flow of each book in the open intervals
--- Time    an exchange's own time cuts the intervals.  The common time of all venues, the record timestamp, says when one is
---         over: so a venue whose clock is ahead has its rows that much later, and none is without its last messages
--- Late    a row that comes when its interval has been over for a second of the common time is in no interval (Flink's
---         numLateRecordsDropped).  So are those of a venue whose clock is more than a second behind the others'
+-- Time    the exchange's own time decides the interval of a row.  The common time of all venues, the record timestamp, decides
+--         when an interval ends: so the rows of a venue whose clock is ahead come that much later, and none lacks its last
+--         messages
+-- Late    a row that comes a second of the common time after the end of its interval is in no interval; Flink's
+--         numLateRecordsDropped counts it.  The same holds for rows of a venue whose clock is more than a second behind the
+--         others'
 
 SET 'gammaflow.reads' = 'book_tops, book_depth';
 SET 'gammaflow.writes' = 'book_metrics';
 SET 'gammaflow.tells-time' = 'book_metrics';
 
--- Only the last tops are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a savepoint must
--- find them, however long it has waited, and a top is a hundred bytes.
+-- Only the last tops are freed like this: by the wall clock, whether the job runs or not.  A job that is restored from a
+-- savepoint must find them, however old the savepoint is; a top is a hundred bytes.
 SET 'table.exec.state.ttl' = '365 d';
 
 -- A top that had to wait for an update before it comes later than the heartbeats: hence the second.
@@ -21,7 +23,8 @@ CREATE TEMPORARY TABLE inputs (
   recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
-  -- Depth at a boundary is of the 100 ms before it, and so of the second that ends there.  A heartbeat has the common time alone.
+  -- Depth at a boundary belongs to the 100 ms before it, and so to the second that ends there.  A heartbeat has only the common
+  -- time.
   event_at AS COALESCE(
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
   ) - CASE WHEN topic = 'book_depth.v1' THEN INTERVAL '0.001' SECOND ELSE INTERVAL '0.000' SECOND END,
@@ -33,7 +36,7 @@ CREATE TEMPORARY FUNCTION depth_within AS 'udfs.flink.depth_within' LANGUAGE PYT
 
 CREATE TEMPORARY FUNCTION slippage_bps AS 'udfs.flink.slippage_bps' LANGUAGE PYTHON;
 
--- Grain   one row per change of the top, with the top before it.  The order is that of arrival: a book's tops are in one
+-- Grain   one row per change of the top, with the top before it.  The order is the order of arrival: a book's tops are in one
 --         partition, in the order of their sequence.
 CREATE TEMPORARY VIEW changes AS
 SELECT
@@ -46,8 +49,7 @@ SELECT
 FROM book_tops;
 
 -- Grain   one row per change of the top with its e, NULL where there is none; and one per row of depth, whole
--- e       (Cont, Kukanov, Stoikov 2014): what was added to bids and taken from asks, less what was taken from bids and added
---         to asks
+-- e       (Cont, Kukanov, Stoikov 2014): sizes added to bids and taken from asks, less sizes taken from bids and added to asks
 CREATE TEMPORARY VIEW events AS
 SELECT
   `partition`, venue, instrument, event_at, CAST(NULL AS STRING) AS depth, 1 AS changes,
@@ -59,7 +61,7 @@ FROM changes
 UNION ALL
 SELECT `partition`, venue, instrument, event_at, `value`, 0, CAST(NULL AS DOUBLE) FROM book_depth;
 
--- Grain   one row per instrument and second.  LAST_VALUE takes what came last in the log, and passes over NULL.
+-- Grain   one row per instrument and second.  LAST_VALUE takes the last value in the log, and skips NULL.
 CREATE TEMPORARY VIEW seconds AS
 SELECT
   window_end, window_time AS closed_at, `partition`, venue, instrument, LAST_VALUE(depth) AS depth,
@@ -80,8 +82,8 @@ SELECT 1 AS interval_s, window_end, closed_at, `partition`, venue, instrument, d
 UNION ALL
 SELECT 60, window_end, closed_at, `partition`, venue, instrument, depth, flow FROM minutes WHERE depth IS NOT NULL;
 
--- Grain   the same, with the book at its end; stale, it is one without levels.  JSON is read in function tables: those the
---         planner does not unfold, and each field is read once
+-- Grain   the same, with the book at its end; a stale book has no levels.  JSON is read in function tables: the planner does
+--         not unfold those, so each field is read once
 CREATE TEMPORARY VIEW books AS
 SELECT
   `partition`, closed_at, venue, instrument, interval_s, CAST(window_end AS TIMESTAMP_LTZ(3)) AS event_at, is_stale,

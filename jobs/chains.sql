@@ -1,8 +1,8 @@
 -- chains: what is each underlying's chain worth: forwards, volatility surface, and every option's price and Greeks?
 --
--- Grain   one row per expiry whose forward moved; per expiry, each time its surface is fitted anew; and per option whose
---         forward, slice of the surface or mark moved
--- State   contracts with their newest quote, indices by currency, what tickers tell of forwards, forwards, slices
+-- Grain   one row per expiry whose forward moved; per expiry, each time its surface is fitted; and per option whose forward,
+--         slice of the surface or mark moved
+-- State   contracts with their newest quote, indices by currency, the venue's forwards from tickers, forwards, slices
 --         (kernels/chains/); freed at expiry
 -- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
 
@@ -11,8 +11,8 @@ SET 'gammaflow.kernel' = 'chains';
 SET 'gammaflow.broadcast' = 'index_prices';
 SET 'gammaflow.writes' = 'forwards, vol_surfaces, chain_greeks, dead_letters';
 
--- What begins alike up to the underlying shares a shard: deribit:BTC-27JUN25-60000-C and deribit:BTC_USDC-27JUN25-60000-C are
--- both of deribit:BTC.  An index goes to all of them, for any venue may have need of it.
+-- Instruments with the same venue and underlying share a shard: deribit:BTC-27JUN25-60000-C and
+-- deribit:BTC_USDC-27JUN25-60000-C both belong to deribit:BTC.  An index goes to all shards, because any venue may need it.
 CREATE TEMPORARY VIEW messages AS
 SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(

@@ -1,14 +1,17 @@
--- liquidations: what does each account have and owe, who must be closed, how much now, and what keeps it from being done?
+-- liquidations: what are each account's equity and margin, who must be liquidated, how much now, and what holds an order back?
 --
--- Grain   one row per decision about an account; one per liquidation order; one of account_margin per account and second,
---         and at once when its status changes, with one of position_margin per position; one of margin_scalings per
---         underlying when what is required on it is scaled otherwise
--- State   positions and cash of each account, newest price of each instrument, contract terms; the newest depth of each
---         book, the average of each price, each halt, each open case with what is still to be paid, the insurance
---         fund, and the status of each account (kernels/liquidations/)
+-- Grain   one row per decision about an account; one per liquidation order; one of account_margin per account and second, and
+--         at once when its status changes, with one of position_margin per position; one of margin_scalings per underlying when
+--         the factor of its requirements changes
+-- State   positions and cash of each account, newest price of each instrument, contract terms; the newest depth of each book,
+--         the average of each price, each halt, each open case with its open payments, the insurance fund, and the status of
+--         each account (kernels/liquidations/)
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth';
 SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings';
+
+-- A batch has a cost of its own, however few accounts it concerns.
+SET 'gammaflow.window' = '0.05';

@@ -1,8 +1,9 @@
--- option_greeks: what is each option worth, and what are its Greeks, each time its ticker speaks?
+-- option_greeks: what is each option worth, and what are its Greeks, at each of its tickers?
 --
 -- Grain   one row per option and instant of its tickers
 -- Shard   terms and tickers share the key venue:instrument, and so the partition and the shard
--- State   the contract terms of each option, and what its tickers told last (kernels/option_greeks.py); freed a day after expiry
+-- State   the contract terms of each option, and the newest values of its tickers (kernels/option_greeks.py); freed a day after
+--         expiry
 -- Late    a ticker behind the watermark still gets its row, at its own event time
 
 SET 'gammaflow.reads' = 'instruments, tickers';

@@ -4,13 +4,16 @@
 --         entry for each of these changes
 -- State   positions, cash and the last seven days' fills of each account (kernels/positions/); contract terms; index prices by
 --         venue and currency
--- Late    a fill behind the watermark takes its place among the others when it comes; the same fill twice is applied once
+-- Late    a fill behind the watermark is inserted among the others where it belongs; the same fill twice is applied once
 
 SET 'gammaflow.reads' = 'instruments, fills, transfers, index_prices';
 SET 'gammaflow.kernel' = 'positions';
 SET 'gammaflow.broadcast' = 'instruments, index_prices';
 SET 'gammaflow.writes' = 'positions, balances, dead_letters, ledger_entries';
 SET 'gammaflow.tells-time' = 'positions, balances';
+
+-- A batch has a cost of its own, however few accounts it concerns.
+SET 'gammaflow.window' = '0.05';
 
 -- A message goes to the shard of its account; contract terms and the index prices that settle them go to all.
 CREATE TEMPORARY VIEW messages AS

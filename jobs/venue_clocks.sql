@@ -1,16 +1,17 @@
--- venue_clocks: how far is each venue's clock from ours, how unsteady is the way, and does its time step back?
+-- venue_clocks: how far is each venue's clock from ours, how much does the travel time vary, and does the venue's time step back?
 --
 -- Grain   one row per venue and ten seconds of the receiver's clock
--- State   the last exchange time and receipt of each instrument, freed after a year of silence; the offsets of the open ten seconds
--- Late    nothing is: the receiver's own clock orders the log.  What says nothing of receipt, a heartbeat, counts as a minute
---         before its timestamp, which a feed that does not correct an exchange's clock takes from that clock: so rows come a
---         minute after their time
+-- State   the last exchange time and receipt of each instrument, freed after a year of silence; the offsets of the open ten
+--         seconds
+-- Late    no row is late: the receiver's own clock orders the log.  A heartbeat has no receipt and counts as a minute before
+--         its timestamp, because a feed that does not correct an exchange's clock takes the timestamp from that clock: so rows
+--         come a minute after their time
 
 SET 'gammaflow.reads' = 'order_books, trades';
 SET 'gammaflow.writes' = 'venue_clocks';
 
--- Only the last exchange times are freed so.  By the clock on the wall, and whether the job runs or not: what goes on from a
--- savepoint must find them, however long it has waited.
+-- Only the last exchange times are freed like this: by the wall clock, whether the job runs or not.  A job that is restored
+-- from a savepoint must find them, however old the savepoint is.
 SET 'table.exec.state.ttl' = '365 d';
 
 CREATE TEMPORARY TABLE inputs (
@@ -26,10 +27,10 @@ CREATE TEMPORARY TABLE inputs (
   WATERMARK FOR heard_at AS heard_at - INTERVAL '1' SECOND
 ) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
--- Grain   one row per update or trade, in microseconds since 1970.  A record may hold several.  Left out is what tells nothing of
---         a clock: a snapshot, which is asked for and may bear a time that is not its own; what is said once more of old, such as
---         trades at subscription, known by a receipt ten seconds after the record's timestamp, the exchange time less what its
---         clock is wrong by; and a time a minute ahead, which no kernel would take
+-- Grain   one row per update or trade, in microseconds since 1970.  A record may hold several.  Rows that do not measure a
+--         clock are left out: a snapshot, which is requested and may have another time than its own; repeated old rows, such as
+--         trades at subscription, recognised by a receipt ten seconds after the record's timestamp, which is the exchange time
+--         less the error of its clock; and a time a minute ahead, which no kernel would accept
 CREATE TEMPORARY VIEW times AS
 SELECT
   topic, venue, instrument, heard_at, arrived_at, event_us, received_us, received_us - event_us AS offset_us
@@ -56,8 +57,8 @@ FROM (
 WHERE venue IS NOT NULL AND instrument IS NOT NULL AND (topic = 'trades.v1' OR kind = 'change')
   AND received_us - event_us >= -60000000 AND received_us - recorded_us <= 10000000;
 
--- Grain   the same, with whether it steps back from the one before it in the log: a partition holds an instrument's in order.
---         Within one message, which is received at once, it does not: many list the newest first
+-- Grain   the same, with whether it steps back from the row before it in the log: a partition holds the rows of an instrument
+--         in order.  Rows of one message, which are received at once, do not step back: many messages list the newest first
 CREATE TEMPORARY VIEW steps AS
 SELECT
   venue, heard_at, offset_us,

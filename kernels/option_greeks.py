@@ -1,13 +1,13 @@
-"""option_greeks: what is each option worth, and what are its Greeks, each time a ticker of it comes?
+"""option_greeks: what is each option worth, and what are its Greeks, at each of its tickers?
 
 Entries  venue:instrument, the terms of one option, from `instruments`; freed a day after its expiry
          told/<venue:instrument>, the newest mark volatility and forward of its tickers, each with its own time; freed with it
 Order    the instruments of a batch are applied before its tickers; terms and parts of tickers by the rules of `kernels.market`
-Late     tickers behind the watermark get rows like any other, from their own parts, and the known ones for those they lack
+Late     tickers behind the watermark get rows like any other, from their own parts, and the known parts for the missing ones
 
-A row for each option and instant of its tickers, in the exchange's convention: a message may have only some parts, and the
-others stay as they were.  A ticker whose terms are unknown is a dead letter if it has mark_iv; without, it is not
-an option's and is passed over.
+A row for each option and instant of its tickers, in the exchange's convention: a message may have only some parts; the others
+stay unchanged.  A ticker whose terms are unknown is a dead letter if it has mark_iv; without it, it is not of an option and is
+skipped.
 """
 
 import math
@@ -29,7 +29,7 @@ KEPT_MS = 86_400_000
 
 
 class Terms(NamedTuple):
-    """What the Greeks need of a contract."""
+    """The terms of a contract that the Greeks need."""
 
     published_ms: int
     underlying: str
@@ -62,22 +62,22 @@ class State:
         return self.listing.terms
 
     def free(self, until_ms: int) -> set[str]:
-        """Forget what expired a day and more before `until_ms`; returns the names."""
-        gone = self.listing.free(until_ms - KEPT_MS)
-        for name in gone:
+        """Forget options that expired a day or more before `until_ms`; returns their names."""
+        expired = self.listing.free(until_ms - KEPT_MS)
+        for name in expired:
             if self.marks.pop(name, None):
                 self.touched.add("told/" + name)
-        self.touched |= gone
-        return gone
+        self.touched |= expired
+        return expired
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, instrument = name.partition("/")
         stored = self.marks.get(instrument) if kind == "told" else self.options.get(name)
         return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         stored = unpacked("option_greeks", name, data, VERSION, MIGRATIONS)
         kind, _, instrument = name.partition("/")
         if kind == "told":
@@ -87,7 +87,7 @@ class State:
 
 
 MIGRATIONS: dict[int, Migration] = {1: lambda _, stored: stored}
-"""Until version 2 no parts of tickers were kept."""
+"""Before version 2 no parts of tickers were stored."""
 
 
 def new() -> State:
@@ -101,23 +101,23 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     for message in good:
         if message.table == "instruments":
             learn(state, message.row)
-    asked: list[tuple[dict[str, Any], Terms]] = []
+    priced: list[tuple[dict[str, Any], Terms]] = []
     for ticker in tickers.by_instant(good):
         if terms := state.options.get(ticker.name):
-            asked.append((dict(ticker.row) | _take(state, ticker), terms))
+            priced.append((dict(ticker.row) | _take(state, ticker), terms))
         else:
             wrong = Fault("instrument", "an option whose terms are known", shown(ticker.row["instrument"]))
             marks = (message for message in ticker.messages if message.row.get("mark_iv") is not None)
             outputs += [dead_letter(message, wrong, until_ms) for message in marks]
-    if asked:
-        outputs += in_common_time(_answers(asked), until_ms)
+    if priced:
+        outputs += in_common_time(_answers(priced), until_ms)
     if until_ms is not None:
         state.free(until_ms)
     return outputs
 
 
 def _take(state: State, ticker: Ticker) -> dict[str, float | None]:
-    """Keep the parts of a ticker that are the newest; returns the parts for its row: its own, else those that are known."""
+    """Keep the newest parts of a ticker; returns the parts for its row: its own, else the known ones."""
     event_ms, name, row, _ = ticker
     known = state.marks.get(name, Marks())
     mark_iv, forward_usd = row.get("mark_iv"), row.get("forward_usd")
@@ -135,7 +135,7 @@ def _take(state: State, ticker: Ticker) -> dict[str, float | None]:
 
 
 def learn(state: State, row: dict[str, Any]) -> str | None:
-    """Keep the newest terms of an option, of a row of `instruments`; its name where they changed."""
+    """Keep the newest terms of an option, from a row of `instruments`; returns its name if they changed."""
     if row["kind"] != "option":
         return None
     name = key("instruments", row)
@@ -153,23 +153,23 @@ def learn(state: State, row: dict[str, Any]) -> str | None:
     return name
 
 
-def _answers(asked: list[tuple[dict[str, Any], Terms]]) -> list[Output]:
+def _answers(priced: list[tuple[dict[str, Any], Terms]]) -> list[Output]:
     """One row per ticker, its numbers from one vectorised call."""
-    event_ms = [to_ms(row["event_at"]) for row, _ in asked]
-    reasons = [_no_answer(row, terms, ms) for (row, terms), ms in zip(asked, event_ms, strict=True)]
+    event_ms = [to_ms(row["event_at"]) for row, _ in priced]
+    reasons = [_no_answer(row, terms, ms) for (row, terms), ms in zip(priced, event_ms, strict=True)]
     numbers = black76.deribit_greeks(
-        F=floats(row.get("forward_usd") for row, _ in asked),
-        K=floats(terms.strike_usd for _, terms in asked),
-        T=floats((terms.expiry_ms - ms) / black76.MS_PER_YEAR for (_, terms), ms in zip(asked, event_ms, strict=True)),
-        v=floats(row.get("mark_iv") for row, _ in asked),
-        is_call=[terms.option_type == "call" for _, terms in asked],
+        F=floats(row.get("forward_usd") for row, _ in priced),
+        K=floats(terms.strike_usd for _, terms in priced),
+        T=floats((terms.expiry_ms - ms) / black76.MS_PER_YEAR for (_, terms), ms in zip(priced, event_ms, strict=True)),
+        v=floats(row.get("mark_iv") for row, _ in priced),
+        is_call=[terms.option_type == "call" for _, terms in priced],
     )
     columns = [column.tolist() for column in numbers]
     outputs: list[Output] = []
-    for (row, terms), ms, reason, *values in zip(asked, event_ms, reasons, *columns, strict=True):
+    for (row, terms), ms, reason, *values in zip(priced, event_ms, reasons, *columns, strict=True):
         if reason is None and not all(map(math.isfinite, values)):
             reason = "The formula has no finite answer for these inputs."
-        answer = {
+        output_row = {
             "venue": row["venue"],
             "instrument": row["instrument"],
             "event_at": row["event_at"],
@@ -183,7 +183,7 @@ def _answers(asked: list[tuple[dict[str, Any], Terms]]) -> list[Output]:
             **dict(zip(numbers._fields, values if reason is None else [None] * len(values), strict=True)),
             "reason": reason,
         }
-        outputs.append(Output("option_greeks", ms, answer))
+        outputs.append(Output("option_greeks", ms, output_row))
     return outputs
 
 

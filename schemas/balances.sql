@@ -1,4 +1,4 @@
--- Topic balances.v1, keyed by account.  Append-only: the newest row of account and currency stands.
+-- Topic balances.v1, keyed by account.  Append-only: the newest row of account and currency counts.
 --
 -- Grain   one row per account, currency and change: transfers, realised profit, premiums, fees, funding and settlements
 CREATE TEMPORARY TABLE balances (
@@ -8,5 +8,5 @@ CREATE TEMPORARY TABLE balances (
   received_at TIMESTAMP_LTZ(6) NOT NULL,
   amount      DECIMAL(38, 18)  NOT NULL COMMENT 'Cash, in units of the currency',
   cause_id    STRING           NOT NULL COMMENT 'The fill, transfer or settlement that changed it',
-  margin_model STRING                   COMMENT 'The account''s margin model from now on, as its transfer says; NULL: as before'
+  margin_model STRING                   COMMENT 'The account''s margin model from now on, from its transfer; NULL: as before'
 ) WITH ('topic' = 'balances.v1') LIKE kafka_json;

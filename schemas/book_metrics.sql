@@ -1,15 +1,15 @@
 -- Topic book_metrics.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per instrument and interval of a second and a minute in which a message of its book was taken, or its depth
---         was said once more, as it is every 10 s while its venue speaks
+-- Grain   one row per instrument and interval of a second and a minute in which a message of its book was applied, or its depth
+--         was repeated, as it is every 10 s while its venue is not quiet
 -- NULL    every number is NULL where the book is stale at the interval's end; what needs both sides also where one is empty
--- Last    every number but order_flow_imbalance is of the book as it stood at the interval's end
+-- Last    every number but order_flow_imbalance is of the book at the interval's end
 CREATE TEMPORARY TABLE book_metrics (
   venue                  STRING           NOT NULL,
   instrument             STRING           NOT NULL,
   interval_s             INT              NOT NULL COMMENT 'Length of the interval: 1 or 60',
   event_at               TIMESTAMP_LTZ(3) NOT NULL COMMENT 'The first instant after the interval',
-  is_stale               BOOLEAN          NOT NULL COMMENT 'Updates were lost: no number stands',
+  is_stale               BOOLEAN          NOT NULL COMMENT 'Updates were lost: every number is NULL',
   mid_price              DOUBLE                    COMMENT 'Half way between best bid and ask',
   spread                 DOUBLE                    COMMENT 'Best ask less best bid, in the quote currency',
   spread_bps             DOUBLE                    COMMENT 'The spread in 1/10,000 of the mid',

@@ -1,8 +1,8 @@
 -- Topic book_tops.v1, keyed by venue:instrument.  Append-only.
 --
 -- Grain   one row per change of the best bid or ask (price or size) or of staleness, at that change's own event time
--- Time    times of one instrument never step back.  The record timestamp is the common time of all venues, of which a venue's
---         clock may be ahead
+-- Time    times of one instrument never step back.  The record timestamp is the common time of all venues; a venue's own clock
+--         may be ahead of it
 CREATE TEMPORARY TABLE book_tops (
   venue       STRING           NOT NULL,
   instrument  STRING           NOT NULL,
@@ -13,5 +13,5 @@ CREATE TEMPORARY TABLE book_tops (
   bid_size    DOUBLE,
   ask_price   DOUBLE                    COMMENT 'NULL where there is no ask',
   ask_size    DOUBLE,
-  is_stale    BOOLEAN          NOT NULL COMMENT 'Updates were lost, or the venue is quiet: prices are the last known, until the next snapshot or until it speaks'
+  is_stale    BOOLEAN          NOT NULL COMMENT 'Updates were lost, or the venue is quiet: prices are the last known, until the next snapshot or the next message of the venue'
 ) WITH ('topic' = 'book_tops.v1') LIKE kafka_json;

@@ -1,4 +1,4 @@
--- Topic chain_greeks.v1, keyed by venue:instrument.  Compacted: the newest rows are every option's price and Greeks as they stand.
+-- Topic chain_greeks.v1, keyed by venue:instrument.  Compacted: the newest rows are every option's current price and Greeks.
 --
 -- Grain   one row per option and micro-batch in which its forward, its slice of the surface or its mark moved
 -- Columns after reason carry numbers by their names: any of those in docs/choose_the_greeks.md can be added here, or taken out

@@ -1,6 +1,6 @@
 -- Topic dead_letters.v1, keyed by source.  Append-only.
 --
--- Grain   one row per input that could not be used, whole, with where it came from and what was expected of it
+-- Grain   one row per input that could not be used, whole, with its origin and what was expected of it
 CREATE TEMPORARY TABLE dead_letters (
   source      STRING           NOT NULL COMMENT 'File, connection or topic',
   `partition` INT                       COMMENT 'Of the topic; NULL for a file',

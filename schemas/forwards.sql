@@ -1,7 +1,7 @@
--- Topic forwards.v1, keyed by venue:underlying:expiry_at.  Compacted: the newest row of a key is the forward as it stands.
+-- Topic forwards.v1, keyed by venue:underlying:expiry_at.  Compacted: the newest row of a key is the current forward.
 --
--- Grain   one row per venue, underlying and expiry, each time the forward has moved by a tenth of a basis point or more, or what
---         it is taken from has changed
+-- Grain   one row per venue, underlying and expiry, each time the forward has moved by a tenth of a basis point or more, or its
+--         source has changed
 CREATE TEMPORARY TABLE forwards (
   venue          STRING           NOT NULL,
   underlying     STRING           NOT NULL COMMENT 'BTC',

@@ -1,4 +1,4 @@
--- Topic instruments.v1, keyed by venue:instrument.  Compacted: the newest row of a key is the contract as it stands.
+-- Topic instruments.v1, keyed by venue:instrument.  Compacted: the newest row of a key has the current terms of the contract.
 --
 -- Grain   one row per contract and change of its terms
 CREATE TEMPORARY TABLE instruments (

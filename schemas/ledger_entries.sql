@@ -1,7 +1,7 @@
--- Topic ledger_entries.v1, keyed by account.  Append-only: the sum of all of them up to an instant is what everybody had then.
+-- Topic ledger_entries.v1, keyed by account.  Append-only: the sum of all entries up to an instant is what every account had then.
 --
 -- Grain   one row per account, cause, asset and kind: `amount` of `asset` goes from `counter_account` to `account`
--- Order   by account and number; of an account and asset the newest row's `balance` stands
+-- Order   by account and number; the newest row of an account and asset has its current `balance`
 CREATE TEMPORARY TABLE ledger_entries (
   entry_id        STRING           NOT NULL COMMENT 'account/cause_kind/cause_id/kind/asset: the same cause gives the same, whenever it comes',
   account         STRING           NOT NULL,

@@ -1,6 +1,7 @@
 -- Topic liquidation_events.v1, keyed by account.  Append-only: what was decided about an account, and why.
 --
--- Grain   one row per decision: a change of state, a round, a hold and its end, a payment, a deleveraging, a loss that nobody bears
+-- Grain   one row per decision: a change of state, a round, a hold and its end, a payment, a deleveraging, a loss that nobody
+--         pays
 -- Order   by account, event_at and number
 CREATE TEMPORARY TABLE liquidation_events (
   event_id               STRING           NOT NULL COMMENT 'account/instant/number: deterministic',
@@ -14,7 +15,7 @@ CREATE TEMPORARY TABLE liquidation_events (
   maintenance_margin_usd DOUBLE,
   order_id               STRING                    COMMENT 'The liquidation order that it decided on; NULL where none',
   instrument             STRING                    COMMENT 'venue:instrument that it is about; NULL where it is about the account',
-  amount_usd             DOUBLE                    COMMENT 'Of an insurance: what the fund pays, by a transfer whose id is the event_id; of a loss uncovered: what nobody bears; of a round or deleveraging: the notional; NULL otherwise',
+  amount_usd             DOUBLE                    COMMENT 'Of an insurance: what the fund pays, by a transfer whose id is the event_id; of a loss uncovered: what nobody pays; of a round or deleveraging: the notional; NULL otherwise',
   counter_account        STRING                    COMMENT 'Of a deleveraging: whose position closes against it; NULL otherwise',
   reason                 STRING           NOT NULL COMMENT 'Why, with the numbers that led to it',
   size                   DOUBLE                    COMMENT 'Of a deleveraging: contracts by which the account''s position is to change, negative where it is long; NULL otherwise',

@@ -1,7 +1,7 @@
 -- Topic option_greeks.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per option and instant of its tickers, in the exchange's own convention (Black-76 on the venue's forward, rate
---         0, coin-settled), on the newest mark volatility and forward that they have told
+-- Grain   one row per option and instant of its tickers, in the exchange's own convention (Black-76 on the venue's forward,
+--         rate 0, coin-settled), on the newest mark volatility and forward of those tickers
 CREATE TEMPORARY TABLE option_greeks (
   venue       STRING           NOT NULL,
   instrument  STRING           NOT NULL,

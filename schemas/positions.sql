@@ -1,4 +1,4 @@
--- Topic positions.v1, keyed by account.  Append-only: one row per change; the newest row of account and instrument stands.
+-- Topic positions.v1, keyed by account.  Append-only: one row per change; the newest row of account and instrument counts.
 --
 -- Grain   one row per account, instrument and fill
 CREATE TEMPORARY TABLE positions (

@@ -1,6 +1,6 @@
 -- Topic resync_requests.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per book that has become stale and needs a fresh snapshot, and again for as long as none has come
+-- Grain   one row per book that has become stale and needs a fresh snapshot, repeated until one has come
 CREATE TEMPORARY TABLE resync_requests (
   venue      STRING           NOT NULL,
   instrument STRING           NOT NULL,

@@ -1,7 +1,7 @@
 -- Topic tickers.v1, keyed by venue:instrument.  Append-only.
 --
--- Grain   one row per ticker message: what the venue itself says of best prices, mark and implied volatility
--- NULL    is not told: what an earlier row said still holds.  Only has_quote makes it mean that there is none
+-- Grain   one row per ticker message: the venue's own best prices, mark and implied volatility
+-- NULL    the message has no such value: that of an earlier row still counts.  Only with has_quote it means that there is none
 CREATE TEMPORARY TABLE tickers (
   venue           STRING           NOT NULL,
   instrument      STRING           NOT NULL,
@@ -23,7 +23,7 @@ CREATE TEMPORARY TABLE tickers (
   open_interest   DOUBLE,
   min_price       DOUBLE                    COMMENT 'Lower end of the price band',
   max_price       DOUBLE                    COMMENT 'Upper end of the price band',
-  has_quote       BOOLEAN                   COMMENT 'Whether the message speaks of best bid and ask: TRUE makes NULL there mean none, FALSE makes it mean not told; NULL: it speaks of them if it has the field bid_price or ask_price',
-  funding_rate    DOUBLE                    COMMENT 'Fraction per funding interval, paid by who is long; below 0 by who is short',
-  next_funding_at TIMESTAMP_LTZ(3)          COMMENT 'When the next interval ends and its funding is paid'
+  has_quote       BOOLEAN                   COMMENT 'Whether the message reports best bid and ask: with TRUE, NULL there means none; with FALSE, not in this message; NULL: it reports them if it has the field bid_price or ask_price',
+  funding_rate    DOUBLE                    COMMENT 'Fraction per funding interval: above 0 long positions pay, below 0 short positions pay',
+  next_funding_at TIMESTAMP_LTZ(3)          COMMENT 'When the interval ends and its funding is paid'
 ) WITH ('topic' = 'tickers.v1') LIKE kafka_json;

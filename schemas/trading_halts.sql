@@ -1,6 +1,6 @@
 -- Topic trading_halts.v1, keyed by venue.  Append-only.
 --
--- Grain   one row per halt of trading, and one per its end; of one venue and instrument the newest by event time stands
+-- Grain   one row per halt of trading, and one per its end; of one venue and instrument the newest by event time counts
 CREATE TEMPORARY TABLE trading_halts (
   venue       STRING           NOT NULL,
   instrument  STRING                    COMMENT 'NULL where the whole venue is meant; its end does not end a halt of one instrument',

@@ -1,13 +1,14 @@
--- Topic vol_surfaces.v1, keyed by venue:underlying:expiry_at.  Compacted: the newest rows of an underlying are its surface as it stands.
+-- Topic vol_surfaces.v1, keyed by venue:underlying:expiry_at.  Compacted: the newest rows of an underlying are its current surface.
 --
--- Grain   one row per venue, underlying and expiry, each time the surface is fitted anew: all of an underlying's at once
--- Slice   total variance w(k) = a + b (rho (k - m) + sqrt((k - m)^2 + sigma^2)) at k = ln(strike / forward); volatility sqrt(w / years)
+-- Grain   one row per venue, underlying and expiry, each time the surface is fitted: all of an underlying's at once
+-- Slice   total variance w(k) = a + b (rho (k - m) + sqrt((k - m)^2 + sigma^2)) at k = ln(strike / forward); volatility sqrt(w
+--         / years)
 CREATE TEMPORARY TABLE vol_surfaces (
   venue              STRING           NOT NULL,
   underlying         STRING           NOT NULL COMMENT 'BTC',
   expiry_at          TIMESTAMP_LTZ(3) NOT NULL,
   event_at           TIMESTAMP_LTZ(3) NOT NULL COMMENT 'When it was fitted: last instant of the micro-batch',
-  forward_usd        DOUBLE                    COMMENT 'With which quotes became volatilities',
+  forward_usd        DOUBLE                    COMMENT 'The forward with which quotes became volatilities',
   forward_source     STRING                    COMMENT 'As in forwards: future, parity, venue, index or none',
   years              DOUBLE           NOT NULL COMMENT 'From event_at to expiry, of 365 days',
   svi_a              DOUBLE                    COMMENT 'NULL where there is no slice, like the others',

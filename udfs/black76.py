@@ -3,7 +3,7 @@
     C = F N(d1) - K N(d2),   P = K N(-d2) - F N(-d1),   d1 = ln(F/K)/(v √T) + v √T/2,   d2 = d1 - v √T
 
 F is the forward and K the strike in USD, T the time to expiry in years of 365 days, v the volatility as a fraction (0.8
-is 80 %).  Every argument is an array or a number and all broadcast; NaN stands where there is no answer.  The first-order
+is 80 %).  Every argument is an array or a number and all broadcast; NaN where there is no answer.  The first-order
 Greeks are one pass of compiled code over the options; `black_scholes` has the whole set, with rates, in USD and in coin.
 """
 
@@ -33,7 +33,7 @@ class Greeks(NamedTuple):
 
 
 class DeribitGreeks(NamedTuple):
-    """What Deribit's ticker says of an option."""
+    """The figures of an option in Deribit's ticker."""
 
     price_coin: FloatArray  # option value over forward
     delta: FloatArray  # USD of option per USD of forward; not premium-adjusted
@@ -46,7 +46,7 @@ class DeribitGreeks(NamedTuple):
 def price(F: ArrayLike, K: ArrayLike, T: ArrayLike, v: ArrayLike, is_call: ArrayLike) -> FloatArray:
     """Undiscounted value in USD.
 
-    What it is worth above its intrinsic value has a relative error below 1e-12, however small it is (`normalised`).  Where
+    The value above the intrinsic value has a relative error below 1e-12, however small it is (`normalised`).  Where
     v √T is 0 it is the intrinsic value, the limit.  NaN where F or K is not positive and finite, or T or v is negative or
     not finite.
     """

@@ -6,7 +6,7 @@
 S is the spot and K the strike in USD, T the time to expiry in years of 365 days, v the volatility, r the rate and q the
 yield of the underlying, fractions (0.8 is 80 %), continuously compounded.  With r = q = 0 and S the forward it is Black (1976).
 Formulae of the Greeks: Haug (2007), "The Complete Guide to Option Pricing Formulas", chapter 2.  Every argument is an array
-or a number and all broadcast; NaN stands where there is no answer.
+or a number and all broadcast; NaN where there is no answer.
 
 A linear contract is worth V USD.  An inverse one is settled in coin and worth V/S coin; its sensitivities are those of that
 quotient.  "Per vol" is per 1.00 of volatility, "per rate" per 1.00 of rate, "per day" per calendar day that passes.

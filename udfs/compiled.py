@@ -33,8 +33,8 @@ def compiled(function: F) -> F:
     """A loop over arrays, compiled when it is first called with arguments of a type; it runs without the interpreter lock.
 
     It makes no arrays of its own, nor does what it calls: one that does is refused when it is compiled.  An index that may be
-    below 0 is looked at each time, and what could be loaded at once is loaded one by one: so a loop over bytes says first that
-    its index is not.
+    below 0 is checked each time, and elements are loaded one by one instead of at once: so a loop over bytes first states that
+    its index is not below 0.
     """
     return cast(F, numba.njit(**_UNCOUNTED)(function))
 
@@ -99,7 +99,7 @@ class ByContent(caching._CacheLocator):
         return self._digest
 
     def get_disambiguator(self) -> str:
-        """Tells functions of the same name apart."""
+        """Distinguishes functions of the same name."""
         return str(self._line)
 
     @classmethod

@@ -16,9 +16,10 @@ def depth_within(levels: str | None, mid: float | None, bps: float) -> float | N
 
 
 def slippage_bps(levels: str | None, mid: float | None, notional: float) -> float | None:
-    """How far from the mid, in ten-thousandths of it, a market order of `notional`, price times size, trades on average.
+    """The average distance from the mid, in ten-thousandths of it, at which a market order of `notional`, price times size,
+    trades.
 
-    None without levels or mid, and where the levels do not fill the order.
+    None without levels or mid, and if the levels do not fill the order.
     """
     if levels is None or mid is None:
         return None

@@ -1,4 +1,4 @@
-"""The functions that SQL calls, as Flink knows them.  This module alone, of all in udfs/, imports pyflink."""
+"""The functions that SQL calls, declared for Flink.  This is the only module in udfs/ that imports pyflink."""
 
 from pyflink.table.udf import udf
 

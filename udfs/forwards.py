@@ -1,14 +1,14 @@
 """The forward of each expiry: from its future, else from put-call parity, else the venue's own for its options, else the index.
 
     C - P = F - K        in USD, at rate 0
-    c - p = 1 - K/F      in coin, where a premium is paid in the coin itself: c = C/F
+    c - p = 1 - K/F      in coin, if a premium is paid in the coin itself: c = C/F
 
-Each strike with a call and a put, both quoted on both sides, gives a forward and, from the spreads, how uncertain it is.  Of
-those of an expiry the weighted median is taken, weights the inverse of the uncertainty: half of the weight must be wrong to
+Each strike with a call and a put, both quoted on both sides, gives a forward and, from the spreads, its uncertainty.  The
+forward of an expiry is their weighted median, weights the inverse of the uncertainty: half of the weight must be wrong to
 move it beyond the good ones.
 
-A future or a parity is only as good as its quotes: where half of the distance between its bounds is more than `WIDE` of it,
-the forward that the venue marks its options with goes before it.  The index, which knows no basis, comes last.
+A future or a parity is only as good as its quotes: if half of the distance between its bounds is more than `WIDE` of it,
+the forward with which the venue marks its options comes before it.  The index, which has no basis, comes last.
 """
 
 from enum import IntEnum
@@ -21,7 +21,7 @@ from udfs.black76 import FloatArray
 
 
 class Source(IntEnum):
-    """What a forward was taken from."""
+    """The source of a forward."""
 
     NONE = 0
     FUTURE = 1
@@ -34,7 +34,7 @@ WIDE = 0.01
 """Of the forward: as much as the basis of a month at 12 % a year."""
 
 RANKS = {Source.FUTURE: 0, Source.PARITY: 0, Source.VENUE: 0, Source.INDEX: 1, Source.NONE: 2}
-"""What the contracts of an expiry tell comes before a bare index."""
+"""A forward from the contracts of an expiry comes before a bare index."""
 
 TEXTS = {
     Source.NONE: "There is neither a future, nor a call and a put of one strike with bid and ask, nor a forward of the venue, "
@@ -73,7 +73,7 @@ def parity(
 ) -> Parity:
     """Forwards by put-call parity.
 
-    One element a strike that has a call and a put: the place of its expiry among `expiries`, the strike in USD, and their
+    One element a strike that has a call and a put: the index of its expiry among `expiries`, the strike in USD, and their
     quotes, in USD or, where `in_coin`, in coin.  A strike counts where all four are positive and neither is crossed.
     """
     K, call_bid, call_ask, put_bid, put_ask = (
@@ -100,7 +100,7 @@ def choose(
     venue_usd: ArrayLike = np.nan,
     parity_half_width_usd: ArrayLike = 0.0,
 ) -> Forwards:
-    """The forward of each expiry and what it is from; all in USD, all broadcast, NaN where there is none.
+    """The forward of each expiry and its source; all in USD, all broadcast, NaN where there is none.
 
     A future counts where its bid is positive and its ask not below it.
     """
@@ -132,6 +132,6 @@ def _weighted_medians(group: NDArray[np.int64], groups: int, x: FloatArray, weig
     reached = np.cumsum(weight) - before >= 0.5 * total[group] * (1.0 - 1e-9)
     medians = np.full(groups, np.nan)
     rows = np.flatnonzero(reached)[::-1]
-    # Written from the last to the first, so that the first stays.
+    # Written from the last to the first, so that the first one is kept.
     medians[group[rows]] = x[rows]
     return medians

@@ -1,4 +1,4 @@
-"""Liquidation: who is liquidated, how much of a position is closed, at what price, and who is deleveraged first.
+"""Liquidation: which accounts are liquidated, how much of a position is closed, at what price, and who is deleveraged first.
 
 With TNC the total net collateral of an account (cash and positions at the oracle's price) and TMMR its total maintenance
 requirement:
@@ -31,12 +31,12 @@ class Rules(NamedTuple):
     large_usd: float = 100_000.0  # above it a position is large
     large_increment: float = 0.2
     large_cooldown_s: float = 30.0
-    least_usd: float = 1_000.0  # what would leave less closes the rest too
+    least_usd: float = 1_000.0  # an order that would leave less closes the rest too
     price_band: float = 0.05  # around mark, for orders
 
     @property
     def longest_pause_s(self) -> float:
-        """After a round, how long it can matter to the next one."""
+        """The longest time after a round in which it can affect the next one."""
         return max(self.round_s, self.large_cooldown_s)
 
     @property
@@ -87,7 +87,7 @@ def round_size(
     large_increment: float,
     large_pause_s: float,
 ) -> float:
-    """What to close of a position in this round, signed as the order: against the position, and never beyond it.
+    """The size to close of a position in this round, signed as the order: against the position, and never beyond it.
 
     `since_s` is the time since the last round, infinite before the first; the rest is `Rules.rounds`.  Nothing is closed until
     the pause is over: `round_s`, and `large_cooldown_s` for a large position.  Of a large position `large_increment` is closed,

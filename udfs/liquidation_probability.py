@@ -58,7 +58,7 @@ def first_passage(
 ) -> FloatArray:
     """Probability that a price now at S touches the barrier within T years of 365 days; all arguments broadcast.
 
-    1 where it stands there already, 0 where T is 0.  Without vol the price follows its drift.  NaN where S or the barrier is
+    1 where it is there already, 0 where T is 0.  Without vol the price follows its drift.  NaN where S or the barrier is
     not positive, or T or v is negative.
     """
     S, B, T, v, mu, q = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (S, barrier, T, v, mu, q)))

@@ -134,7 +134,7 @@ class Parameters(NamedTuple):
 
 
 class Entry:
-    """A value in a JSON file that knows where it stands, so that an error names the field in one line."""
+    """A value in a JSON file with its path, so that an error names the field in one line."""
 
     def __init__(self, value: Any, where: str) -> None:
         self.value, self.where = value, where
@@ -201,7 +201,7 @@ class Entry:
         return number
 
     def flag(self) -> bool:
-        """True or false; 1 and 0 stand for them."""
+        """True or false; 1 and 0 are accepted."""
         if not (isinstance(self.value, bool) or self.value in (0, 1)):
             raise self.wrong("true or false")
         return bool(self.value)

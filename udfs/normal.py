@@ -17,13 +17,13 @@ ROOT_2_PI = 2.5066282746310002
 _LOG2_E = 1.4426950408889634
 _LN_2_HIGH, _LN_2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _ROUNDING = 1.5 * 2.0**52
-"""Added and taken away again it rounds to an integer, which meanwhile stands in the low bits."""
+"""Added and subtracted again it rounds to an integer, which is in the low bits in between."""
 _BITS_OF_ROOT_HALF = int(np.float64(np.sqrt(0.5)).view(np.int64))
 
 
 @inlined
 def exp(x: float) -> float:
-    """Exponential, by Taylor's series on |r| <= ln(2)/2; the least and greatest finite results stand in for what is beyond."""
+    """Exponential, by Taylor's series on |r| <= ln(2)/2; results beyond are the least and greatest finite numbers."""
     x = min(max(x, -708.0), 709.0)
     shifted = x * _LOG2_E + _ROUNDING
     n = shifted - _ROUNDING

@@ -217,7 +217,7 @@ def _net_rows(
 ) -> None:
     """Fill the last five arguments, the fields of `_Net`, which hold zeros and -1 before."""
     width = netted.shape[1]
-    basis = width - 3  # where `now` stands in a row of values, and the basis in one of gains
+    basis = width - 3  # the index of `now` in a row of values, and of the basis in one of gains
     regular = basis - skews
     value, gain = np.empty(width), np.empty(basis + 1)
     for row in range(len(row_mark)):

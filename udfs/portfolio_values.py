@@ -148,7 +148,7 @@ def _costs(parameters: Parameters, market: Market, instruments: Instruments, col
         # A missing confidence (NaN) counts as low.
         return np.where(confidence >= threshold, 0.0, 1.0 - confidence) * other.conf_margin
 
-    # The least of the futures' confidences, where there are several, stands for all of them.
+    # The least of the futures' confidences, where there are several, counts for all of them.
     futures_confidence = np.minimum(market.spot_confidence, market.future_confidence)
     futures_confidence = np.full_like(futures_confidence, futures_confidence.min(initial=1.0))
     alone = np.minimum(market.expiry_confidence, market.spot_confidence)

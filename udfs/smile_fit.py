@@ -87,9 +87,9 @@ def _coarse(row: FloatArray, p: Problem, expiry: int) -> None:
     typical = median(unit)
     best = np.inf
     trial = np.empty(5)
-    for place in range(_CENTRES * len(_WIDTHS)):
-        m = k[0] + span * (place % _CENTRES) / (_CENTRES - 1)
-        sigma = span * _WIDTHS[place // _CENTRES]
+    for index in range(_CENTRES * len(_WIDTHS)):
+        m = k[0] + span * (index % _CENTRES) / (_CENTRES - 1)
+        sigma = span * _WIDTHS[index // _CENTRES]
         a, d, e = level, 0.0, 0.0
         for _ in range(4):
             s00 = s01 = s02 = s11 = s12 = s22 = y0 = y1 = y2 = 0.0

@@ -1,4 +1,4 @@
-"""What a smile is fitted by: the loss of its quotes, and the normal equations of one step.
+"""The loss of the quotes of a smile, and the normal equations of one step of the fit.
 
 With z the distance of the model from the middle of bid and ask in units of half the spread, in volatility (which is price over
 vega, so that spread and vega are the weight), and e what of |z| exceeds `INSIDE`,
@@ -35,7 +35,7 @@ PRIOR = 0.2
 
 
 class Problem(NamedTuple):
-    """What is fitted: an element or a line for each expiry that can be, and the quotes of all."""
+    """The data of a fit: an element or a line for each expiry that can be fitted, and the quotes of all."""
 
     T: FloatArray
     starts: IntArray  # first of its quotes

@@ -1,4 +1,4 @@
-"""Standard margin: each position on its own, by the exchange's schedule.  The portfolio model is a module of its own.
+"""Standard margin: each position on its own, by the exchange's schedule.  The portfolio model is a separate module.
 
 Formulae and figures: Deribit's knowledge base, "Linear Perpetual" and "11 January 2022" (futures and perpetuals), and
 its rules for options.  Sizes are signed, short is negative; every argument is an
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Margin(NamedTuple):
-    """What a position requires, in the unit that the function names; never negative."""
+    """Requirement of a position, in the unit of the function; never negative."""
 
     initial: FloatArray  # to open it
     maintenance: FloatArray  # to keep it
@@ -74,7 +74,7 @@ def inverse_future(
 
 
 def option(coins: ArrayLike, mark_coin: ArrayLike, forward_usd: ArrayLike, strike_usd: ArrayLike, is_call: ArrayLike) -> Margin:
-    """Options by Deribit's rule, in coin; a long option requires nothing, for its premium is paid.
+    """Options by Deribit's rule, in coin; a long option requires nothing, because its premium is paid.
 
     A short one requires, for each coin, with m its mark in coin, F the forward and OTM how far it is out of the money,
         call   initial max(0.15 - OTM/F, 0.1) + m,              maintenance 0.075 + m
@@ -93,7 +93,7 @@ def option(coins: ArrayLike, mark_coin: ArrayLike, forward_usd: ArrayLike, strik
 
 
 class Rates(NamedTuple):
-    """What one contract, long or short, is worth and requires; an entry for each kind of contract, in any one currency.
+    """Value and requirement of one contract, long or short; an entry for each kind of contract, in any one currency.
 
     Of a position of `size` contracts bought at `average` on average:
         value        unit · size - basis_unit · basis, whose basis is size / average of what `is_inverse`, else size · average
@@ -111,7 +111,7 @@ class Rates(NamedTuple):
 
 
 _UNIT, _BASIS_UNIT, _IS_INVERSE, _INITIAL, _, _MAINTENANCE, _, _SQUARE = range(len(Rates._fields))
-"""Columns of a row of rates; of a requirement the long rate, with the short one behind it."""
+"""Columns of a row of rates; of a requirement the long rate, followed by the short one."""
 
 
 class Totals(NamedTuple):
@@ -129,7 +129,7 @@ def totals(rates: Rates, accounts: int, account: ArrayLike, contract: ArrayLike,
     """
     account_rows, contracts = np.asarray(account, dtype=np.int64), np.asarray(contract, dtype=np.int64)
     sizes, averages = np.asarray(size, dtype=np.float64), np.asarray(average, dtype=np.float64)
-    # Accounts and contracts come in no order, so each row is a cache miss: all that belongs to one is in one row.
+    # Accounts and contracts are in no order, so each row is a cache miss: all numbers of one are in one row.
     sums = np.zeros((accounts, len(Totals._fields)))
     _sum(account_rows, contracts, sizes, averages, np.column_stack(rates), sums)
     return Totals(*sums.T)
@@ -145,7 +145,7 @@ def cash(usd: ArrayLike, accounts: int, account: ArrayLike, currency: ArrayLike,
 
 
 def by_itself(rates: Rates, contract: ArrayLike, size: ArrayLike) -> Margin:
-    """What each position by itself requires, rounded to a millionth."""
+    """Requirement of each position alone, rounded to a millionth."""
     contracts, sizes = np.asarray(contract, dtype=np.int64), np.asarray(size, dtype=np.float64)
     sides = (rates.initial_long, rates.initial_short), (rates.maintenance_long, rates.maintenance_short)
     return Margin(
@@ -202,7 +202,7 @@ _required = unfused(_requirement)
 
 @elementwise
 def required(rate: float, square: float, size: float) -> float:
-    """What one position requires, rounded to a millionth; its rate is that of `Rates`, the long or the short one."""
+    """Requirement of one position, rounded to a millionth; its rate is that of `Rates`, the long or the short one."""
     return float(np.rint(_required(rate, square, size) * 1e6)) / 1e6
 
 

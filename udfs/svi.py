@@ -77,7 +77,7 @@ _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 
 @inlined
 def _window(row: FloatArray, number: int) -> tuple[float, float]:
-    """Centre and scale of the three grids on which a slice is looked at.
+    """Centre and scale of the three grids on which a slice is evaluated.
 
     They are those over which w doubles from its least value, over which it bends, and over which its wings outgrow its level.
     """
@@ -158,7 +158,7 @@ _G_MARGIN, _CALENDAR_MARGIN = 1e-5, 1e-4
 
 @allocating
 def is_free(row: FloatArray, after: FloatArray) -> bool:
-    """Whether a slice has no arbitrage, neither in itself nor with the next expiry's; that is `NO_SLICE` if there is none."""
+    """Whether a slice has no arbitrage, neither in itself nor with the next expiry's (`NO_SLICE` if there is none)."""
     if row[1] * (1.0 + abs(row[2])) > MAX_SLOPE or not g_min(row) >= _G_MARGIN:
         return False
     return bool(np.isnan(after[0]) or calendar_min(row, after) >= _CALENDAR_MARGIN)
@@ -166,29 +166,29 @@ def is_free(row: FloatArray, after: FloatArray) -> bool:
 
 @allocating
 def repair(row: FloatArray, after: FloatArray) -> bool:
-    """Move a slice to the first one found without arbitrage on a way on which w goes evenly from its own; whether it had to.
+    """Move a slice to the first one without arbitrage on a path along which w changes evenly; returns whether it had to move.
 
-    Without butterflies it becomes on Gatheral and Jacquier's way, else on the way to a flat smile; the variance at the money
-    stays on both.  Below the next expiry's, `after`, it becomes as a multiple θ < 1 of itself.  That costs no butterfly: with
-    w times θ, g is at least θ times what it was.
+    The path of Gatheral and Jacquier, or else the path to a flat smile, removes butterflies; both keep the variance at the
+    money.  A factor θ < 1 brings it below the next expiry's slice, `after`.  That causes no butterfly: with w times θ, g is at
+    least θ times its earlier value.
     """
     if is_free(row, after):
         return False
     if not is_free(row, NO_SLICE):
         first = row.copy()
-        for way in (1, 2):
-            _towards(first, after, way, 1.0, row)
+        for path in (1, 2):
+            _towards(first, after, path, 1.0, row)
             if is_free(row, NO_SLICE):
                 break
         low, high = 0.0, 1.0
         for _ in range(30):
             middle = 0.5 * (low + high)
-            _towards(first, after, way, middle, row)
+            _towards(first, after, path, middle, row)
             if is_free(row, NO_SLICE):
                 high = middle
             else:
                 low = middle
-        _towards(first, after, way, high, row)
+        _towards(first, after, path, high, row)
     if not np.isnan(after[0]):
         _lower(row, after)
     return True
@@ -196,7 +196,7 @@ def repair(row: FloatArray, after: FloatArray) -> bool:
 
 @allocating
 def _lower(row: FloatArray, after: FloatArray) -> None:
-    """Multiply a slice by the greatest θ that leaves it below the one after."""
+    """Multiply a slice by the greatest θ that leaves it below `after`."""
     theta = 1.0
     for sign in (-1.0, 1.0):
         slope, limit = row[1] * (1.0 + sign * row[2]), after[1] * (1.0 + sign * after[2])
@@ -213,11 +213,11 @@ def _lower(row: FloatArray, after: FloatArray) -> None:
 
 
 @compiled
-def _towards(first: FloatArray, after: FloatArray, way: int, share: float, row: FloatArray) -> None:
-    """The slice at a share of the way: 1 Gatheral and Jacquier's, 2 to a flat smile of w(0), or less if `after` is lower."""
+def _towards(first: FloatArray, after: FloatArray, path: int, share: float, row: FloatArray) -> None:
+    """The slice at a share of the path: 1 Gatheral and Jacquier's, 2 to a flat smile of w(0), or less if `after` is lower."""
     b, rho, m, sigma = first[1], first[2], first[3], first[4]
     w = variance(first, 0.0)
-    if way == 1:
+    if path == 1:
         # The jump wings times √w: T does not matter.
         skew = 0.5 * b * (rho - m / math.sqrt(m * m + sigma * sigma))
         put, call, least = b * (1.0 - rho), b * (1.0 + rho), least_variance(first)

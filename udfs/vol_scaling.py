@@ -3,8 +3,7 @@
     target = v/reference, within [floor, cap]
 
 The level moves to its target when that is further away than `hysteresis` times the level, or when it has reached floor or
-cap; otherwise it stays.  Our own rule: a level that is asked again and again near its edge does not flicker, and calm and
-storm are reached in full.
+cap; otherwise it stays.  Our own rule: a level near its threshold does not flicker, and floor and cap are reached exactly.
 """
 
 from typing import NamedTuple
@@ -26,7 +25,7 @@ class Scaling(NamedTuple):
 
 
 class Level(NamedTuple):
-    """What requirements are multiplied by."""
+    """The factor of requirements."""
 
     level: FloatArray
     changed: BoolArray
@@ -38,9 +37,9 @@ DEFAULT = Scaling()
 def scale(vol: ArrayLike, previous: ArrayLike = np.nan, rule: Scaling = DEFAULT) -> Level:
     """The level for a short-dated vol (0.8 is 80 %) after a previous one; arguments broadcast.
 
-    Where there is no previous level (NaN) the target is taken, and is a change.  Where there is no vol (not a positive
-    number) the previous level stays, and the floor is taken if there is none either.
-    Raises `ValueError` where the rule contradicts itself.
+    Without a previous level (NaN) the level is the target, and counts as a change.  Without a vol (not a positive number) the
+    previous level stays; without that, it is the floor.
+    Raises `ValueError` if the rule contradicts itself.
     """
     if not (rule.reference_vol > 0.0 and 0.0 < rule.floor <= rule.cap and rule.hysteresis >= 0.0):
         raise ValueError(f"expected reference_vol > 0, 0 < floor <= cap and hysteresis >= 0, got {rule}")

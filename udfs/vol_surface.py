@@ -29,9 +29,9 @@ MIN_STRIKES = 5
 
 MOST_POINTS = 0.5
 """In points of 0.01 of volatility: how much worse a slice may be than the best with arbitrage, at the money or on average, or
-how far outside of its quotes at the money, before its `reason` says so."""
+how far outside of its quotes at the money, before it has a `reason`."""
 LEAST_SHARE = 0.1
-"""How much less of its quotes a slice may be inside of than the best with arbitrage, before its `reason` says so."""
+"""How much smaller the share of quotes inside may be than that of the best slice with arbitrage, before it has a `reason`."""
 
 
 class Reason(IntEnum):
@@ -69,7 +69,7 @@ TEXTS = {
 class Surface(NamedTuple):
     """Slices of several expiries, ascending in T, and how good each is; one element an expiry.
 
-    NaN where there is no slice, and `reason` says why.  A slice may have a reason too: why it is far from its quotes.
+    NaN where there is no slice, with the cause in `reason`.  A slice may have a reason too: why it is far from its quotes.
     """
 
     T: FloatArray  # years
@@ -103,10 +103,11 @@ def fit(
 ) -> Surface:
     """A surface from quotes.
 
-    `T` are the years to each expiry, ascending; `expiry` is for each quote the place of its expiry in `T`, a quote of no such
-    place being passed over; `k` is ln(K/F) with the forward of that expiry.  Calls and puts alike, bid and ask volatility from
+    `T` are the years to each expiry, ascending; `expiry` is for each quote the index of its expiry in `T`; quotes with any
+    other index are skipped; `k` is ln(K/F) with the forward of that expiry.  Calls and puts alike, bid and ask volatility from
     `implied_vol`.  A quote counts where both are positive numbers and the ask is not below the bid.  `last` has a slice for
-    each expiry to start from, NaN where there is none.  Never raises for values; an expiry that cannot be fitted says why.
+    each expiry to start from, NaN where there is none.  Never raises for values; an expiry that cannot be fitted has a
+    `reason`.
     """
     T, k, bid_iv, ask_iv = (np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (T, k, bid_iv, ask_iv))
     expiry = np.atleast_1d(np.asarray(expiry, dtype=np.int64))
@@ -141,7 +142,7 @@ def fit(
 
 @allocating
 def _fit(surface: Surface, fitted: IntArray, starts: IntArray, k: FloatArray, middle: FloatArray, half: FloatArray) -> None:
-    """Fit every expiry by itself, then all under the conditions."""
+    """Fit every expiry alone, then all under the conditions."""
     n = fitted.size
     p = Problem(
         surface.T[fitted],
@@ -242,7 +243,7 @@ def _is_off(vol: float, p: Problem, i: int) -> bool:
 
 @compiled
 def _admit(surface: Surface, starts: IntArray, k: FloatArray, bid: FloatArray, ask: FloatArray) -> None:
-    """Move each expiry's good quotes to the front, as k, middle and half spread, and say why there are too few."""
+    """Move each expiry's good quotes to the front, as k, middle and half spread; returns the reason if there are too few."""
     before = 0.0
     for expiry in range(surface.T.size):
         n = start = starts[expiry]

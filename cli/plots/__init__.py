@@ -1,4 +1,4 @@
-"""Pictures of what a run left behind.  What all of them share is here; each module beside draws those of one subject."""
+"""Pictures of a run's Parquet files.  This module has what all of them share; each of the others draws one subject."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ STALE_SAYS = "stale: updates were lost"
 
 
 class PlotError(ValueError):
-    """There is nothing to draw; the message says what is missing."""
+    """There is nothing to draw; the message states what is missing."""
 
 
 def read(
     folder: Path, table: str, columns: Sequence[str], book: names.Book | None = None, column: str = "instrument"
 ) -> pa.Table:
-    """A table's rows in the order of event time; none where it has no files.
+    """A table's rows in the order of event time; none if it has no files.
 
-    All of them, or those of one `book`, a venue and what stands in `column` there.  Instants are microseconds since 1970.
+    All of them, or those of one `book`: a venue and a value of `column`.  Instants are microseconds since 1970.
     """
     if not any((folder / table).glob("*.parquet")):
         return pa.table({column: [] for column in columns})
@@ -53,9 +53,9 @@ def instants(rows: pa.Table, column: str = "event_at") -> Instants:
 
 
 def choose(folder: Path, tables: Sequence[str], wanted: str | None, column: str = "instrument") -> names.Book:
-    """The venue and instrument (or whatever `column` has) that `wanted` names, or else that with the most rows.
+    """The venue and instrument (or the value of `column`) that `wanted` names, or else the one with the most rows.
 
-    Those are counted in the first of the tables that has any.  Raises `PlotError` where there are no rows, and `ValueError`
+    Rows are counted in the first of the tables that has any.  Raises `PlotError` if there are no rows, and `ValueError`
     for a name that has none.
     """
     if not folder.is_dir():
@@ -107,21 +107,21 @@ def time_axis(axes: Axes, start: np.datetime64, end: np.datetime64) -> None:
 
 
 def shade(axes: Axes, stale: Stretches, colour: str = STALE) -> Patch | None:
-    """Hatch the stretches in which a book was stale; gives what a legend should show of it, if there were any."""
+    """Hatch the stretches in which a book was stale; returns an entry for the legend, if there were any."""
     face, edge = to_rgba(colour, 0.1), to_rgba(colour, 0.55)
     for start, end in stale:
         axes.axvspan(start, end, facecolor=face, edgecolor=edge, hatch="///", linewidth=0)  # type: ignore[arg-type]
     return Patch(facecolor="0.9", edgecolor="0.3", hatch="///", linewidth=0, label=STALE_SAYS) if stale else None
 
 
-def legend(axes: Axes, *more: Artist) -> None:
-    """Name what is drawn, and `more`, above the picture, where it hides nothing."""
-    handles = [*axes.get_legend_handles_labels()[0], *more]
+def legend(axes: Axes, *extra: Artist) -> None:
+    """Draw the legend, with `extra`, above the picture, where it hides nothing."""
+    handles = [*axes.get_legend_handles_labels()[0], *extra]
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=6, frameon=False, fontsize=9)
 
 
 def save(drawn: Figure, out: Path) -> Path:
-    """Write a picture; its folder is made.  Raises `PlotError` for an ending that is no kind of picture."""
+    """Write a picture; its folder is created.  Raises `PlotError` for an ending that is no kind of picture."""
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         drawn.savefig(out)
@@ -137,19 +137,19 @@ def span(start: np.datetime64, end: np.datetime64) -> str:
 
 
 def seconds(stale: Stretches) -> float:
-    """How long these stretches are together."""
+    """The total length of these stretches."""
     return float(sum((end - start) / np.timedelta64(1, "s") for start, end in stale))
 
 
 def floats(rows: pa.Table, column: str) -> NDArray[np.float64]:
-    """A column of numbers, NaN where it is NULL."""
+    """A column of numbers, NaN for NULL."""
     values: Any = rows[column].cast(pa.float64()).to_numpy()
     return np.asarray(values, dtype=np.float64)
 
 
-def times(count: int, what: str) -> str:
-    """So many of something, as text."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def times(count: int, noun: str) -> str:
+    """A count with its noun, as text."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def truths(rows: pa.Table, column: str) -> NDArray[np.bool_]:

@@ -72,7 +72,7 @@ def depth(folder: Path, wanted: str | None) -> Figure:
 
 
 def spread(folder: Path, wanted: str | None) -> Figure:
-    """Best bid and ask as a band, the spread in basis points over time, and how long it was how wide.
+    """Best bid and ask as a band, the spread in basis points over time, and the distribution of its width.
 
     Raises `PlotError` and `ValueError`, as `plots.choose`.
     """
@@ -123,8 +123,13 @@ def spread(folder: Path, wanted: str | None) -> Figure:
         axes.axhline(median, color="black", linewidth=1)
         axes.axhline(high, color="black", linewidth=1, linestyle="--")
     figures.axis("off")
-    told = [("5th percentile", low), ("median  (—)", median), ("mean", float(width @ weight)), ("95th percentile  (- -)", high)]
-    for line, (name, value) in enumerate([*told, ("widest", highest)]):
+    numbers = [
+        ("5th percentile", low),
+        ("median  (—)", median),
+        ("mean", float(width @ weight)),
+        ("95th percentile  (- -)", high),
+    ]
+    for line, (name, value) in enumerate([*numbers, ("widest", highest)]):
         figures.text(0.0, 0.86 - 0.11 * line, name, fontsize=10, color="0.35")
         figures.text(1.0, 0.86 - 0.11 * line, f"{value:.3g}" if value < 1000 else f"{value:,.0f}", fontsize=10, ha="right")
     figures.set_title("spread in bps, while not stale", loc="left", fontsize=10)
@@ -139,21 +144,21 @@ def faults(folder: Path, wanted: str | None) -> Figure:
     busiest = plots.choose(folder, ("book_tops", "feed_faults"), wanted)
     only = busiest if wanted else None
     tops = plots.read(folder, "book_tops", ["event_at", "venue", "instrument", "is_stale"], only)
-    found = plots.read(folder, "feed_faults", ["event_at", "venue", "instrument", "kind"], only)
-    # A book that says nothing new goes on to the end of all that is known.
+    fault_rows = plots.read(folder, "feed_faults", ["event_at", "venue", "instrument", "kind"], only)
+    # A book without new rows goes on to the end of all rows.
     at, fault_at, depth_at = (
-        plots.instants(rows) for rows in (tops, found, plots.read(folder, "book_depth", ["event_at"], only))
+        plots.instants(rows) for rows in (tops, fault_rows, plots.read(folder, "book_depth", ["event_at"], only))
     )
     known = np.concatenate([at, fault_at, depth_at])
     start, end = known.min(), known.max()
-    books, fault_books, kinds = _books(tops), _books(found), np.array(found["kind"].to_pylist(), dtype=np.str_)
+    books, fault_books, kinds = _books(tops), _books(fault_rows), np.array(fault_rows["kind"].to_pylist(), dtype=np.str_)
     counts = Counter(fault_books.tolist())
     is_stale = plots.truths(tops, "is_stale")
     stale = {book: plots.stretches(at[books == book], is_stale[books == book], end) for book in {*books.tolist(), *counts}}
     order = sorted(stale, key=lambda book: (-plots.seconds(stale[book]), -counts[book], book))
     broken = sum(1 for book in order if counts[book] or stale[book])
     shown = order[:_MOST]
-    about = f"{plots.times(len(found), 'fault')}; {broken:,} of {plots.times(len(order), 'book')} had one or were stale"
+    about = f"{plots.times(len(fault_rows), 'fault')}; {broken:,} of {plots.times(len(order), 'book')} had one or were stale"
     drawn = plots.figure(
         "Feed faults and stale books" + (f" of {only[1]} on {only[0]}" if only else ""),
         f"{plots.span(start, end)}; {about}" + (f"; the worst {_MOST} are shown" if len(order) > _MOST else ""),
@@ -166,8 +171,8 @@ def faults(folder: Path, wanted: str | None) -> Figure:
         for begin, stop in stale[book]:
             edges = (line - 0.32, line + 0.32)
             axes.fill_between([begin, stop], *edges, facecolor="white", edgecolor=STALE, hatch="////", linewidth=0.8, zorder=2)
-        told = f"{plots.times(counts[book], 'fault')}, {plots.seconds(stale[book]):,.1f} s stale"
-        axes.annotate(told, (1.005, line), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="0.35")
+        text = f"{plots.times(counts[book], 'fault')}, {plots.seconds(stale[book]):,.1f} s stale"
+        axes.annotate(text, (1.005, line), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="0.35")
     handles: list[Artist] = [Patch(color=BID, alpha=0.35, label="not stale")]
     handles.append(Patch(facecolor="white", edgecolor=STALE, hatch="////", label=plots.STALE_SAYS))
     for number, kind in enumerate(sorted(set(kinds.tolist()))):
@@ -245,14 +250,14 @@ class _Levels:
         return _mesh(axes, edges, lines, cells, "viridis")
 
     def _columns(self, end: np.datetime64) -> tuple[Instants, NDArray[np.int64]]:
-        """The edges of the columns of a heat map in time, and the row that stood at the end of each."""
+        """The edges of the columns of a heat map in time, and the last row at the end of each."""
         length = max(1, int((end - self.at[0]) / np.timedelta64(1, "us")))
         edges = self.at[0] + np.linspace(0, length, _COLUMNS + 1).astype("timedelta64[us]")
         return edges, np.searchsorted(self.at, edges[1:], side="right") - 1
 
 
 def _reach(far: NDArray[np.float64]) -> float:
-    """How far from the middle one must look.  The deepest levels can be so far off that nothing else would be seen."""
+    """The distance from the middle to show.  The deepest levels can be so far off that nothing else would be seen."""
     known = far[np.isfinite(far)]
     return min(float(np.quantile(known, 0.85)), 4 * float(np.median(known))) or 1.0 if len(known) else 1.0
 
@@ -274,7 +279,7 @@ def _flat(rows: pa.Table, side: str) -> tuple[NDArray[np.float64], NDArray[np.in
 
 
 def _tops(folder: Path, book: names.Book, depth_rows: pa.Table) -> Tops:
-    """From book_tops, or where there is none from book_depth; up to the last that is known from either."""
+    """From book_tops, or without it from book_depth; up to the last row of either."""
     rows = plots.read(folder, "book_tops", _TOP_COLUMNS, book)
     if len(rows):
         rows = rows.sort_by([("event_at", "ascending"), ("sequence", "ascending")])

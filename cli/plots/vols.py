@@ -49,15 +49,15 @@ def surface(folder: Path, wanted: str | None) -> Figure:
 
     Raises `PlotError` and `ValueError`, as `plots.choose`.
     """
-    of, slices = _last_surface(folder, wanted)
+    chain, slices = _last_surface(folder, wanted)
     years = np.array([row["years"] for row in slices])
     days = 365 * years
     deviation = np.array([row["atm_vol"] for row in slices]) * np.sqrt(years)
     about = f"{_about(slices)}; up to {_REACH} standard deviations from the forward, quoted there or not"
-    drawn = plots.figure(f"Volatility surface of {of[1]} on {of[0]}", about, (14.0, 7.0))
+    drawn = plots.figure(f"Volatility surface of {chain[1]} on {chain[0]}", about, (14.0, 7.0))
     space, term = drawn.add_subplot(1, 2, 1, projection="3d"), drawn.add_subplot(1, 2, 2)
     z = np.linspace(-_REACH, _REACH, 61)
-    vols = np.array([_vol(row, z * one) for row, one in zip(slices, deviation, strict=True)])
+    vols = np.array([_vol(row, z * width) for row, width in zip(slices, deviation, strict=True)])
     at = np.repeat(np.log10(days)[:, None], z.size, axis=1)
     if len(slices) > 1:
         space.plot_surface(np.broadcast_to(z, vols.shape), at, 100 * vols, cmap="viridis", alpha=0.85, linewidth=0)
@@ -70,7 +70,7 @@ def surface(folder: Path, wanted: str | None) -> Figure:
     space.set_zlabel("volatility, %")
     space.view_init(elev=24, azim=-58)
     for deviations, style, label in ((0, "o-", "at the forward"), (-1, "--", "one deviation below"), (1, ":", "one above")):
-        along = [100 * float(_vol(row, np.array(deviations * one))) for row, one in zip(slices, deviation, strict=True)]
+        along = [100 * float(_vol(row, np.array(deviations * width))) for row, width in zip(slices, deviation, strict=True)]
         term.plot(days, along, style, color=_FIT, label=label)
     term.set_xscale("log")
     term.set_xticks(days[apart], [f"{_date(slices[i]['expiry_at'])}\n{_days(days[i])} d" for i in apart], fontsize=8)
@@ -87,12 +87,12 @@ def smile(folder: Path, wanted: str | None) -> Figure:
 
     Raises `PlotError` and `ValueError`, as `plots.choose`.
     """
-    of, slices = _last_surface(folder, wanted)
-    quotes = _last_quotes(folder, of, slices)
+    chain, slices = _last_surface(folder, wanted)
+    quotes = _last_quotes(folder, chain, slices)
     columns = math.ceil(math.sqrt(len(slices)))
     lines = math.ceil(len(slices) / columns)
     size = (max(9.0, 4.4 * columns), 0.8 + max(4.0, 3.4 * lines))
-    drawn = plots.figure(f"Smiles of {of[1]} on {of[0]}", _about(slices), size)
+    drawn = plots.figure(f"Smiles of {chain[1]} on {chain[0]}", _about(slices), size)
     grid = drawn.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(slices) :]:
         axes.axis("off")
@@ -111,20 +111,20 @@ def greeks(folder: Path, wanted: str | None) -> Figure:
 
     Raises `PlotError` and `ValueError`, as `plots.choose`.
     """
-    of = plots.choose(folder, ("chain_greeks",), wanted, "underlying")
+    chain = plots.choose(folder, ("chain_greeks",), wanted, "underlying")
     terms = ["venue", "underlying", "instrument", "event_at", "expiry_at", "strike_usd", "option_type", "reason"]
-    found = _newest(plots.read(folder, "chain_greeks", [*terms, *_GREEKS], of, "underlying"))
-    last = [row for row in found if row["reason"] is None]
+    newest = _newest(plots.read(folder, "chain_greeks", [*terms, *_GREEKS], chain, "underlying"))
+    last = [row for row in newest if row["reason"] is None]
     if not last:
-        raise PlotError(f"{folder}/chain_greeks: no option of {of[1]} on {of[0]} has a price; {_reasons(found)}")
+        raise PlotError(f"{folder}/chain_greeks: no option of {chain[1]} on {chain[0]} has a price; {_reasons(newest)}")
     expiries = sorted({row["expiry_at"] for row in last})
     about = f"{_instant(max(row['event_at'] for row in last))}; {plots.times(len(last), 'option')}, by our surface"
-    drawn = plots.figure(f"Greeks of {of[1]} on {of[0]}", about, (14.0, 8.0))
+    drawn = plots.figure(f"Greeks of {chain[1]} on {chain[0]}", about, (14.0, 8.0))
     grid = drawn.subplots(2, 3)
     colours = colormaps["viridis"](np.linspace(0.0, 0.9, len(expiries)))
     for axes, (name, label) in zip(grid.flat, _GREEKS.items(), strict=True):
         for colour, expiry in zip(colours, expiries, strict=True):
-            # Calls and puts of a strike differ in delta alone.
+            # Calls and puts of a strike differ only in delta.
             points = sorted({row["strike_usd"]: _along(row, name) for row in last if row["expiry_at"] == expiry}.items())
             K, values = np.array(points).T
             axes.plot(K / 1000, values, "o-", markersize=2.5, linewidth=1.2, color=colour, label=_date(expiry))
@@ -181,34 +181,34 @@ def _vol(row: Row, k: FloatArray) -> FloatArray:
 
 def _last_surface(folder: Path, wanted: str | None) -> tuple[names.Book, list[Row]]:
     """Venue and underlying, and the slices of the last instant at which any expiry had one."""
-    of = plots.choose(folder, ("vol_surfaces",), wanted, "underlying")
+    chain = plots.choose(folder, ("vol_surfaces",), wanted, "underlying")
     parameters = [f"svi_{name}" for name in ("a", "b", "rho", "m", "sigma")]
     columns = ["event_at", "expiry_at", "forward_usd", "years", *parameters, "atm_vol", "inside_share", "rmse_vol_points"]
-    found = plots.read(folder, "vol_surfaces", [*columns, "reason"], of, "underlying").to_pylist()
-    fitted = [row for row in found if row["svi_a"] is not None]
+    rows = plots.read(folder, "vol_surfaces", [*columns, "reason"], chain, "underlying").to_pylist()
+    fitted = [row for row in rows if row["svi_a"] is not None]
     if not fitted:
-        raise PlotError(f"{folder}/vol_surfaces: no expiry of {of[1]} on {of[0]} was ever fitted; {_reasons(found)}")
+        raise PlotError(f"{folder}/vol_surfaces: no expiry of {chain[1]} on {chain[0]} was ever fitted; {_reasons(rows)}")
     at = fitted[-1]["event_at"]
-    return of, sorted((row for row in fitted if row["event_at"] == at), key=lambda row: int(row["expiry_at"]))
+    return chain, sorted((row for row in fitted if row["event_at"] == at), key=lambda row: int(row["expiry_at"]))
 
 
-def _last_quotes(folder: Path, of: names.Book, slices: list[Row]) -> dict[int, Quotes]:
-    """By expiry, the quotes as they stood when the surface was fitted."""
+def _last_quotes(folder: Path, chain: names.Book, slices: list[Row]) -> dict[int, Quotes]:
+    """By expiry, the quotes at the time when the surface was fitted."""
     forwards, at = {row["expiry_at"]: row["forward_usd"] for row in slices}, slices[0]["event_at"]
     columns = ["event_at", "instrument", "kind", "expiry_at", "strike_usd", "option_type", "quote_currency"]
-    terms = _newest(plots.read(folder, "instruments", columns, of, "underlying"))
+    terms = _newest(plots.read(folder, "instruments", columns, chain, "underlying"))
     newest: dict[str, Row] = {}
     prices = ["event_at", "venue", "instrument", "bid_price", "ask_price"]
-    # Of both at one instant the book's stands.
-    for table, more in (("tickers", []), ("book_tops", ["is_stale"])):
-        rows = plots.read(folder, table, [*prices, *more])
-        rows = rows.filter(pc.and_(pc.equal(rows["venue"], of[0]), pc.less_equal(rows["event_at"], at)))
+    # At one instant the quote of the book counts.
+    for table, extra in (("tickers", []), ("book_tops", ["is_stale"])):
+        rows = plots.read(folder, table, [*prices, *extra])
+        rows = rows.filter(pc.and_(pc.equal(rows["venue"], chain[0]), pc.less_equal(rows["event_at"], at)))
         for row in _newest(rows):
             if row["event_at"] >= newest.get(row["instrument"], row)["event_at"]:
                 newest[row["instrument"]] = row
-    for found, tables in ((terms, "instruments/"), (newest, "tickers/ or book_tops/")):
-        if not found:
-            raise PlotError(f"{folder}: no rows of {of[1]} on {of[0]} in {tables}")
+    for by_name, tables in ((terms, "instruments/"), (newest, "tickers/ or book_tops/")):
+        if not by_name:
+            raise PlotError(f"{folder}: no rows of {chain[1]} on {chain[0]} in {tables}")
     quotes: dict[int, Quotes] = {}
     for expiry, F in forwards.items():
         own = [row for row in terms if row["kind"] == "option" and row["expiry_at"] == expiry and row["instrument"] in newest]
@@ -217,7 +217,7 @@ def _last_quotes(folder: Path, of: names.Book, slices: list[Row]) -> dict[int, Q
         last = [newest[row["instrument"]] for row in own]
         K = np.array([row["strike_usd"] for row in own], dtype=np.float64)
         is_call = np.array([row["option_type"] == "call" for row in own], dtype=np.bool_)
-        unit = np.array([F if row["quote_currency"] == of[1] else 1.0 for row in own], dtype=np.float64)
+        unit = np.array([F if row["quote_currency"] == chain[1] else 1.0 for row in own], dtype=np.float64)
         years = (expiry - at) / 1000 / black76.MS_PER_YEAR
         sides = [np.array([row[side] or math.nan for row in last], dtype=np.float64) for side in ("bid_price", "ask_price")]
         bid_iv, ask_iv = (implied_vol(side * unit, F, K, years, is_call).vol for side in sides)

@@ -1,10 +1,10 @@
 """chains: forwards, then surfaces, then every option's Greeks of an underlying, each from the rows of the one before.
 
-One kernel, for the three must agree on what time it is: were they jobs, each would have to wait until it could know that the
-rows of the one before are complete.  Each is a kernel by itself; this one only hands rows on.
+One kernel, because the three must agree on the time: as separate jobs, each would have to wait until the rows of the one before
+are complete.  Each is a kernel of its own; this one only passes rows on.
 
 Entries  <stage>|<name of the stage's entry>
-Late     as each stage says
+Late     see each stage
 """
 
 from engine import batch
@@ -29,18 +29,18 @@ class State:
         self.stages: dict[str, Stage] = {"forwards": self.forwards, "surfaces": self.surfaces, "greeks": self.greeks}
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         stage, _, entry = name.partition("|")
         return self.stages[stage].encode(entry)
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are not of the version that its stage reads."""
+        """Restore one entry.  Raises `ValueError` if the stage cannot read the version of the bytes."""
         stage, _, entry = name.partition("|")
         self.stages[stage].decode(entry, data)
 
 
 def new() -> State:
-    """No underlyings."""
+    """An empty state."""
     return State()
 
 
@@ -75,7 +75,7 @@ def _apply(state: State, messages: list[Message], until_ms: int | None) -> tuple
 
 
 def _handed_on(outputs: list[Output]) -> list[Message]:
-    """Rows as the next stage reads them."""
+    """Rows as messages for the next stage."""
     rows = (output for output in outputs if output.table != "dead_letters")
     return [Message(row.table, 0, offset, dict(row.row)) for offset, row in enumerate(rows)]
 

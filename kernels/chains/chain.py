@@ -1,18 +1,19 @@
 """The options of a shard in arrays: priced by one call, and written as JSON by one compiled pass.
 
 Forward   of the expiry, from `forwards`; it is the expected settlement
-Surface   the slice of the expiry, from `vol_surfaces`, at k = ln(K/F) with the forward of now: the smile moves with the forward
+Surface   the slice of the expiry, from `vol_surfaces`, at k = ln(K/F) with the current forward: the smile moves with the
+          forward
 Settling  a settlement is the mean of the index over its last `AVERAGING_MS`, L years.  With T years left its variance is,
           to first order in that of the index (Turnbull and Wakeman 1991; Haug 2007, section 4.20), proportional to
 
               τ(T) = T - 2L/3  where T >= L,      τ(T) = T³/(3L²)  where T < L
 
-          so a slice w of T0 years before expiry is w τ(T)/τ(T0) when T years are left, and decay is that of τ.  What has been
-          averaged no longer moves: of the forward the share u = min(T/L, 1) does.  A slope along the price is of that share:
-          delta u, gamma u², and so on, as the fixed part of the forward is not shocked in a margin scenario either
-Mark      the numbers named mark_… are the venue's: Black (1976) at mark_iv on the same forward, T as it is
+          so a slice w of T0 years before expiry is w τ(T)/τ(T0) when T years are left, and decay is that of τ.  The averaged
+          part no longer moves: only the share u = min(T/L, 1) of the forward does.  A slope along the price is of that share:
+          delta u, gamma u², and so on; the fixed part of the forward is not shocked in a margin scenario either
+Mark      the columns mark_… are the venue's: Black (1976) at mark_iv on the same forward, T as it is
 
-Which numbers a row has is what the DDL of chain_greeks names; see docs/choose_the_greeks.md.
+The DDL of chain_greeks names the numbers of a row; see docs/choose_the_greeks.md.
 """
 
 import math
@@ -53,19 +54,19 @@ REASONS = (
     "There is no surface for its expiry.",
     "The formula has no finite answer for these inputs.",
 )
-FOUND, EXPIRED, NO_FORWARD, NO_SURFACE, NO_ANSWER = range(5)
+PRICED, EXPIRED, NO_FORWARD, NO_SURFACE, NO_ANSWER = range(5)
 
 _U1 = NDArray[np.uint8]
 _I8 = NDArray[np.int64]
 
 
 class Expiry(NamedTuple):
-    """The forward and the slice of an expiry; None where there is none."""
+    """The forward and the slice of an expiry; None if there is none."""
 
     forward_ms: int = -1
     forward_usd: float | None = None
     surface_ms: int = -1
-    years: float | None = None  # when the slice was fitted
+    years: float | None = None  # to expiry, when the slice was fitted
     a: float | None = None
     b: float | None = None
     rho: float | None = None
@@ -74,7 +75,7 @@ class Expiry(NamedTuple):
 
 
 class Option(NamedTuple):
-    """What a row says of an option whatever its price."""
+    """The columns of an option that do not depend on its price."""
 
     venue: str
     instrument: str
@@ -89,7 +90,7 @@ class Chain:
     """Options in order of their names, one element of an array each."""
 
     def __init__(self, options: list[Option], marks: FloatArray, groups: dict[str, int], group: list[int]) -> None:
-        """`group` is the place of each option's expiry, `groups` the name of each expiry with its place."""
+        """`group` is the index of each option's expiry, `groups` the name of each expiry with its index."""
         self.slots = {option.venue + ":" + option.instrument: slot for slot, option in enumerate(options)}
         self.groups = groups
         self.group = np.array(group, dtype=np.int64)
@@ -119,7 +120,7 @@ class Chain:
         return Lines(TABLE, heads, out[:size].tobytes())
 
     def priced(self, slots: _I8, now_ms: int) -> tuple[FloatArray, _I8]:
-        """`COLUMNS` of these options, NaN where there is no answer, and the place in `REASONS` of each."""
+        """`COLUMNS` of these options, NaN where there is no answer, and the index in `REASONS` of each."""
         expiry = dict(zip(Expiry._fields, self.expiries[self.group[slots]].T, strict=True))
         F, K, is_call, mark = expiry["forward_usd"], self.strike[slots], self.is_call[slots], self.marks[slots]
         T = (self.expiry_ms[slots] - now_ms) / MS_PER_YEAR
@@ -130,15 +131,15 @@ class Chain:
             v = np.sqrt(w * _averaged(T) / _averaged(expiry["years"]) / T)
             decay = np.where(T < _L, 3.0, T / (T - 2.0 * _L / 3.0))
         has_mark = any(name.startswith(MARK) and name != "mark_iv" for name in COLUMNS)
-        asked = (F, K, T, v, is_call)
+        inputs = (F, K, T, v, is_call)
         if has_mark:
-            asked = tuple(np.concatenate(pair) for pair in zip(asked, (F, K, T, mark, is_call), strict=True))
-        greeks: dict[str, FloatArray] = black_scholes.usd_greeks(*asked)._asdict()
+            inputs = tuple(np.concatenate(pair) for pair in zip(inputs, (F, K, T, mark, is_call), strict=True))
+        greeks: dict[str, FloatArray] = black_scholes.usd_greeks(*inputs)._asdict()
         if _HAS_COIN:
-            greeks |= black_scholes.coin_greeks(*asked)._asdict()
+            greeks |= black_scholes.coin_greeks(*inputs)._asdict()
         else:
             with np.errstate(all="ignore"):
-                greeks["price_coin"] = greeks["price_usd"] / asked[0]
+                greeks["price_coin"] = greeks["price_usd"] / inputs[0]
         n = slots.size
         known = {"forward_usd": F, "surface_iv": v, "mark_iv": mark, "moving_share": u}
         known |= {name: column[:n] for name, column in greeks.items()}
@@ -153,7 +154,7 @@ class Chain:
         reasons = np.zeros(n, dtype=np.int64)
         if not is_good.all():
             conditions = [is_good, T <= 0.0, ~(F > 0.0), np.isnan(expiry["a"])]
-            reasons = np.select(conditions, [FOUND, EXPIRED, NO_FORWARD, NO_SURFACE], NO_ANSWER)
+            reasons = np.select(conditions, [PRICED, EXPIRED, NO_FORWARD, NO_SURFACE], NO_ANSWER)
             numbers[np.ix_(~is_good, _OF_SURFACE)] = np.nan
         return numbers, reasons
 
@@ -170,7 +171,7 @@ _MOVING = {
     "zomma": (2, False),
     "color": (2, True),
 }
-"""Of a Greek, by the first part of its name: how often it is a slope along the price, and whether along time."""
+"""By the first part of a Greek's name: its order as a slope along the price, and whether it is a slope along time."""
 _OWN = [(i, _MOVING.get(name.partition("_")[0], (0, False))) for i, name in enumerate(COLUMNS) if name in GREEKS]
 _SLOPES = [(i, order) for i, (order, _) in _OWN if order]
 _DECAYS = [i for i, (_, is_decay) in _OWN if is_decay]
@@ -185,7 +186,7 @@ def _averaged(T: FloatArray) -> FloatArray:
 
 
 class _Texts(tuple[_U1, _I8]):
-    """Texts behind one another, and where each begins, the end at last."""
+    """Concatenated texts, and the start of each, with the end as the last."""
 
     def __new__(cls, texts: list[bytes]) -> "_Texts":
         starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
@@ -226,7 +227,7 @@ def _written(
     text_starts: _I8,
     out: _U1,
 ) -> int:
-    """Rows from an array of arrays of numbers: what is fixed, the instant, each number behind its name, the reason."""
+    """Rows from an array of arrays of numbers: the fixed columns, the instant, each number after its name, the reason."""
     at, size = 1, 0
     for i in range(slots.size):
         if i:
@@ -255,5 +256,5 @@ def _copied(text: _U1, start: int, end: int, out: _U1, size: int) -> int:
 
 
 def parsed(lines: Lines) -> list[dict[str, Any]]:
-    """The rows as they stand in lines."""
+    """The rows in lines."""
     return [orjson.loads(line) for line in lines.values.split(b"\n")]

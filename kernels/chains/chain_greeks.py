@@ -4,11 +4,11 @@ Entries  venue:instrument, the terms of one option, from `instruments`; freed a 
          mark/<venue:instrument>, its newest mark volatility, from the `tickers` that have one; freed with it
          expiry/<venue:underlying:expiry_at>, forward and slice of an expiry, from `forwards` and `vol_surfaces`; freed a
          day after it
-Order    the newest of each stands, whatever their order within a batch
-Late     what is behind the watermark counts if it is still the newest; its rows bear the newest time of what is late
+Order    the newest of each counts, whatever their order within a batch
+Late     messages behind the watermark count if they are still the newest; the rows have the newest time of the late messages
 
 All options that moved are priced together (`kernels.chains.chain`).  An option has rows once its expiry has had a row of
-`forwards` or `vol_surfaces`, one without a forward or slice included.
+`forwards` or `vol_surfaces`, even one without a forward or slice.
 """
 
 import math
@@ -32,7 +32,7 @@ from schemas.rows import instant_ms, to_ms
 
 VERSION = 1
 EXPIRIES = ("forwards", "vol_surfaces")
-"""The tables that tell of a whole expiry."""
+"""The tables whose rows are about a whole expiry."""
 
 
 class State:
@@ -48,7 +48,7 @@ class State:
         self._chain: Chain | None = None
 
     def learn(self, row: dict[str, Any]) -> str | None:
-        """Keep the newest terms of an option; its name where they changed."""
+        """Keep the newest terms of an option; returns its name if they changed."""
         if name := option_greeks.learn(self.terms, row):
             self._chain = None
         return name
@@ -82,10 +82,10 @@ class State:
         return self._chain
 
     def free(self, until_ms: int) -> None:
-        """Forget what expired a day and more before `until_ms`."""
-        if gone := self.terms.free(until_ms):
+        """Forget options and expiries that expired a day or more before `until_ms`."""
+        if expired := self.terms.free(until_ms):
             self._chain = None
-        for name in gone & self.marks.keys():
+        for name in expired & self.marks.keys():
             del self.marks[name]
             self.touched.add("mark/" + name)
         if self.first_expiry_ms + KEPT_MS > until_ms:
@@ -96,7 +96,7 @@ class State:
         self.first_expiry_ms = min(self.expiry_ms.values(), default=math.inf)
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, subject = name.partition("/")
         stored: Any
         if kind == "mark":
@@ -108,7 +108,7 @@ class State:
         return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
+        """Restore one entry.  Raises `ValueError` if the bytes are of another version."""
         kind, _, subject = name.partition("/")
         if kind not in ("mark", "expiry"):
             self.terms.decode(name, data)
@@ -154,7 +154,7 @@ def apply(state: State, good: list[Message], until_ms: int | None) -> list[Lines
 
 
 def _when(message: Message) -> tuple[int, str, bytes]:
-    # What is of one instant is put in order by what it says: where it was read does not matter.
+    # Messages of one instant are sorted by their contents: where they were read does not matter.
     return to_ms(message.row["event_at"]), message.table, orjson.dumps(message.row, option=orjson.OPT_SORT_KEYS)
 
 
@@ -162,7 +162,7 @@ _SLICE = ("years", "svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma")
 
 
 def _take(state: State, message: Message) -> str | None:
-    """Keep the newest forward or slice; its expiry where it moved."""
+    """Keep the newest forward or slice; returns its expiry if it moved."""
     row = message.row
     event_ms, expiry_ms = to_ms(row["event_at"]), to_ms(row["expiry_at"])
     group = f"{row['venue']}:{row['underlying']}:{instant_ms(expiry_ms)}"
@@ -182,7 +182,7 @@ def _take(state: State, message: Message) -> str | None:
 
 
 def _mark(state: State, ticker: Ticker) -> bool:
-    """Keep the newest mark of an option; whether it moved."""
+    """Keep the newest mark of an option; returns whether it moved."""
     event_ms, name, row, _ = ticker
     known, mark_iv = state.marks.get(name, (-1, None)), row.get("mark_iv")
     if mark_iv is None or name not in state.terms.options or event_ms < known[0]:
@@ -195,7 +195,7 @@ def _mark(state: State, ticker: Ticker) -> bool:
 
 
 def _moved_slots(state: State, moved: Iterable[str], groups: Iterable[str]) -> NDArray[np.int64]:
-    """The places of the options whose mark or expiry moved, where their expiry is known."""
+    """The slots of the options whose mark or expiry moved and whose expiry is known."""
     options = state.chain
     is_moved = np.zeros(options.group.size, dtype=np.bool_)
     is_moved[[options.slots[name] for name in moved]] = True

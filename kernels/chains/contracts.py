@@ -1,7 +1,7 @@
 """The futures and options of each underlying with their newest bid and ask, in arrays, for forwards and surfaces.
 
 Entries  quote/<venue:instrument>: terms and newest quote of one future or option; freed at its expiry
-         chain/<venue:underlying>: what the kernel keeps of the whole chain
+         chain/<venue:underlying>: the kernel's state of the whole chain
 Newest   terms and quotes by the rules of `kernels.market`
 """
 
@@ -17,7 +17,7 @@ from kernels.market.quotes import Quote
 from schemas.rows import key
 
 QUIET_MS = 24 * 60 * 60 * 1000
-"""An underlying without a quote for this long is forgotten, but for its contracts."""
+"""An underlying without a quote for this long is forgotten, except its contracts."""
 
 ROW = np.dtype(
     [
@@ -32,22 +32,22 @@ ROW = np.dtype(
         ("bid", "f8"),  # NaN where there is none
         ("ask", "f8"),
         ("is_stale", "?"),
-        ("fit_iv", "f8"),  # middle volatility when the surface was last fitted; NaN where it took no part
+        ("fit_iv", "f8"),  # middle volatility when the surface was last fitted; NaN if it was left out
     ]
 )
 TERMS = 7
-"""How many of the fields are terms."""
+"""The number of fields that are terms."""
 
 
 class Underlying(NamedTuple):
-    """What the contracts belong to."""
+    """The underlying of contracts."""
 
     venue: str
     currency: str
 
     @property
     def entry(self) -> str:
-        """The name under which a kernel keeps what is the whole chain's."""
+        """The name of the entry of the whole chain."""
         return f"chain/{self.venue}:{self.currency}"
 
 
@@ -76,7 +76,7 @@ class Contracts:
         return self._room[: len(self.names)]
 
     def add(self, name: str, values: tuple[Any, ...]) -> None:
-        """A contract, or what a known one has become."""
+        """Add a contract, or replace a known one."""
         slot = self.slots.get(name)
         if slot is None:
             slot = self.slots[name] = len(self.names)
@@ -124,7 +124,7 @@ class Quotes:
         self.underlyings: dict[str, Underlying] = {}  # by venue:instrument
 
     def take(self, messages: Sequence[Message], until_ms: int | None) -> set[Underlying]:
-        """Apply the instruments, then tickers and tops, of checked messages; gives the underlyings that they changed."""
+        """Apply the instruments, then tickers and tops, of checked messages; returns the underlyings that changed."""
         changed: set[Underlying] = set()
         for message in messages:
             if message.table == "instruments" and message.row["kind"] in ("option", "future"):
@@ -152,7 +152,7 @@ class Quotes:
         quote: tuple[Any, ...] = (0, np.nan, np.nan, False, np.nan)
         if (before := self.underlyings.get(name)) is not None:
             known = self.chains[before].rows[self.chains[before].slots[name]].item()
-            if not terms.stands((*kept, *underlying), (*known[:TERMS], *before)):
+            if not terms.supersedes((*kept, *underlying), (*known[:TERMS], *before)):
                 return
             quote = known[TERMS:]
             if before != underlying:
@@ -181,7 +181,7 @@ class Quotes:
                     self._remove(name, underlying)
 
     def quiet(self, until_ms: int) -> list[Underlying]:
-        """Forget the quotes of underlyings that have had none for a day; gives those."""
+        """Forget the quotes of underlyings that have had none for a day; returns those underlyings."""
         silent: list[Underlying] = []
         for underlying, chain in self.chains.items():
             rows = chain.rows
@@ -192,7 +192,7 @@ class Quotes:
         return silent
 
     def stored(self, name: str) -> list[Any] | None:
-        """A contract as it is stored; None where it is gone."""
+        """A contract as it is stored; None if it no longer exists."""
         underlying = self.underlyings.get(name)
         if underlying is None:
             return None
@@ -200,7 +200,7 @@ class Quotes:
         return [*underlying, *chain.rows[chain.slots[name]].item()]
 
     def put(self, name: str, stored: list[Any]) -> None:
-        """Put a contract back."""
+        """Restore a contract."""
         venue, currency, *values = stored
         self._add(name, Underlying(venue, currency), tuple(np.nan if value is None else value for value in values))
 
@@ -217,6 +217,6 @@ class Quotes:
 
 
 def with_currency(stored: list[Any]) -> list[Any]:
-    """A contract as it was stored before its currency was: that of the index is not known, and taken to be USD."""
+    """Convert a contract that was stored without the currency of its index: it is taken to be USD."""
     terms = 2 + TERMS - 1
     return [*stored[:terms], indices.USD, *stored[terms:]]

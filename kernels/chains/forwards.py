@@ -5,16 +5,16 @@ Entries  quote/<venue:instrument>: see `kernels.chains.contracts`
          freed with the last contract
          index/<venue:underlying>, with the currency behind it where that is not USD: the newest of `index_prices`; freed after
          a quiet day
-Newest   quotes and indices by the rules of `kernels.market`.  The newest forward of an expiry stands, of two at one instant the
+Newest   quotes and indices by the rules of `kernels.market`.  The newest forward of an expiry counts, of two at one instant the
          greater
 Late     late messages count if they are still the newest; the rows that they cause have the newest event time among them
 Bound    a forward is emitted again when it has moved by `MOVED` or its source has changed
 Index    by the rule of `kernels.market.indices`: the venue's own, of `index_prices` or its tickers, else the middle one of the
          others'
-Currency the contracts of an expiry that are valued in one currency give one forward.  The row has that in USD, else in USDC,
-         else in USDT, where such contracts give one.  A currency with quoted options goes before one with a future alone,
-         because the forward is to price options.  The bare index comes last
-Venue    the forward that the venue marks its options with, the newest of an expiry.  Between two tickers it moves with the
+Currency the contracts of an expiry that are valued in one currency give one forward.  The row has the forward in USD, else in
+         USDC, else in USDT, if such contracts give one.  A currency with quoted options comes before one with only a future,
+         because the forward must price options.  The bare index comes last
+Venue    the forward with which the venue marks its options, the newest of an expiry.  Between two tickers it moves with the
          venue's index: a basis lasts longer than a price
 """
 
@@ -38,13 +38,13 @@ from udfs.forwards import Source
 
 VERSION = 2
 MOVED = 1e-5
-"""Of the forward: a tenth of a basis point.  Each row prices a whole expiry anew."""
+"""Of the forward: a tenth of a basis point.  Each row reprices a whole expiry."""
 
 Published = tuple[float | None, int, str]  # forward, source, currency
 
 
 class VenueForward(NamedTuple):
-    """A forward of the venue, with the index of the same ticker, else the venue's at that time; 0 where there was none."""
+    """A forward of the venue, with the index of the same ticker, else the venue's index at that time; 0 if there was none."""
 
     event_ms: int
     forward_usd: float
@@ -52,7 +52,7 @@ class VenueForward(NamedTuple):
 
 
 class Chain:
-    """What is kept of a whole chain."""
+    """The state of a whole chain."""
 
     def __init__(self) -> None:
         self.published: dict[int, Published] = {}  # by expiry in ms
@@ -70,7 +70,7 @@ class State:
         self.indices = Indices()
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, subject = name.partition("/")
         if kind == "quote":
             quote = self.quotes.stored(subject)
@@ -89,7 +89,7 @@ class State:
         return packed(VERSION, [index_prices, published, venue_forwards])
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         stored = unpacked("forwards", name, data, VERSION, MIGRATIONS)
         kind, _, subject = name.partition("/")
         if kind == "quote":
@@ -110,7 +110,7 @@ class State:
 
 
 def _with_currencies(name: str, stored: Any) -> Any:
-    """As of version 2, which knows the currencies of contracts and indices, and what the venue's tickers tell of forwards."""
+    """To version 2, which has the currencies of contracts and indices, and the forwards from the venue's tickers."""
     kind, _, _ = name.partition("/")
     if kind == "quote":
         return with_currency(stored)
@@ -139,7 +139,7 @@ def apply(state: State, good: list[Message], until_ms: int | None, *, is_sweep: 
     """As `step`, of messages that are checked."""
     outputs: list[Output] = []
     changed = state.quotes.take(good, until_ms)
-    # Before the tickers: a forward that one tells without an index is compared to that of now.
+    # Before the tickers: a forward in a ticker without an index belongs to the current index.
     moved = {
         message.row["underlying"] for message in good if message.table == "index_prices" and _take_index(state, message.row)
     }
@@ -160,7 +160,7 @@ def apply(state: State, good: list[Message], until_ms: int | None, *, is_sweep: 
 
 
 def _take_ticker(state: State, ticker: Ticker) -> Underlying | None:
-    """Keep the newest index and forward that a venue's tickers tell; the underlying whose they are where one changed."""
+    """Keep the newest index and forward of a venue's tickers; returns their underlying if one changed."""
     event_ms, name, row, _ = ticker
     index, forward = row.get("index_price_usd") or 0.0, row.get("forward_usd") or 0.0
     underlying = state.quotes.underlyings.get(name)
@@ -169,7 +169,7 @@ def _take_ticker(state: State, ticker: Ticker) -> Underlying | None:
     contracts, chain = state.quotes.chains[underlying], state.chains.setdefault(underlying, Chain())
     terms = contracts.rows[contracts.slots[name]]
     quote, is_changed = str(terms["currency"]), False
-    if index > 0 and indices.stands(event_ms, float(index), *chain.index.get(quote, (-1, 0.0))):
+    if index > 0 and indices.supersedes(event_ms, float(index), *chain.index.get(quote, (-1, 0.0))):
         chain.index[quote] = Price(event_ms, float(index))
         is_changed = True
     if forward > 0 and terms["is_option"]:
@@ -208,7 +208,7 @@ def _forget_quiet(state: State, until_ms: int) -> None:
 
 
 def _index(state: State, underlying: Underlying, own: str) -> float | None:
-    """The index that values what is valued in a currency."""
+    """The index that values contracts in the currency `own`."""
     prices = state.indices.of_underlying(underlying.currency)
     by_tickers = state.chains.get(underlying, Chain()).index
     prices += [(Series(underlying.venue, underlying.currency, quote), *price) for quote, price in by_tickers.items()]
@@ -236,13 +236,13 @@ def _forwards(state: State, underlying: Underlying, now_ms: int) -> list[Output]
     )
     future_bid, future_ask = _future_quotes(bid, ask, group, count, order.slots[~rows["is_option"][order.slots]])
     index = [_index(state, underlying, quote) for quote in order.currencies]
-    told = [
+    venue_forwards = [
         _moved_forward(state, underlying, chain, expiry_ms, quote)
         for quote in order.currencies
         for expiry_ms in expiries.tolist()
     ]
     by_group = np.repeat([math.nan if price is None else price for price in index], expiries.size)
-    chosen = forwards.choose(future_bid, future_ask, parity.forward_usd, by_group, told, parity.half_width_usd)
+    chosen = forwards.choose(future_bid, future_ask, parity.forward_usd, by_group, venue_forwards, parity.half_width_usd)
     half_widths = {
         Source.FUTURE: 0.5 * (future_ask - future_bid),
         Source.PARITY: parity.half_width_usd,
@@ -280,13 +280,13 @@ def _forwards(state: State, underlying: Underlying, now_ms: int) -> list[Output]
         }
         outputs.append(Output("forwards", now_ms, row))
     live = set(expiries.tolist())
-    gone = chain.published.keys() - live
-    for expiry_ms in gone:
+    ended = chain.published.keys() - live
+    for expiry_ms in ended:
         del chain.published[expiry_ms]
     expired = [key for key in chain.venue_forwards if key[0] not in live]
     for key in expired:
         del chain.venue_forwards[key]
-    if outputs or gone or expired:
+    if outputs or ended or expired:
         state.touched.add(underlying.entry)
     return outputs
 
@@ -294,7 +294,7 @@ def _forwards(state: State, underlying: Underlying, now_ms: int) -> list[Output]
 def _future_quotes(
     bid: FloatArray, ask: FloatArray, group: NDArray[np.int64], count: int, futures: NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray]:
-    """Bid and ask of the future of each group; of several the one with the least distance between them."""
+    """Bid and ask of the future of each group; of several futures the one with the smallest spread."""
     future_bid, future_ask = np.full((2, count), np.nan)
     for slot in futures:
         own = group[slot]
@@ -304,7 +304,7 @@ def _future_quotes(
 
 
 def _moved_forward(state: State, underlying: Underlying, chain: Chain, expiry_ms: int, quote: str) -> float:
-    """The venue's forward of an expiry as it is with the venue's index of now; NaN where none was told."""
+    """The venue's forward of an expiry, moved with the venue's current index; NaN if there is none."""
     venue_forward = chain.venue_forwards.get((expiry_ms, quote))
     if venue_forward is None:
         return math.nan
@@ -317,7 +317,7 @@ def _moved_forward(state: State, underlying: Underlying, chain: Chain, expiry_ms
 
 
 def _own_index(state: State, underlying: Underlying, quote: str) -> Price | None:
-    """The newest of the venue's own in one currency, by `index_prices` or its tickers."""
+    """The newest of the venue's own indices in one currency, from `index_prices` or its tickers."""
     by_rows = state.indices.get(Series(underlying.venue, underlying.currency, quote))
     by_tickers = state.chains.get(underlying, Chain()).index.get(quote)
     return max((price for price in (by_rows, by_tickers) if price), default=None)

@@ -1,14 +1,14 @@
 """vol_surfaces: what is the volatility surface of each underlying, and how good is it?
 
 Entries  quote/<venue:instrument>: see `kernels.chains.contracts`
-         chain/<venue:underlying>: forwards, the slices of the last fit and when it was; freed with the last contract
+         chain/<venue:underlying>: forwards, the slices of the last fit and its time; freed with the last contract
 Refit    when the middle volatilities of an expiry have moved by `MOVED_VOL` on average since the last fit, or the number of
-         quotes by `MOVED_QUOTES`, or the surface is `AGED_MS` old.  All expiries are fitted at once, for no calendar spread
-         may be an arbitrage, and each starts from its last slice
-Left out quotes of stale books and one-sided ones; what is crossed or has no volatility `udfs.vol_surface` leaves out, and so
-         is what is valued in another currency than the forward
-Reason   why an expiry has no slice, or, beside a slice, why that is far from its quotes: `udfs.vol_surface` tells the bounds
-Late     what is behind the watermark counts if it is still the newest; the next batch fits it
+         quotes by `MOVED_QUOTES`, or the surface is `AGED_MS` old.  All expiries are fitted at once, because no calendar
+         spread may be an arbitrage, and each starts from its last slice
+Left out quotes of stale books and one-sided quotes; `udfs.vol_surface` leaves out quotes that are crossed or have no
+         volatility, such as those in another currency than the forward
+Reason   why an expiry has no slice, or, beside a slice, why that is far from its quotes: `udfs.vol_surface` has the bounds
+Late     messages behind the watermark count if they are still the newest; the next batch fits them
 """
 
 import math
@@ -33,7 +33,7 @@ VERSION = 2
 MOVED_VOL = 0.001
 """A tenth of a vol point."""
 GREATEST_MOVE = 0.05
-"""As what a greater move of one quote counts: one that is wild is no reason to fit for ever."""
+"""The most that the move of one quote counts for: one erratic quote must not cause endless fits."""
 MOVED_QUOTES = 0.1
 AGED_MS = 60_000
 
@@ -41,7 +41,7 @@ NO_SLICE = (math.nan,) * 5
 
 
 class Last:
-    """What is kept of a whole chain."""
+    """The state of a whole chain."""
 
     def __init__(self) -> None:
         self.forwards: dict[int, tuple[int, float | None, str, str]] = {}
@@ -59,7 +59,7 @@ class State:
         self.last: dict[Underlying, Last] = {}
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, subject = name.partition("/")
         if kind == "quote":
             quote = self.quotes.stored(subject)
@@ -73,7 +73,7 @@ class State:
         return packed(VERSION, [last.fitted_ms, forwards, slices])
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are not this version's."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         stored = unpacked("vol_surfaces", name, data, VERSION, MIGRATIONS)
         kind, _, subject = name.partition("/")
         if kind == "quote":
@@ -87,7 +87,7 @@ class State:
 
 
 def _with_currencies(name: str, stored: Any) -> Any:
-    """As of version 2, which knows the currencies of contracts and forwards."""
+    """To version 2, which has the currencies of contracts and forwards."""
     if name.startswith("quote/"):
         return with_currency(stored)
     fitted_ms, forwards, slices = stored
@@ -103,7 +103,7 @@ def new() -> State:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: a row for each expiry of the surfaces that were fitted anew."""
+    """Apply one micro-batch in place: a row for each expiry of the surfaces that were fitted."""
     good, letters = checked(messages, until_ms)
     return letters + apply(state, good, until_ms, is_sweep=not messages)
 
@@ -151,7 +151,7 @@ def _take_forward(state: State, row: dict[str, Any], changed: set[Underlying]) -
 
 
 def _surface(state: State, underlying: Underlying, now_ms: int) -> list[Output]:
-    """The rows of one underlying if its surface is to be fitted."""
+    """The rows of one underlying if its surface must be fitted."""
     chain = state.quotes.chains[underlying]
     last = state.last.setdefault(underlying, Last())
     slots = chain.sorted().slots
@@ -162,7 +162,7 @@ def _surface(state: State, underlying: Underlying, now_ms: int) -> list[Output]:
     expiries, at = np.unique(rows["expiry_ms"], return_inverse=True)
     nothing = (0, None, None, indices.USD)
     known = [last.forwards.get(expiry_ms, nothing) for expiry_ms in expiries.tolist()]
-    # A price in one currency says nothing beside a forward in another.
+    # A price in one currency is useless with a forward in another.
     is_of_forward = rows["currency"] == np.array([known_forward[3] for known_forward in known])[at]
     forward = np.where(
         is_of_forward, np.array([known_forward[1] or math.nan for known_forward in known], dtype=np.float64)[at], math.nan
@@ -240,7 +240,7 @@ def _median_age(quote_ms: NDArray[np.int64], now_ms: int) -> int | None:
 
 
 def _slice(surface: Surface, i: int) -> dict[str, Any]:
-    """The columns that the fit itself gives."""
+    """The columns from the fit."""
     a, b, rho, m, sigma = (float(x[i]) for x in surface.slices)
     reason = vol_surface.TEXTS[vol_surface.Reason(int(surface.reason[i]))] or None
     years = float(surface.T[i])

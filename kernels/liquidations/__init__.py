@@ -1,10 +1,10 @@
-"""liquidations: which accounts must be closed, how much of each now, and what does each account have and owe?
+"""liquidations: which accounts must be liquidated, how much of each now, and what are each account's equity and margin?
 
-Accounts are valued once a batch (`valuation`), and not even that where nothing has moved.  Stages read the valuation one after
-the other: `decisions` (whom to liquidate), then `margin` (rows of every account).  `stage` says what a stage is.
+Accounts are valued once a batch (`valuation`), and not at all if nothing has moved.  The stages read the valuation one after
+the other: `decisions` (whom to liquidate), then `margin` (rows of every account).  `stage` defines a stage.
 
 Entries    those of `accounts`, `market` and of each stage
-Order      all messages of a batch are applied, then accounts are valued, then the stages answer
+Order      all messages of a batch are applied, then accounts are valued, then the stages emit their rows
 Late       messages behind the watermark only change the state: the next batch values what they changed
 """
 
@@ -21,7 +21,8 @@ from kernels.liquidations.valuation import is_past, keep_time, value
 from kernels.liquidations.volatility import follow_vol
 
 STORE_SHARE = 1.0
-"""An account seldom trades again before its entry is stored: what waits becomes a long pause, in which no order goes out."""
+"""An account seldom trades again before its entry is stored: entries that wait become a long pause, in which no order is
+emitted."""
 
 
 class State:
@@ -36,11 +37,11 @@ class State:
         self._by_kind = {kind: stage for stage in self.stages for kind in stage.KINDS}
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         return self._by_kind.get(name.partition("/")[0], self.accounts).encode(name)
 
     def decode(self, name: str, data: bytes) -> None:
-        """Restore one entry.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         self._by_kind.get(name.partition("/")[0], self.accounts).decode(name, data)
 
 
@@ -50,7 +51,7 @@ def new() -> State:
 
 
 def gauges(state: State) -> dict[str, float]:
-    """Accounts, and what each stage tells."""
+    """The number of accounts, and the gauges of each stage."""
     numbers: dict[str, float] = {"accounts": len(state.accounts.accounts)}
     for stage in state.stages:
         numbers |= stage.gauges()
@@ -70,7 +71,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
 
 
 def _answered(state: State, until_ms: int) -> list[Output]:
-    """Value the accounts, and have each stage answer."""
+    """Value the accounts, and collect the rows of each stage."""
     accounts = state.accounts
     is_new_second = keep_time(accounts, until_ms // 1000)
     scalings = follow_vol(accounts, until_ms)
@@ -80,14 +81,14 @@ def _answered(state: State, until_ms: int) -> list[Output]:
     outputs = [output for stage in state.stages for output in stage.rows(batch)]
     accounts.touched |= {f"account/{name}" for name in accounts.due}
     accounts.due.clear()
-    gone = accounts.forget_expired(until_ms)
+    expired = accounts.forget_expired(until_ms)
     for stage in state.stages:
-        stage.forget(gone, until_ms)
+        stage.forget(expired, until_ms)
     return outputs
 
 
 ACCOUNTS = Kernel(name="margin", version=market.VERSION, new=new, step=step, migrations=market.MIGRATIONS)
-"""What stored the entries of accounts, market and margin: in savepoints they have a version of their own, under this name."""
+"""The entries of accounts, market and margin: in savepoints they have their own version, under this name."""
 
 KERNEL = Kernel(
     name="liquidations",

@@ -1,4 +1,4 @@
-"""What is decided about one account in one batch."""
+"""Decisions about one account in one batch."""
 
 import math
 from itertools import accumulate
@@ -9,12 +9,12 @@ from kernels.liquidations.cases import (
     BANKRUPT,
     BROKE,
     CENT,
+    EARLIER_PAYMENTS,
     HEALTHY,
     LIQUIDATING,
     LOCKED,
     MARGIN_CALL,
     SETTLING,
-    UNTOLD,
     standing_of,
 )
 from kernels.liquidations.rules import RULES
@@ -22,7 +22,7 @@ from kernels.liquidations.subject import Subject
 
 
 class Account(Subject):
-    """One account in one batch: what is decided about it."""
+    """One account in one batch, and the decisions about it."""
 
     def advanced(self) -> list[Output]:
         """The events and orders of this batch."""
@@ -54,40 +54,40 @@ class Account(Subject):
         return self.outputs
 
     def _note_fills(self) -> float:
-        """What has gone from a position has been closed by deleveraging, and then by orders.
+        """Count the contracts that are gone from positions as closed by deleveraging first, and then by orders.
 
-        Gives what the account has gained, in USD, by the prices of the former, against the marks.
+        Returns what the account has gained, in USD, by the prices of deleveraging against the marks.
         """
         case, gained = self.case, 0.0
-        for of in sorted({*case.open, *case.closing}):
-            was, size = case.sizes.get(of, 0.0), self.sizes.get(of, 0.0)
+        for contract in sorted({*case.open, *case.closing}):
+            was, size = case.sizes.get(contract, 0.0), self.sizes.get(contract, 0.0)
             stays = abs(size) if was * size > 0 else 0.0
-            gone = max(abs(was) - stays, 0.0)
-            parts, left = case.closing.pop(of, []), stays
+            closed = max(abs(was) - stays, 0.0)
+            parts, left = case.closing.pop(contract, []), stays
             for contracts, price in parts:
-                done = min(gone, contracts)
-                gone -= done
-                if done and of in self.state.market.terms:
-                    gained += self.batch.quote(of).gain_usd(math.copysign(done, was), price)
+                done = min(closed, contracts)
+                closed -= done
+                if done and contract in self.state.market.terms:
+                    gained += self.batch.quote(contract).gain_usd(math.copysign(done, was), price)
                 rest = min(contracts - done, left)
                 left -= rest
                 if rest > 1e-12 * abs(was):
-                    case.closing.setdefault(of, []).append((rest, price))
-            ordered = min(case.open.pop(of, 0.0) - gone, left)
+                    case.closing.setdefault(contract, []).append((rest, price))
+            ordered = min(case.open.pop(contract, 0.0) - closed, left)
             if ordered > 1e-12 * abs(was):
-                case.open[of] = ordered
-            if of in case.open or of in case.closing:
-                case.sizes[of] = size
+                case.open[contract] = ordered
+            if contract in case.open or contract in case.closing:
+                case.sizes[contract] = size
             else:
-                case.sizes.pop(of, None)
+                case.sizes.pop(contract, None)
         return gained
 
     def _note_payments(self, closed_usd: float) -> None:
-        """Note the payments that have come without being named: the account is richer by just what they are."""
+        """Note payments that came without the id of their event: the account is richer by exactly their amount."""
         case = self.case
         if case.paid_usd is None:
-            # Version 1 had the fund pay what was missing; how much, and whether it has come, is told by nothing.
-            case.paid_usd = case.due[UNTOLD] = max(-self.equity, 0.0)
+            # In version 1 the fund paid the loss; the amount, and whether the payment has come, were not stored.
+            case.paid_usd = case.due[EARLIER_PAYMENTS] = max(-self.equity, 0.0)
         if case.seen is None or case.seen == self.seen_now():
             return
         rise = self.equity - self.batch.worth_usd(case.seen) - closed_usd
@@ -105,15 +105,15 @@ class Account(Subject):
         if case.state == now and not case.held:
             return
         was, was_held, ordered = case.state, case.held, case.open
-        case.held, case.open, case.sizes = None, {}, {of: case.sizes[of] for of in case.closing}
+        case.held, case.open, case.sizes = None, {}, {contract: case.sizes[contract] for contract in case.closing}
         case.state, case.round, case.paid_usd, case.uncovered_usd = now, 0, 0.0, 0.0
         if was == now and was_held:
             self.event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self.numbers()}")
         elif now == MARGIN_CALL and was == HEALTHY:
             self.event("margin_call", f"initial margin {self.initial:.2f} USD exceeds equity {self.equity:.2f} USD")
         else:
-            told = "".join(f"; cancel what is open of {size:g} {of}" for of, size in sorted(ordered.items()))
-            self.event("recovered", f"from {was} to {now}: {self.numbers()}{told}")
+            cancelled = "".join(f"; cancel what is open of {size:g} {contract}" for contract, size in sorted(ordered.items()))
+            self.event("recovered", f"from {was} to {now}: {self.numbers()}{cancelled}")
 
     def _liquidate(self, is_known: bool) -> None:
         case = self.case
@@ -122,7 +122,7 @@ class Account(Subject):
             if not case.has_changed:
                 self._resume()
                 self._go_broke()
-                return  # what is missing is borne, and nothing is left to be closed
+                return  # the loss is allocated, and nothing is left to close
         if not (is_known and self.batch.is_quiet):
             missing = "no valuation", "the account cannot be valued: a price is missing"
             if held := self.halt() or (self.objection() if is_known else missing):
@@ -145,7 +145,7 @@ class Account(Subject):
             orders.place(self, order)
 
     def _go_broke(self) -> bool:
-        """Note that equity is gone, and have what is missing borne; whether that changes what is to be ordered."""
+        """Note that equity is gone, and allocate the loss; returns whether that changes the orders."""
         case, state = self.case, BANKRUPT if self.sizes else SETTLING
         is_due = case.state not in BROKE or case.has_changed
         if case.state != state:

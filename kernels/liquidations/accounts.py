@@ -26,7 +26,7 @@ class Account:
 
 
 class Required(NamedTuple):
-    """What the accounts of one model require on one underlying, and the prices by which they do."""
+    """The requirements of the accounts of one model on one underlying, and the prices behind them."""
 
     parameters: Parameters  # as scaled
     market: portfolio_values.Market
@@ -35,12 +35,12 @@ class Required(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What the accounts of one model hold on one underlying."""
+    """The holdings of the accounts of one model on one underlying."""
 
-    contracts: list[str]  # the columns: options by expiry, then futures; behind them the coin
+    contracts: list[str]  # the columns: options by expiry, then futures; the coin comes last
     expiries: Array  # seconds since 1970
     positions: portfolio_positions.Positions
-    stands: Array  # whether each of its accounts still holds this
+    is_current: Array  # whether this is still the holding of each of its accounts
     required: Required | None
 
 
@@ -54,10 +54,12 @@ class Accounts(Market):
 
         self.sets: dict[str, Parameters] = {}
         self.held: dict[tuple[str, str, bool], Held] = {}
-        """By model, underlying and whether it is of those of `restless`: what accounts hold, with what they require of it."""
+        """By model, underlying and whether it is for accounts in `restless`: the holdings, with their requirements."""
         self.restless: dict[str, set[int]] = {}
-        """By model, the rows of accounts that hold something else than when all of the model's were arranged in `held`."""
-        self.priceless: dict[str, set[int]] = {}  # by model, the rows of accounts that hold what has no margin; as `held`
+        """By model, the rows of accounts whose holdings have changed since all accounts of the model were arranged in
+        `held`."""
+        self.priceless: dict[str, set[int]] = {}
+        """By model, the rows of accounts with a holding that has no margin, as of `held`."""
 
         self.account_names: list[str] = []  # by their rows: no account is freed
         self.account_columns: Columns[str] = Columns(model=0)
@@ -65,7 +67,7 @@ class Accounts(Market):
         self.balance_columns: Columns[tuple[str, str]] = Columns(account=0, currency=0, amount=0.0)
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, key = name.partition("/")
         if kind != "account":
             return super().encode(name)
@@ -75,7 +77,7 @@ class Accounts(Market):
         return packed(VERSION, [account.positions, account.balances, key in self.due, account.model, account.model_ms])
 
     def decode(self, name: str, data: bytes) -> None:
-        """Restore one entry.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, key = name.partition("/")
         if kind != "account":
             super().decode(name, data)
@@ -90,7 +92,7 @@ class Accounts(Market):
             self.due.add(key)
 
     def account(self, name: str) -> Account:
-        """An account, new if it was not there."""
+        """An account, created if it is new."""
         if name not in self.accounts:
             self.accounts[name] = Account()
             self.is_valued = False
@@ -109,8 +111,8 @@ class Accounts(Market):
         rows = {"account": self.account_columns.row(account), "contract": self.contract_columns.row(contract)}
         self.position_columns.put((account, contract), **rows, size=size, average=average)
 
-    def tell(self, account: str) -> None:
-        """Note that what an account has is not what it was."""
+    def note_change(self, account: str) -> None:
+        """Note that an account's positions, balances or model have changed."""
         self.due.add(account)
         self.touched.add(f"account/{account}")
 
@@ -134,11 +136,11 @@ class Accounts(Market):
         self.drop(account)
 
     def number(self, model: str) -> int:
-        """A model as a number: in the order in which they were first chosen, for it only tells accounts apart."""
+        """A model as a number, in the order in which models were first chosen: it only distinguishes accounts."""
         return 0 if model == STANDARD else 1 + list(self.sets).index(model)
 
     def drop(self, account: str) -> None:
-        """What an account holds has changed: it is to be arranged again."""
+        """Mark an account whose holdings have changed: they must be arranged again."""
         model = self.accounts[account].model if account in self.accounts else STANDARD
         if model == STANDARD:
             return
@@ -146,20 +148,20 @@ class Accounts(Market):
         restless = self.restless.setdefault(model, set())
         is_new = row not in restless
         restless.add(row)
-        for of, held in list(self.held.items()):
-            if of[0] == model and of[2]:
-                del self.held[of]
-            elif of[0] == model and is_new:
-                held.stands[held.positions.accounts == row] = False
+        for held_key, held in list(self.held.items()):
+            if held_key[0] == model and held_key[2]:
+                del self.held[held_key]
+            elif held_key[0] == model and is_new:
+                held.is_current[held.positions.accounts == row] = False
 
     def forget_expired(self, until_ms: int) -> set[str]:
         """Forget the contracts that expired a day and more before `until_ms` and that no account holds; returns their names."""
         if self._first_expiry_ms + KEPT_MS > until_ms:
             return set()
-        gone = self.free(until_ms, {contract for _, contract in self.position_columns.rows})
-        for name, account in self.accounts.items() if gone else ():
-            if flat := gone & account.positions.keys():
+        expired = self.free(until_ms, {contract for _, contract in self.position_columns.rows})
+        for name, account in self.accounts.items() if expired else ():
+            if flat := expired & account.positions.keys():
                 for contract in flat:
                     del account.positions[contract]
                 self.touched.add(f"account/{name}")
-        return gone
+        return expired

@@ -1,4 +1,4 @@
-"""Cases: the accounts that are not healthy, and what is being done about each."""
+"""Cases: the accounts that are not healthy, and the state of the liquidation of each."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,42 +14,42 @@ VERSION = 2
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING = "healthy", "margin_call", "locked", "liquidating"
 BROKE = BANKRUPT, SETTLING = "bankrupt", "settling"
 NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHER_CASE = range(8)
-"""Which case an account has: none; a margin call, which nothing but another status ends; rounds of a liquidation; those of what
-is bankrupt; payments that are to come after all is closed; what is healthy, and remembers its last round or what is to come;
-one that is held for want of depth; another."""
+"""The standing of an account: no case; a margin call, which only another status ends; rounds of a liquidation; bankrupt, with
+all ordered; open payments after everything is closed; healthy, with a remembered last round or open payments; held for lack of
+depth; another."""
 NO_DEPTH = "no depth"
 CENT = 0.01
-"""What is missing is borne from this amount in USD on."""
-UNTOLD = "before"
-"""Stands for the payments of version 1, which did not store how much they were."""
+"""The least loss, in USD, that is allocated."""
+EARLIER_PAYMENTS = "before"
+"""The key of payments of version 1, which did not store their amounts."""
 
 
 class Seen(NamedTuple):
-    """What an account had when it was last looked at."""
+    """The holdings of an account when it was last checked."""
 
     balances: dict[str, float]  # by currency
     positions: dict[str, tuple[float, float]]  # size and average price
 
 
 class Case:
-    """An account that is not healthy, or for which something is still to be paid or closed."""
+    """An account that is not healthy, or has open payments or closings."""
 
     def __init__(self) -> None:
         self.state = HEALTHY
         self.events = 0
         self.round = 0
-        self.round_ms: int | None = None  # when the last one was
-        self.held: str | None = None  # what holds it
-        self.open: dict[str, float] = {}  # contracts ordered and not filled yet
-        self.sizes: dict[str, float] = {}  # positions when these were last looked at
+        self.round_ms: int | None = None  # the time of the last round
+        self.held: str | None = None  # the kind of hold
+        self.open: dict[str, float] = {}  # contracts of open orders
+        self.sizes: dict[str, float] = {}  # positions when the orders were last checked
         self.closing: dict[str, list[tuple[float, float]]] = {}
-        """Contracts that deleveraging is to close and has not yet, each part with its price; the oldest first."""
-        self.due: dict[str, float] = {}  # by event, what the fund is to pay in USD and has not yet; the oldest first
-        self.paid_usd: float | None = 0.0  # what the fund has been told to pay, come or not; None: not known yet
-        self.uncovered_usd = 0.0  # what nobody bears
-        self.borne_ms: int | None = None  # when a payment or a closing of it was last decided
-        self.seen: Seen | None = None  # where something is due
-        self.has_changed = False  # what it has, since its loss was last borne
+        """Open contracts that deleveraging will close, each part with its price; the oldest first."""
+        self.due: dict[str, float] = {}  # by event, open payments of the fund in USD; the oldest first
+        self.paid_usd: float | None = 0.0  # payments of the fund, open or not; None: unknown
+        self.uncovered_usd = 0.0  # the part of the loss that nobody pays
+        self.borne_ms: int | None = None  # the time of the last decision about a payment or a closing
+        self.seen: Seen | None = None  # if a payment is open
+        self.has_changed = False  # whether its holdings have changed since its loss was last allocated
 
     @property
     def is_paid(self) -> bool:
@@ -58,21 +58,21 @@ class Case:
 
     @property
     def is_pending(self) -> bool:
-        """Whether something is still to be paid or closed."""
+        """Whether payments or closings are open."""
         return bool(self.due or self.closing)
 
     def copied(self) -> dict[str, Any]:
-        """All of it as it stands, to compare with what it becomes."""
-        closing = {of: parts.copy() for of, parts in self.closing.items()} if self.closing else {}
+        """A copy of all fields, to detect changes."""
+        closing = {contract: parts.copy() for contract, parts in self.closing.items()} if self.closing else {}
         changing = {"open": self.open.copy(), "sizes": self.sizes.copy(), "closing": closing, "due": self.due.copy()}
         return vars(self) | changing
 
-    def to_close(self, of: str) -> float:
-        """Contracts of one position that deleveraging is to close."""
-        return sum(contracts for contracts, _ in self.closing.get(of, ()))
+    def to_close(self, contract: str) -> float:
+        """Contracts of one position that deleveraging will close."""
+        return sum(contracts for contracts, _ in self.closing.get(contract, ()))
 
     def standing(self) -> int:
-        """What of the case tells whether it is to be looked at."""
+        """The standing that decides whether the case must be checked."""
         if self.held:
             return UNSERVED if self.held.startswith(NO_DEPTH) else OTHER_CASE
         if self.state == LOCKED:
@@ -87,15 +87,15 @@ class Case:
 
 
 class Standing(NamedTuple):
-    """Where accounts stand, by their rows."""
+    """The standing of accounts, by their rows."""
 
-    case: Array  # as `Case.standing` says
-    round_ms: Array  # when the last round was, or -∞
-    rests_ms: Array  # until when one that has recovered need not be looked at if nothing changes, or -∞
+    case: Array  # `Case.standing`
+    round_ms: Array  # the time of the last round, or -∞
+    rests_ms: Array  # until when a recovered account need not be checked if nothing changes, or -∞
 
     @classmethod
-    def of(cls, accounts: int) -> "Standing":
-        """That of accounts without a case."""
+    def without_cases(cls, accounts: int) -> "Standing":
+        """The standing of accounts without a case."""
         case, *numbers = (np.full(accounts, number) for number in no_standing())
         return cls(case.astype(np.int8), *numbers)
 
@@ -115,24 +115,24 @@ def standing_of(case: Case) -> tuple[int, float, float]:
 
 
 def seen_listed(seen: Seen | None) -> list[Any] | None:
-    """As it is stored."""
+    """For storage."""
     return None if seen is None else list(seen)
 
 
 def seen_from(stored: Any) -> Seen | None:
-    """From what is stored."""
+    """From storage."""
     if stored is None:
         return None
     balances, positions = stored
-    return Seen(balances, {of: (size, average) for of, (size, average) in positions.items()})
+    return Seen(balances, {contract: (size, average) for contract, (size, average) in positions.items()})
 
 
 def _with_amounts(name: str, stored: Any) -> Any:
-    """As of version 2, where a case tells how much of its loss others bear."""
+    """To version 2, in which a case has the amounts of its loss that others pay."""
     if not name.startswith("case/"):
         return stored
     is_paid = stored.pop("is_paid")
-    fresh = vars(Case()) | {"paid_usd": None if is_paid else 0.0, "due": {UNTOLD: 0.0} if is_paid else {}}
+    fresh = vars(Case()) | {"paid_usd": None if is_paid else 0.0, "due": {EARLIER_PAYMENTS: 0.0} if is_paid else {}}
     return fresh | stored
 
 

@@ -51,5 +51,5 @@ class Columns(Generic[Key]):
 
 
 def or_nan(number: float | None) -> float:
-    """The number; NaN in the place of None."""
+    """The number; NaN for None."""
     return math.nan if number is None else number

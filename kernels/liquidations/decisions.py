@@ -1,14 +1,14 @@
-"""Decisions: which accounts must be closed, how much of each now, and what keeps it from being done?
+"""Decisions: which accounts must be liquidated, how much of each now, and what holds their orders?
 
-Entries    case/<account>: an account that is not healthy, or for which something is still to be paid or closed; freed when
-           neither is so and the longest pause after its last round is over
+Entries    case/<account>: an account that is not healthy, or has open payments or closings; freed when neither is so and the
+           longest pause after its last round is over
            depth/<venue:instrument>: the newest depth of one book
-           guard/<series>: the average of one quantity in one unit, by which the next value is judged: `price of
+           guard/<series>: the average of one quantity in one unit, with which the next value is compared: `price of
            <venue:instrument>`, the mark of a future or perpetual; `forward of <venue:instrument>`, the forward in USD of an
            option; `index of <underlying>`, with the currency behind it where that is not USD.  Freed with its contract
-           halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later where trading goes on or
+           halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later if trading has resumed or
            the contract is gone
-           fund: what this shard's insurance fund has left
+           fund: the balance of this shard's insurance fund
 Order      books, guards and halts are applied before accounts are valued
 
 An account goes through these states, each change of which is an event with its numbers:
@@ -16,43 +16,44 @@ An account goes through these states, each change of which is an event with its 
     healthy      initial margin within equity
     margin_call  initial margin exceeds equity
     locked       maintenance margin exceeds equity: it must be liquidated
-    liquidating  rounds have begun: one order each, on the position with the largest maintenance margin that is not ordered
-                 already, of the size that `Rules` say, no more than the book shows within the limit, at the fillable price
+    liquidating  rounds have begun: one order each, on the position with the largest maintenance margin that has no order
+                 yet, of the size of `Rules`, no more than the book shows within the limit, at the fillable price
                  (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
-                 margin is within equity again: what of the orders is open then is to be cancelled.  Who falls again waits for
-                 the rest of the pause
-    bankrupt     equity is gone: all that is left is ordered at once
-    settling     equity is below zero and nothing is held any more.  It ends when what is missing has been paid
+                 margin is within equity again: open orders must be cancelled then.  An account that falls again waits for the
+                 rest of the pause
+    bankrupt     equity is gone: everything that is left is ordered at once
+    settling     equity is below zero and nothing is held any more.  It ends when the loss has been paid
 
-Every loss has a bearer.  What equity is below zero is missing.  It is borne by the first of these that can when equity is
-gone, and what is missing beyond that with every later change of what the account has: a price that falls further is a loss
-when something is closed at it, and until then may come back:
-    1. the insurance fund, which pays all of it (`insurance`), or else nothing as long as
+Every loss is allocated.  The loss is the amount by which equity is below zero.  The first of these that can pays it when equity
+is gone, and pays any further loss with every later change of the account's holdings: a price that falls further is a loss
+when something is closed at it, and until then it may recover:
+    1. the insurance fund, which pays all of it (`insurance`), or nothing as long as
     2. positions on the other side can be closed against the account's at its bankruptcy price, in the order of their score
-       (auto-deleveraging).  Each position bears the share of its requirement.  Orders on what is closed so are to be cancelled
-    3. the insurance fund, with what it has left
-    4. nobody: the row says how much (`uncovered`)
-Orders, payments and deleveraging are decisions: they become true when fills and transfers say so.  Until then what is to be
-paid or closed counts as if it had been, so no loss is borne twice.  A payment has come when a balance names its event as
-cause or rises by just its amount, or when the account is richer by just that than prices explain.
+       (auto-deleveraging).  Each position pays in proportion to its requirement.  Orders on contracts closed like this must be
+       cancelled
+    3. the insurance fund, with its remaining balance
+    4. nobody: the row has the amount (`uncovered`)
+Orders, payments and deleveraging are decisions: only fills and transfers execute them.  Until then open payments and closings
+count as done, so no loss is paid twice.  A payment has come when a balance names its event as cause or rises by exactly its
+amount, or when the account is richer by exactly that than prices explain.
 
-Orders reduce risk only: what is ordered, or to be closed by deleveraging, and not filled yet never exceeds the position.  A
-position that has become smaller has filled that much of it.
+Orders only reduce risk: open orders and closings by deleveraging never exceed the position.  A position that has become smaller
+has filled that much of them.
 
-Held: no order goes out for an account, and no loss is borne, while one of these is so, in this order, for anything that it
-holds; the hold, its end and every change of its reason are events:
-    halted            trading of it, or on its whole venue, is halted: no price is asked for, none may come
+Held: no order is emitted for an account, and no loss is allocated, while one of these is true, in this order, for anything that
+it holds; the hold, its end and every change of its reason are events:
+    halted            trading of it, or on its whole venue, is halted: prices are not checked, since none may come
     no valuation      a price is missing
     non-positive      an index or mark price is zero or less (of an option, its forward's)
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
                       forward); or an option's mark is more than the option can be worth
     too uncertain     the publisher's confidence interval is more than `uncertain` of the index price
-    stale             an index that has been published, the mark of what is held (of a future without one, what stands for it),
-                      or an option's forward was told more than `stale_s` ago, whether before the contract's terms or after.
-                      A ticker that says nothing of the mark tells none
+    stale             an index that has been published, the mark of what is held (of a future without one, its substitute), or
+                      an option's forward is more than `stale_s` old, whether it came before the contract's terms or after.  A
+                      ticker without a mark is no new mark
     insufficient      fewer than `points` prices of it have been seen
-and for what is to be ordered:
-    stale book        updates were lost, or what is known of the book is older than `stale_s`
+and for contracts to be ordered:
+    stale book        updates were lost, or the newest depth is older than `stale_s`
     no depth          the book shows nothing within the limit
 """
 
@@ -89,7 +90,7 @@ from schemas.rows import key, to_ms
 
 
 class Decisions:
-    """What is being done about whom: rows of `liquidation_orders` and `liquidation_events`."""
+    """The liquidations in progress: rows of `liquidation_orders` and `liquidation_events`."""
 
     KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund"})
 
@@ -102,26 +103,26 @@ class Decisions:
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.fund_usd = RULES.fund_usd
         self.unsure: set[str] = set()  # guards of version 1, which may have mixed an option's mark and its forward
-        self._standing = Standing.of(0)
+        self._standing = Standing.without_cases(0)
 
     def standing(self) -> Standing:
-        """Where each account stands."""
+        """The standing of each account."""
         rows = self.market.account_columns.rows
         if len(self._standing.case) < len(rows):
-            self._standing = Standing.of(2 * len(rows))
+            self._standing = Standing.without_cases(2 * len(rows))
             for name in self.cases:
                 self.note(name)
         return Standing(*(column[: len(rows)] for column in self._standing))
 
     def note(self, name: str) -> None:
-        """Put down where an account stands."""
+        """Store the standing of an account."""
         row, case = self.market.account_columns.rows[name], self.cases.get(name)
         noted = no_standing() if case is None else standing_of(case)
         for column, number in zip(self._standing, noted, strict=True):
             column[row] = number
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, key = name.partition("/")
         if kind == "fund":
             return packed(VERSION, [self.fund_usd])
@@ -133,13 +134,15 @@ class Decisions:
         return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Restore one entry.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, key = name.partition("/")
         stored = unpacked("liquidations", name, data, VERSION, MIGRATIONS)
         if kind == "case":
             self.cases[key] = case = Case()
             vars(case).update(stored)
-            case.closing = {of: [(contracts, price) for contracts, price in parts] for of, parts in case.closing.items()}
+            case.closing = {
+                contract: [(contracts, price) for contracts, price in parts] for contract, parts in case.closing.items()
+            }
             case.seen = seen_from(stored["seen"])
         elif kind == "depth":
             self.depths[key] = Depth(*stored)
@@ -153,7 +156,7 @@ class Decisions:
             (self.fund_usd,) = stored
 
     def gauges(self) -> dict[str, float]:
-        """Accounts that are not healthy, by state; those that are held; and what this shard's fund has left in USD."""
+        """Accounts that are not healthy, by state; those that are held; and the balance of this shard's fund in USD."""
         states = Counter(case.state for case in self.cases.values())
         return {
             **{f"accounts_{state}": states[state] for state in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
@@ -162,7 +165,7 @@ class Decisions:
         }
 
     def learn(self, messages: list[Message]) -> None:
-        """Follow books, halts, payments, and the prices that guards judge."""
+        """Apply books, halts, payments, and the prices of guards."""
         cash: dict[tuple[str, str], float] = {}
         _drop_unsure(self)
         for message in messages:
@@ -186,7 +189,7 @@ class Decisions:
         return [output for name in decisions.concerned() for output in Account(self, decisions, name).advanced()]
 
     def forget(self, contracts: set[str], until_ms: int) -> None:
-        """Drop guards, books and halts of what is gone."""
+        """Free guards, books and halts of contracts that are gone."""
         for name in contracts:
             for series in (f"price of {name}", f"forward of {name}"):
                 if self.guards.pop(series, None):
@@ -211,23 +214,23 @@ def _learn_depth(state: Decisions, row: dict[str, Any]) -> None:
 
 
 def _learn_halt(state: Decisions, row: dict[str, Any]) -> None:
-    of = row["venue"] if row.get("instrument") is None else f"{row['venue']}:{row['instrument']}"
-    event_ms, known = to_ms(row["event_at"]), state.halts.get(of)
+    name = row["venue"] if row.get("instrument") is None else f"{row['venue']}:{row['instrument']}"
+    event_ms, known = to_ms(row["event_at"]), state.halts.get(name)
     if known is None or known.event_ms <= event_ms:
-        state.halts[of] = Halt(event_ms, row["is_halted"], row.get("reason"))
-        state.touched.add(f"halt/{of}")
+        state.halts[name] = Halt(event_ms, row["is_halted"], row.get("reason"))
+        state.touched.add(f"halt/{name}")
 
 
 def _learn_payment(state: Decisions, row: dict[str, Any], cash: dict[tuple[str, str], float]) -> None:
     """Note that a payment of the fund has come: the balance names its event as cause, or rises by just its amount.
 
-    `cash` has what the balances of this batch said before, by account and currency.
+    `cash` has the earlier balances of this batch, by account and currency.
     """
     case = state.cases.get(row["account"])
     if case is None or not case.due:
         return
     if case.due.pop(row["cause_id"], None) is not None:
-        case.seen = None  # what has come with it explains the rest of what has changed
+        case.seen = None  # the payment explains the rest of the change
         state.touched.add(f"case/{row['account']}")
     if case.seen is None:
         return
@@ -245,38 +248,38 @@ def _learn_payment(state: Decisions, row: dict[str, Any], cash: dict[tuple[str, 
 
 
 def _learn_price(state: Decisions, row: dict[str, Any]) -> None:
-    """Let the guard of a contract follow what a ticker tells of it, if it does."""
+    """Update the guard of a contract with its price in a ticker, if there is one."""
     name = key("tickers", row)
     terms = state.market.terms.get(name)
     if terms is None:
-        return  # nobody can be valued by it yet
-    # An option's mark may rightly jump; what it is the mark of may not.
-    of, column = ("forward", "forward_usd") if terms.kind == "option" else ("price", "mark_price")
+        return  # no account can be valued with it yet
+    # An option's mark may jump; its forward may not.
+    quantity, column = ("forward", "forward_usd") if terms.kind == "option" else ("price", "mark_price")
     if (price := row.get(column)) is not None:
-        _watch(state, f"{of} of {name}", row, price, 0.0)
+        _watch(state, f"{quantity} of {name}", row, price, 0.0)
 
 
 def _drop_unsure(state: Decisions) -> None:
-    """Drop the guards of version 1 that are of options, or of what is not known."""
-    for of in state.unsure:
-        terms = state.market.terms.get(of.removeprefix("price of "))
+    """Free the guards of version 1 that are of options, or of unknown contracts."""
+    for series in state.unsure:
+        terms = state.market.terms.get(series.removeprefix("price of "))
         if terms is None or terms.kind == "option":
-            state.guards.pop(of, None)
-            state.touched.add(f"guard/{of}")
+            state.guards.pop(series, None)
+            state.touched.add(f"guard/{series}")
     state.unsure.clear()
 
 
-def _watch(state: Decisions, of: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
-    """Note a price, and let its average follow."""
-    event_ms, known = to_ms(row["event_at"]), state.guards.get(of)
+def _watch(state: Decisions, series: str, row: dict[str, Any], price: float, uncertainty: float) -> None:
+    """Store a price, and update its average."""
+    event_ms, known = to_ms(row["event_at"]), state.guards.get(series)
     if known is None:
-        state.guards[of] = Guard(event_ms, price, price, 1, uncertainty)
+        state.guards[series] = Guard(event_ms, price, price, 1, uncertainty)
     elif known.event_ms <= event_ms:
         weight = -math.expm1(-(event_ms - known.event_ms) / 1000 / RULES.average_s)
-        # The price that has stood until now is what the average follows: a new one has not stood at all.
+        # The average follows the price that was valid until now: a new price has had no duration yet.
         stood = min(max(known.price, known.average / RULES.volatile), known.average * RULES.volatile)
         average = known.average + weight * (stood - known.average)
-        state.guards[of] = Guard(event_ms, price, average, known.points + 1, uncertainty)
+        state.guards[series] = Guard(event_ms, price, average, known.points + 1, uncertainty)
     else:
         return
-    state.touched.add(f"guard/{of}")
+    state.touched.add(f"guard/{series}")

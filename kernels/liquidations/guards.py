@@ -1,4 +1,4 @@
-"""What keeps a liquidation from being done: halts, prices that must not be acted upon, and books that are old or empty."""
+"""What holds a liquidation: halts, prices that must not be used, and books that are old or empty."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from schemas.rows import instant_ms
 
 
 class Guard(NamedTuple):
-    """What one price is judged by."""
+    """The values by which one price is checked."""
 
     event_ms: int
     price: float
@@ -17,22 +17,22 @@ class Guard(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """What a book shows."""
+    """The newest depth of a book."""
 
     event_ms: int
     is_stale: bool
     bids: list[list[float]]
     asks: list[list[float]]
 
-    def doubt(self, of: str, now_ms: int) -> str | None:
-        """Why the book of a contract must not be acted upon.  A venue's clock may be ahead: what it says later is not old."""
+    def doubt(self, contract: str, now_ms: int) -> str | None:
+        """Why the book of a contract must not be used.  A venue's clock may be ahead: a later time is not old."""
         if self.is_stale:
-            return f"updates of the book of {of} were lost; it is as of {instant_ms(self.event_ms)}"
+            return f"updates of the book of {contract} were lost; it is as of {instant_ms(self.event_ms)}"
         age_s = (now_ms - self.event_ms) / 1000
-        return None if age_s <= RULES.stale_s else f"the book of {of} {age_text(age_s)}"
+        return None if age_s <= RULES.stale_s else f"the book of {contract} {age_text(age_s)}"
 
     def visible(self, size: float, limit: float) -> float:
-        """How much can be had against a position of this size, at no worse a price than the limit."""
+        """Contracts that the book offers for closing a position of this size, at the limit or a better price."""
         if size > 0:
             return sum(level[1] for level in self.bids if level[0] >= limit)
         return sum(level[1] for level in self.asks if level[0] <= limit)
@@ -69,7 +69,7 @@ def _stale(guard: Guard, now_ms: int) -> str | None:
 
 
 def age_text(age_s: float) -> str:
-    """How old a price or a book is, and how old it may be."""
+    """The age of a price or a book, and the greatest age that is allowed, as text."""
     return f"is {age_s:.1f} s old, more than {RULES.stale_s:g} s"
 
 
@@ -78,10 +78,10 @@ def _insufficient(guard: Guard, now_ms: int) -> str | None:
 
 
 CHECKS = (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient)
-"""In this order; each gives the reason why a price must not be acted upon."""
+"""In this order; each returns the reason why a price must not be used."""
 TOO_VOLATILE, STALE = CHECKS.index(_too_volatile), CHECKS.index(_stale)
 
 
 def check_name(rank: int) -> str:
-    """What a check is called in events."""
+    """The name of a check in events."""
     return CHECKS[rank].__name__[1:].replace("_", " ")

@@ -1,4 +1,4 @@
-"""The rows of one account and of each of its positions: what it has, what is required, and what each position adds to that."""
+"""The rows of an account and of each of its positions: equity, requirements, and the contribution of each position."""
 
 import math
 
@@ -51,11 +51,16 @@ def account_row(
 
 
 def position_rows(accounts: Accounts, valuation: Valuation, names: list[str], event_ms: int) -> list[Output]:
-    """The rows of what these accounts hold, by account and instrument."""
-    held = [(name, of) for name in names for of, (_, size, _) in sorted(accounts.accounts[name].positions.items()) if size]
+    """The rows of these accounts' positions, by account and instrument."""
+    held = [
+        (name, contract_name)
+        for name in names
+        for contract_name, (_, size, _) in sorted(accounts.accounts[name].positions.items())
+        if size
+    ]
     if not held:
         return []
-    rows = np.array([accounts.position_columns.rows[one] for one in held])
+    rows = np.array([accounts.position_columns.rows[pair] for pair in held])
     contract = accounts.position_columns["contract"][rows]
     alone = standard_margin.by_itself(valuation.rates, contract, accounts.position_columns["size"][rows])
     initial, maintenance = (np.where(usable(accounts)[contract], margin, np.nan) for margin in alone)
@@ -65,8 +70,8 @@ def position_rows(accounts: Accounts, valuation: Valuation, names: list[str], ev
         accounts.position_columns["size"][rows].tolist(), _known(valuation.mark[contract]), *amounts, worst, strict=True
     )
     event_at, outputs = instant_ms(event_ms), []
-    for (name, of), (size, mark, *margins, scenario) in zip(held, numbers, strict=True):
-        venue, _, instrument = of.partition(":")
+    for (name, contract_name), (size, mark, *margins, scenario) in zip(held, numbers, strict=True):
+        venue, _, instrument = contract_name.partition(":")
         row = {
             "account": name,
             "venue": venue,
@@ -85,45 +90,45 @@ def position_rows(accounts: Accounts, valuation: Valuation, names: list[str], ev
 
 
 def _contributions(accounts: Accounts, names: list[str], rows: Array, standard: Array) -> tuple[Array, Array, list[str | None]]:
-    """What positions, by their rows, add to their accounts' maintenance margin, lose in the worst scenario, and which that is.
+    """What positions, by their rows, add to their accounts' maintenance margin and lose in the worst scenario, and its name.
 
-    What those of accounts by standard margin add is `standard`; they have no scenario.
+    Positions of accounts with standard margin add `standard`; they have no scenario.
     """
-    account, of = accounts.position_columns["account"][rows], accounts.position_columns["contract"][rows]
+    account, contract = accounts.position_columns["account"][rows], accounts.position_columns["contract"][rows]
     contracts, model = accounts.contract_columns, accounts.account_columns["model"][account]
-    is_usable, amounts = usable(accounts)[of], units(accounts, rows)
+    is_usable, amounts = usable(accounts)[contract], units(accounts, rows)
     holders_by_row = {accounts.account_columns.row(name): name for name in names}
     added, loss = np.where(model == accounts.number(STANDARD), standard, np.nan), np.full(len(rows), np.nan)
     worst: list[str | None] = [None] * len(rows)
-    for (chosen, underlying, _), held in sorted(accounts.held.items(), key=lambda one: one[0]):
-        is_on = (model == accounts.number(chosen)) & (contracts["underlying"][of] == accounts.currency(underlying))
-        is_here = np.isin(account, held.positions.accounts[held.stands])
-        mine = np.flatnonzero(is_on & is_here & is_usable & np.isfinite(amounts))
-        if held.required is None or not len(mine):
+    for (chosen, underlying, _), held in sorted(accounts.held.items(), key=lambda item: item[0]):
+        is_on = (model == accounts.number(chosen)) & (contracts["underlying"][contract] == accounts.currency(underlying))
+        is_here = np.isin(account, held.positions.accounts[held.is_current])
+        own = np.flatnonzero(is_on & is_here & is_usable & np.isfinite(amounts))
+        if held.required is None or not len(own):
             continue
         column = np.zeros(len(contracts["underlying"]), dtype=np.int64)
         column[[contracts.row(name) for name in held.contracts]] = np.arange(len(held.contracts))
-        holders, coin = np.unique(account[mine]), len(held.contracts)
+        holders, coin = np.unique(account[own]), len(held.contracts)
         coins = [
             accounts.accounts[holders_by_row[row]].balances.get(underlying, (0, 0.0))[1] * (underlying not in DOLLARS)
             for row in holders
         ]
         positions = portfolio_positions.hold(
             held.positions.instruments,
-            np.concatenate([account[mine], holders]),
-            np.concatenate([column[of[mine]], np.full(len(holders), coin)]),
-            np.concatenate([amounts[mine], coins]),
+            np.concatenate([account[own], holders]),
+            np.concatenate([column[contract[own]], np.full(len(holders), coin)]),
+            np.concatenate([amounts[own], coins]),
         )
         parameters, market, worth, required = held.required
         parts = portfolio_margin.contributions(parameters, market, positions, worth)
-        _, here, there = np.intersect1d(
-            account[mine] * (coin + 1) + column[of[mine]], parts.account * (coin + 1) + parts.column, return_indices=True
+        _, own_index, part_index = np.intersect1d(
+            account[own] * (coin + 1) + column[contract[own]], parts.account * (coin + 1) + parts.column, return_indices=True
         )
-        added[mine[here]], loss[mine[here]] = parts.maintenance[there], 0.0 - parts.worst_pnl[there]
+        added[own[own_index]], loss[own[own_index]] = parts.maintenance[part_index], 0.0 - parts.worst_pnl[part_index]
         scenarios = portfolio_margin.scenario_names(parameters)
-        for place, scenario in zip(mine, required.worst[np.searchsorted(held.positions.accounts, account[mine])], strict=True):
-            if scenario >= 0 and not math.isnan(loss[place]):
-                worst[place] = f"{underlying}: {scenarios[scenario]}"
+        for index, scenario in zip(own, required.worst[np.searchsorted(held.positions.accounts, account[own])], strict=True):
+            if scenario >= 0 and not math.isnan(loss[index]):
+                worst[index] = f"{underlying}: {scenarios[scenario]}"
     return added, loss, worst
 
 
@@ -132,7 +137,7 @@ def _known(numbers: Array) -> list[float | None]:
 
 
 def missing(accounts: Accounts, valuation: Valuation, account: Account) -> str:
-    """What keeps an account from being valued: the first such thing by name."""
+    """Why an account cannot be valued: the first reason by name."""
     usd, row_of = accounts.currency_columns["usd"], accounts.contract_columns.row
     for name, (_, size, _) in sorted(account.positions.items()):
         if size == 0:

@@ -1,9 +1,9 @@
-"""What a shard knows of the market: contract terms, newest prices, indices, and the factors that follow volatility.
+"""A shard's view of the market: contract terms, newest prices, indices, and the factors that follow volatility.
 
 Entries   instrument/<venue:instrument>: the terms of one contract; freed a day after expiry, once no account holds it
           price/<venue:instrument>: its newest prices; freed with its terms
           index/<currency>, with the quote currency behind it where that is not USD: the newest index of one coin
-          scaling/<underlying>: what requirements on it are multiplied by, and whether that is to be looked at again; kept
+          scaling/<underlying>: the factor of requirements on it, and whether it must be checked again; never freed
           clock: the last whole second of event time at which accounts were valued
 """
 
@@ -17,7 +17,7 @@ from kernels.market import indices
 from kernels.market.tickers import NO_READING, Prices, Reading
 from udfs import standard_margin
 
-VERSION = 5
+VERSION = 6
 KEPT_MS = 86_400_000
 DOLLARS = frozenset({"USD", "USDC", "USDT"})
 NO_PRICES = Prices()
@@ -35,7 +35,7 @@ class Terms(NamedTuple):
     strike_usd: float | None
     contract_size: float | None
     expiry_ms: int | None
-    index_currency: str  # that of the index that values it
+    index_currency: str  # the currency of the index that values it
 
 
 def traded(prices: Prices) -> Reading:
@@ -44,7 +44,7 @@ def traded(prices: Prices) -> Reading:
 
 
 class Index(NamedTuple):
-    """The newest prices of a coin in one currency; None where there was none."""
+    """The newest prices of a coin in one currency; None if there was none."""
 
     event_ms: int
     price_usd: float | None  # from index_prices
@@ -58,7 +58,7 @@ class Index(NamedTuple):
 
     @property
     def newest_ms(self) -> int:
-        """When that was told."""
+        """The event time of that price."""
         return self.ticker_ms if self.price_usd is None else self.event_ms
 
 
@@ -66,19 +66,19 @@ NO_INDEX = Index(-(1 << 62), None, -(1 << 62), None)
 
 
 class Market:
-    """The market.  The dicts are what is stored; the columns are the same numbers as arrays."""
+    """The market.  The dicts are stored; the columns have the same numbers as arrays."""
 
     def __init__(self) -> None:
         self.terms: dict[str, Terms] = {}
         self.prices: dict[str, Prices] = {}
         self.indices: dict[str, Index] = {}  # by coin and quote currency, as `indices.named`
         self.index_ms: dict[str, dict[str, int]] = {}  # of these, by coin and by currency, the newest event time
-        self.factors: dict[str, float] = {}  # by underlying, what requirements are multiplied by
-        self.quoted: set[str] = set()  # underlyings on which options have spoken since their factors were last looked at
+        self.factors: dict[str, float] = {}  # by underlying, the factor of requirements
+        self.quoted: set[str] = set()  # underlyings whose options have had tickers since their factors were last checked
         self.second: int | None = None
         self.touched: set[str] = set()
-        self.moved: set[str] = set()  # underlyings whose requirements are to be made again
-        self.is_relisted = False  # whether contracts have come, changed or gone since accounts were last valued
+        self.moved: set[str] = set()  # underlyings whose requirements must be computed again
+        self.is_relisted = False  # whether contracts were added, changed or freed since accounts were last valued
         self.is_valued = False  # whether accounts would be worth the same if they were valued again
         self._first_expiry_ms = math.inf
         self.contract_columns: Columns[str] = Columns(
@@ -104,16 +104,17 @@ class Market:
             index=0,
         )
         self.currency_columns: Columns[str] = Columns(usd=math.nan, factor=1.0)
-        # From the start: the row of a blank contract's currencies is 0.
+        # Added first: the row of a blank contract's currencies is 0.
         for name in sorted(DOLLARS):
             self.currency_columns.put(name, usd=1.0)
         self.index_columns: Columns[tuple[str, str]] = Columns(usd=math.nan)
-        """By coin and own currency the index that values what is quoted in it, whatever it is quoted in itself."""
+        """By coin and own currency: the index that values contracts quoted in that currency, whatever the index itself is
+        quoted in."""
         self.index_columns.row(("", ""))  # likewise
         self.own_currencies: dict[str, set[str]] = {}  # by coin, those of its contracts
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, key = name.partition("/")
         stored: Any = None
         if kind == "clock":
@@ -126,7 +127,7 @@ class Market:
         return None if stored is None else packed(VERSION, list(stored))
 
     def decode(self, name: str, data: bytes) -> None:
-        """Restore one entry.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, key = name.partition("/")
         stored = unpacked("margin", name, data, VERSION, MIGRATIONS)
         if kind == "clock":
@@ -190,9 +191,9 @@ class Market:
             self.moved.add(terms.underlying)
 
     def put_index(self, name: str, index: Index) -> None:
-        """Set the prices of a coin in one currency, by the name that `indices.named` gives."""
+        """Set the prices of a coin in one currency; `name` is from `indices.named`."""
         self.indices[name] = index
-        coin, quote = indices.parted(name)
+        coin, quote = indices.split_name(name)
         self.index_ms.setdefault(coin, {})[quote] = index.newest_ms
         self.moved.add(coin)
         if coin not in DOLLARS:
@@ -200,7 +201,7 @@ class Market:
         self._follow_index(coin)
 
     def index_name(self, coin: str, own: str) -> str:
-        """The name of the index that values what is valued in a currency; that currency's own where there is none."""
+        """The name of the index that values contracts in a currency; that of the currency itself if there is none."""
         return indices.named(coin, indices.chosen_currency(self.index_ms.get(coin, {}), own) or own)
 
     def _index_usd(self, coin: str, own: str) -> float:
@@ -208,26 +209,26 @@ class Market:
         return math.nan if index is None else or_nan(index.usd)
 
     def _follow_index(self, coin: str) -> None:
-        """Let the contracts on a coin be valued by its indices as they are."""
+        """Set the current indices of a coin for the contracts on it."""
         for own in self.own_currencies.get(coin, ()):
             self._set(self.index_columns, (coin, own), self._index_usd(coin, own))
 
     def _set(self, columns: Columns[Any], key: Any, usd: float) -> None:
-        """Set a price; accounts are to be valued again only where it is another."""
+        """Set a price; accounts must be valued again only if it has changed."""
         row = columns.row(key)
         before = columns["usd"].item(row)
         self.is_valued &= before == usd or (math.isnan(before) and math.isnan(usd))
         columns.put(key, usd=usd)
 
     def put_factor(self, underlying: str, factor: float) -> None:
-        """Set what requirements on an underlying are multiplied by."""
+        """Set the factor of requirements on an underlying."""
         self.factors[underlying] = factor
         self.is_valued = False
         self.moved.add(underlying)
         self.currency_columns.put(underlying, factor=factor)
 
     def quote(self, underlying: str) -> None:
-        """Note that options on an underlying have spoken."""
+        """Note that options on an underlying have had a ticker."""
         self.quoted.add(underlying)
         self.touched.add(f"scaling/{underlying}")
 
@@ -240,29 +241,29 @@ class Market:
         if self._first_expiry_ms + KEPT_MS > until_ms:
             return set()
         expiries = {name: terms.expiry_ms for name, terms in self.terms.items() if terms.expiry_ms is not None}
-        gone = {name for name, expiry_ms in expiries.items() if expiry_ms + KEPT_MS <= until_ms} - held
-        for name in gone:
+        expired = {name for name, expiry_ms in expiries.items() if expiry_ms + KEPT_MS <= until_ms} - held
+        for name in expired:
             self.contract_columns.free(name)
             del self.terms[name]
             self.prices.pop(name, None)
             self.touched |= {f"instrument/{name}", f"price/{name}"}
-        if gone:
+        if expired:
             self.is_relisted, self.is_valued = True, False
-        self._first_expiry_ms = min((ms for name, ms in expiries.items() if name not in gone), default=math.inf)
-        return gone
+        self._first_expiry_ms = min((ms for name, ms in expiries.items() if name not in expired), default=math.inf)
+        return expired
 
 
 def _with_turn(name: str, stored: Any) -> Any:
-    """As of version 3, where each second not every account is told of, and not every batch makes estimates."""
+    """To version 3, in which not every account has a row each second, and not every batch makes estimates."""
     return [*stored, "", 0] if name == "clock" else stored
 
 
 def _in_parts(name: str, stored: Any) -> Any:
-    """As of version 4, where each price of a contract has its own time, middle and last trade are kept apart, and contracts say
-    which currency's index values them: before, none was known but that in USD."""
+    """To version 4, in which each price of a contract has its own time, middle and last trade are separate, and contracts have
+    the currency of the index that values them: before, only indices in USD were known."""
     if name.startswith("price/"):
         event_ms, mark, traded, forward_usd, vol = stored
-        return [NO_READING if told is None else (event_ms, told) for told in (mark, None, traded, forward_usd, vol)]
+        return [NO_READING if value is None else (event_ms, value) for value in (mark, None, traded, forward_usd, vol)]
     if name.startswith("instrument/"):
         _, _, underlying, settlement, is_inverse, *_ = stored
         return [*stored, indices.USD if is_inverse or settlement == underlying else settlement]
@@ -270,11 +271,16 @@ def _in_parts(name: str, stored: Any) -> Any:
 
 
 def _apart_from_rows(name: str, stored: Any) -> Any:
-    """As of version 5, where what the margin rows need is in entries of their own."""
+    """To version 5, in which the state of the margin rows has entries of its own."""
     if name.startswith("account/"):
         positions, balances, _, is_due, model, model_ms = stored
         return [positions, balances, is_due, model, model_ms]
     return stored[:1] if name == "clock" else stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts, 4: _apart_from_rows}
+def _with_reported(name: str, stored: Any) -> Any:
+    """To version 6, which counts the accounts that had their turn in this second."""
+    return [*stored, 0] if name == "margin_turn" else stored
+
+
+MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts, 4: _apart_from_rows, 5: _with_reported}

@@ -1,6 +1,6 @@
-"""What messages say of accounts and the market.
+"""How messages change accounts and the market.
 
-Order   instruments, prices, positions and balances are applied in this order; of each key the newest by event time stands,
+Order   instruments, prices, positions and balances are applied in this order; of each key the newest by event time counts,
         and of one instant the one with the higher offset
 """
 
@@ -12,27 +12,27 @@ from engine.contract import Message, Output
 from kernels.liquidations.accounts import STANDARD, Accounts
 from kernels.liquidations.market import NO_INDEX, NO_PRICES, Terms
 from kernels.market import indices
-from kernels.market.terms import stands
+from kernels.market.terms import supersedes
 from schemas.rows import Fault, key, shown, to_ms
 from udfs import margin_parameters
 
 LIMIT = 1e20
-"""Where DECIMAL(38, 18) ends."""
+"""The limit of DECIMAL(38, 18)."""
 
 Holding = tuple[Any, ...]
-"""What an account has of one contract or currency, behind its event time in ms."""
+"""An account's holding of one contract or currency, after its event time in ms."""
 
 
 def in_time(message: Message) -> tuple[int, int, int]:
-    """Where a message stands among those of a batch."""
+    """The position of a message in the order of a batch."""
     return to_ms(message.row["event_at"]), message.partition, message.offset
 
 
 def learn(accounts: Accounts, good: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply messages that are in order, and give dead letters of those that cannot be.
+    """Apply messages that are in order, and return dead letters for those that cannot be applied.
 
-    Of what an account holds only the newest row of each contract and currency is applied: rows that come once more, as they do
-    when the job that writes them has recovered, end as they did before and change nothing.
+    Only the newest row of each contract and currency of an account is applied: repeated rows, as after a recovery of the job
+    that writes them, lead to the same holdings and change nothing.
     """
     by_table: dict[str, list[Message]] = {}
     for message in good:
@@ -54,7 +54,7 @@ def learn(accounts: Accounts, good: list[Message], until_ms: int | None) -> list
             known = (own.positions if table == "positions" else own.balances).get(name)
             if known is None or (known[0] <= holding[0] and known != holding):
                 (accounts.put_position if table == "positions" else accounts.put_balance)(account, name, *holding)
-                accounts.tell(account)
+                accounts.note_change(account)
     return letters
 
 
@@ -73,7 +73,7 @@ def _learn_terms(accounts: Accounts, row: dict[str, Any], event_ms: int) -> None
         None if expiry_at is None else to_ms(expiry_at),
         indices.own_currency(row),
     )
-    if stands(terms, accounts.terms.get(name)):
+    if supersedes(terms, accounts.terms.get(name)):
         accounts.put_terms(name, terms)
         accounts.touched.add(f"instrument/{name}")
         if terms.kind == "option":
@@ -126,7 +126,7 @@ def _learn_balance(accounts: Accounts, row: dict[str, Any], event_ms: int) -> tu
     account = accounts.account(row["account"])
     if model is not None and event_ms >= account.model_ms and (model, event_ms) != (account.model, account.model_ms):
         accounts.put_model(row["account"], event_ms, model)
-        accounts.tell(row["account"])
+        accounts.note_change(row["account"])
     return name, (event_ms, amount)
 
 

@@ -1,4 +1,4 @@
-"""Liquidation orders: what to order of an account's positions, at which limit."""
+"""Liquidation orders: their sizes and limit prices, for an account's positions."""
 
 from typing import NamedTuple
 
@@ -20,33 +20,37 @@ class Planned(NamedTuple):
 
 
 def planned(subject: Subject) -> tuple[list[Planned], tuple[str, str] | None]:
-    """What to order now: one part of a position, or of all where equity is gone; and what keeps something from it."""
+    """The orders to make now: a part of one position, or of all positions if equity is gone; and the reason why one is
+    blocked."""
     case, rules, rounds = subject.case, RULES.orders, RULES.orders.rounds
     since_s = subject.since_s
     orders: list[Planned] = []
     blocked = None
-    for of in subject.ordered_by_requirement():
-        size = subject.sizes[of]
-        free = abs(size) - case.open.get(of, 0.0) - (case.to_close(of) if case.closing else 0.0)
+    for contract in subject.ordered_by_requirement():
+        size = subject.sizes[contract]
+        free = abs(size) - case.open.get(contract, 0.0) - (case.to_close(contract) if case.closing else 0.0)
         if free <= 1e-12 * abs(size):
             continue
         if subject.equity <= 0:
             wanted = free if since_s >= rules.round_s else 0.0
         else:
-            wanted = min(free, abs(liquidation.round_size(size, subject.batch.quote(of).unit_usd, since_s, *rounds)))
+            wanted = min(free, abs(liquidation.round_size(size, subject.batch.quote(contract).unit_usd, since_s, *rounds)))
         if wanted == 0:
             break  # the pause is not over
-        limit = subject.batch.quote(of).limit(size, subject.equity, subject.maintenance)
-        depth, visible = subject.state.depths.get(of), None
-        if depth and (doubt := depth.doubt(of, subject.now_ms)):
-            blocked = f"stale book: {of}", doubt
+        limit = subject.batch.quote(contract).limit(size, subject.equity, subject.maintenance)
+        depth, visible = subject.state.depths.get(contract), None
+        if depth and (doubt := depth.doubt(contract, subject.now_ms)):
+            blocked = f"stale book: {contract}", doubt
             continue
         if depth:
             visible = depth.visible(size, limit)
             if visible <= 0:
-                blocked = f"{NO_DEPTH}: {of}", f"the book of {of} shows nothing within {limit:.6g}, the fillable price"
+                blocked = (
+                    f"{NO_DEPTH}: {contract}",
+                    f"the book of {contract} shows nothing within {limit:.6g}, the fillable price",
+                )
                 continue
-        orders.append(Planned(of, wanted if visible is None else min(wanted, visible), limit, visible))
+        orders.append(Planned(contract, wanted if visible is None else min(wanted, visible), limit, visible))
         if subject.equity > 0:
             break
     return orders, blocked
@@ -54,15 +58,15 @@ def planned(subject: Subject) -> tuple[list[Planned], tuple[str, str] | None]:
 
 def place(subject: Subject, order: Planned) -> None:
     """Order a part of a position."""
-    case, (of, ordered, limit, visible) = subject.case, order
-    size, mark = subject.sizes[of], subject.batch.quote(of).mark
+    case, (contract, ordered, limit, visible) = subject.case, order
+    size, mark = subject.sizes[contract], subject.batch.quote(contract).mark
     case.round += 1
     case.round_ms = subject.now_ms
     if case.state == LOCKED:
         case.state = LIQUIDATING
-    case.open[of] = case.open.get(of, 0.0) + ordered
-    case.sizes[of] = size
-    venue, _, instrument = of.partition(":")
+    case.open[contract] = case.open.get(contract, 0.0) + ordered
+    case.sizes[contract] = size
+    venue, _, instrument = contract.partition(":")
     subject.orders += 1
     order_id = f"{subject.name}/{instant_ms(subject.now_ms)}/{subject.orders}"
     by_book = "" if visible is None else f", of {visible:g} that the book shows within the limit"
@@ -87,4 +91,6 @@ def place(subject: Subject, order: Planned) -> None:
         "visible_size": visible,
     }
     subject.outputs.append(Output("liquidation_orders", subject.now_ms, row))
-    subject.event("round", reason, order_id=order_id, instrument=of, amount_usd=ordered * subject.batch.quote(of).unit_usd)
+    subject.event(
+        "round", reason, order_id=order_id, instrument=contract, amount_usd=ordered * subject.batch.quote(contract).unit_usd
+    )

@@ -1,9 +1,9 @@
-"""What contracts are worth and require, and the valuation that the stages read.
+"""Value and requirement of contracts, and the valuation that the stages read.
 
 mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last trade, each
          the newest by its own time (`kernels.market.tickers`)
 index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices, which are in the
-         currency of their contract.  Cash is valued in USD, a contract in its own: `kernels.market.indices` has the rule
+         currency of their contract.  Cash is valued in USD, a contract in its own currency: see `kernels.market.indices`
 
 Each amount is rounded to a micro-dollar before it is summed.  Sums of whole numbers do not depend on their order (up to
 9e9 USD an account), so a restored state values accounts to the same bit as one that never stopped.
@@ -28,8 +28,8 @@ class Valuation(NamedTuple):
     rates: standard_margin.Rates  # by contract: standard margin
     mark: Array  # by contract, in the quote currency
     worst_loss: Array  # portfolio margin; 0 where none loses
-    worst: Array  # which scenario that is, of `scenarios`; -1 where none
-    scenarios: list[str]  # what they are called, with their underlying
+    worst: Array  # the index of that scenario in `scenarios`; -1 if there is none
+    scenarios: list[str]  # their names, with their underlying
 
 
 def mark_prices(accounts: Accounts) -> Array:
@@ -49,23 +49,26 @@ def forward_prices(accounts: Accounts) -> Array:
 
 
 def rates_of(accounts: Accounts, mark: Array) -> standard_margin.Rates:
-    """What one contract is worth and requires, in USD."""
+    """Value and requirement of one contract, in USD."""
     contracts, forward = accounts.contract_columns, forward_prices(accounts)
     is_future, is_option = contracts["is_future"] > 0, contracts["is_option"] > 0
-    is_inverse, each = contracts["is_inverse"] > 0, contracts["contract_size"]
+    is_inverse, contract_size = contracts["is_inverse"] > 0, contracts["contract_size"]
     settlement = accounts.currency_columns["usd"][contracts["settlement"]]
     required = settlement * accounts.currency_columns["factor"][contracts["underlying"]]
-    nothing = np.zeros(len(each))
+    nothing = np.zeros(len(contract_size))
 
     def future(initial: Array, maintenance: Array, per_coin: Array) -> Margin:
         rates = initial, maintenance, per_coin
-        linear, inverse = standard_margin.linear_future(each, mark, *rates), standard_margin.inverse_future(each, mark, *rates)
-        return Margin(*(np.where(is_inverse, *of) for of in zip(inverse, linear, strict=True)))
+        linear, inverse = (
+            standard_margin.linear_future(contract_size, mark, *rates),
+            standard_margin.inverse_future(contract_size, mark, *rates),
+        )
+        return Margin(*(np.where(is_inverse, *margins) for margins in zip(inverse, linear, strict=True)))
 
     with np.errstate(all="ignore"):
-        # Those settled in USD have their mark in USD.
+        # Options settled in USD have their mark in USD.
         mark_coin = np.where(is_inverse, mark, mark / forward)
-        short = standard_margin.option(-each, mark_coin, forward, contracts["strike_usd"], contracts["is_call"])
+        short = standard_margin.option(-contract_size, mark_coin, forward, contracts["strike_usd"], contracts["is_call"])
         in_coin = np.where(is_inverse, 1.0, forward)
 
         def rate(of_future: Array, of_short_option: Array) -> Array:
@@ -73,11 +76,11 @@ def rates_of(accounts: Accounts, mark: Array) -> standard_margin.Rates:
 
         flat = future(contracts["initial"], contracts["maintenance"], nothing)
         return standard_margin.Rates(
-            unit=np.where(is_inverse & is_future, -each / mark, each * mark) * settlement,
+            unit=np.where(is_inverse & is_future, -contract_size / mark, contract_size * mark) * settlement,
             # Profit is linear in a basis that does not move with prices.
-            basis_unit=np.where(is_future, np.where(is_inverse, -each, each), 0.0) * settlement,
+            basis_unit=np.where(is_future, np.where(is_inverse, -contract_size, contract_size), 0.0) * settlement,
             is_inverse=is_inverse & is_future,
-            # Nothing, but NaN where a short one cannot be told: an account is not healthy for want of a price.
+            # Zero, but NaN if that of a short one is unknown: a missing price must not make an account healthy.
             initial_long=rate(flat.initial, 0.0 * short.initial),
             initial_short=rate(flat.initial, short.initial),
             maintenance_long=rate(flat.maintenance, 0.0 * short.maintenance),
@@ -87,13 +90,13 @@ def rates_of(accounts: Accounts, mark: Array) -> standard_margin.Rates:
 
 
 def usable(accounts: Accounts) -> Array:
-    """Whether each contract is known to be one that has a margin."""
+    """Whether each contract is known and has a margin."""
     kinds = accounts.contract_columns
     return np.asarray((kinds["is_future"] + kinds["is_option"] > 0) & ~np.isnan(kinds["contract_size"]))
 
 
 def units(accounts: Accounts, rows: Array) -> Array:
-    """Positions, by their rows, in units of what their contracts are of."""
+    """Positions, by their rows, in units of their contract size."""
     with np.errstate(over="ignore"):
         contract = accounts.position_columns["contract"][rows]
         return np.asarray(accounts.position_columns["size"][rows] * accounts.contract_columns["contract_size"][contract])

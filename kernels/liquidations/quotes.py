@@ -1,4 +1,4 @@
-"""The market in one batch, as decisions need it: what contracts are worth, whom it concerns, which prices not to act upon."""
+"""The market in one batch, as decisions need it: values of contracts, accounts to check, prices that must not be used."""
 
 import math
 from functools import cached_property
@@ -28,7 +28,7 @@ from udfs import liquidation, standard_margin
 
 
 class Standings(Protocol):
-    """What is known of accounts and of what holds them; `Decisions` is one."""
+    """What is known about accounts and their holds; implemented by `Decisions`."""
 
     market: Accounts
     touched: set[str]
@@ -39,44 +39,44 @@ class Standings(Protocol):
     fund_usd: float
 
     def standing(self) -> Standing:
-        """Where each account stands."""
+        """The standing of each account."""
 
     def note(self, name: str) -> None:
-        """Put down where an account stands."""
+        """Store the standing of an account."""
 
 
 class Objection(NamedTuple):
-    """Why a price must not be acted upon."""
+    """Why a price must not be used."""
 
     rank: int  # the number of the check
     reason: str
 
 
 class Quote(NamedTuple):
-    """What one contract is worth and requires in a batch; prices in the quote currency."""
+    """Value and requirement of one contract in a batch; prices in the quote currency."""
 
     mark: float
     low: float  # the band around mark
     high: float
     unit_usd: float  # of one contract
-    each_usd: float  # what one contract moves by with a price of one, of an inverse with one over the price
-    is_inverse: bool  # whose profit goes with one over the price
+    each_usd: float  # change of one contract's value with a price change of one; for an inverse, with one over the price
+    is_inverse: bool  # its profit is linear in one over the price
     maintenance_long: float  # as of `standard_margin.Rates`
     maintenance_short: float
     square: float
 
     def required(self, size: float) -> float:
-        """Maintenance margin of a position by itself, in USD."""
+        """Maintenance margin of a position alone, in USD."""
         rate = self.maintenance_long if size > 0 else self.maintenance_short
         return standard_margin.position_required(rate, self.square, size)
 
     def gain_usd(self, size: float, price: float) -> float:
-        """What who closes a position of this size gains at this price, against the mark."""
+        """The gain, in USD against the mark, of closing a position of this size at this price."""
         moved = 1 / self.mark - 1 / price if self.is_inverse else price - self.mark
         return size * self.each_usd * moved
 
     def price_gaining(self, size: float, gain_usd: float) -> float:
-        """The price at which closing a position of this size gains so much against the mark; NaN where no price does."""
+        """The price at which closing a position of this size gains this amount against the mark; NaN if there is none."""
         if not (amount := size * self.each_usd):
             return math.nan
         moved = gain_usd / amount
@@ -86,25 +86,25 @@ class Quote(NamedTuple):
         return self.mark + moved if self.mark + moved > 0 else math.nan
 
     def limit(self, size: float, equity: float, maintenance: float) -> float:
-        """The worst price at which a position's order may fill, given what its account has and requires."""
+        """The worst price at which a position's order may fill, given equity and requirement of its account."""
         needs = self.required(size) * (self.mark / self.unit_usd if self.unit_usd else 0.0)  # of price
         price = liquidation.fillable_price(size, size * self.mark, needs, equity, maintenance, *RULES.orders.spread)
         return max(min(price, self.high), self.low) if not math.isnan(price) else self.low if size > 0 else self.high
 
 
 class DecisionBatch:
-    """The market in one batch: whom it concerns, and what of it speaks against liquidating anyone."""
+    """The market in one batch: the accounts that it concerns, and the objections to liquidating anyone."""
 
     def __init__(self, state: "Standings", valuation: Valuation, until_ms: int) -> None:
         self.state, self.valuation, self.now_ms = state, valuation, until_ms - 1
-        self.changed = frozenset(state.market.due)  # accounts whose positions or cash are not what they were
+        self.changed = frozenset(state.market.due)  # accounts whose positions or cash have changed
         self._quotes: dict[str, Quote] = {}
         with np.errstate(invalid="ignore"):
             self.must_close = liquidation.is_liquidatable(valuation.equity, valuation.maintenance)
             self.is_broke = valuation.equity < -CENT
 
     def concerned(self) -> list[str]:
-        """The accounts, by name, about which there may be something to decide."""
+        """The names of accounts that may need a decision."""
         valuation, standing = self.valuation, self.state.standing()
         case, must_close, is_broke = standing.case, self.must_close, self.is_broke
         with np.errstate(invalid="ignore"):
@@ -115,7 +115,7 @@ class DecisionBatch:
         is_as_it_was |= (case == AWAITING) & is_broke & ~must_close
         waits = must_close & ((case == ALL_ORDERED) | (case == IN_ROUNDS) | (case == UNSERVED))
         if waits.any() and self.is_quiet:
-            # Who waits for the next round, or for depth, and nothing has come between.
+            # Accounts that wait for the next round, or for depth, without any change in between.
             is_pausing = must_close & (self.now_ms - standing.round_ms < 1000 * RULES.orders.round_s)
             is_as_it_was |= is_pausing & ((case == ALL_ORDERED) | ((case == IN_ROUNDS) & is_solvent))
             for row in np.flatnonzero((case == UNSERVED) & must_close & is_solvent).tolist():
@@ -126,59 +126,59 @@ class DecisionBatch:
         return sorted(names[row] for row in concerned)
 
     def _is_unserved(self, row: int, since_s: float) -> bool:
-        """Whether an account that was held for want of depth, and holds one contract as it did then, is so still.
+        """Whether an account that was held for lack of depth, and still holds the same one contract, is still held.
 
-        Its last round was `since_s` ago, infinite where there was none.
+        Its last round was `since_s` ago; infinite if there was none.
         """
         name = self.state.market.account_names[row]
-        held = [(of, size) for of, (_, size, _) in self.state.market.accounts[name].positions.items() if size]
+        held = [(contract, size) for contract, (_, size, _) in self.state.market.accounts[name].positions.items() if size]
         if name in self.changed or len(held) != 1:
             return False
-        of, size = held[0]
-        depth, quote = self.state.depths.get(of), self.quote(of)
+        contract, size = held[0]
+        depth, quote = self.state.depths.get(contract), self.quote(contract)
         if liquidation.round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
             return False
         limit = quote.limit(size, self.valuation.equity.item(row), self.valuation.maintenance.item(row))
-        return depth is not None and depth.doubt(of, self.now_ms) is None and depth.visible(size, limit) <= 0
+        return depth is not None and depth.doubt(contract, self.now_ms) is None and depth.visible(size, limit) <= 0
 
-    def quote(self, of: str) -> Quote:
-        """One contract's."""
-        if of not in self._quotes:
+    def quote(self, contract: str) -> Quote:
+        """The quote of one contract."""
+        if contract not in self._quotes:
             market, rates = self.state.market, self.valuation.rates
-            row, terms = market.contract_columns.row(of), market.terms[of]
+            row, terms = market.contract_columns.row(contract), market.terms[contract]
             mark = float(self.valuation.mark[row])
             usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
-            each, is_inverse = terms.contract_size or 0.0, terms.is_inverse and terms.kind != "option"
+            contract_size, is_inverse = terms.contract_size or 0.0, terms.is_inverse and terms.kind != "option"
             low, high = liquidation.band(mark, RULES.orders)
-            self._quotes[of] = Quote(
+            self._quotes[contract] = Quote(
                 mark=mark,
                 low=float(low),
                 high=float(high),
-                unit_usd=each * usd / mark if is_inverse else each * mark * usd,
-                each_usd=each * usd,
+                unit_usd=contract_size * usd / mark if is_inverse else contract_size * mark * usd,
+                each_usd=contract_size * usd,
                 is_inverse=is_inverse,
                 maintenance_long=float(rates.maintenance_long[row]),
                 maintenance_short=float(rates.maintenance_short[row]),
                 square=float(rates.square[row]),
             )
-        return self._quotes[of]
+        return self._quotes[contract]
 
     @cached_property
     def is_quiet(self) -> bool:
-        """Whether nothing speaks against liquidating anyone."""
+        """Whether there is no objection to liquidating anyone."""
         is_halted = any(halt.is_halted for halt in self.state.halts.values())
         return not is_halted and not self.objections
 
     @cached_property
     def objections(self) -> dict[str, Objection]:
-        """By price, the first check that speaks against it."""
+        """By price, the first check that it fails."""
         first = {}
-        for of, guard in self.state.guards.items():
+        for price, guard in self.state.guards.items():
             for rank, check in enumerate(CHECKS):
                 if reason := check(guard, self.now_ms):
-                    first[of] = Objection(rank, reason)
+                    first[price] = Objection(rank, reason)
                     break
-        # A guard begins with the terms of its contract; the price itself may be older.
+        # A guard starts with the terms of its contract; the price itself may be older.
         return self._too_old() | first | self._too_dear()
 
     def _too_dear(self) -> dict[str, Objection]:
@@ -195,33 +195,33 @@ class DecisionBatch:
         }
 
     def _too_old(self) -> dict[str, Objection]:
-        """The prices of contracts that were told too long ago, each by the one that values the contract."""
+        """The prices of contracts that are too old, each by the price that values the contract."""
         columns, mark = self.state.market.contract_columns, self.valuation.mark
         is_option, forward = columns["is_option"] > 0, columns["forward_usd"]
-        told_ms = np.where(is_option | ~np.isnan(columns["mark"]), columns["mark_ms"], columns["traded_ms"])
+        newest_ms = np.where(is_option | ~np.isnan(columns["mark"]), columns["mark_ms"], columns["traded_ms"])
         prices = (
-            ("mark", told_ms, is_option & ~np.isnan(mark)),
-            ("price", told_ms, ~is_option & ~np.isnan(mark)),
+            ("mark", newest_ms, is_option & ~np.isnan(mark)),
+            ("price", newest_ms, ~is_option & ~np.isnan(mark)),
             ("forward", columns["forward_ms"], is_option & (forward > 0)),
         )
         rank, oldest_ms = STALE, self.now_ms - 1000 * RULES.stale_s
         return {
             f"{price} of {name}": Objection(rank, age_text((self.now_ms - event_ms.item(row)) / 1000))
-            for price, event_ms, is_told in prices
-            for row, name in self._names(is_told & (event_ms < oldest_ms))
+            for price, event_ms, has_price in prices
+            for row, name in self._names(has_price & (event_ms < oldest_ms))
         }
 
-    def _names(self, is_meant: Array) -> list[tuple[int, str]]:
-        """The rows of contracts that are meant, with their names."""
-        rows = set(np.flatnonzero(is_meant).tolist())
+    def _names(self, is_selected: Array) -> list[tuple[int, str]]:
+        """The rows of the selected contracts, with their names."""
+        rows = set(np.flatnonzero(is_selected).tolist())
         return [(row, name) for name, row in self.state.market.contract_columns.rows.items() if row in rows] if rows else []
 
     def worth_usd(self, seen: Seen) -> float:
-        """What an account would have now if it still had what it was seen with; NaN where a price is missing."""
+        """What an account would be worth now with its holdings of before (`seen`); NaN if a price is missing."""
         market, rates, usd = self.state.market, self.valuation.rates, self.state.market.currency_columns["usd"]
-        total = sum(amount * usd.item(market.currency(of)) for of, amount in seen.balances.items())
-        for of, (size, average) in seen.positions.items():
-            row = market.contract_columns.rows.get(of)
+        total = sum(amount * usd.item(market.currency(name)) for name, amount in seen.balances.items())
+        for name, (size, average) in seen.positions.items():
+            row = market.contract_columns.rows.get(name)
             if row is None:
                 return math.nan
             basis = size / average if rates.is_inverse[row] else size * average

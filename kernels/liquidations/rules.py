@@ -1,4 +1,4 @@
-"""What liquidation follows."""
+"""The limits of liquidation."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from udfs import liquidation
 
 
 class Rules(NamedTuple):
-    """What liquidation follows; those of the formulae are in `orders`."""
+    """The limits of liquidation; `orders` has those of the formulae."""
 
     orders: liquidation.Rules = liquidation.DEFAULT
     volatile: float = 5.0

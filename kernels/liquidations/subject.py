@@ -1,4 +1,4 @@
-"""One account in one batch: what it has, what speaks against liquidating it, and the events about it."""
+"""One account in one batch: its holdings, the objections to liquidating it, and the events about it."""
 
 import math
 from functools import cached_property
@@ -22,72 +22,72 @@ class Subject:
         self.equity: float = valuation.equity.item(row)
         self.initial: float = valuation.initial.item(row)
         self.maintenance: float = valuation.maintenance.item(row)
-        self.sizes = {of: size for of, (_, size, _) in state.market.accounts[name].positions.items() if size}
+        self.sizes = {contract: size for contract, (_, size, _) in state.market.accounts[name].positions.items() if size}
         self.outputs: list[Output] = []
         self.orders = 0  # among these
 
     @property
     def since_s(self) -> float:
-        """How long ago the last round was."""
+        """Seconds since the last round."""
         return math.inf if self.case.round_ms is None else (self.now_ms - self.case.round_ms) / 1000
 
     def seen_now(self) -> Seen:
-        """What the account has."""
+        """The account's balances and positions."""
         account = self.state.market.accounts[self.name]
         return Seen(
             {currency: amount for currency, (_, amount) in account.balances.items() if amount},
-            {of: (size, average) for of, (_, size, average) in account.positions.items() if size},
+            {contract: (size, average) for contract, (_, size, average) in account.positions.items() if size},
         )
 
     def halt(self) -> tuple[str, str] | None:
-        """The first halt, by name, of what is held or of its venue."""
+        """The first halt, by name, of a contract that is held or of its venue."""
         if not self.state.halts:
             return None
-        for of in sorted(self.sizes.keys() | {name.partition(":")[0] for name in self.sizes}):
-            if (halt := self.state.halts.get(of)) and halt.is_halted:
-                told = "" if halt.reason is None else f": {halt.reason}"
-                return f"halted: {of}", f"trading of {of} is halted since {instant_ms(halt.event_ms)}{told}"
+        for halted in sorted(self.sizes.keys() | {name.partition(":")[0] for name in self.sizes}):
+            if (halt := self.state.halts.get(halted)) and halt.is_halted:
+                reason = "" if halt.reason is None else f": {halt.reason}"
+                return f"halted: {halted}", f"trading of {halted} is halted since {instant_ms(halt.event_ms)}{reason}"
         return None
 
     def objection(self) -> tuple[str, str] | None:
-        """The first thing that speaks against liquidating this account now, in the order of the checks."""
+        """The first objection to liquidating this account now, in the order of the checks."""
         objections = self.batch.objections
-        if objections and (mine := [(objections[of], of) for of in self.watched() if of in objections]):
-            (rank, told), first = min(mine, key=lambda one: (one[0].rank, one[1]))
-            return f"{check_name(rank)}: {first}", f"the {first} {told}"
+        if objections and (own := [(objections[price], price) for price in self.watched() if price in objections]):
+            (rank, reason), first = min(own, key=lambda item: (item[0].rank, item[1]))
+            return f"{check_name(rank)}: {first}", f"the {first} {reason}"
         return None
 
     def watched(self) -> set[str]:
-        """The prices on which the account's value rests, as they are called in `guards` and `objections`."""
+        """The prices on which the account's value depends, by their names in `guards` and `objections`."""
         market = self.state.market
         coins = {(coin, indices.USD) for coin, (_, amount) in market.accounts[self.name].balances.items() if amount}
         watched = set()
-        for of in self.sizes:
-            terms = market.terms.get(of)
+        for contract in self.sizes:
+            terms = market.terms.get(contract)
             if terms is not None:
                 coins |= {(terms.underlying, terms.index_currency), (terms.settlement_currency, indices.USD)}
             is_option = terms is not None and terms.kind == "option"
-            watched |= {f"forward of {of}", f"mark of {of}"} if is_option else {f"price of {of}"}
+            watched |= {f"forward of {contract}", f"mark of {contract}"} if is_option else {f"price of {contract}"}
         return watched | {f"index of {market.index_name(*coin)}" for coin in coins}
 
     def ordered_by_requirement(self) -> list[str]:
-        """What is held, the largest maintenance margin first."""
+        """The contracts that are held, the largest maintenance margin first."""
         if len(self.sizes) == 1:
             return list(self.sizes)
         requirements = self.requirements
-        return sorted(self.sizes, key=lambda of: (-requirements[of], of))
+        return sorted(self.sizes, key=lambda contract: (-requirements[contract], contract))
 
     @cached_property
     def requirements(self) -> dict[str, float]:
-        """Maintenance margin of each position by itself, in USD."""
-        return {of: self.batch.quote(of).required(size) for of, size in self.sizes.items()}
+        """Maintenance margin of each position alone, in USD."""
+        return {contract: self.batch.quote(contract).required(size) for contract, size in self.sizes.items()}
 
     def numbers(self) -> str:
-        """What the account has and requires, for a reason."""
-        told = f"equity {self.equity:.2f} USD, initial margin {self.initial:.2f} USD"
-        return f"{told}, maintenance margin {self.maintenance:.2f} USD"
+        """Equity and requirements of the account, as text for a reason."""
+        text = f"equity {self.equity:.2f} USD, initial margin {self.initial:.2f} USD"
+        return f"{text}, maintenance margin {self.maintenance:.2f} USD"
 
-    def event(self, kind: str, reason: str, **more: Any) -> None:
+    def event(self, kind: str, reason: str, **extra: Any) -> None:
         """Emit an event about the account."""
         case = self.case
         case.events += 1
@@ -99,7 +99,7 @@ class Subject:
             "number": case.events,
             "kind": kind,
             "state": case.state,
-            **{of: None if math.isnan(amount) else amount for of, amount in amounts.items()},
+            **{column: None if math.isnan(amount) else amount for column, amount in amounts.items()},
             "order_id": None,
             "instrument": None,
             "amount_usd": None,
@@ -108,4 +108,4 @@ class Subject:
             "size": None,
             "price": None,
         }
-        self.outputs.append(Output("liquidation_events", self.now_ms, row | more))
+        self.outputs.append(Output("liquidation_events", self.now_ms, row | extra))

@@ -1,7 +1,7 @@
-"""Every account valued at once: equity, and what it requires.
+"""All accounts valued at once: equity and requirements.
 
 equity     cash at the index, unrealised profit of futures and perpetuals, and options at their mark, in USD
-required   standard margin (udfs/standard_margin.py), or for an account that has chosen a parameter set, portfolio margin
+required   standard margin (udfs/standard_margin.py), or, for an account with a parameter set, portfolio margin
 """
 
 import numpy as np
@@ -41,12 +41,12 @@ def value(accounts: Accounts) -> Valuation:
 
 
 def is_past(accounts: Accounts, second: int) -> bool:
-    """Whether accounts were valued later than in this second: the host's sweep may come after batches that it is older than."""
+    """Whether accounts were valued in a later second: a sweep of the host may come after newer batches."""
     return accounts.second is not None and second < accounts.second
 
 
 def keep_time(accounts: Accounts, second: int) -> bool:
-    """Note the whole second of event time; whether it is another than before."""
+    """Note the whole second of event time; returns whether it has changed."""
     if accounts.second == second:
         return False
     is_first, accounts.second = accounts.second is None, second

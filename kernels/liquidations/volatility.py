@@ -1,13 +1,13 @@
-"""What is required follows volatility (udfs/vol_scaling.py).
+"""Requirements follow volatility (udfs/vol_scaling.py).
 
 Standard margin on an underlying, initial and maintenance, is multiplied by its factor, and so are the vol shocks and the
-factors of the worst loss of portfolio margin: the vol over 0.6, no less than 1 and no more than 2.5.  It moves only when it
-would by more than a tenth of itself, or to one of its ends.  It is looked at in each batch that brings a ticker or the terms of
-an option on the underlying, and in no other: whoever reads the same tickers on time has the same factors.  Without a vol it
-stays; it is 1 before the first.  Every change is a row of `margin_scalings`.
+factors of the worst loss of portfolio margin: the vol over 0.6, no less than 1 and no more than 2.5.  It changes only by more
+than a tenth of itself, or to one of its limits.  It is computed in each batch with a ticker or the terms of an option on the
+underlying, and in no other: all readers of the same tickers, on time, have the same factors.  Without a vol it stays; it is 1
+before the first.  Every change is a row of `margin_scalings`.
 
-The vol is that of the option nearest to the money in the nearest expiry.  Only what is more than an hour from its expiry, and
-within a tenth of the forward, counts: vols of the last hour leap, and at the start the first option to speak may be one far
+The vol is that of the option nearest to the money in the nearest expiry.  Only options more than an hour from expiry,
+and within a tenth of the forward, count: vols of the last hour jump, and at the start the first ticker may be of an option far
 from the money.
 """
 
@@ -21,11 +21,11 @@ from schemas.rows import instant_ms
 from udfs import vol_scaling
 
 SHORTEST_S, FURTHEST = 3_600, 0.1
-"""From which time to expiry, and up to which |ln(K/F)|, an option can tell the short vol."""
+"""The least time to expiry, and the greatest |ln(K/F)|, of an option whose vol counts."""
 
 
 def follow_vol(market: Market, until_ms: int) -> list[Output]:
-    """Let the factors follow the vols of the underlyings on which options have spoken; a row for each that changes."""
+    """Update the factors of underlyings whose options have had tickers; returns a row for each that changes."""
     outputs: list[Output] = []
     rule, event_ms = vol_scaling.DEFAULT, until_ms - 1
     for underlying in sorted(market.quoted):
@@ -62,6 +62,6 @@ def short_vol(market: Market, underlying: str) -> float:
         return math.nan
     is_first = expiry_s[rows] == expiry_s[rows].min()
     nearest = set(rows[is_first & (distance == distance[is_first].min())].tolist())
-    # Of a call and a put at one strike the first by name.
+    # A call and a put at one strike: the first by name counts.
     name = min(name for name, row in options.rows.items() if row in nearest)
     return float(vol[options.row(name)])

@@ -1,17 +1,17 @@
-"""Indices: in which currency each one is quoted, and which of them values a contract or a coin.
+"""Indices: the currency of each, and the choice of the index that values a contract or a coin.
 
 An index is a series of prices of one underlying, by one publisher, in one currency.  USD, USDC and USDT are three currencies:
 in March 2023 a USDC was worth 0.88 USD.  No series, average or guard mixes two of them.
 
-Currency  a contract's own is USD where it is inverse or quoted in its underlying, else the one that it is quoted in; that of
-          a coin held as cash is USD
+Currency  a contract's own currency is USD if it is inverse or quoted in its underlying, else its quote currency; that of a coin
+          held as cash is USD
 Choice    the index in that own currency, else in USD, else in USDC, else in USDT.  The currency is chosen first and the
           publisher then: another venue's index in the right currency is better than the venue's own in a wrong one
 Venue     of the series in that currency the contract's own venue; without one, or for a coin held as cash, the middle one of
           those whose newest price is at most `LAG_MS` older than the newest of them (of an even number the lower of the two)
 Silent    a series whose newest price is a day older than the newest of its underlying does not count
-Newest    of the prices of a series the latest stands, of two at one instant the greater.  What the tickers of a venue say of
-          an index is a price of that venue's series in the currency of their contract
+Newest    of the prices of a series the latest counts, of two at one instant the greater.  An index price in a ticker is a price
+          of that venue's series in the currency of the ticker's contract
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,7 +47,7 @@ class Series(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As a kernel's entries are called: venue:underlying, with the currency behind it where that is not USD."""
+        """The name in a kernel's entries: venue:underlying, followed by the currency if that is not USD."""
         return named(f"{self.venue}:{self.underlying}", self.quote)
 
     @classmethod
@@ -57,17 +57,17 @@ class Series(NamedTuple):
 
     @classmethod
     def of_name(cls, name: str) -> "Series":
-        """The series that `name` names."""
+        """The series with this name."""
         venue, _, rest = name.partition(":")
-        return cls(venue, *parted(rest))
+        return cls(venue, *split_name(rest))
 
 
 def named(name: str, quote: str) -> str:
-    """A name with the currency behind it where that is not USD: BTC, BTC:USDC."""
+    """A name, followed by the currency if that is not USD: BTC, BTC:USDC."""
     return name if quote == USD else f"{name}:{quote}"
 
 
-def parted(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """The underlying and the currency of a name without a venue."""
     underlying, _, quote = name.partition(":")
     return underlying, quote or USD
@@ -86,12 +86,12 @@ def own_currency(terms: Mapping[str, Any]) -> str:
 
 @cache
 def preference(own: str) -> tuple[str, ...]:
-    """The currencies in which an index may value what is valued in its own one, the first choice first."""
+    """The currencies of an index that may value contracts in the currency `own`, the first choice first."""
     return (own, *(quote for quote in DOLLARS if quote != own))
 
 
 def chosen_currency(newest_ms: Mapping[str, int], own: str) -> str | None:
-    """The currency whose index values what is valued in its own one; None where there is none.
+    """The currency of the index that values contracts in the currency `own`; None if there is none.
 
     `newest_ms` has the event time of the newest price of an underlying, by the currency of the index.
     """
@@ -103,7 +103,7 @@ def chosen_currency(newest_ms: Mapping[str, int], own: str) -> str | None:
 
 
 def chosen(series: Iterable[tuple[Index, str, int]], own: str) -> list[Index]:
-    """Those that value what is valued in a currency: all of one currency, and none of them silent.
+    """The indices that value contracts in the currency `own`: all of one currency, and none of them silent.
 
     `series` are those of one underlying, each with its currency and the event time of its newest price in ms.
     """
@@ -117,15 +117,15 @@ def chosen(series: Iterable[tuple[Index, str, int]], own: str) -> list[Index]:
 
 
 def value(prices: Iterable[tuple[Series, int, Number]], own: str, venue: str | None = None) -> Number | None:
-    """The index that values a contract of a venue, or with no venue a coin; None where there is none.
+    """The index that values a contract of a venue, or without a venue a coin; None if there is none.
 
-    `prices` are those of one underlying, each with its series and the event time in ms of the newest price of that; of one
-    series the newest counts.  `own` is the currency of what is valued.
+    `prices` are those of one underlying, each with its series and the event time in ms of the series' newest price; of one
+    series the newest counts.  `own` is the currency of the contract or coin.
     """
     newest: dict[Series, tuple[int, Number]] = {}
     for series, event_ms, price in prices:
         known = newest.get(series)
-        if known is None or stands(event_ms, price, *known):
+        if known is None or supersedes(event_ms, price, *known):
             newest[series] = event_ms, price
     counted = chosen(((series, series.quote, event_ms) for series, (event_ms, _) in newest.items()), own)
     for series in counted:
@@ -136,8 +136,8 @@ def value(prices: Iterable[tuple[Series, int, Number]], own: str, venue: str | N
     return sorted(current)[(len(current) - 1) // 2] if current else None
 
 
-def stands(event_ms: int, price: Number, known_ms: int, known: Number) -> bool:
-    """Whether a price of a series takes the place of the one that is known."""
+def supersedes(event_ms: int, price: Number, known_ms: int, known: Number) -> bool:
+    """Whether a price of a series replaces the known one."""
     return event_ms > known_ms or (event_ms == known_ms and known < price)
 
 
@@ -158,7 +158,7 @@ class Indices:
         return (series for prices in self.prices.values() for series in prices)
 
     def get(self, series: Series) -> Price | None:
-        """The newest price of a series; None where there is none."""
+        """The newest price of a series; None if there is none."""
         return self.prices.get(series.underlying, {}).get(series)
 
     def put(self, series: Series, price: Price) -> None:
@@ -166,15 +166,15 @@ class Indices:
         self.prices.setdefault(series.underlying, {})[series] = price
 
     def learn(self, series: Series, price: Price) -> bool:
-        """Set the price of a series if it stands; whether it does."""
+        """Set the price of a series if it is the newest; returns whether it is."""
         known = self.get(series)
-        if known is not None and not stands(price.event_ms, price.price, *known):
+        if known is not None and not supersedes(price.event_ms, price.price, *known):
             return False
         self.put(series, price)
         return True
 
     def of_underlying(self, underlying: str) -> list[tuple[Series, int, float]]:
-        """As `value` takes them."""
+        """The prices of an underlying, as arguments of `value`."""
         return [(series, *price) for series, price in self.prices.get(underlying, {}).items()]
 
     def value(self, underlying: str, own: str, venue: str | None = None) -> float | None:
@@ -182,10 +182,10 @@ class Indices:
         return value(self.of_underlying(underlying), own, venue)
 
     def forget(self, until_ms: int) -> list[Series]:
-        """Forget the series that have said nothing after `until_ms`; returns those."""
-        gone = [series for series in self if (price := self.get(series)) and price.event_ms <= until_ms]
-        for series in gone:
+        """Forget the series without a price after `until_ms`; returns them."""
+        silent = [series for series in self if (price := self.get(series)) and price.event_ms <= until_ms]
+        for series in silent:
             del self.prices[series.underlying][series]
             if not self.prices[series.underlying]:
                 del self.prices[series.underlying]
-        return gone
+        return silent

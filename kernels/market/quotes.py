@@ -1,7 +1,8 @@
-"""The newest quote of an instrument, from `book_tops` and from the `tickers` that speak of bid and ask.
+"""The newest quote of an instrument, from `book_tops` and from the `tickers` with bid and ask.
 
-The latest by event time stands.  Of both at one instant that of the book stands, which knows whether it is stale; of two of one
-table the one with the higher partition and offset.  A ticker that says nothing of the quote leaves it and its time as they are.
+The latest by event time counts.  Of a book and a ticker at one instant the book counts, which knows whether it is stale; of two
+rows of one table the one with the higher partition and offset.  A ticker without a quote leaves the quote and its time
+unchanged.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ class Quote(NamedTuple):
 
 
 def in_order(messages: Iterable[Message]) -> list[Quote]:
-    """The quotes in checked messages: of those of one instrument, each stands against all before it."""
+    """The quotes in checked messages: each replaces the quotes of its instrument before it."""
     ranked = []
     for message in messages:
         table, row = message.table, message.row
@@ -38,7 +39,7 @@ def in_order(messages: Iterable[Message]) -> list[Quote]:
 
 
 def has_quote(row: Mapping[str, Any]) -> bool:
-    """Whether a ticker speaks of the best bid and ask; if it does, NULL in either means that there is none."""
+    """Whether a ticker reports the best bid and ask; if it does, NULL in either means that there is none."""
     stated = row.get("has_quote")
-    # A producer that writes no has_quote speaks of the quote by having its fields.
+    # Without has_quote, a ticker reports the quote if it has the fields of one.
     return bool(stated) if stated is not None else "bid_price" in row or "ask_price" in row

@@ -1,7 +1,7 @@
-"""The terms of contracts: which row stands, and when a contract is forgotten.
+"""The terms of contracts: which row counts, and when a contract is forgotten.
 
-The row with the latest event time stands.  Of two rows at one instant the greater stands, compared field by field in the order
-in which a kernel keeps them; what is missing is less than any value.  So the order of arrival does not matter.
+The row with the latest event time counts.  Of two rows at one instant the greater counts, compared field by field in the order
+in which a kernel keeps them; a missing value is less than any other.  So the order of arrival does not matter.
 """
 
 import math
@@ -12,11 +12,11 @@ from schemas.rows import to_ms
 
 
 class Expiring(Protocol):
-    """What a kernel keeps of the terms of a contract: a tuple whose first field is when they were published."""
+    """The terms of a contract that a kernel keeps: a tuple whose first field is the publication time."""
 
     @property
     def expiry_ms(self) -> int | None:
-        """None where it does not expire."""
+        """None if it does not expire."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
@@ -58,8 +58,8 @@ def from_row(row: Mapping[str, Any]) -> Terms:
     )
 
 
-def stands(terms: Any, known: Any | None) -> bool:
-    """Whether terms take the place of those that are known.  Both are tuples of the same fields, the publication time first."""
+def supersedes(terms: Any, known: Any | None) -> bool:
+    """Whether terms replace the known ones.  Both are tuples of the same fields, the publication time first."""
     return known is None or _order(terms) > _order(known)
 
 
@@ -82,8 +82,8 @@ class Listing(Generic[Kept]):
             self._first_expiry_ms = min(self._first_expiry_ms, terms.expiry_ms)
 
     def learn(self, name: str, terms: Kept) -> bool:
-        """Set the terms of a contract if they stand; whether they do."""
-        if not stands(terms, self.terms.get(name)):
+        """Set the terms of a contract if they replace the known ones; returns whether they do."""
+        if not supersedes(terms, self.terms.get(name)):
             return False
         self.put(name, terms)
         return True
@@ -93,8 +93,8 @@ class Listing(Generic[Kept]):
         if self._first_expiry_ms > until_ms:
             return set()
         expiries = {name: terms.expiry_ms for name, terms in self.terms.items() if terms.expiry_ms is not None}
-        gone = {name for name, expiry_ms in expiries.items() if expiry_ms <= until_ms and name not in held}
-        for name in gone:
+        expired = {name for name, expiry_ms in expiries.items() if expiry_ms <= until_ms and name not in held}
+        for name in expired:
             del self.terms[name]
-        self._first_expiry_ms = min((ms for name, ms in expiries.items() if name not in gone), default=math.inf)
-        return gone
+        self._first_expiry_ms = min((ms for name, ms in expiries.items() if name not in expired), default=math.inf)
+        return expired

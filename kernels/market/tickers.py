@@ -1,7 +1,7 @@
-"""The parts of tickers: a message has some of the columns, and what it does not have stays as it was.
+"""The parts of tickers: a message has some of the columns; the others stay unchanged.
 
-A venue may send bid and ask, mark, volatility and forward in one message, or each on a channel of its own.  NULL means that
-the message does not have a part; only of bid and ask can a ticker also say that there is none (`kernels.market.quotes`).
+A venue may send bid and ask, mark, volatility and forward in one message, or each on a separate channel.  NULL means that the
+message does not have a part; only for bid and ask can it also mean that there is none (`kernels.market.quotes`).
 Each part has its own time.
 """
 
@@ -16,18 +16,18 @@ from schemas.rows import to_ms
 
 
 class Ticker(NamedTuple):
-    """All that the tickers of one instrument say at one instant."""
+    """The tickers of one instrument at one instant, merged."""
 
     event_ms: int
     name: str  # venue:instrument
-    row: Mapping[str, Any]  # each column as the last message that has it
+    row: Mapping[str, Any]  # each column from the last message that has it
     messages: list[Message]
 
 
 def by_instant(messages: Iterable[Message]) -> list[Ticker]:
-    """The tickers among checked messages in the order of time, those of one instrument and instant as one.
+    """The tickers among checked messages in the order of time, those of one instrument and instant merged.
 
-    Of a column that two of them have, that with the higher partition and offset stands.  Do not read bid and ask from these:
+    If two of them have a column, the one with the higher partition and offset counts.  Do not read bid and ask from these:
     see `kernels.market.quotes`.
     """
     tickers = [(_instant(message), message) for message in messages if message.table == "tickers"]
@@ -53,7 +53,7 @@ NO_READING: Reading = (-(1 << 62), None)
 
 
 def newest(known: Reading, event_ms: int, value: float | None) -> Reading:
-    """One part after a message; NULL leaves it as it is.  Messages of one instant must come in the order of their offsets."""
+    """One part after a message; NULL leaves it unchanged.  Messages of one instant must come in the order of their offsets."""
     return known if value is None or event_ms < known[0] else (event_ms, value)
 
 
@@ -61,7 +61,7 @@ class Prices(NamedTuple):
     """The newest prices of a contract by its tickers, each by its own time."""
 
     mark: Reading = NO_READING  # the venue's own
-    middle: Reading = NO_READING  # of bid and ask; None where one of them is missing
+    middle: Reading = NO_READING  # of bid and ask; None if one of them is missing
     last: Reading = NO_READING  # trade
     forward_usd: Reading = NO_READING
     mark_iv: Reading = NO_READING

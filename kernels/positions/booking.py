@@ -1,4 +1,4 @@
-"""Changes of positions and balances: the rows that stand after them, and a ledger entry of each."""
+"""Changes of positions and balances: the rows after them, and a ledger entry for each."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class Change(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """What is being booked, and where."""
+    """The event that is booked, and its account."""
 
     state: State
     name: str  # of the account
@@ -41,7 +41,7 @@ class Move(NamedTuple):
 
 
 def booked(cause: Cause, changes: list[Change], move: Move | None) -> list[Output]:
-    """Make the changes: rows of the position and the balances that stand after them, and an entry of each change.
+    """Make the changes: returns the rows of the position and the balances after them, and an entry for each change.
 
     Raises `InvalidOperation` before anything has changed.
     """
@@ -104,7 +104,7 @@ def booked(cause: Cause, changes: list[Change], move: Move | None) -> list[Outpu
 
 
 def _running(cause: Cause, changes: list[Change], move: Move | None) -> tuple[list[str], dict[str, Balance]]:
-    """How much there is of its asset after each change, and the balances after all."""
+    """The amount of its asset after each change, and the balances after all."""
     holdings: dict[str, Decimal] = {}
     balances: dict[str, Balance] = {}
     amounts: list[str] = []
@@ -114,7 +114,7 @@ def _running(cause: Cause, changes: list[Change], move: Move | None) -> tuple[li
         else:
             held = cause.account.balances.get(change.asset, Balance(ZERO, cause.event_ms))
             amount = rounded(CONTEXT.add(holdings.get(change.asset, held.amount), change.amount))
-            # Never before the row that stands: a reader that keeps the newest would not see it.
+            # Never before the newest row: a reader that keeps the newest would miss it.
             balances[change.asset] = Balance(amount, max(cause.event_ms, held.event_ms))
         holdings[change.asset] = amount
         amounts.append(text(amount))

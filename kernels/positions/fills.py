@@ -1,4 +1,4 @@
-"""Fills, corrections, busts and transfers: each is applied once, and what it changes is booked."""
+"""Fills, corrections, busts and transfers: each is applied once, and its changes are booked."""
 
 from bisect import bisect_left
 from decimal import Decimal, DivisionByZero, InvalidOperation
@@ -33,7 +33,7 @@ _COUNTER = {"transfer": OUTSIDE, "funding": EXCHANGE, "delivery": EXCHANGE, "ins
 
 
 def applied_or_refused(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
-    """Book one fill or transfer of these contents, or give its dead letter."""
+    """Book one fill or transfer with these contents, or return its dead letter."""
     try:
         return _apply(state, message, contents, until_ms)
     except RefusedError as refused:
@@ -41,7 +41,7 @@ def applied_or_refused(state: State, message: Message, contents: str, until_ms: 
 
 
 def _apply(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
-    """Book one fill or transfer of these contents, or raise `_RefusedError` and leave the account as it was."""
+    """Book one fill or transfer with these contents, or raise `RefusedError` and leave the account unchanged."""
     row, table = message.row, message.table
     event_ms, name = to_ms(row["event_at"]), row["account"]
     if name in HOUSE:
@@ -133,7 +133,7 @@ def _waits(cause: Cause, message: Message, contents: str) -> bool:
 
 
 def _given_up(account: Account, before_ms: int, until_ms: int) -> list[Output]:
-    """Dead letters of the corrections from before an instant that have waited in vain."""
+    """Dead letters of the corrections from before an instant whose fill has not come."""
     letters: list[Output] = []
     if not account.pending:
         return letters
@@ -193,7 +193,7 @@ def _amounts_of_fill(row: dict[str, Any], terms: Terms) -> tuple[Decimal, Decima
 
 
 def _counted(cause: Cause, book: Book, name: str, before: Trade | None, now: Trade) -> list[Output]:
-    """Let a trade count, in the place of what it was before if it was there before, and book what that changes."""
+    """Apply a trade, in place of its earlier contents if there are any, and book the changes."""
     traded_contract, minus = book.contract, CONTEXT.subtract
     paid: list[Change] = []
     change = minus(now.change, before.change) if before else now.change
@@ -229,7 +229,8 @@ def _counted(cause: Cause, book: Book, name: str, before: Trade | None, now: Tra
 def _refolded(
     cause: Cause, book: Book, name: str, before: Trade | None, now: Trade
 ) -> tuple[Position, list[tuple[tuple[int, str], Trade, Position]], int]:
-    """The position with a trade in its place; and the new end of the book's history, and where that begins."""
+    """The position with the trade inserted where it belongs; the new end of the book's history, and the index where that
+    starts."""
     position_in_time = now.event_ms, now.fill_id
     if before is None and position_in_time > book.held.newest and book.history is None:
         return traded(book.contract, book.held, now), [], 0

@@ -1,4 +1,4 @@
-"""The arithmetic of the ledger: what a position comes to after its trades, and who is on the other side of each entry.
+"""The arithmetic of the ledger: a position after its trades, and the counterparty of each entry.
 
 Average cost.  With n the signed contracts, c the contract size and p the price, a trade is worth
     linear, option   v = n c p, in the settlement currency
@@ -7,12 +7,12 @@ and a position has a basis b, the sum of what its trades were worth.  A trade ag
 realises
     -(b k/n + v), rounded to 18 decimals, half to even
 and leaves the basis b (n - k)/n, so that the average price, b/(n c) or for an inverse -n c/b, stays what it was.  A basis has
-60 decimals: more than any product needs, and enough for a quotient to be right to the last digit that is booked.  What a
-position comes to depends on the order of its trades: they count in the order of their event time, then their id.
+60 decimals: more than any product needs, and enough for a quotient to be right to the last digit that is booked.  A position
+depends on the order of its trades: they count in the order of their event time, then their id.
 
 Double entry.  Each entry moves an amount of one asset, a currency or an instrument, between an account and one of four accounts
-of the house, so that each asset sums to zero over all accounts, always.  Of a trade the house sees one side at a time: its
-exchange account is the other side of every fill, as a clearing house is, and flat again once both sides have been filled.
+of the house, so that each asset sums to zero over all accounts, always.  A fill has one side of a trade: the exchange account
+of the house is the other side of every fill, like a clearing house, and is flat again once both sides have been filled.
 """
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
@@ -22,18 +22,18 @@ from typing import NamedTuple
 CONTEXT = Context(prec=120, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Enough for amount × price × contract size with every digit."""
 BOOKED = Context(prec=38, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
-"""What is booked or written is a DECIMAL(38, 18): rounding what does not fit into it is an invalid operation."""
+"""Booked or written amounts are DECIMAL(38, 18): rounding an amount that does not fit is an invalid operation."""
 UNIT = Decimal("1e-18")
 BASIS_UNIT = Decimal("1e-60")
 ZERO = Decimal(0)
 
 EXCHANGE, FEES, INSURANCE, OUTSIDE = HOUSE = ("house:exchange", "house:fees", "house:insurance", "house:outside")
-"""The accounts of the house: the other side of trades, funding and settlements; of fees; of what the insurance fund pays and
-gets; and of deposits and withdrawals."""
+"""The accounts of the house: the other side of trades, funding and settlements; of fees; of payments from and to the insurance
+fund; and of deposits and withdrawals."""
 
 
 class Contract(NamedTuple):
-    """What an account trades, as it stood when it first did."""
+    """The contract that an account trades, with its terms at the first trade."""
 
     style: str  # linear, inverse, option or spot
     each: Decimal  # contract size
@@ -42,7 +42,7 @@ class Contract(NamedTuple):
     quote: str
 
     def worth(self, size: Decimal, price: Decimal) -> Decimal:
-        """What a trade adds to the basis, in the settlement currency."""
+        """The amount that a trade adds to the basis, in the settlement currency."""
         if self.style == "inverse":
             value = CONTEXT.divide(CONTEXT.multiply(size, self.each), price)
             return CONTEXT.quantize(value, BASIS_UNIT).copy_negate()
@@ -60,7 +60,7 @@ class Trade(NamedTuple):
 
 
 class Position(NamedTuple):
-    """What an account holds of one contract."""
+    """The holding of one contract."""
 
     size: Decimal  # contracts; short is negative
     basis: Decimal  # settlement currency
@@ -70,7 +70,7 @@ class Position(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What becomes of a position when its contract expires."""
+    """The settlement of a position when its contract expires."""
 
     change: Decimal  # contracts: it closes the position
     realised: Decimal
@@ -82,7 +82,7 @@ UNSETTLED = Settled(ZERO, ZERO, ZERO)
 
 
 def traded(contract: Contract, held: Position, trade: Trade) -> Position:
-    """A position after one more trade.  Raises `InvalidOperation` or `DivisionByZero` beyond what can be reckoned."""
+    """A position after one more trade.  Raises `InvalidOperation` or `DivisionByZero` if the numbers cannot be computed."""
     c, change, newest = CONTEXT, trade.change, (trade.event_ms, trade.fill_id)
     if change == 0:
         return held._replace(newest=newest)
@@ -136,7 +136,7 @@ def text(amount: Decimal) -> str:
     """Without exponent or idle zeros."""
     booked = rounded(amount)
     digits = str(booked)
-    if "E" in digits:  # of what is below a millionth
+    if "E" in digits:  # for amounts below a millionth
         digits = f"{booked:f}"
     digits = digits.rstrip("0").rstrip(".")
     return "0" if digits in ("-0", "") else digits

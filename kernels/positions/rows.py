@@ -1,4 +1,4 @@
-"""Rows of `fills` and `transfers`: their order, their contents, their amounts, and how one is refused."""
+"""Rows of `fills` and `transfers`: their order, contents and amounts, and the refusal of a row."""
 
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -27,7 +27,7 @@ class RefusedError(Exception):
 
 
 def turn(message: Message) -> tuple[int, str, str, str, str, int, int]:
-    """When its turn comes among the fills and transfers of a batch: whatever the order they came in."""
+    """Sort key of a fill or transfer within its batch, whatever the order of arrival."""
     row, table = message.row, message.table
     contents = digest(table, row)
     return (
@@ -42,15 +42,16 @@ def turn(message: Message) -> tuple[int, str, str, str, str, int, int]:
 
 
 def digest(table: str, row: dict[str, Any]) -> str:
-    """What tells a repeat from another event of its id: not when it was received, nor how its numbers are written."""
+    """A digest that distinguishes a repeat from another event with its id: it ignores the receipt and the notation of
+    numbers."""
     values = [read_amount(row[column])[1] if column in _AMOUNTS else row.get(column) for column in _CONTENTS[table]]
     return blake2b(orjson.dumps(values), digest_size=12).hexdigest()
 
 
 @lru_cache(maxsize=4096)
 def read_amount(amount: str | int) -> tuple[Decimal | None, str]:
-    """An amount as it is booked, None where it is beyond DECIMAL(38, 18); and as it is written."""
-    # Kept, for whoever tells repeats apart asks first, and whoever books it next.
+    """An amount as it is booked, None if it is beyond DECIMAL(38, 18); and as it is written."""
+    # Cached: the check for repeats reads it first, and the booking after that.
     try:
         booked = rounded(Decimal(amount))
     except InvalidOperation:

@@ -17,10 +17,10 @@ SETTLEMENT_MS = 30 * 60_000
 
 
 def learn_index(state: State, row: dict[str, Any]) -> None:
-    """Keep the newest price of an index, and its averages up to the expiries ahead."""
+    """Keep the newest price of an index, and its averages up to the next expiries."""
     series, event_ms, price = Series.of_row(row), to_ms(row["event_at"]), Decimal(str(row["price_usd"]))
     known = state.indices.get(series)
-    if known is not None and not indices.stands(event_ms, price, known.event_ms, known.price):
+    if known is not None and not indices.supersedes(event_ms, price, known.event_ms, known.price):
         return
     averages: dict[int, tuple[Decimal, int]] = {}
     if state.first_expiry_ms - SETTLEMENT_MS <= event_ms and known is not None:
@@ -39,7 +39,7 @@ def _averaged(index: Index, expiry_ms: int, until_ms: int) -> tuple[Decimal, int
 
 
 def settle(state: State, until_ms: int) -> list[Output]:
-    """Settle what has expired and has a price."""
+    """Settle the contracts that have expired and have a price."""
     if state.first_expiry_ms > until_ms:
         return []
     prices: dict[str, Decimal] = {}
@@ -62,7 +62,7 @@ def settle(state: State, until_ms: int) -> list[Output]:
 
 
 def _settlement_price(state: State, name: str, terms: Terms) -> Decimal | None:
-    """At what a contract that has expired is settled, in its own quotation; None where there is no index price."""
+    """The settlement price of an expired contract, in its own quotation; None if there is no index price."""
     expiry_ms = terms.expiry_ms or 0
     prices: list[tuple[Series, int, Decimal]] = []
     for series, index in state.indices.items():
@@ -98,7 +98,7 @@ def _closed(
 
 
 def settlement_changes(name: str, contract: Contract, price: Decimal, before: Settled, after: Settled) -> list[Change]:
-    """What the settlement of a position changes, by what was settled of it before and what is now."""
+    """The changes that a settlement makes, given what was settled of the position before and now."""
     change, _, paid = (CONTEXT.subtract(now, earlier) for now, earlier in zip(after, before, strict=True))
     return [
         Change("settlement", name, change, EXCHANGE, price),

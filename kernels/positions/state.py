@@ -1,4 +1,4 @@
-"""The accounts of a shard and what they need of the market, as they are stored."""
+"""The accounts of a shard, and the market data that they need, as stored."""
 
 import math
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ KEPT_MS = 7 * 24 * HOUR_MS
 
 
 def contract(terms: Terms) -> Contract:
-    """What an account trades by these terms."""
+    """The contract of an account by these terms."""
     style = terms.kind if terms.kind in ("spot", "option") else "inverse" if terms.is_inverse else "linear"
     return Contract(
         style, Decimal(str(terms.contract_size or 1)), terms.settlement_currency, terms.underlying, terms.quote_currency
@@ -35,14 +35,15 @@ class Index(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """What an account holds of one currency."""
+    """The balance of one currency."""
 
     amount: Decimal
     event_ms: int  # of the newest row written
 
 
 class Applied(NamedTuple):
-    """A fill or transfer that has been booked; of a transfer only when and what, of a fill also what a fold of it needs."""
+    """A fill or transfer that has been booked; for a transfer only time and contents, for a fill also the fields that
+    the fold needs."""
 
     event_ms: int
     contents: str  # digest
@@ -54,7 +55,7 @@ class Applied(NamedTuple):
 
 
 class Book:
-    """What an account has of one contract."""
+    """The book of one contract in an account."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
@@ -63,7 +64,7 @@ class Book:
         self.settled = UNSETTLED
         self.event_ms = -(1 << 62)  # of the newest row written
         self.history: list[tuple[tuple[int, str], Trade, Position]] | None = None
-        """The trades that are remembered in their order, each with the position after it.  Made when it is first needed."""
+        """The remembered trades in order, each with the position after it.  Built when it is first needed."""
 
     @property
     def size(self) -> Decimal:
@@ -83,7 +84,7 @@ class Account:
         self.books: dict[str, Book] = {}
         self.balances: dict[str, Balance] = {}
         self.applied: dict[str, Applied] = {}
-        self.corrections: dict[str, tuple[int, str]] = {}  # of each fill corrected: time and id of the newest
+        self.corrections: dict[str, tuple[int, str]] = {}  # by corrected fill: time and id of the newest correction
         self.pending: dict[str, list[tuple[int, int, dict[str, Any]]]] = {}  # by fill: partition, offset and row of corrections
         self.entries = 0  # booked so far
         self.booked_ms = -(1 << 62)  # the newest of them
@@ -91,7 +92,7 @@ class Account:
         self.forgotten_ms = 0  # ids from before this have been freed
 
     def trade(self, name: str, fill_id: str) -> Trade:
-        """A fill as it counts now; `name` is its account's."""
+        """The current contents of a fill; `name` is its account's."""
         first = self.applied[applied_name(name, "fills", fill_id)]
         newest = self.corrections.get(fill_id)
         counts = self.applied[applied_name(name, "fills", newest[1])] if newest else first
@@ -107,26 +108,26 @@ class Account:
         return sorted(trades, key=lambda trade: trade[:2])
 
     def forget(self, name: str, before_ms: int) -> set[str]:
-        """Free the ids of events before this, and name the entries that change by it."""
+        """Free the ids of events before this instant; returns the names of the entries that change."""
         if before_ms <= self.swept_ms:
             return set()
         self.swept_ms = before_ms
-        gone = {entry: applied for entry, applied in self.applied.items() if applied.event_ms < before_ms}
-        instruments = sorted({applied.instrument for applied in gone.values() if applied.instrument})
+        forgotten = {entry: applied for entry, applied in self.applied.items() if applied.event_ms < before_ms}
+        instruments = sorted({applied.instrument for applied in forgotten.values() if applied.instrument})
         for instrument in instruments:
             book = self.books[instrument]
             if book.contract.style == "spot":
                 continue
-            for trade in self.trades(name, instrument, gone):
+            for trade in self.trades(name, instrument, forgotten):
                 book.base = traded(book.contract, book.base, trade)
             book.history = None
-        for entry in gone:
+        for entry in forgotten:
             del self.applied[entry]
             _, table, applied_id = orjson.loads(entry)
             if table == "fills":
                 self.corrections.pop(applied_id, None)
-        self.forgotten_ms = max(self.forgotten_ms, *(applied.event_ms + 1 for applied in gone.values()), 0)
-        return {f"applied/{entry}" for entry in gone} | {book_entry(name, instrument) for instrument in instruments}
+        self.forgotten_ms = max(self.forgotten_ms, *(applied.event_ms + 1 for applied in forgotten.values()), 0)
+        return {f"applied/{entry}" for entry in forgotten} | {book_entry(name, instrument) for instrument in instruments}
 
 
 class State:
@@ -135,7 +136,7 @@ class State:
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.listing: Listing[Terms] = Listing()
-        self.settlements: dict[str, Decimal] = {}  # at what price each was settled
+        self.settlements: dict[str, Decimal] = {}  # the settlement price of each
         self.indices: dict[Series, Index] = {}
         self.house: dict[str, dict[str, Decimal]] = {}
         self.first_expiry_ms: float = math.inf  # of those that are not settled
@@ -155,12 +156,12 @@ class State:
         return self.listing.terms
 
     def find_first_expiry(self) -> None:
-        """See anew which contract is to be settled next."""
+        """Find the next expiry to settle."""
         unsettled = [terms.expiry_ms for name, terms in self.terms.items() if name not in self.settlements and terms.expiry_ms]
         self.first_expiry_ms = min(unsettled, default=math.inf)
 
     def expiries(self, underlying: str) -> set[int]:
-        """When the contracts on an underlying expire that are not settled yet."""
+        """The expiries of the contracts on an underlying that are not settled yet."""
         return {
             terms.expiry_ms
             for name, terms in self.terms.items()
@@ -168,17 +169,17 @@ class State:
         }
 
     def free(self, until_ms: int) -> None:
-        """Forget the terms of what expired a week and more before `until_ms`."""
-        gone = self.listing.free(until_ms - KEPT_MS)
-        if not gone:
+        """Forget the terms of contracts that expired a week or more before `until_ms`."""
+        expired = self.listing.free(until_ms - KEPT_MS)
+        if not expired:
             return
-        for name in gone:
+        for name in expired:
             self.settlements.pop(name, None)
-        self.touched |= {f"instrument/{name}" for name in gone}
+        self.touched |= {f"instrument/{name}" for name in expired}
         self.find_first_expiry()
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes; None where it is gone."""
+        """One entry as bytes; None if it no longer exists."""
         kind, _, subject = name.partition("/")
         stored: Any = None
         if kind == "instrument":
@@ -209,7 +210,7 @@ class State:
         return None if stored is None else packed(VERSION, stored)
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put one entry back.  Raises `ValueError` if the bytes are of no version that this code reads."""
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, subject = name.partition("/")
         stored = unpacked("positions", name, data, VERSION, MIGRATIONS)
         if kind == "instrument":
@@ -242,7 +243,7 @@ class State:
 
 
 MIGRATIONS: dict[int, Migration] = {2: lambda _, stored: stored}
-"""Until version 3 an account's entry had its positions, too: they are stored apart the next time that anything is."""
+"""Before version 3 an account's entry also had its positions: they are stored separately at the next change."""
 
 
 def totals(state: State) -> dict[str, Decimal]:
@@ -270,9 +271,9 @@ def book_entry(account: str, instrument: str) -> str:
 
 
 def _stored_book(book: Book) -> list[Any]:
-    style, each, *currencies = book.contract
+    style, contract_size, *currencies = book.contract
     closed = [str(amount) for amount in book.settled]
-    contract = [style, str(each), *currencies]
+    contract = [style, str(contract_size), *currencies]
     return [contract, _stored_position(book.base), _stored_position(book.held), closed, book.event_ms]
 
 

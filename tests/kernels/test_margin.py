@@ -1,6 +1,6 @@
 import random
 from base64 import b64decode
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 from unittest import mock
 
@@ -267,7 +267,7 @@ def test_rows_come_on_a_change_and_once_a_second() -> None:
 
 
 def test_where_there_are_many_accounts_each_is_told_of_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(margin, "TOLD", 3)
+    monkeypatch.setattr(margin, "REPORTED", 3)
     shard, names = Stored(liquidations, begun()), [f"a{number}" for number in range(7)]
     step(shard.state, *(position("LINEAR", "1", "60000", account=name) for name in names))
     told = []
@@ -276,6 +276,20 @@ def test_where_there_are_many_accounts_each_is_told_of_in_its_turn(monkeypatch: 
         shard.store()
         shard.restart()
     assert told == [sorted((names * 3)[3 * turn : 3 * turn + 3]) for turn in range(7)]
+
+
+def test_the_turns_of_many_accounts_are_spread_over_the_second_and_each_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(margin, "AT_ONCE", 2)
+    shard, names = Stored(liquidations, begun()), [f"a{number}" for number in range(7)]
+    step(shard.state, *(position("LINEAR", "1", "60000", account=name) for name in names))
+    step(shard.state, until_ms=T0 + 1000)
+    portions = []
+    for until in range(1100, 3001, 100):
+        portions.append([row["account"] for row in rows(step(shard.state, until_ms=T0 + until))])
+        shard.store()
+        shard.restart()
+    assert max(map(len, portions)) == 1
+    assert sorted(chain(*portions[:10])) == sorted(chain(*portions[10:])) == names
 
 
 @pytest.mark.parametrize(
@@ -458,7 +472,7 @@ def test_a_mark_without_sense_leaves_the_account_unpriced(name: str, price: floa
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 5"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 6"):
         liquidations.new().decode("clock", b"\x09[]")
 
 
