@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
-from feeds import Adapter, Received, Record, Rejected, binance, bitget, deribit, okx
+from feeds import Adapter, Received, Record, Rejected, binance, bitget, deribit, dydx, hyperliquid, okx
 from schemas.records import DeadLettersRow
 from schemas.rows import Fault, instant_ms, shown
 
@@ -31,6 +31,8 @@ ADAPTERS = {
     "binance": cast(Adapter, binance),
     "bitget": cast(Adapter, bitget),
     "deribit": cast(Adapter, deribit),
+    "dydx": cast(Adapter, dydx),
+    "hyperliquid": cast(Adapter, hyperliquid),
     "okx": cast(Adapter, okx),
 }
 
@@ -41,6 +43,7 @@ _CONTROL = re.compile(rb"wss?://\S+ <->? |configuration: ")
 _OPENED = re.compile(rb"(wss?://\S+) <-> ")
 _TIMED = re.compile(rb"(?:(https?://\S+) -> )?(?:(\d{1,12}(?:\.\d{1,20})?):|(\d{1,20})) (.*)", re.DOTALL)
 _COUNTED = re.compile(r"(?:\w*[A-Za-z]-?)?(\d{1,20})", re.ASCII)  # a trade id that is counted up, such as 17, a17 or ETH-17
+_OF_AN_EVENT = re.compile(r"[0-9a-f]{24}")  # a trade id of dYdX: height, transaction and event, each eight hexadecimal digits
 
 _log = logging.getLogger(__name__)
 
@@ -208,6 +211,8 @@ def _oldest_first(records: list[Record]) -> list[Record]:
 
 
 def _count(trade_id: str) -> int:
+    if _OF_AN_EVENT.fullmatch(trade_id):
+        return int(trade_id, 16)
     counted = _COUNTED.fullmatch(trade_id)
     return int(counted[1]) if counted else 0
 

@@ -208,6 +208,8 @@ def quiet_ticker(venue: str, instrument: str, event_ms: int, received: Received)
         "min_price": None,
         "max_price": None,
         "has_quote": False,
+        "funding_rate": None,
+        "next_funding_at": None,
     }
 
 
@@ -264,10 +266,15 @@ def each(items: Iterable[Any], record: Callable[[Any], Record]) -> list[Record |
 
     Raises `Rejected` where the only item cannot be used: then the message as a whole cannot.
     """
+    return every(items, lambda item: (record(item),))
+
+
+def every(items: Iterable[Any], records: Callable[[Any], Iterable[Record]]) -> list[Record | Rejected]:
+    """As `each`, of items that become several records each."""
     results: list[Record | Rejected] = []
     for item in items:
         try:
-            results.append(record(item))
+            results += records(item)
         except Rejected as rejected:
             rejected.item = orjson.dumps(item)
             results.append(rejected)

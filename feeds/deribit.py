@@ -334,6 +334,8 @@ def _ticker(data: Any, received: Received) -> Record:
         "min_price": _number(data.get("min_price")),
         "max_price": _number(data.get("max_price")),
         "has_quote": True,
+        "funding_rate": None,
+        "next_funding_at": None,
     }
     return Record("tickers", data["timestamp"], row)
 

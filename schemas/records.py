@@ -1,6 +1,6 @@
 """The rows of every topic as they stand in JSON.  Made by `make records` from schemas/*.sql: do not edit."""
 
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 
 class Column(NamedTuple):
@@ -315,6 +315,7 @@ class OrderBooksRow(TypedDict):
     asks: list[list[float]]
     checksum: int | None
     depth: int | None
+    block_height: NotRequired[int | None]
 
 
 class PositionMarginRow(TypedDict):
@@ -374,6 +375,8 @@ class TickersRow(TypedDict):
     min_price: float | None
     max_price: float | None
     has_quote: bool | None
+    funding_rate: float | None
+    next_funding_at: str | None
 
 
 class TradesRow(TypedDict):
@@ -386,6 +389,7 @@ class TradesRow(TypedDict):
     price: float
     size: float
     off_market: str | None
+    block_height: NotRequired[int | None]
 
 
 class TradingHaltsRow(TypedDict):
@@ -850,6 +854,7 @@ TABLES: dict[str, Table] = {
             "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "checksum": Column("INT", True),
             "depth": Column("INT", True),
+            "block_height": Column("BIGINT", True),
         },
     ),
     "position_margin": Table(
@@ -929,6 +934,8 @@ TABLES: dict[str, Table] = {
             "min_price": Column("DOUBLE", True),
             "max_price": Column("DOUBLE", True),
             "has_quote": Column("BOOLEAN", True),
+            "funding_rate": Column("DOUBLE", True),
+            "next_funding_at": Column("TIMESTAMP_LTZ(3)", True),
         },
     ),
     "trades": Table(
@@ -946,6 +953,7 @@ TABLES: dict[str, Table] = {
             "price": Column("DOUBLE", False),
             "size": Column("DOUBLE", False),
             "off_market": Column("STRING", True),
+            "block_height": Column("BIGINT", True),
         },
     ),
     "trading_halts": Table(

@@ -23,5 +23,7 @@ CREATE TEMPORARY TABLE tickers (
   open_interest   DOUBLE,
   min_price       DOUBLE                    COMMENT 'Lower end of the price band',
   max_price       DOUBLE                    COMMENT 'Upper end of the price band',
-  has_quote       BOOLEAN                   COMMENT 'Whether the message speaks of best bid and ask: TRUE makes NULL there mean none, FALSE makes it mean not told; NULL: it speaks of them if it has the field bid_price or ask_price'
+  has_quote       BOOLEAN                   COMMENT 'Whether the message speaks of best bid and ask: TRUE makes NULL there mean none, FALSE makes it mean not told; NULL: it speaks of them if it has the field bid_price or ask_price',
+  funding_rate    DOUBLE                    COMMENT 'Fraction per funding interval, paid by who is long; below 0 by who is short',
+  next_funding_at TIMESTAMP_LTZ(3)          COMMENT 'When the next interval ends and its funding is paid'
 ) WITH ('topic' = 'tickers.v1') LIKE kafka_json;

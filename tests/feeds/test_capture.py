@@ -124,7 +124,7 @@ def test_gzip_is_told_from_the_bytes_and_not_from_the_name(tmp_path: Path) -> No
 
 
 def test_an_unknown_venue_names_those_that_are_known(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"'kraken'.*binance, bitget, deribit, okx"):
+    with pytest.raises(CaptureError, match=r"'kraken'.*binance, bitget, deribit, dydx, hyperliquid, okx"):
         read("kraken", written(tmp_path))
 
 
