@@ -279,6 +279,7 @@ def _market(item: dict[str, Any], received: Received) -> list[Record]:
         raise Rejected(name, "a JSON object for each market", shown(fields))
     market = {**fields, "ticker": item["ticker"]}
     if name == "oraclePrices":
+        market.setdefault("effectiveAt")
         return [form.record(market, received) for form in (_BLOCK_ORACLE, _BLOCK_WORTH)]
     told = {field for field in _MARKET if market.get(field) is not None}
     if market.get("oraclePrice") == "0":

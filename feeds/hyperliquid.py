@@ -17,6 +17,7 @@ from feeds import Received, Record, Rejected
 from feeds.checks import (
     EVENT_TIME,
     MAX_SIZE,
+    NUMBERED,
     PRICE,
     SIZE,
     TRUTH,
@@ -31,13 +32,13 @@ from feeds.checks import (
     instants,
     listed,
     nullable,
+    numbered,
     one_of,
     optional,
     price,
     quiet_ticker,
     text,
     uncrossed,
-    whole,
 )
 from feeds.session import Ask, Limits, Request, Session
 from schemas.records import IndexPricesRow, OrderBooksRow, TradesRow, TradingHaltsRow
@@ -244,7 +245,7 @@ def _trade(data: Any, received: Received) -> Record:
         "instrument": data["coin"],
         "event_at": event_at,
         "received_at": received_at,
-        "trade_id": f"{event_ms}-{whole(data['tid'])}",
+        "trade_id": f"{event_ms}-{numbered(data['tid'])}",
         "side": _SIDES[data["side"]],
         "price": price(data["px"]),
         "size": size,
@@ -422,7 +423,7 @@ _TRADE = Form(
     _trade,
     {
         **_HEAD,
-        "tid": expect("a whole number", lambda value: [whole(value)]),
+        "tid": NUMBERED,
         "side": one_of(*_SIDES),
         "px": PRICE,
         "sz": SIZE,
