@@ -92,7 +92,8 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
 def session(market: str, *, url: str | None = None, rest_url: str | None = None) -> Session:
     """What is said to the one market; `url` and `rest_url` replace the venue's own addresses.  Raises `KeyError`.
 
-    A connection may have 32 subscriptions to a channel, and ask for each twice a second; an address may ask 100 times in 10 s.
+    A connection may have 32 subscriptions to a channel and ask for the same one twice a second; an address may ask 100 times
+    in 10 s over HTTP.
     The markets come first, for theirs are the times by which books are told.
     """
     base = f"{rest_url or _REST}/v4"
@@ -113,7 +114,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
             *requests("subscribe", [symbol], ["v4_orderbook"]),
         ],
         refusal=_refusal,
-        limits=Limits(requests_per_s=2.0, symbols_per_connection=32, asks_per_s=5.0),
+        limits=Limits(requests_per_s=10.0, symbols_per_connection=32, asks_per_s=5.0),
     )
 
 

@@ -357,8 +357,10 @@ class State:
 
     def _add(self, name: str) -> Book:
         book = self.books[name] = Book(self, name)
-        venue = self.venue(name.partition(":")[0])
+        venue_name = name.partition(":")[0]
+        venue = self.venue(venue_name)
         book.fields["venue"], book.fields["offset_ms"] = venue.number, venue.offset_ms
+        book.fields["is_unchained"] = venue_name in UNCHAINED
         instrument, is_part, _ = name.partition(CHANNEL)
         if is_part or instrument in self.channels:
             names = self.channels.setdefault(instrument, {instrument} & self.books.keys())

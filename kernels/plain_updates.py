@@ -211,7 +211,7 @@ def run(
                         break
                     if is_negative:
                         checksum = -checksum
-            if previous == _UNNUMBERED and not has_checksum:
+            if previous == _UNNUMBERED and not has_checksum and not whole.is_unchained:
                 break
             if _is_at(data, at, _WHOLE_BOOK):
                 at += len(_WHOLE_BOOK)

@@ -1267,6 +1267,15 @@ def test_a_change_that_nothing_chains_is_refused_but_of_a_venue_that_says_so() -
         assert bool(letters(outputs)) is is_refused
 
 
+def test_changes_that_nothing_chains_are_taken_from_the_bytes_until_they_cross() -> None:
+    state = begun(snapshot(10, venue="dydx"))
+    loose: dict[str, Any] = {"prev_sequence": None, "checksum": None, "depth": None, "venue": "dydx"}
+    calm, crossing = change(12, 5.0, ms=1, **loose), message("change", 13, None, [[103.0, 1.0]], [], 2, **loose)
+    for row, is_left in ((calm.row, False), (crossing.row, True)):
+        _, left = books.take_plain(state, joined([(1, encoded(row))]), T0 + 100)
+        assert bool(left) is is_left
+
+
 def test_a_level_that_a_change_sets_stands_against_older_ones_where_levels_may_cross() -> None:
     state = books.new()
     first = message("snapshot", 1, None, [[99, 1], [98, 2]], [[101, 1], [102, 1]], venue="dydx")
