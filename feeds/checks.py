@@ -270,10 +270,15 @@ def each(items: Iterable[Any], record: Callable[[Any], Record]) -> list[Record |
 
     Raises `Rejected` where the only item cannot be used: then the message as a whole cannot.
     """
+    return every(items, lambda item: (record(item),))
+
+
+def every(items: Iterable[Any], records: Callable[[Any], Iterable[Record]]) -> list[Record | Rejected]:
+    """As `each`, of items that become several records each."""
     results: list[Record | Rejected] = []
     for item in items:
         try:
-            results.append(record(item))
+            results += records(item)
         except Rejected as rejected:
             rejected.item = orjson.dumps(item)
             results.append(rejected)

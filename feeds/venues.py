@@ -2,12 +2,14 @@
 
 from typing import cast
 
-from feeds import Adapter, binance, bitget, bybit, deribit, okx
+from feeds import Adapter, binance, bitget, bybit, deribit, dydx, hyperliquid, okx
 
 VENUES: dict[str, Adapter] = {
     "binance": cast(Adapter, binance),
     "bitget": cast(Adapter, bitget),
     "bybit": cast(Adapter, bybit),
     "deribit": cast(Adapter, deribit),
+    "dydx": cast(Adapter, dydx),
+    "hyperliquid": cast(Adapter, hyperliquid),
     "okx": cast(Adapter, okx),
 }

@@ -1,6 +1,6 @@
 """The rows of every topic as they stand in JSON.  Made by `make records` from schemas/*.sql: do not edit."""
 
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 
 class Column(NamedTuple):
@@ -344,6 +344,7 @@ class OrderBooksRow(TypedDict):
     asks: list[list[float]]
     checksum: int | None
     depth: int | None
+    block_height: NotRequired[int | None]
 
 
 class PositionMarginRow(TypedDict):
@@ -417,6 +418,7 @@ class TradesRow(TypedDict):
     price: float
     size: float
     off_market: str | None
+    block_height: NotRequired[int | None]
 
 
 class TradingHaltsRow(TypedDict):
@@ -915,6 +917,7 @@ TABLES: dict[str, Table] = {
             "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "checksum": Column("INT", True),
             "depth": Column("INT", True),
+            "block_height": Column("BIGINT", True),
         },
     ),
     "position_margin": Table(
@@ -1013,6 +1016,7 @@ TABLES: dict[str, Table] = {
             "price": Column("DOUBLE", False),
             "size": Column("DOUBLE", False),
             "off_market": Column("STRING", True),
+            "block_height": Column("BIGINT", True),
         },
     ),
     "trading_halts": Table(
