@@ -39,6 +39,7 @@ from feeds.publish import replay as publish_lines
 from feeds.resync import ResyncError
 from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
+from feeds.venues import VENUES
 from schemas import security
 from schemas.records import TABLES
 from schemas.rows import fault, parted
@@ -588,7 +589,7 @@ def parsed_captures(texts: list[str]) -> list[tuple[str, str]]:
     for text in texts:
         venue, colon, path = text.partition(":")
         if not colon or not path:
-            raise CaptureError(f"--capture {text}: expected venue:file, with a venue of {', '.join(sorted(captures.ADAPTERS))}")
+            raise CaptureError(f"--capture {text}: expected venue:file, with a venue of {', '.join(sorted(VENUES))}")
         captures.read(venue, path)
         parsed.append((venue, path))
     return parsed

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from feeds.session import Session
 from schemas.rows import Fault
 
 
@@ -45,3 +46,10 @@ class Adapter(Protocol):
     @staticmethod
     def describe(venue: str, symbol: str, received: Received) -> Record | None:
         """The contract terms that a symbol's name alone tells, as an `instruments` record; None where it tells none."""
+
+    MARKETS: Sequence[str]
+    """Its markets, as the rows name them: binance_spot."""
+
+    @staticmethod
+    def session(market: str, *, url: str | None = None, rest_url: str | None = None) -> Session:
+        """What is said to a market of `MARKETS`; `url` and `rest_url` replace the venue's own addresses.  Raises `KeyError`."""

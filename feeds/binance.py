@@ -39,6 +39,7 @@ from feeds.checks import (
     text,
     uncrossed,
 )
+from feeds.funding import PAID_AT, RATE, tell
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -310,6 +311,10 @@ def _time(value: Any, received: Received) -> tuple[str, str] | None:
     return EVENT_TIME(_ms(value), received)
 
 
+def _paid_at(value: Any, received: Received) -> tuple[str, str] | None:
+    return PAID_AT(_ms(value), received)
+
+
 def _borrowed_time(received: Received) -> int:
     newest = received.newest_event_ms
     return received.received_us // 1000 if newest is None else newest
@@ -496,6 +501,7 @@ def _mark(data: Any, received: Received) -> Record:
     row = _ticker(data, "s", event_ms, USDM, received)
     row["mark_price"] = _positive(data["p"])
     row["index_price_usd"] = _index_usd(row, _number(data, "i"))
+    tell(row, data.get("r"), _ms(data.get("T")))
     return Record("tickers", event_ms, row)
 
 
@@ -505,6 +511,7 @@ def _rest_mark(data: Any, received: Received) -> Record:
     row = _ticker(data, "symbol", event_ms, USDM, received)
     row["mark_price"] = _number(data, "markPrice")
     row["index_price_usd"] = _index_usd(row, _number(data, "indexPrice"))
+    tell(row, data.get("lastFundingRate"), _ms(data.get("nextFundingTime")))
     row["mark_iv"], row["bid_iv"], row["ask_iv"] = (_number(data, field) or None for field in ("markIV", "bidIV", "askIV"))
     row["interest_rate"] = _number(data, "riskFreeInterest")
     row["min_price"], row["max_price"] = _number(data, "lowPriceLimit"), _number(data, "highPriceLimit")
@@ -837,6 +844,8 @@ _REST_MARK = Form(
             ("markPrice", "indexPrice", "markIV", "bidIV", "askIV", "riskFreeInterest", "lowPriceLimit", "highPriceLimit"),
             _NUMBER,
         ),
+        "lastFundingRate": RATE,
+        "nextFundingTime": _paid_at,
     },
 )
 _STATISTICS = Form(
@@ -892,7 +901,7 @@ _EVENTS = {
     "aggTrade": Form(_trade, {**_TRADE_FIELDS, "a": SEQUENCE}),
     "blockTrade": Form(_trade, {**_TRADE_FIELDS, "t": SEQUENCE}),
     "24hrTicker": Form(lambda data, received: (_OPTION_MARK if "bo" in data else _STATISTICS).record(data, received), {}),
-    "markPriceUpdate": Form(_mark, {"E": _time, "s": TEXT, "p": _PRICE, "i": _NUMBER}),
+    "markPriceUpdate": Form(_mark, {"E": _time, "s": TEXT, "p": _PRICE, "i": _NUMBER, "r": RATE, "T": _paid_at}),
     "markPrice": _OPTION_MARK,
     "openInterest": Form(_open_interest, {"E": _time, "s": TEXT, "o": _NUMBER}),
     "indexPriceUpdate": _index_form("i", COINM),

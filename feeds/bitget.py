@@ -46,6 +46,7 @@ from feeds.checks import (
     uncrossed,
     whole,
 )
+from feeds.funding import PAID_AT, RATE, tell
 from schemas.records import OrderBooksRow, TradesRow
 from schemas.rows import shown
 
@@ -268,6 +269,7 @@ def _ticker_form(
         row["mark_price"] = optional_amount(data.get("markPrice"))
         row["index_price_usd"] = optional_amount(data.get("indexPrice"))
         row["open_interest"] = optional_amount(data.get(held))
+        tell(row, data.get("fundingRate"), data.get("nextFundingTime"))
         return Record("tickers", event_ms, row)
 
     return Form(
@@ -279,6 +281,8 @@ def _ticker_form(
             ask: BEST_PRICE,
             last: AMOUNT,
             **dict.fromkeys((bid_size, ask_size, "markPrice", "indexPrice", held), nullable(optional(AMOUNT))),
+            "fundingRate": RATE,
+            "nextFundingTime": PAID_AT,
         },
     )
 

@@ -21,18 +21,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, cast
+from typing import IO, Literal, NamedTuple
 
-from feeds import Adapter, Received, Record, Rejected, binance, bitget, deribit, okx
+from feeds import Received, Record, Rejected
+from feeds.venues import VENUES
 from schemas.records import DeadLettersRow
 from schemas.rows import Fault, instant_ms, shown
-
-ADAPTERS = {
-    "binance": cast(Adapter, binance),
-    "bitget": cast(Adapter, bitget),
-    "deribit": cast(Adapter, deribit),
-    "okx": cast(Adapter, okx),
-}
 
 _EARLIEST_US = 946_684_800_000_000  # the year 2000
 _AHEAD_US = 60_000_000  # what the clocks of two machines may differ by
@@ -41,6 +35,7 @@ _CONTROL = re.compile(rb"wss?://\S+ <->? |configuration: ")
 _OPENED = re.compile(rb"(wss?://\S+) <-> ")
 _TIMED = re.compile(rb"(?:(https?://\S+) -> )?(?:(\d{1,12}(?:\.\d{1,20})?):|(\d{1,20})) (.*)", re.DOTALL)
 _COUNTED = re.compile(r"(?:\w*[A-Za-z]-?)?(\d{1,20})", re.ASCII)  # a trade id that is counted up, such as 17, a17 or ETH-17
+_OF_AN_EVENT = re.compile(r"[0-9a-f]{24}")  # a trade id of dYdX: height, transaction and event, each eight hexadecimal digits
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +47,7 @@ class CaptureError(Exception):
 class Line(NamedTuple):
     """One line of a capture, or one message of a live connection."""
 
-    venue: str  # as in `ADAPTERS`
+    venue: str  # as in `feeds.venues.VENUES`
     path: str  # the file as it was named, or the connection's address
     number: int  # from 1
     received_us: int  # receiver's clock; of the line before where this one has none, 0 where there is none before
@@ -98,8 +93,8 @@ def read(venue: str, path: str | Path) -> Iterator[Line]:
     A line that is no message, and a gzip stream that breaks off, give a `Line` with a fault: what was readable before
     it is kept.  Raises `CaptureError` at once for an unknown venue and for a file that cannot be opened.
     """
-    if venue not in ADAPTERS:
-        raise CaptureError(f"{path}: unknown venue {venue!r}; known are {', '.join(sorted(ADAPTERS))}")
+    if venue not in VENUES:
+        raise CaptureError(f"{path}: unknown venue {venue!r}; known are {', '.join(sorted(VENUES))}")
     if Path(path).is_dir():
         raise CaptureError(f"{path}: a directory; name one captured file")
     try:
@@ -154,7 +149,7 @@ class Converter:
         connection = self._connections.get(line.path)
         if connection is None:
             connection = self._connections[line.path] = _Connection()
-        adapter = ADAPTERS[line.venue]
+        adapter = VENUES[line.venue]
         # An answer to a request is about what was asked for, whatever its connection speaks of.
         is_answer = line.url is not None and line.url.startswith("http")
         symbol = line.symbol or (None if is_answer else connection.symbol)
@@ -208,6 +203,8 @@ def _oldest_first(records: list[Record]) -> list[Record]:
 
 
 def _count(trade_id: str) -> int:
+    if _OF_AN_EVENT.fullmatch(trade_id):
+        return int(trade_id, 16)
     counted = _COUNTED.fullmatch(trade_id)
     return int(counted[1]) if counted else 0
 

@@ -99,9 +99,13 @@ def exact(value: str) -> Decimal:
 
     Raises one of `ODD` for all else: a sign, an exponent, zeros in front, NaN, a number that is no text.
     """
+    return Decimal(_digits(value))
+
+
+def _digits(value: str) -> str:
     if _DIGITS.fullmatch(value) is None:
         raise ValueError
-    return Decimal(value)
+    return value
 
 
 def whole(value: Any) -> int:
@@ -121,7 +125,7 @@ def numbered(value: Any) -> int:
 
 def price(value: str) -> float:
     """A price above 0 from a text of digits, else raises one of `ODD`."""
-    number = float(exact(value))
+    number = float(_digits(value))
     if not 0.0 < number <= MAX_PRICE:
         raise ValueError
     return number
@@ -129,7 +133,7 @@ def price(value: str) -> float:
 
 def amount(value: str) -> float:
     """A size, or another amount from 0 on, from a text of digits, else raises one of `ODD`."""
-    number = float(exact(value))
+    number = float(_digits(value))
     if not number <= MAX_SIZE:
         raise ValueError
     return number
@@ -208,6 +212,8 @@ def quiet_ticker(venue: str, instrument: str, event_ms: int, received: Received)
         "min_price": None,
         "max_price": None,
         "has_quote": False,
+        "funding_rate": None,
+        "next_funding_at": None,
     }
 
 
@@ -264,10 +270,15 @@ def each(items: Iterable[Any], record: Callable[[Any], Record]) -> list[Record |
 
     Raises `Rejected` where the only item cannot be used: then the message as a whole cannot.
     """
+    return every(items, lambda item: (record(item),))
+
+
+def every(items: Iterable[Any], records: Callable[[Any], Iterable[Record]]) -> list[Record | Rejected]:
+    """As `each`, of items that become several records each."""
     results: list[Record | Rejected] = []
     for item in items:
         try:
-            results.append(record(item))
+            results += records(item)
         except Rejected as rejected:
             rejected.item = orjson.dumps(item)
             results.append(rejected)

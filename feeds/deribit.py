@@ -41,6 +41,7 @@ from feeds.checks import (
     text,
     uncrossed,
 )
+from feeds.funding import RATE, rate
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -334,6 +335,8 @@ def _ticker(data: Any, received: Received) -> Record:
         "min_price": _number(data.get("min_price")),
         "max_price": _number(data.get("max_price")),
         "has_quote": True,
+        "funding_rate": rate(data.get("current_funding")),  # of 8 hours, and paid all the time: no instant is the next
+        "next_funding_at": None,
     }
     return Record("tickers", data["timestamp"], row)
 
@@ -511,6 +514,7 @@ _TICKER = Form(
             _OPTIONAL_AMOUNT,
         ),
         **dict.fromkeys(("interest_rate", "min_price", "max_price"), nullable(optional(_NUMBER))),
+        "current_funding": RATE,
     },
 )
 _SUMMARY = Form(

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Session:
     """What is said on every connection to one venue."""
 
-    venue: str  # as in `feeds.capture.ADAPTERS`
+    venue: str  # as in `feeds.venues.VENUES`
     url: str
     books: Sequence[tuple[str, str]] = ()  # venue and instrument of each, as in the rows
     requests: Sequence[Request] = ()  # sent at each connection

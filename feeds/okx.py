@@ -2,8 +2,8 @@
 
 Every number comes as text.  The levels of a book keep its digits, for the checksum is over them; OKX has sent checksum 0,
 which is none, since June 2026.  Messages of 2022 have no `seqId`: `sequence` is their time then, and no change names the one
-before it.  Sizes of derivatives are in contracts.  Contracts expire at 08:00 UTC.  What no table holds, such as candles and
-funding rates, is rejected, so that it is kept as a dead letter.  What is read into which table, and what is not, stands in
+before it.  Sizes of derivatives are in contracts.  Contracts expire at 08:00 UTC.  What no table holds, such as candles, is
+rejected, so that it is kept as a dead letter.  What is read into which table, and what is not, stands in
 docs/venues/okx.md.
 """
 
@@ -49,6 +49,7 @@ from feeds.checks import (
     uncrossed,
     whole,
 )
+from feeds.funding import PAID_AT, RATE, tell
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -270,6 +271,12 @@ def _open_interest(data: Any, received: Received) -> Record:
     return Record("tickers", event_ms, row)
 
 
+def _funding(data: Any, received: Received) -> Record:
+    event_ms, row = _quiet_ticker(data, received)
+    tell(row, data["fundingRate"], data["fundingTime"])
+    return Record("tickers", event_ms, row)
+
+
 def _trade(data: Any, received: Received) -> Record:
     event_ms = whole(data["ts"])
     event_at, received_at = instants(event_ms, received.received_us)
@@ -435,6 +442,7 @@ _CHANNELS = {
     "opt-summary": _SUMMARY,
     "price-limit": _PRICE_LIMITS,
     "open-interest": _OPEN_INTEREST,
+    "funding-rate": Form(_funding, {**_HEAD, "fundingRate": RATE, "fundingTime": PAID_AT}),
     "trades": _TRADE,
     "trades-all": _TRADE,
     "option-trades": _TRADE,

@@ -58,6 +58,11 @@ RESYNC_MS = 10_000
 QUIET_MS = {"deribit": 60_000, "okx": 60_000}
 OTHER_QUIET_MS = 120_000
 """How long a venue may say nothing at all; after that its books are stale, until it speaks again."""
+UNCHAINED = frozenset({"dydx"})
+"""Venues that neither number the updates of a book nor give a checksum: a change follows any of a lower number.
+
+They say, too, that levels may cross, and that of two that do the one that was set later stands.
+"""
 SWEEP_MS = 10_000
 """How often time passes for a shard without messages: how late it may be noticed that a venue is quiet."""
 IDLE_MS = 24 * 60 * 60 * 1000
@@ -154,6 +159,30 @@ class Book:
         for side, column in ((BID, "bids"), (ASK, "asks")):
             if row[column]:
                 self.ladders.put(2 * self.number + side, row[column])
+
+    def uncross(self, row: Row) -> None:
+        """Delete what stands across the levels that a row has just set; two that it set itself are taken off each other.
+
+        Every row of the book goes through this, so that of two levels that cross one at least is of the last row.
+        """
+        bids, asks = 2 * self.number + BID, 2 * self.number + ASK
+        newest: list[dict[float, Decimal]] | None = None
+        while True:
+            bid, ask = self.ladders.best(bids)[0], self.ladders.best(asks)[0]
+            if bid is None or ask is None or bid < ask:
+                return
+            if newest is None:
+                newest = [{float(price): Decimal(str(size)) for price, size in row[column]} for column in ("bids", "asks")]
+            bid_size, ask_size = newest[BID].get(bid), newest[ASK].get(ask)
+            if bid_size and ask_size:
+                least = min(bid_size, ask_size)
+                newest[BID][bid], newest[ASK][ask] = bid_size - least, ask_size - least
+                self.ladders.put(bids, [[bid, bid_size - least]])
+                self.ladders.put(asks, [[ask, ask_size - least]])
+            elif bid_size:
+                self.ladders.put(asks, [[ask, 0.0]])
+            else:
+                self.ladders.put(bids, [[bid, 0.0]])
 
     def number_anew(self) -> None:
         """Know nothing of the sequence any more.  What is kept of the old numbers is let go."""
@@ -328,8 +357,10 @@ class State:
 
     def _add(self, name: str) -> Book:
         book = self.books[name] = Book(self, name)
-        venue = self.venue(name.partition(":")[0])
+        venue_name = name.partition(":")[0]
+        venue = self.venue(venue_name)
         book.fields["venue"], book.fields["offset_ms"] = venue.number, venue.offset_ms
+        book.fields["is_unchained"] = venue_name in UNCHAINED
         instrument, is_part, _ = name.partition(CHANNEL)
         if is_part or instrument in self.channels:
             names = self.channels.setdefault(instrument, {instrument} & self.books.keys())
@@ -674,7 +705,7 @@ def _wrong(row: Any, until_ms: int | None) -> Fault | None:
             if level[1] < 0:
                 return Fault(side, "sizes of zero or above", shown(level))
     if row["kind"] == "change":
-        is_numbered = row.get("prev_sequence") is not None or row.get("checksum") is not None
+        is_numbered = row.get("prev_sequence") is not None or row.get("checksum") is not None or row["venue"] in UNCHAINED
         return None if is_numbered else Fault("prev_sequence", "BIGINT, not NULL in a change without checksum", "NULL")
     if row["kind"] != "snapshot":
         return Fault("kind", "snapshot or change", shown(row["kind"]))
@@ -717,6 +748,8 @@ def _change(book: Book, row: Row, outputs: list[Output]) -> None:
     fields, sequence, event_ms = book.fields, book.sequence or 0, to_ms(row["event_at"])
     depth.before_message(book.state, book, event_ms)
     book.put(row)
+    if row["venue"] in UNCHAINED:
+        book.uncross(row)
     if row["sequence"] < sequence:
         fields["reset_ms"] = fields["event_ms"]
     fields["previous"] = sequence

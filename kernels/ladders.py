@@ -52,6 +52,7 @@ BOOK = np.dtype(
         ("is_quiet", "u1"),  # its venue has said nothing for long
         ("is_hidden", "u1"),  # the book of another channel is shown for this instrument
         ("keeps", "u1"),  # updates wait
+        ("is_unchained", "u1"),  # nothing chains the updates of its venue: see `kernels.books.UNCHAINED`
         ("venue", "i4"),  # its number
         ("offset_ms", "i8"),  # how far the venue's clock is ahead of the common time
         ("cut_ms", "i8"),  # the end of the interval whose row of depth is still to be written; 0 if none is

@@ -52,6 +52,7 @@ _EVENT_AT, _RECEIVED_AT = _text('","event_at":"'), _text('","received_at":"')
 _CHANGE, _PREVIOUS = _text('","kind":"change","sequence":'), _text(',"prev_sequence":')
 _BIDS, _ASKS, _CHECKSUM = _text(',"bids":['), _text('],"asks":['), _text(',"checksum":')
 _WHOLE_BOOK = _text(',"depth":null')
+_HEIGHT = _text(',"block_height":')
 _COLON = _text(":")
 _NULL, _SEQUENCE = _text("null"), _text('","sequence":')
 _BID_PRICE, _BID_SIZE = _text(',"bid_price":'), _text(',"bid_size":')
@@ -210,10 +211,19 @@ def run(
                         break
                     if is_negative:
                         checksum = -checksum
-            if previous == _UNNUMBERED and not has_checksum:
+            if previous == _UNNUMBERED and not has_checksum and not whole.is_unchained:
                 break
             if _is_at(data, at, _WHOLE_BOOK):
                 at += len(_WHOLE_BOOK)
+            # Rows of most venues end here, and pay for no more than a look at one byte.
+            if data[at] == 44 and _is_at(data, at, _HEIGHT):
+                at += len(_HEIGHT)
+                if _is_at(data, at, _NULL):
+                    at += len(_NULL)
+                else:
+                    height, at = _whole(data, at)
+                    if height < 0:
+                        break
             if data[at] != 125 or not (is_in_array or at + 1 == end or data[at + 1] == RECORD_END):
                 break
             at += 1

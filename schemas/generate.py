@@ -15,6 +15,8 @@ import schemas
 TARGET = Path(__file__).with_name("records.py")
 HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?P<cleanup>Compacted|Append-only)")
 DELIVERY = "'sink.delivery-guarantee' = 'exactly-once'"
+LEFT_OUT = {"block_height"}
+"""Columns that a row may go without: most venues have nothing to say there, and a field costs whoever reads it."""
 PYTHON_TYPES = {
     "STRING": "str",
     "BYTES": "str",
@@ -43,7 +45,7 @@ def render() -> str:
     lines = [
         '"""The rows of every topic as they stand in JSON.  Made by `make records` from schemas/*.sql: do not edit."""',
         "",
-        "from typing import NamedTuple, TypedDict",
+        "from typing import NamedTuple, NotRequired, TypedDict",
         "",
         "",
         "class Column(NamedTuple):",
@@ -71,7 +73,8 @@ def render() -> str:
         columns: list[str] = []
         for column, sql_type, nullable, *_ in tables.execute_sql(f"DESCRIBE {name}").collect():
             sql_type = re.sub(r" \*.*", "", sql_type)
-            lines.append(f"    {column}: {python_type(sql_type)}{' | None' if nullable else ''}")
+            value_type = f"{python_type(sql_type)}{' | None' if nullable else ''}"
+            lines.append(f"    {column}: {f'NotRequired[{value_type}]' if column in LEFT_OUT else value_type}")
             columns.append(f'            "{column}": Column("{sql_type}", {bool(nullable)}),')
         key = tuple(header["key"].split(":"))
         entries += [

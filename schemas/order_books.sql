@@ -14,5 +14,6 @@ CREATE TEMPORARY TABLE order_books (
   bids          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
   asks          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
   checksum      INT                       COMMENT 'The venue''s CRC32 of the book after this row; NULL where it sends none',
-  depth         INT                       COMMENT 'The most levels a side that a snapshot shows, where its channel shows only the top of the book; NULL for the whole book, and for its changes'
+  depth         INT                       COMMENT 'The most levels a side that a snapshot shows, where its channel shows only the top of the book; NULL for the whole book, and for its changes',
+  block_height  BIGINT                    COMMENT 'Height of the block, for venues on a chain; NULL elsewhere'
 ) WITH ('topic' = 'order_books.v1') LIKE kafka_json;

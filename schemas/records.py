@@ -1,6 +1,6 @@
 """The rows of every topic as they stand in JSON.  Made by `make records` from schemas/*.sql: do not edit."""
 
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 
 class Column(NamedTuple):
@@ -149,6 +149,35 @@ class DeadLettersRow(TypedDict):
     expected: str
     got: str | None
     original: str
+
+
+class ExecutionReportsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    exec_id: str
+    exec_type: str
+    order_status: str | None
+    order_id: str | None
+    client_order_id: str | None
+    orig_client_order_id: str | None
+    side: str
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    leaves_quantity: str | None
+    cum_quantity: str | None
+    last_price: str | None
+    last_quantity: str | None
+    average_price: str | None
+    fee: str | None
+    fee_currency: str | None
+    is_maker: bool | None
+    exec_ref_id: str | None
+    reason: str | None
 
 
 class FeedFaultsRow(TypedDict):
@@ -315,6 +344,7 @@ class OrderBooksRow(TypedDict):
     asks: list[list[float]]
     checksum: int | None
     depth: int | None
+    block_height: NotRequired[int | None]
 
 
 class PositionMarginRow(TypedDict):
@@ -374,6 +404,8 @@ class TickersRow(TypedDict):
     min_price: float | None
     max_price: float | None
     has_quote: bool | None
+    funding_rate: float | None
+    next_funding_at: str | None
 
 
 class TradesRow(TypedDict):
@@ -386,6 +418,7 @@ class TradesRow(TypedDict):
     price: float
     size: float
     off_market: str | None
+    block_height: NotRequired[int | None]
 
 
 class TradingHaltsRow(TypedDict):
@@ -631,6 +664,40 @@ TABLES: dict[str, Table] = {
             "original": Column("BYTES", False),
         },
     ),
+    "execution_reports": Table(
+        "execution_reports.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "exec_id": Column("STRING", False),
+            "exec_type": Column("STRING", False),
+            "order_status": Column("STRING", True),
+            "order_id": Column("STRING", True),
+            "client_order_id": Column("STRING", True),
+            "orig_client_order_id": Column("STRING", True),
+            "side": Column("STRING", False),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "leaves_quantity": Column("DECIMAL(38, 18)", True),
+            "cum_quantity": Column("DECIMAL(38, 18)", True),
+            "last_price": Column("DECIMAL(38, 18)", True),
+            "last_quantity": Column("DECIMAL(38, 18)", True),
+            "average_price": Column("DECIMAL(38, 18)", True),
+            "fee": Column("DECIMAL(38, 18)", True),
+            "fee_currency": Column("STRING", True),
+            "is_maker": Column("BOOLEAN", True),
+            "exec_ref_id": Column("STRING", True),
+            "reason": Column("STRING", True),
+        },
+    ),
     "feed_faults": Table(
         "feed_faults.v1",
         ("venue", "instrument"),
@@ -850,6 +917,7 @@ TABLES: dict[str, Table] = {
             "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
             "checksum": Column("INT", True),
             "depth": Column("INT", True),
+            "block_height": Column("BIGINT", True),
         },
     ),
     "position_margin": Table(
@@ -929,6 +997,8 @@ TABLES: dict[str, Table] = {
             "min_price": Column("DOUBLE", True),
             "max_price": Column("DOUBLE", True),
             "has_quote": Column("BOOLEAN", True),
+            "funding_rate": Column("DOUBLE", True),
+            "next_funding_at": Column("TIMESTAMP_LTZ(3)", True),
         },
     ),
     "trades": Table(
@@ -946,6 +1016,7 @@ TABLES: dict[str, Table] = {
             "price": Column("DOUBLE", False),
             "size": Column("DOUBLE", False),
             "off_market": Column("STRING", True),
+            "block_height": Column("BIGINT", True),
         },
     ),
     "trading_halts": Table(

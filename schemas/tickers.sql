@@ -23,5 +23,7 @@ CREATE TEMPORARY TABLE tickers (
   open_interest   DOUBLE,
   min_price       DOUBLE                    COMMENT 'Lower end of the price band',
   max_price       DOUBLE                    COMMENT 'Upper end of the price band',
-  has_quote       BOOLEAN                   COMMENT 'Whether the message reports best bid and ask: with TRUE, NULL there means none; with FALSE, not in this message; NULL: it reports them if it has the field bid_price or ask_price'
+  has_quote       BOOLEAN                   COMMENT 'Whether the message reports best bid and ask: with TRUE, NULL there means none; with FALSE, not in this message; NULL: it reports them if it has the field bid_price or ask_price',
+  funding_rate    DOUBLE                    COMMENT 'Fraction per funding interval: above 0 long positions pay, below 0 short positions pay',
+  next_funding_at TIMESTAMP_LTZ(3)          COMMENT 'When the interval ends and its funding is paid'
 ) WITH ('topic' = 'tickers.v1') LIKE kafka_json;

@@ -8,6 +8,6 @@ CREATE TEMPORARY TABLE transfers (
   transfer_id STRING           NOT NULL COMMENT 'Unique within the account',
   currency    STRING           NOT NULL COMMENT 'USD, USDC, BTC',
   amount      DECIMAL(38, 18)  NOT NULL COMMENT 'A deposit is positive, a withdrawal negative',
-  kind        STRING                    COMMENT 'transfer: from outside; funding and delivery: from the exchange; insurance: from the insurance fund; NULL is a transfer',
+  kind        STRING                    COMMENT 'transfer: from outside; funding and delivery: from the exchange; insurance: from the insurance fund; fee: of a trade, where it is charged in another currency than the trade settles in; NULL is a transfer',
   margin_model STRING                   COMMENT 'The account''s margin model from now on: standard, or a parameter set of portfolio margin; NULL: as before'
 ) WITH ('topic' = 'transfers.v1') LIKE kafka_json;

@@ -412,6 +412,8 @@ class _Market:
             "min_price": None,
             "max_price": None,
             "has_quote": True,
+            "funding_rate": None,
+            "next_funding_at": None,
         }
         return moment.ticker_us, Record("tickers", moment.event_ms, row)
 

@@ -29,7 +29,7 @@ from kernels.positions.settlement import settlement_changes
 from kernels.positions.state import HOUR_MS, KEPT_MS, Account, Applied, Book, State, applied_name, book_entry, contract
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 
-_COUNTER = {"transfer": OUTSIDE, "funding": EXCHANGE, "delivery": EXCHANGE, "insurance": INSURANCE}
+_COUNTER = {"transfer": OUTSIDE, "funding": EXCHANGE, "delivery": EXCHANGE, "insurance": INSURANCE, "fee": FEES}
 
 
 def applied_or_refused(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
@@ -91,7 +91,7 @@ def _apply(state: State, message: Message, contents: str, until_ms: int | None) 
 def _transfer(cause: Cause, contents: str) -> tuple[Applied, list[Output]]:
     row, kind = cause.row, cause.row.get("kind") or "transfer"
     if kind not in _COUNTER:
-        raise RefusedError("kind", "transfer, funding, delivery or insurance", shown(kind))
+        raise RefusedError("kind", "transfer, funding, delivery, insurance or fee", shown(kind))
     change = Change(kind, row["currency"], amount_in(row, "amount"), _COUNTER[kind])
     return Applied(cause.event_ms, contents), booked(cause, [change], None)
 

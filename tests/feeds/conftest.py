@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import orjson
 import pytest
 
-from feeds.capture import ADAPTERS, Converter, Line
+from feeds.capture import Converter, Line
+from feeds.venues import VENUES
 from schemas.rows import fault
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -17,7 +18,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 @pytest.fixture(scope="session")
 def captures() -> list[tuple[str, Path]]:
     """Every captured file, as (venue, path)."""
-    found = [(venue, path) for venue in sorted(ADAPTERS) for path in sorted((SHARED / "captures" / venue).glob("*"))]
+    found = [(venue, path) for venue in sorted(VENUES) for path in sorted((SHARED / "captures" / venue).glob("*"))]
     if not found:
         pytest.skip(f"no captures at {SHARED / 'captures'}")
     return found

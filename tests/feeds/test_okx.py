@@ -235,7 +235,7 @@ def test_every_channel_of_trades_is_read_and_a_block_is_no_trade_of_the_market(
         assert fault("trades", record.row) is None
 
 
-NOT_READ = ["funding-rate", "liquidation-orders", "adl-warning", "estimated-price", "status", "candle1m", "index-candle1m"]
+NOT_READ = ["liquidation-orders", "adl-warning", "estimated-price", "status", "candle1m", "index-candle1m"]
 NOT_READ += [
     "mark-price-candle1m",
     "books-elp",
@@ -757,6 +757,7 @@ READ = {
     "ws_bbo_tbt.json": {"instruments": 1, "tickers": 1},
     "ws_books_snapshot.json": {"instruments": 1, "order_books": 1},
     "ws_books_update.json": {"instruments": 1, "order_books": 1},
+    "ws_funding_rate.json": {"instruments": 1, "tickers": 1},
     "ws_instruments.json": {"instruments": 1},
     "ws_tickers.json": {"instruments": 1, "tickers": 1},
     "ws_trades.json": {"instruments": 1, "trades": 1},

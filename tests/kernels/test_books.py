@@ -1246,3 +1246,49 @@ def test_a_row_that_breaks_its_ddl_is_refused(column: str, value: Any, row: dict
     else:
         # What else is wrong with it stands in no DDL: levels that no book has, a time or kind that no batch has.
         assert {x.row["field"] for x in outputs} <= {"bids", "asks", "kind", "prev_sequence", "event_at"}
+
+
+@given(st.none() | st.integers(0, 10**18 - 1) | st.sampled_from([-1, 10**18, "5", 1.5, True, []]))
+def test_a_row_may_go_without_a_height_and_one_that_has_it_is_taken_from_the_bytes_too(height: Any) -> None:
+    is_plain = height is None or (type(height) is int and 0 <= height < 10**18)
+    taken = []
+    for more in ({}, {"block_height": height}):
+        row = change(11, 5.0, ms=10, checksum=None, depth=None, **more).row
+        lines, left = books.take_plain(begun(), joined([(1, encoded(row))]), T0 + 100)
+        assert (left == b"") is (is_plain or not more)
+        taken.append(by_key(lines))
+    if is_plain:
+        assert taken[0] == taken[1] != {}
+
+
+def test_a_change_that_nothing_chains_is_refused_but_of_a_venue_that_says_so() -> None:
+    loose = {"prev_sequence": None, "checksum": None}
+    for venue, is_refused in (("v", True), ("dydx", False)):
+        state = books.new()
+        outputs = step(state, snapshot(10, venue=venue), change(12, 5.0, ms=1, venue=venue, **loose))
+        assert bool(letters(outputs)) is is_refused
+
+
+def test_changes_that_nothing_chains_are_taken_from_the_bytes_until_they_cross() -> None:
+    state = begun(snapshot(10, venue="dydx"))
+    loose: dict[str, Any] = {"prev_sequence": None, "checksum": None, "depth": None, "venue": "dydx"}
+    calm, crossing = change(12, 5.0, ms=1, **loose), message("change", 13, None, [[103.0, 1.0]], [], 2, **loose)
+    for row, is_left in ((calm.row, False), (crossing.row, True)):
+        _, left = books.take_plain(state, joined([(1, encoded(row))]), T0 + 100)
+        assert bool(left) is is_left
+
+
+def test_a_level_that_a_change_sets_stands_against_older_ones_where_levels_may_cross() -> None:
+    state = books.new()
+    first = message("snapshot", 1, None, [[99, 1], [98, 2]], [[101, 1], [102, 1]], venue="dydx")
+    over = message("change", 2, None, [[101.5, 4]], [], 1, venue="dydx")
+    same = message("change", 3, None, [[103, 3]], [[100, 5]], 2, venue="dydx")
+    for last, levels in (
+        (first, ([[98.0, 2.0], [99.0, 1.0]], [[101.0, 1.0], [102.0, 1.0]])),
+        (over, ([[98.0, 2.0], [99.0, 1.0], [101.5, 4.0]], [[102.0, 1.0]])),
+        # Its own two cross best: then what is left of the ask stands against the bid of before.
+        (same, ([[98.0, 2.0], [99.0, 1.0]], [[100.0, 2.0], [102.0, 1.0]])),
+    ):
+        outputs = step(state, last)
+        assert not faults(outputs)
+        assert state.books["dydx:A"].levels() == levels

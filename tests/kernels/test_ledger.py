@@ -446,6 +446,14 @@ def test_what_is_delivered_comes_from_the_exchange() -> None:
     ledger.check_log()
 
 
+def test_a_fee_that_comes_by_itself_goes_where_fees_of_fills_go() -> None:
+    ledger = Ledger()
+    ledger.step(transfer(T0, "fee:f1", "-0.0004", currency="ETH", kind="fee"), until_ms=T0 + 50)
+    assert ledger.rebuilt()["house:fees", "ETH"] == Decimal("0.0004")
+    assert ledger.held() == {("a", "ETH"): Decimal("-0.0004")}
+    ledger.check_log()
+
+
 def test_a_position_of_1e12_and_18_decimals_stays_exact() -> None:
     ledger = Ledger()
     made = [

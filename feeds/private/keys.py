@@ -1,0 +1,106 @@
+"""The keys of an account: from a file that only its owner can read, or from the environment.  They are never shown."""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+_FIELDS = ("key", "secret", "passphrase")
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+_PRINTED = re.compile(r"[!-~]+")
+_MAX_BYTES = 65_536
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class KeysError(ValueError):
+    """Keys that are missing or not kept safe; the message names the file or variable and the field, never what stood there."""
+
+
+class Secret:
+    """A text that is shown to nobody: neither in messages nor in logs, copies or pickles."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for a signature or a login."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a venue knows an account by.  The id of the key is kept as secret as the rest."""
+
+    key: Secret
+    secret: Secret
+    passphrase: Secret | None = None  # OKX alone has one
+
+
+def read_keys(name: str, environment: Mapping[str, str] = os.environ) -> Keys:
+    """The keys called `name`, such as OKX or OKX_DESK2.
+
+    From the file that GAMMAFLOW_<NAME>_KEYS names, a JSON object of key, secret and, for OKX, passphrase; where it names none,
+    from GAMMAFLOW_<NAME>_KEY, GAMMAFLOW_<NAME>_SECRET and GAMMAFLOW_<NAME>_PASSPHRASE.  Raises `KeysError`.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise KeysError("name of keys: expected capital letters, digits and underscores")
+    prefix = f"GAMMAFLOW_{name}_"
+    path = environment.get(prefix + "KEYS")
+    if path:
+        return read_file(Path(path))
+    values = {field: environment.get(prefix + field.upper()) or None for field in _FIELDS}
+    return _keys(values, lambda field: prefix + field.upper())
+
+
+def read_file(path: Path) -> Keys:
+    """The keys in a file.  Raises `KeysError`, also where anybody but the file's owner may read or write it."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())  # of the file that is read, not of one that is put there meanwhile
+            if not stat.S_ISREG(status.st_mode):
+                raise KeysError(f"{path}: expected a plain file")
+            if status.st_mode & _OTHERS:
+                mode = stat.S_IMODE(status.st_mode)
+                raise KeysError(f"{path}: expected a file that only its owner can read (mode 600), got mode {mode:o}")
+            content = file.read(_MAX_BYTES)
+    except OSError as error:
+        raise KeysError(f"{path}: expected a file with keys: {error.strerror}") from None
+    try:
+        values = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        values = None  # whose message would show what stands in the file
+    if type(values) is not dict:
+        raise KeysError(f"{path}: expected a JSON object of {', '.join(_FIELDS)}")
+    return _keys(values, lambda field: f"{path}: {field}")
+
+
+def _keys(values: Mapping[str, Any], place_of: Any) -> Keys:
+    secrets: dict[str, Secret] = {}
+    for field in _FIELDS:
+        value = values.get(field)
+        if value is None and field == "passphrase":
+            continue
+        if value is None:
+            raise KeysError(f"{place_of(field)}: expected a text, got none")
+        if type(value) is not str or _PRINTED.fullmatch(value) is None:
+            raise KeysError(f"{place_of(field)}: expected a text of ASCII letters, digits and signs, without spaces")
+        secrets[field] = Secret(value)
+    return Keys(**secrets)
