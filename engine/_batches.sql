@@ -1,6 +1,6 @@
 -- batches: what does each shard get at once?
 --
--- Grain   one row per shard and window of event time, of 50 ms unless the job says otherwise, in which something came, be it a
+-- Grain   one row per shard and window of event time, of `gammaflow.window`, in which something came, be it a
 --         heartbeat; and one per late message
 -- State   the messages of the open windows
 
