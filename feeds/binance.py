@@ -40,6 +40,7 @@ from feeds.checks import (
     uncrossed,
 )
 from feeds.funding import PAID_AT, RATE, tell
+from feeds.session import Ask, Limits, Request, Session
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -940,3 +941,51 @@ _LISTED = {
         },
     ),
 }
+
+
+_SESSIONS = {  # host of the streams, base of the answers, name of the stream of trades
+    SPOT: ("wss://stream.binance.com:9443", "https://api.binance.com/api/v3", "trade"),
+    USDM: ("wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1", "aggTrade"),
+    COINM: ("wss://dstream.binance.com", "https://dapi.binance.com/dapi/v1", "aggTrade"),
+    OPTIONS: ("wss://fstream.binance.com/public", "https://eapi.binance.com/eapi/v1", "optionTrade"),
+}
+MARKETS = tuple(_SESSIONS)
+_STREAMS_PER_REQUEST = 100
+
+
+def session(market: str, *, url: str | None = None, rest_url: str | None = None) -> Session:
+    """What is sent to a market of Binance: depth, best prices, trades and, of futures, marks of the symbols.
+
+    Whole books are asked for over HTTP.  `url` is the base of the combined streams, `rest_url` that of the answers.  Raises
+    `KeyError` for another market.
+    """
+    stream_base, rest_base, trades = _SESSIONS[market]
+    kinds = ["depth@100ms", "bookTicker", trades, *(["markPrice@1s"] if market in (USDM, COINM) else [])]
+    rest = rest_url or rest_base
+
+    def requests(method: str, symbols: Sequence[str]) -> list[Request]:
+        streams = [f"{symbol.lower()}@{kind}" for symbol in symbols for kind in kinds]
+        size = _STREAMS_PER_REQUEST
+        return [{"method": method, "params": streams[i : i + size], "id": i // size + 1} for i in range(0, len(streams), size)]
+
+    return Session(
+        "binance",
+        market,
+        f"{url or stream_base}/stream",
+        subscribe=lambda symbols: requests("SUBSCRIBE", symbols),
+        unsubscribe=lambda symbols: requests("UNSUBSCRIBE", symbols),
+        listings=[Ask(f"{rest}/exchangeInfo")],
+        snapshot=lambda symbol: Ask(f"{rest}/depth?symbol={symbol}&limit=1000"),
+        refusal=_refusal,
+        limits=Limits(requests_per_s=4.0, symbols_per_connection=50, asks_per_s=2.0),
+    )
+
+
+def _refusal(message: bytes) -> str | None:
+    if b'"error"' not in message[:40]:
+        return None
+    try:
+        error = orjson.loads(message).get("error")
+    except orjson.JSONDecodeError:
+        return None
+    return str(error.get("msg")) if isinstance(error, dict) else None

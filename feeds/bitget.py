@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from feeds import Received, Record, Rejected
 from feeds.checks import (
     AMOUNT,
@@ -47,6 +49,7 @@ from feeds.checks import (
     whole,
 )
 from feeds.funding import PAID_AT, RATE, tell
+from feeds.session import Ask, Limits, Request, Session
 from schemas.records import OrderBooksRow, TradesRow
 from schemas.rows import shown
 
@@ -402,3 +405,44 @@ _ANSWERS = {
     "b": _V3.top,
 }
 """What a REST answer is, by a field that only it has."""
+
+
+STREAM_URL, REST_URL = "wss://ws.bitget.com/v2/ws/public", "https://api.bitget.com"
+_TYPES = {SPOT: "SPOT", USDT: "USDT-FUTURES", USDC: "USDC-FUTURES", COIN: "COIN-FUTURES"}
+MARKETS = tuple(_TYPES)
+_CHANNELS_PER_REQUEST = 50  # a request has 4096 bytes at most
+
+
+def session(market: str, *, url: str | None = None, rest_url: str | None = None) -> Session:
+    """What is sent to a market of Bitget: books, tickers and trades of the symbols.  Raises `KeyError` for another market."""
+    kind = _TYPES[market]
+
+    def channel(name: str, symbol: str) -> Request:
+        return {"instType": kind, "channel": name, "instId": symbol}
+
+    def requests(op: str, symbols: Sequence[str]) -> list[Request]:
+        channels = [channel(name, symbol) for name in ("books", "ticker", "trade") for symbol in symbols]
+        size = _CHANNELS_PER_REQUEST
+        return [{"op": op, "args": channels[i : i + size]} for i in range(0, len(channels), size)]
+
+    return Session(
+        "bitget",
+        market,
+        url or STREAM_URL,
+        subscribe=lambda symbols: requests("subscribe", symbols),
+        unsubscribe=lambda symbols: requests("unsubscribe", symbols),
+        listings=[Ask(f"{rest_url or REST_URL}/api/v3/market/instruments?category={kind}")],
+        resubscribe=lambda symbol: [{"op": op, "args": [channel("books", symbol)]} for op in ("unsubscribe", "subscribe")],
+        refusal=_refusal,
+        ping="ping",
+        limits=Limits(requests_per_s=5.0, symbols_per_connection=16),  # 50 channels a connection are recommended
+    )
+
+
+def _refusal(message: bytes) -> str | None:
+    if b'"event":"error"' not in message:
+        return None
+    try:
+        return str(orjson.loads(message).get("msg"))
+    except orjson.JSONDecodeError:
+        return None

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
 
+import orjson
+
 from feeds import Received, Record, Rejected
 from feeds.checks import (
     EVENT_TIME,
@@ -42,6 +44,7 @@ from feeds.checks import (
     uncrossed,
 )
 from feeds.funding import RATE, rate
+from feeds.session import Ask, Limits, Request, Session
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -574,3 +577,57 @@ _FUTURE = Form(
 )
 _OPTION = Form(_instrument, {**_FUTURE.fields, "option_type": one_of("call", "put"), "strike": _PRICE})
 _CHANNELS = {"ticker": _TICKER, "quote": _QUOTE, "deribit_price_index": _INDEX_PRICE}
+
+
+MARKETS = (VENUE,)
+STREAM_URL, REST_URL = "wss://www.deribit.com/ws/api/v2", "https://www.deribit.com/api/v2"
+_INTERVAL = "100ms"  # raw is for connections that have logged in
+_CHANNELS_PER_REQUEST = 500
+_HEARTBEAT_S = 30
+
+
+def session(market: str, *, url: str | None = None, rest_url: str | None = None) -> Session:
+    """What is sent to Deribit: books, tickers and trades of the symbols, and the indices of their pairs."""
+    if market != VENUE:
+        raise KeyError(market)
+
+    def channels(symbols: Sequence[str]) -> list[str]:
+        return [f"{kind}.{symbol}.{_INTERVAL}" for kind in ("book", "ticker", "trades") for symbol in symbols]
+
+    def indices(symbols: Sequence[str]) -> list[str]:
+        pairs = {tuple(symbol.partition("-")[0].split("_")) for symbol in symbols}
+        return sorted(f"deribit_price_index.{'_'.join(pair if len(pair) > 1 else (*pair, 'usd')).lower()}" for pair in pairs)
+
+    def requests(method: str, names: Sequence[str]) -> list[Request]:
+        size = _CHANNELS_PER_REQUEST
+        return [_rpc(f"public/{method}", channels=names[i : i + size]) for i in range(0, len(names), size)]
+
+    return Session(
+        VENUE,
+        market,
+        url or STREAM_URL,
+        subscribe=lambda symbols: requests("subscribe", channels(symbols) + indices(symbols)),
+        unsubscribe=lambda symbols: requests("unsubscribe", channels(symbols)),
+        listings=[Ask(f"{rest_url or REST_URL}/public/get_instruments?currency=any&expired=false")],
+        opening=[_rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],
+        reply=lambda message: _rpc("public/test") if b'"test_request"' in message else None,
+        resubscribe=lambda symbol: [
+            _rpc(f"public/{method}", channels=[f"book.{symbol}.{_INTERVAL}"]) for method in ("unsubscribe", "subscribe")
+        ],
+        refusal=_refusal,
+        limits=Limits(symbols_per_connection=150),
+    )
+
+
+def _rpc(method: str, **params: Any) -> Request:
+    return {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
+
+
+def _refusal(message: bytes) -> str | None:
+    if b'"error"' not in message:
+        return None
+    try:
+        error = orjson.loads(message).get("error")
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+    return f"{error.get('message')} {error.get('data') or ''}".strip() if isinstance(error, dict) else None

@@ -1,234 +1,182 @@
 """Live websocket feeds: a venue's messages as they come, converted just as captured ones are.
 
-A `Session` says what one venue wants to hear; `listen` is the one loop for all of them.  It reconnects by itself, says
-so in the log, and subscribes again.  A break in one book's sequence asks for that one book again, never for the whole
-connection; and so does a request from outside, such as the books job writes (`feeds.resync`).
+A `Session` (feeds/session.py) is what one market is told; `listen` is the one loop for all of them.  It reconnects by itself,
+logs that it does, and subscribes again.  A break in the sequence of one book asks for that one book anew, never for the whole
+connection; so does a request from outside, such as the job books writes (`feeds.resync`).
 """
 
 import asyncio
 import logging
 import time
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import requests
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from feeds import Record
-from feeds.binance import COINM, OPTIONS, SPOT, USDM
 from feeds.capture import Converted, Converter, Line, Tally
 from feeds.publish import Sink
 from feeds.resync import Resync
-
-Request = Mapping[str, Any]  # to be sent as JSON
+from feeds.session import Ask, Request, Session
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
 # No venue here is silent for so long on a living connection: Deribit sends heartbeats, Binance trades, the others pongs.
 _SILENCE_S = 60.0
-_DERIBIT_CHANNELS_PER_REQUEST = 500
-_HEARTBEAT_S = 30
-_CHANNELS_PER_REQUEST = 100  # of OKX and Bitget, which take some kilobytes at once
 _BEHIND_S = 5.0
 _ASK_AGAIN_S = 5.0  # what a venue is given to send a book before it is asked for the same one again
+_ANSWER_S = 10.0
+_LONGEST_PAUSE_S = 60.0
+_TOO_MANY = (418, 429)  # a venue that bans an address, and one that is about to
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Session:
-    """What is said on every connection to one venue."""
+class Symbols:
+    """The symbols of a connection.  They may change while it is open: it then subscribes to those that are new, and takes the
+    others back."""
 
-    venue: str  # as in `feeds.venues.VENUES`
-    url: str
-    books: Sequence[tuple[str, str]] = ()  # venue and instrument of each, as in the rows
-    requests: Sequence[Request] = ()  # sent at each connection
-    reply: Callable[[bytes], Request | None] = lambda message: None  # what a message wants to hear back
-    snapshot_urls: Mapping[str, str] = field(default_factory=dict)  # of each symbol's book, where the stream sends none
-    resubscribe: Callable[[str], Sequence[Request]] = lambda symbol: ()  # asks for one book anew, where the stream does
-    ping: str | None = None  # a text that the venue wants to hear every `ping_s`, or it hangs up
-    ping_s: float = 20.0
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = list(dict.fromkeys(names))
+        self.changed = asyncio.Event()
 
-
-def deribit(instruments: Sequence[str], *, interval: str = "100ms", url: str = "wss://www.deribit.com/ws/api/v2") -> Session:
-    """Books, tickers and trades of `instruments`, their indices, and the listings that they stand in.
-
-    `interval` is 100ms, agg2 or raw; the venue serves raw only to authenticated connections.
-    """
-    pairs = {tuple(name.partition("-")[0].split("_")) for name in instruments}
-    indices = sorted(f"deribit_price_index.{'_'.join(pair if len(pair) > 1 else (*pair, 'usd')).lower()}" for pair in pairs)
-    channels = [f"{kind}.{name}.{interval}" for kind in ("book", "ticker", "trades") for name in instruments] + indices
-    size = _DERIBIT_CHANNELS_PER_REQUEST
-    return Session(
-        "deribit",
-        url,
-        books=[("deribit", name) for name in instruments],
-        requests=[
-            _rpc("public/set_heartbeat", interval=_HEARTBEAT_S),
-            *[_rpc("public/get_instruments", currency=currency) for currency in sorted({pair[-1] for pair in pairs})],
-            *[_rpc("public/subscribe", channels=channels[i : i + size]) for i in range(0, len(channels), size)],
-        ],
-        reply=lambda message: _rpc("public/test") if b'"test_request"' in message else None,
-        resubscribe=lambda symbol: [
-            _rpc("public/unsubscribe", channels=[f"book.{symbol}.{interval}"]),
-            _rpc("public/subscribe", channels=[f"book.{symbol}.{interval}"]),
-        ],
-    )
+    def set(self, names: Iterable[str]) -> None:
+        """Have these symbols from now on."""
+        wanted = list(dict.fromkeys(names))
+        if wanted != self.names:
+            self.names = wanted
+            self.changed.set()
 
 
-def binance(venue: str, symbols: Sequence[str], *, url: str | None = None, rest_url: str | None = None) -> Session:
-    """Depth, best prices and trades of `symbols` on one of `binance_spot`, `binance_usdm`, `binance_coinm`, `binance_options`.
+class Pace:
+    """Lets so many go by a second."""
 
-    `url` is the base of the combined streams and `rest_url` that of the depth snapshots.  Raises `ValueError` for
-    another venue.
-    """
-    if venue not in _BINANCE:
-        raise ValueError(f"venue: expected one of {', '.join(_BINANCE)}, got {venue!r}")
-    stream_base, rest_base, trades = _BINANCE[venue]
-    streams = "/".join(f"{s.lower()}@{kind}" for s in symbols for kind in ("depth@100ms", "bookTicker", trades))
-    return Session(
-        "binance",
-        f"{url or stream_base}/stream?streams={streams}",
-        books=[(venue, symbol) for symbol in symbols],
-        snapshot_urls={symbol: f"{rest_url or rest_base}/depth?symbol={symbol}&limit=1000" for symbol in symbols},
-    )
+    def __init__(self, per_s: float) -> None:
+        self._every_s = 1 / per_s
+        self._next_s = 0.0
 
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now_s = time.monotonic()
+        at_s = max(now_s, self._next_s)
+        self._next_s = at_s + self._every_s
+        if at_s > now_s:
+            await asyncio.sleep(at_s - now_s)
 
-_BINANCE = {
-    SPOT: ("wss://stream.binance.com:9443", "https://api.binance.com/api/v3", "trade"),
-    USDM: ("wss://fstream.binance.com", "https://fapi.binance.com/fapi/v1", "aggTrade"),
-    COINM: ("wss://dstream.binance.com", "https://dapi.binance.com/dapi/v1", "aggTrade"),
-    OPTIONS: ("wss://fstream.binance.com/public", "https://eapi.binance.com/eapi/v1", "optionTrade"),
-}
+    def pause(self, seconds: float) -> None:
+        """Give no turn for so long."""
+        self._next_s = max(self._next_s, time.monotonic() + seconds)
 
 
-def okx(
-    symbols: Sequence[str], *, url: str = "wss://ws.okx.com:8443/ws/v5/public", rest_url: str = "https://www.okx.com/api/v5"
-) -> Session:
-    """Books, tickers and trades of `symbols`, their marks, indices and listings, and the vols of their options.
+class Asker:
+    """Asks a venue over HTTP, within its limit for one address, through a proxy where there is one."""
 
-    Whole books come from `rest_url`: the stream is to send none at its start any more.
-    """
-    parts = {symbol: symbol.split("-") for symbol in symbols}
-    pairs = sorted({"-".join(names[:2]) for names in parts.values()})
-    families = sorted({"-".join(names[:2]) for names in parts.values() if len(names) == 5})
-    kinds = sorted({_okx_kind(names) for names in parts.values()})
-    channels = [{"channel": kind, "instId": symbol} for kind in ("books", "tickers", "trades") for symbol in symbols]
-    channels += [{"channel": "mark-price", "instId": symbol} for symbol in symbols if len(parts[symbol]) > 2]
-    channels += [{"channel": "index-tickers", "instId": pair} for pair in pairs if pair.endswith(("-USD", "-USDT", "-USDC"))]
-    channels += [{"channel": "opt-summary", "instFamily": family} for family in families]
-    channels += [{"channel": "instruments", "instType": kind} for kind in kinds]
-    return Session(
-        "okx",
-        url,
-        books=[("okx", symbol) for symbol in symbols],
-        requests=_subscriptions(channels),
-        snapshot_urls={symbol: f"{rest_url}/market/books?instId={symbol}&sz=400" for symbol in symbols},
-        ping="ping",
-    )
+    def __init__(self, session: Session, via: str | None = None) -> None:
+        self._pace = Pace(session.limits.asks_per_s)
+        self._proxies = {"http": via, "https": via} if via else None
 
+    async def answer(self, ask: Ask) -> bytes:
+        """The answer, as soon as the venue gives one: a failure is logged and asked again, later and later; a venue that says
+        when to come again (429, 418) is obeyed."""
+        pause_s = 1.0
+        while True:
+            await self._pace.turn()
+            try:
+                response = await asyncio.to_thread(self._get, ask)
+            except requests.RequestException as error:
+                _log.warning("%s: no answer (%s); again in %g s", ask.url, error, pause_s)
+                await asyncio.sleep(pause_s)
+            else:
+                if response.ok:
+                    return response.content
+                wait_s = _told_s(response, pause_s)
+                if response.status_code in _TOO_MANY:
+                    self._pace.pause(wait_s)
+                _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
+                await asyncio.sleep(wait_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-def _okx_kind(names: Sequence[str]) -> str:
-    return {2: "SPOT", 5: "OPTION"}.get(len(names), "SWAP" if names[-1] == "SWAP" else "FUTURES")
-
-
-def bitget(venue: str, symbols: Sequence[str], *, url: str = "wss://ws.bitget.com/v2/ws/public") -> Session:
-    """Books, tickers and trades of `symbols` on one of `bitget_spot` and `bitget_usdt_`, `bitget_usdc_`, `bitget_coin_futures`.
-
-    Raises `ValueError` for another venue.
-    """
-    if venue not in _BITGET:
-        raise ValueError(f"venue: expected one of {', '.join(_BITGET)}, got {venue!r}")
-
-    def channel(name: str, symbol: str) -> Request:
-        return {"instType": _BITGET[venue], "channel": name, "instId": symbol}
-
-    return Session(
-        "bitget",
-        url,
-        books=[(venue, symbol) for symbol in symbols],
-        requests=_subscriptions([channel(name, symbol) for name in ("books", "ticker", "trade") for symbol in symbols]),
-        resubscribe=lambda symbol: [
-            {"op": "unsubscribe", "args": [channel("books", symbol)]},
-            {"op": "subscribe", "args": [channel("books", symbol)]},
-        ],
-        ping="ping",
-    )
+    def _get(self, ask: Ask) -> requests.Response:
+        if ask.body is None:
+            return requests.get(ask.url, timeout=_ANSWER_S, proxies=self._proxies)
+        headers = {"Content-Type": "application/json"}
+        return requests.post(ask.url, ask.body, headers=headers, timeout=_ANSWER_S, proxies=self._proxies)
 
 
-_BITGET = {
-    "bitget_spot": "SPOT",
-    "bitget_usdt_futures": "USDT-FUTURES",
-    "bitget_usdc_futures": "USDC-FUTURES",
-    "bitget_coin_futures": "COIN-FUTURES",
-}
-
-
-def _subscriptions(channels: Sequence[Request]) -> list[Request]:
-    size = _CHANNELS_PER_REQUEST
-    return [{"op": "subscribe", "args": channels[i : i + size]} for i in range(0, len(channels), size)]
+def _told_s(response: requests.Response, otherwise_s: float) -> float:
+    told = response.headers.get("Retry-After", "")
+    return float(told) if told.isdecimal() else otherwise_s
 
 
 async def listen(
     session: Session,
+    symbols: Symbols,
     *,
+    asker: Asker | None = None,
+    converter: Converter | None = None,
+    name: str | None = None,
+    via: str | None = None,
+    tries: int | None = None,
     resyncs: asyncio.Queue[Resync] | None = None,
+    heard: Callable[[str, int, bytes], None] = lambda url, received_us, message: None,
     pause_s: float = 1.0,
     ask_again_s: float = _ASK_AGAIN_S,
 ) -> AsyncIterator[Converted]:
     """What becomes of each message, without end, over as many connections as it takes.
 
-    Of `resyncs` those for this session's books are answered: the venue is asked for that one book anew, and not again within
-    `ask_again_s`.  `pause_s` is waited before a lost connection is opened again; refused ones wait longer and longer.
-    Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue.
+    `name` is what dead letters call the connection, its address unless told; connections may share `converter` and `asker`.
+    `via` is a proxy; where `tries` are given, so many refused connections in a row are an end.  Of `resyncs` those for books of the session's market and `symbols` are answered: the venue is asked for
+    that one book anew, and not again within `ask_again_s`.  `heard` gets each message as it came, with its address and time of
+    receipt (microseconds).  `pause_s` is waited before a lost connection is opened again; refused ones wait longer and longer.
+    Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue, and the last refusal
+    of `tries`.
     """
-    converter, number = Converter(), 0
-    opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2)
+    converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
+    asker = asker or Asker(session, via)
+    opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
     def announced(error: Exception) -> Exception | None:
-        _log.warning("%s: no connection: %s", session.url, error)
-        return is_final(error)
+        nonlocal refused
+        refused += 1
+        _log.warning("%s: no connection: %s", name, error)
+        return error if refused == tries else is_final(error)
 
     opening.process_exception = announced
     async for socket in opening:
-        _log.info("%s: connected", session.url)
-        connection = _Connection(session, socket, resyncs, ask_again_s)
+        _log.info("%s: connected", name)
+        refused = 0
+        connection = _Connection(session, symbols, socket, asker, resyncs, ask_again_s)
         try:
-            await connection.send(session.requests)
-            async for received_us, message, symbol in connection.messages():
+            await connection.begin()
+            async for received_us, message, symbol, url in connection.messages():
                 number += 1
-                url = session.url if symbol is None else session.snapshot_urls[symbol]
-                line = Line(session.venue, session.url, number, received_us, message, "message", symbol=symbol, url=url)
+                heard(url, received_us, message)
+                line = Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url)
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
         except (ConnectionClosed, TimeoutError) as error:
             reason = f"silent for {_SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
-            _log.warning("%s: connection lost after message %d (%s); reconnecting", session.url, number, reason)
+            _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
             await connection.close()
         await asyncio.sleep(pause_s)
 
 
-async def run(
-    session: Session,
-    sink: Sink,
-    stop: asyncio.Event,
-    *,
-    resyncs: asyncio.Queue[Resync] | None = None,
-    pause_s: float = 1.0,
-    ask_again_s: float = _ASK_AGAIN_S,
-) -> Tally:
-    """Publish what a venue sends until `stop` is set, as `listen`; returns what came.  Raises as `listen` and as the sink."""
+async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Event, **options: Any) -> Tally:
+    """Publish what a venue sends until `stop` is set; returns what came.
+
+    `options` are those of `listen`.  Raises as that, and as the sink.
+    """
     tally = Tally()
     has_news = asyncio.Event()
 
     async def publish() -> None:
-        async with aclosing(listen(session, resyncs=resyncs, pause_s=pause_s, ask_again_s=ask_again_s)) as stream:  # type: ignore[type-var]
+        async with aclosing(listen(session, symbols, **options)) as stream:  # type: ignore[type-var]
             async for converted in stream:
                 for record in converted.records:
                     sink.publish(record)
@@ -268,18 +216,28 @@ class _Connection:
     """One connection of a session, from its opening to its loss."""
 
     def __init__(
-        self, session: Session, socket: ClientConnection, resyncs: asyncio.Queue[Resync] | None, ask_again_s: float
+        self,
+        session: Session,
+        symbols: Symbols,
+        socket: ClientConnection,
+        asker: Asker,
+        resyncs: asyncio.Queue[Resync] | None,
+        ask_again_s: float,
     ) -> None:
         self._session = session
+        self._symbols = symbols
+        self._subscribed: list[str] = []
         self._socket = socket
-        self._books = set(session.books)
+        self._asker = asker
+        self._pace = Pace(session.limits.requests_per_s)
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
         self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
         # Each book still to be asked for: what it must not be older than, and why.
         self._wanted: dict[str, tuple[int, str]] = {}
         self._asking: set[str] = set()  # books that were asked for lately
-        self._fetched: list[tuple[int, bytes, str | None]] = []
+        self._fetched: list[tuple[int, bytes, str, str]] = []
+        self._started = asyncio.Event()  # the venue has said something
         self._tasks: set[asyncio.Task[None]] = set()
         if session.ping is not None:
             self._start(self._ping(session.ping))
@@ -288,25 +246,27 @@ class _Connection:
                 resyncs.get_nowait()
             self._start(self._answer(resyncs))
 
-    async def send(self, requests: Iterable[Request]) -> None:
-        for request in requests:
-            await self._socket.send(orjson.dumps(request), text=True)
+    async def begin(self) -> None:
+        """Send what opens a connection; subscriptions follow at the venue's pace."""
+        await self._send(self._session.opening)
+        self._start(self._follow())
 
-    async def messages(self) -> AsyncIterator[tuple[int, bytes, str | None]]:
-        """Each message with its time of receipt (microseconds) and, if it was asked for by symbol, that symbol."""
+    async def messages(self) -> AsyncIterator[tuple[int, bytes, str | None, str]]:
+        """Each message with its time of receipt (microseconds), its symbol if it was asked for by that, and its address."""
         is_first = True
         while True:
             async with asyncio.timeout(_SILENCE_S):
                 message = await self._socket.recv(decode=False)
-            yield time.time_ns() // 1000, message, None
+            yield time.time_ns() // 1000, message, None, self._session.url
             reply = self._session.reply(message)
             if reply is not None:
-                await self.send([reply])
+                await self._send([reply], is_urgent=True)
+            if (refusal := self._session.refusal(message)) is not None:
+                _log.warning("%s: the venue refuses: %s", self._session.url, refusal)
             if is_first:
                 # Not sooner: a snapshot joins the stream only if the stream was on when it was taken.
                 is_first = False
-                for symbol in self._session.snapshot_urls:
-                    self._fetch(symbol)
+                self._started.set()
             while self._fetched:
                 yield self._fetched.pop(0)
 
@@ -322,7 +282,7 @@ class _Connection:
                 self._snapshots_ms[symbol] = record.event_ms
                 if symbol in self._wanted and self._wanted[symbol][0] < record.event_ms:
                     del self._wanted[symbol]  # it is here
-                if symbol in self._session.snapshot_urls:
+                if self._session.snapshot(symbol) is not None:
                     continue  # taken beside the stream, it does not move the stream's sequence
             self._sequences[symbol] = row["sequence"]
             # Where the venue does not number its updates, none can be seen to be missing.
@@ -342,6 +302,7 @@ class _Connection:
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._socket.close()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -349,10 +310,38 @@ class _Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _send(self, messages: Sequence[Request], is_urgent: bool = False) -> None:
+        for message in messages:
+            if not is_urgent:
+                await self._pace.turn()
+            await self._socket.send(orjson.dumps(message), text=True)
+
+    async def _follow(self) -> None:
+        """Subscribe to the symbols, and again to what changes of them."""
+        with suppress(ConnectionClosed):  # which the reader finds too
+            while True:
+                self._symbols.changed.clear()
+                wanted = list(self._symbols.names)
+                gone = [symbol for symbol in self._subscribed if symbol not in wanted]
+                new = [symbol for symbol in wanted if symbol not in self._subscribed]
+                self._subscribed = wanted
+                if gone:
+                    await self._send(self._session.unsubscribe(gone))
+                    for symbol in gone:
+                        self._sequences.pop(symbol, None)
+                        self._snapshots_ms.pop(symbol, None)
+                        self._wanted.pop(symbol, None)
+                if new:
+                    await self._send(self._session.subscribe(new))
+                    await self._started.wait()
+                    for symbol in new:
+                        self._fetch(symbol)
+                await self._symbols.changed.wait()
+
     async def _answer(self, resyncs: asyncio.Queue[Resync]) -> None:
         while True:
             resync = await resyncs.get()
-            if (resync.venue, resync.instrument) in self._books:
+            if resync.venue == self._session.market and resync.instrument in self._subscribed:
                 self.want(resync.instrument, resync.event_ms, f"requested: {resync.reason}")
 
     async def _ask(self, symbol: str) -> None:
@@ -360,9 +349,8 @@ class _Connection:
             while symbol in self._wanted:
                 _, reason = self._wanted.pop(symbol)
                 _log.warning("%s: %s: %s; asking for the book", self._session.url, symbol, reason)
-                await self.send(self._session.resubscribe(symbol))
-                if symbol in self._session.snapshot_urls:
-                    self._fetch(symbol)
+                await self._send(self._session.resubscribe(symbol))
+                self._fetch(symbol)
                 await asyncio.sleep(self._ask_again_s)
         self._asking.discard(symbol)
 
@@ -373,26 +361,10 @@ class _Connection:
                 await self._socket.send(text)
 
     def _fetch(self, symbol: str) -> None:
-        self._start(self._snapshot(symbol))
+        ask = self._session.snapshot(symbol)
+        if ask is not None:
+            self._start(self._snapshot(symbol, ask))
 
-    async def _snapshot(self, symbol: str) -> None:
-        url, pause_s = self._session.snapshot_urls[symbol], 1.0
-        while True:
-            try:
-                message = await asyncio.to_thread(_get, url)
-            except OSError as error:
-                _log.warning("%s: no snapshot (%s); again in %g s", url, error, pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, 60.0)
-            else:
-                self._fetched.append((time.time_ns() // 1000, message, symbol))
-                return
-
-
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        return bytes(response.read())
-
-
-def _rpc(method: str, **params: Any) -> Request:
-    return {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
+    async def _snapshot(self, symbol: str, ask: Ask) -> None:
+        message = await self._asker.answer(ask)
+        self._fetched.append((time.time_ns() // 1000, message, symbol, ask.url))

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import orjson
+
 from feeds import Received, Record, Rejected
 from feeds.checks import (
     AMOUNT,
@@ -50,6 +52,7 @@ from feeds.checks import (
     whole,
 )
 from feeds.funding import PAID_AT, RATE, tell
+from feeds.session import Ask, Limits, Request, Session
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -461,3 +464,70 @@ _ANSWERS = {
     "buyLmt": _PRICE_LIMITS,
     "oi": _OPEN_INTEREST,
 }
+
+
+MARKETS = (VENUE,)
+STREAM_URL, REST_URL = "wss://ws.okx.com:8443/ws/v5/public", "https://www.okx.com/api/v5"
+_CHANNELS_PER_REQUEST = 100  # a request has some kilobytes at most
+_LISTINGS = (
+    "instType=SPOT",
+    "instType=SWAP",
+    "instType=FUTURES",
+    "instType=OPTION&instFamily=BTC-USD",
+    "instType=OPTION&instFamily=ETH-USD",
+)
+
+
+def session(market: str, *, url: str | None = None, rest_url: str | None = None) -> Session:
+    """What is sent to OKX: books, tickers and trades of the symbols, their marks, indices, funding rates and volatilities.
+
+    Whole books are asked for over HTTP: the stream sends none at its start.
+    """
+    if market != VENUE:
+        raise KeyError(market)
+    rest = rest_url or REST_URL
+
+    def own(symbols: Sequence[str]) -> list[Request]:
+        parts = {symbol: symbol.split("-") for symbol in symbols}
+        channels = [{"channel": kind, "instId": symbol} for kind in ("books", "tickers", "trades") for symbol in symbols]
+        channels += [{"channel": "mark-price", "instId": symbol} for symbol in symbols if len(parts[symbol]) > 2]
+        return channels + [{"channel": "funding-rate", "instId": symbol} for symbol in symbols if parts[symbol][-1] == "SWAP"]
+
+    def shared(symbols: Sequence[str]) -> list[Request]:
+        parts = [symbol.split("-") for symbol in symbols]
+        pairs = sorted({"-".join(names[:2]) for names in parts})
+        families = sorted({"-".join(names[:2]) for names in parts if len(names) == 5})
+        kinds = sorted({_kind(names) for names in parts})
+        channels = [{"channel": "index-tickers", "instId": pair} for pair in pairs if pair.endswith(("-USD", "-USDT", "-USDC"))]
+        channels += [{"channel": "opt-summary", "instFamily": family} for family in families]
+        return channels + [{"channel": "instruments", "instType": kind} for kind in kinds]
+
+    def requests(op: str, channels: Sequence[Request]) -> list[Request]:
+        size = _CHANNELS_PER_REQUEST
+        return [{"op": op, "args": channels[i : i + size]} for i in range(0, len(channels), size)]
+
+    return Session(
+        VENUE,
+        market,
+        url or STREAM_URL,
+        subscribe=lambda symbols: requests("subscribe", own(symbols) + shared(symbols)),
+        unsubscribe=lambda symbols: requests("unsubscribe", own(symbols)),
+        listings=[Ask(f"{rest}/public/instruments?{query}") for query in _LISTINGS],
+        snapshot=lambda symbol: Ask(f"{rest}/market/books?instId={symbol}&sz=400"),
+        refusal=_refusal,
+        ping="ping",
+        limits=Limits(requests_per_s=2.0, symbols_per_connection=100),
+    )
+
+
+def _kind(names: Sequence[str]) -> str:
+    return {2: "SPOT", 5: "OPTION"}.get(len(names), "SWAP" if names[-1] == "SWAP" else "FUTURES")
+
+
+def _refusal(message: bytes) -> str | None:
+    if b'"event":"error"' not in message:
+        return None
+    try:
+        return str(orjson.loads(message).get("msg"))
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,64 @@
+"""Messages as they came, in files that `gammaflow replay --capture` reads again."""
+
+import gzip
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+MAX_BYTES = 256 << 20
+"""Of messages in one file, before it is compressed."""
+
+
+class RecordingError(Exception):
+    """Messages that cannot be kept; the message names the file and the reason."""
+
+
+class Recording:
+    """A series of gzipped files, `<path>.<time in UTC>.gz`: a new one once `max_bytes` have come.
+
+    A file that is broken off, as by a loss of power, can be read up to there.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+        """Open the first file.  Raises `RecordingError`."""
+        self._path, self._max_bytes = path, max_bytes
+        self._file: IO[bytes] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self.current = self._path.with_name(f"{self._path.name}.{stamp}.gz")
+        self._bytes, self._url = 0, ""
+        try:
+            self.current.parent.mkdir(parents=True, exist_ok=True)
+            self._file = gzip.open(self.current, "wb", compresslevel=3)
+        except OSError as error:
+            raise RecordingError(f"{self.current}: {error.strerror or error}") from error
+
+    def keep(self, url: str, received_us: int, message: bytes) -> None:
+        """Keep one message, received from a connection or as the answer to a question.  Raises `RecordingError`."""
+        assert self._file is not None
+        seconds = b"%d.%06d" % divmod(received_us, 1_000_000)
+        text = message.replace(b"\n", b" ").replace(b"\r", b" ")
+        if url.startswith("http"):
+            line = b"%s -> %s: %s\n" % (url.encode(), seconds, text)
+        else:
+            # Whoever reads it takes the address that was named last.
+            opened = b"%s <-> %s\n" % (url.encode(), seconds) if url != self._url else b""
+            self._url = url
+            line = b"%s%s: %s\n" % (opened, seconds, text)
+        try:
+            self._file.write(line)
+            self._bytes += len(line)
+            if self._bytes >= self._max_bytes:
+                self.close()
+                self._open()
+        except OSError as error:
+            raise RecordingError(f"{self.current}: {error.strerror or error}; free some space, or record elsewhere") from error
+
+    def close(self) -> None:
+        """End the file that is open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
