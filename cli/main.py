@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -20,7 +21,7 @@ import jobs as catalogue
 import schemas
 from cli import book as ladders
 from cli import drill as drills
-from cli import play, summary
+from cli import feeding, play, summary
 from cli.display import Display, kernels_table, watermark
 from deploy import acls as access
 from deploy import cluster, jars, java, runtime, topics
@@ -31,12 +32,13 @@ from deploy.topics import TopicError
 from drills import suite as drilled
 from drills.harms import CONTROLS, DRILLS
 from feeds import capture as captures
-from feeds import live, resync
 from feeds.capture import CaptureError, Tally
 from feeds.publish import Publisher, PublishError
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
+from feeds.recording import Recording, RecordingError
 from feeds.resync import ResyncError
+from feeds.service import FeedError
 from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
@@ -82,6 +84,7 @@ def errors() -> Iterator[None]:
         yield
     except (
         *(StartError, TopicError, FlinkError, JarError, CaptureError, PublishError, ResyncError),
+        *(FeedError, RecordingError),
         *(play.PlayError, ladders.BookError, ValueError),
     ) as error:
         console.print(f"gammaflow: {error}", markup=False, soft_wrap=True)
@@ -402,7 +405,9 @@ def demo(
         def feed(publisher: Publisher) -> Iterator[Any]:
             nonlocal tally
             if live_venue:
-                tally = asyncio.run(listen(live_venue, symbols.split(","), publisher, live_s))
+                tally = asyncio.run(
+                    feeding.serve(feeding.feed_of(live_venue, symbols.split(","), publisher), publisher, live_s)
+                )
             elif sources:
                 for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):  # noqa: UP028 - kept
                     yield tally
@@ -544,22 +549,37 @@ def explain(
         stories.show(console, account, stories.story(rows, until), lines)
 
 
-async def listen(venue: str, symbols: list[str], publisher: Publisher, seconds: float) -> Tally:
-    """Publish an exchange's messages for `seconds`, and serve requests for fresh books."""
-    if venue == "deribit":
-        session = live.deribit(symbols)
-    elif venue == "okx":
-        session = live.okx(symbols)
-    else:
-        session = (live.bitget if venue.startswith("bitget") else live.binance)(venue, symbols)
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, stop.set)
-    clock = asyncio.create_task(live.keep_time(publisher.tell_time))
-    try:
-        with resync.requests(publisher.servers) as resyncs:
-            return await live.run(session, publisher, stop, resyncs=resyncs)
-    finally:
-        clock.cancel()
+@app.command()
+def feed(
+    market: Annotated[str, typer.Argument(help="A venue's market: deribit, okx, binance_usdm, bybit_linear, dydx …")],
+    symbols: Annotated[
+        list[str] | None, typer.Option("--symbols", "-s", help="A symbol or a pattern, BTC-*; several times. Without: all.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Keep each message as it came, in files <record>.<time>.gz that `replay` reads.")
+    ] = None,
+    is_redundant: Annotated[bool, typer.Option("--redundant", help="Two connections for every symbol, applied once.")] = False,
+    via: Annotated[
+        list[str] | None,
+        typer.Option(help="A proxy, http://host:port or socks5://…; several times: one after the other where one dies."),
+    ] = None,
+) -> None:
+    """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
+
+    New listings that match join by themselves, what expires leaves.  The broker is that of GAMMAFLOW_KAFKA, or of `gammaflow up`.
+    """
+    with errors():
+        recording = None if record is None else Recording(record)
+        try:
+            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
+            with Publisher(servers) as publisher:
+                running = feeding.feed_of(
+                    market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
+                )
+                show_tally(asyncio.run(feeding.serve(running, publisher)))
+        finally:
+            if recording is not None:
+                recording.close()
 
 
 def parsed_speed(speed: str) -> float | None:

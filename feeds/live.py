@@ -128,9 +128,10 @@ async def listen(
     """What becomes of each message, without end, over as many connections as it takes.
 
     `name` is what dead letters call the connection, its address unless told; connections may share `converter` and `asker`.
-    `via` is a proxy; where `tries` are given, so many refused connections in a row are an end.  Of `resyncs` those for books of the session's market and `symbols` are answered: the venue is asked for
-    that one book anew, and not again within `ask_again_s`.  `heard` gets each message as it came, with its address and time of
-    receipt (microseconds).  `pause_s` is waited before a lost connection is opened again; refused ones wait longer and longer.
+    `via` is a proxy; where `tries` are given, so many refused connections in a row are an end.  Of `resyncs` those for books of
+    the session's market and `symbols` are answered: the venue is asked for that one book anew, and not again within
+    `ask_again_s`.  `heard` gets each message as it came, with its address and time of receipt (microseconds).  `pause_s` is
+    waited before a lost connection is opened again; refused ones wait longer and longer.
     Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue, and the last refusal
     of `tries`.
     """

@@ -32,7 +32,7 @@ class Recording:
         self._bytes, self._url = 0, ""
         try:
             self.current.parent.mkdir(parents=True, exist_ok=True)
-            self._file = gzip.open(self.current, "wb", compresslevel=3)
+            self._file = gzip.open(self.current, "wb", compresslevel=3)  # noqa: SIM115 - it stays open
         except OSError as error:
             raise RecordingError(f"{self.current}: {error.strerror or error}") from error
 

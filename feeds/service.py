@@ -1,7 +1,7 @@
 """A feed that runs for months: the contracts that patterns name, over as many connections as the venue's limits ask for.
 
-The venue's listings are asked for again and again: what is listed joins, what has expired leaves, and no connection is opened anew
-for either.  With two paths each message comes twice, and the rows of one of them are published.
+The venue's listings are asked for again and again: what is listed joins, what has expired leaves, and no connection is opened
+anew for either.  With two paths each message comes twice, and the rows of one of them are published.
 """
 
 import asyncio

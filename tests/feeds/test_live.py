@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,13 @@ import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from feeds import Record
+from feeds import Record, binance, bitget, deribit, okx
 from feeds.binance import OPTIONS, SPOT, USDM
 from feeds.capture import Tally, read
-from feeds.live import Session, binance, bitget, deribit, keep_time, okx, run
+from feeds.live import Symbols, keep_time, run
 from feeds.resync import Resync
+from feeds.session import Ask, Limits, Request, Session
+from feeds.venues import VENUES
 
 NAMES = ["BTC-24SEP21-8000-P", "ETH_USDC-PERPETUAL"]
 
@@ -49,9 +51,10 @@ async def venue(talk: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIte
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def collect(session: Session, sink: Collected, **options: Any) -> Tally:
+async def collect(session: Session, names: list[str], sink: Collected, **options: Any) -> Tally:
     async with asyncio.timeout(10):
-        return await run(session, sink, sink.stop, pause_s=0.01, **options)
+        quick = replace(session, limits=Limits(requests_per_s=1000, asks_per_s=1000))
+        return await run(quick, Symbols(names), sink, sink.stop, pause_s=0.01, **options)
 
 
 async def requests(socket: ServerConnection, number: int) -> list[dict[str, Any]]:
@@ -59,17 +62,28 @@ async def requests(socket: ServerConnection, number: int) -> list[dict[str, Any]
 
 
 def test_a_session_asks_for_every_channel_of_every_instrument() -> None:
-    sent = deribit(NAMES, interval="raw").requests
-    assert [request["method"] for request in sent] == [
-        "public/set_heartbeat",
-        "public/get_instruments",
-        "public/get_instruments",
-        "public/subscribe",
-    ]
-    assert [request["params"]["currency"] for request in sent[1:3]] == ["BTC", "USDC"]
-    channels = sent[3]["params"]["channels"]
-    assert {f"{kind}.{name}.raw" for kind in ("book", "ticker", "trades") for name in NAMES} < set(channels)
+    session = deribit.session("deribit")
+    assert [request["method"] for request in session.opening] == ["public/set_heartbeat"]
+    (sent,) = session.subscribe(NAMES)
+    assert sent["method"] == "public/subscribe"
+    channels = sent["params"]["channels"]
+    assert {f"{kind}.{name}.100ms" for kind in ("book", "ticker", "trades") for name in NAMES} < set(channels)
     assert {"deribit_price_index.btc_usd", "deribit_price_index.eth_usdc"} < set(channels)
+
+
+@pytest.mark.parametrize("market", [market for venue in VENUES.values() for market in venue.MARKETS])
+def test_what_is_asked_for_can_be_taken_back_and_a_book_be_had_anew(market: str) -> None:
+    (adapter,) = [venue for venue in VENUES.values() if market in venue.MARKETS]
+    session = adapter.session(market)
+    assert session.market == market
+    assert VENUES[session.venue] is adapter
+    assert session.listings
+    assert session.subscribe(["BTC-USDT"])
+    assert session.unsubscribe(["BTC-USDT"])
+    assert bool(session.resubscribe("BTC-USDT")) != (session.snapshot("BTC-USDT") is not None)
+    assert session.refusal(b"{}") is None
+    with pytest.raises(KeyError):
+        adapter.session("none")
 
 
 def captured_messages(log: Path) -> list[bytes]:
@@ -90,7 +104,7 @@ def test_a_dropped_connection_is_resumed_and_nothing_is_lost(deribit_log: Path, 
 
     async def talk(socket: ServerConnection) -> None:
         part = len(heard)
-        heard.append(await requests(socket, 4))
+        heard.append(await requests(socket, 2))
         for message in halves[part]:
             await socket.send(message, text=True)
         await socket.send('{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"test_request"}}')
@@ -103,17 +117,14 @@ def test_a_dropped_connection_is_resumed_and_nothing_is_lost(deribit_log: Path, 
     async def scenario() -> tuple[list[Record], Tally]:
         async with venue(talk) as url:
             sink = Collected(lambda records: sum(record.table != "instruments" for record in records) == len(captured))
-            tally = await collect(deribit(NAMES, url=url), sink)
+            tally = await collect(deribit.session("deribit", url=url), NAMES, sink)
             return sink.records, tally
 
     captured = [orjson.loads(message)["params"]["data"] for message in messages if b'"subscription"' in message]
     with caplog.at_level(logging.WARNING):
         records, tally = asyncio.run(scenario())
-    assert [request["method"] for request in heard[0]] == [
-        *["public/set_heartbeat", "public/get_instruments", "public/get_instruments", "public/subscribe"],
-        "public/test",
-    ]
-    assert heard[1][:4] == heard[0][:4]
+    assert [request["method"] for request in heard[0]] == ["public/set_heartbeat", "public/subscribe", "public/test"]
+    assert heard[1][:2] == heard[0][:2]
     assert [
         (record.row["instrument"], record.event_ms, record.row.get("sequence"))
         for record in records
@@ -142,7 +153,7 @@ def test_a_gap_asks_for_the_one_book_that_broke_on_the_same_connection() -> None
     asked: list[dict[str, Any]] = []
 
     async def talk(socket: ServerConnection) -> None:
-        await requests(socket, 3)
+        await requests(socket, 2)
         await socket.send(book(type="snapshot", change_id=1))
         await socket.send(book(change_id=2, prev_change_id=1))
         await socket.send(book(change_id=4, prev_change_id=3))
@@ -154,7 +165,7 @@ def test_a_gap_asks_for_the_one_book_that_broke_on_the_same_connection() -> None
     async def scenario() -> list[Record]:
         async with venue(talk) as url:
             sink = Collected(lambda records: records[-1].row.get("sequence") == 6)
-            await collect(deribit(["BTC-PERPETUAL"], url=url), sink)
+            await collect(deribit.session("deribit", url=url), ["BTC-PERPETUAL"], sink)
             return sink.records
 
     records = asyncio.run(scenario())
@@ -213,11 +224,11 @@ def depth(sequence: int, previous: int) -> bytes:
 def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_a_gap() -> None:
     now_ms = time.time_ns() // 1_000_000
     snapshot = orjson.dumps({"lastUpdateId": 5, "E": now_ms, "T": now_ms, "bids": [["1", "1"]], "asks": []})
-    paths: list[str] = []
+    paths: list[Any] = []
 
     async def talk(socket: ServerConnection) -> None:
         assert socket.request is not None
-        paths.append(socket.request.path)
+        paths.extend([socket.request.path, *await requests(socket, 1)])
         sequence = 10
         while True:
             await socket.send(depth(sequence, sequence - (2 if sequence == 150 else 1)))
@@ -227,12 +238,13 @@ def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_
     async def scenario(rest_url: str) -> list[Record]:
         async with venue(talk) as url:
             sink = Collected(lambda records: sum(record.row.get("kind") == "snapshot" for record in records) == 2)
-            await collect(binance(USDM, ["BTCUSDT"], url=url, rest_url=rest_url), sink)
+            await collect(binance.session(USDM, url=url, rest_url=rest_url), ["BTCUSDT"], sink)
             return sink.records
 
     with rest(snapshot) as (rest_url, asked):
         records = asyncio.run(scenario(rest_url))
-    assert paths == ["/stream?streams=btcusdt@depth@100ms/btcusdt@bookTicker/btcusdt@aggTrade"]
+    streams = [f"btcusdt@{kind}" for kind in ("depth@100ms", "bookTicker", "aggTrade", "markPrice@1s")]
+    assert paths == ["/stream", {"method": "SUBSCRIBE", "params": streams, "id": 1}]
     assert asked == ["/depth?symbol=BTCUSDT&limit=1000"] * 3
     kinds = [record.row["kind"] for record in records if record.table == "order_books"]
     assert kinds[0] == "change"
@@ -244,6 +256,7 @@ def test_a_request_asks_for_its_one_book_once_and_every_other_goes_on(deribit_lo
     messages = captured_messages(deribit_log)
     captured = [orjson.loads(message)["params"]["data"] for message in messages if b'"subscription"' in message]
     names = sorted({data["instrument_name"] for data in captured})
+    session = deribit.session("deribit")
     now_ms = time.time_ns() // 1_000_000
     wanted, other = (Resync("deribit", name, now_ms, "gap") for name in names[:2])
     heard: list[str] = []
@@ -269,7 +282,7 @@ def test_a_request_asks_for_its_one_book_once_and_every_other_goes_on(deribit_lo
         async def talk(socket: ServerConnection) -> None:
             nonlocal connections
             connections += 1
-            await requests(socket, len(deribit(names).requests))
+            await requests(socket, 1 + len(session.subscribe(names)))
             for message in messages:
                 await socket.send(message, text=True)
             while len(heard) < 6:
@@ -285,7 +298,7 @@ def test_a_request_asks_for_its_one_book_once_and_every_other_goes_on(deribit_lo
 
         async with venue(talk) as url:
             sink = Collected(enough)
-            await collect(deribit(names, url=url), sink, resyncs=resyncs, ask_again_s=0.1)
+            await collect(replace(session, url=url), names, sink, resyncs=resyncs, ask_again_s=0.1)
             return sink.records
 
     records = asyncio.run(scenario())
@@ -323,8 +336,8 @@ def test_a_request_for_a_binance_book_is_one_more_snapshot_of_it_alone() -> None
             return bool(snapshots == 3)
 
         async with venue(talk) as url:
-            session = binance(USDM, ["BTCUSDT", "ETHUSDT"], url=url, rest_url=rest_url)
-            await collect(session, Collected(enough), resyncs=resyncs)
+            session = binance.session(USDM, url=url, rest_url=rest_url)
+            await collect(session, ["BTCUSDT", "ETHUSDT"], Collected(enough), resyncs=resyncs)
 
     with rest(snapshot) as (rest_url, asked):
         asyncio.run(scenario(rest_url))
@@ -335,38 +348,32 @@ def test_a_request_for_a_binance_book_is_one_more_snapshot_of_it_alone() -> None
     assert connections == 1
 
 
-def test_an_unknown_venue_names_those_that_are_known() -> None:
-    with pytest.raises(ValueError, match="binance_spot, binance_usdm, binance_coinm"):
-        binance("binance", ["BTCUSDT"])
-    with pytest.raises(ValueError, match="bitget_spot, bitget_usdt_futures, bitget_usdc_futures, bitget_coin_futures"):
-        bitget("bitget", ["BTCUSDT"])
-
-
-def channels(session: Session) -> set[tuple[str, ...]]:
-    assert all(request["op"] == "subscribe" for request in session.requests)
-    return {tuple(channel.values()) for request in session.requests for channel in request["args"]}
+def channels(requests: Sequence[Request]) -> set[tuple[str, ...]]:
+    assert all(request["op"] == "subscribe" for request in requests)
+    return {tuple(channel.values()) for request in requests for channel in request["args"]}
 
 
 def test_an_okx_session_asks_for_every_channel_of_every_instrument() -> None:
-    session = okx(["BTC-USDT", "ETH-BTC", "BTC-USD-SWAP", "BTC-USD-220527", "BTC-USD-220527-30000-C"], rest_url="http://rest")
-    assert {(kind, name) for kind in ("books", "tickers", "trades") for name in session.snapshot_urls} < channels(session)
-    assert channels(session) > {
+    session = okx.session("okx", rest_url="http://rest")
+    names = ["BTC-USDT", "ETH-BTC", "BTC-USD-SWAP", "BTC-USD-220527", "BTC-USD-220527-30000-C"]
+    asked = channels(session.subscribe(names))
+    assert {(kind, name) for kind in ("books", "tickers", "trades") for name in names} < asked
+    assert asked > {
         *[("mark-price", name) for name in ("BTC-USD-SWAP", "BTC-USD-220527", "BTC-USD-220527-30000-C")],
         *[("index-tickers", pair) for pair in ("BTC-USD", "BTC-USDT")],
+        ("funding-rate", "BTC-USD-SWAP"),
         ("opt-summary", "BTC-USD"),
         *[("instruments", kind) for kind in ("SPOT", "SWAP", "FUTURES", "OPTION")],
     }
-    assert ("mark-price", "BTC-USDT") not in channels(session)
-    assert ("index-tickers", "ETH-BTC") not in channels(session)
-    assert session.snapshot_urls["BTC-USDT"] == "http://rest/market/books?instId=BTC-USDT&sz=400"
+    assert ("mark-price", "BTC-USDT") not in asked
+    assert ("index-tickers", "ETH-BTC") not in asked
+    assert session.snapshot("BTC-USDT") == Ask("http://rest/market/books?instId=BTC-USDT&sz=400")
 
 
 def test_a_bitget_session_asks_for_every_channel_of_every_instrument_in_requests_of_bounded_size() -> None:
-    session = bitget("bitget_usdt_futures", [f"A{i}USDT" for i in range(70)])
-    assert channels(session) == {
-        ("USDT-FUTURES", kind, f"A{i}USDT") for kind in ("books", "ticker", "trade") for i in range(70)
-    }
-    assert [len(request["args"]) for request in session.requests] == [100, 100, 10]
+    sent = bitget.session("bitget_usdt_futures").subscribe([f"A{i}USDT" for i in range(70)])
+    assert channels(sent) == {("USDT-FUTURES", kind, f"A{i}USDT") for kind in ("books", "ticker", "trade") for i in range(70)}
+    assert max(len(orjson.dumps(request)) for request in sent) <= 4096
 
 
 def bitget_book(action: str, **fields: Any) -> bytes:
@@ -396,7 +403,7 @@ def test_a_venue_hears_its_ping_and_a_book_is_asked_for_again_only_where_its_num
     async def scenario() -> tuple[list[Record], Tally]:
         async with venue(talk) as url:
             sink = Collected(lambda records: records[-1].row.get("sequence") == 9)
-            tally = await collect(replace(bitget("bitget_spot", ["BTCUSDT"], url=url), ping_s=0.01), sink)
+            tally = await collect(replace(bitget.session("bitget_spot", url=url), ping_s=0.01), ["BTCUSDT"], sink)
             return sink.records, tally
 
     records, tally = asyncio.run(scenario())
@@ -422,7 +429,7 @@ def test_the_top_of_a_book_is_none_that_its_changes_build_on(caplog: pytest.LogC
     async def scenario() -> list[Record]:
         async with venue(talk) as url:
             sink = Collected(lambda records: records[-1].row.get("sequence") == 10)
-            await collect(bitget("bitget_spot", ["BTCUSDT"], url=url), sink)
+            await collect(bitget.session("bitget_spot", url=url), ["BTCUSDT"], sink)
             return sink.records
 
     with caplog.at_level(logging.WARNING):
@@ -449,7 +456,7 @@ def test_a_spot_snapshot_is_of_the_book_that_was_asked_for() -> None:
     async def scenario(rest_url: str) -> list[Record]:
         async with venue(talk) as url:
             sink = Collected(lambda records: sum(record.table == "order_books" for record in records) == 2)
-            await collect(binance(SPOT, ["BTCUSDT", "ETHUSDT"], url=url, rest_url=rest_url), sink)
+            await collect(binance.session(SPOT, url=url, rest_url=rest_url), ["BTCUSDT", "ETHUSDT"], sink)
             return sink.records
 
     with rest(orjson.dumps({"lastUpdateId": 5, "bids": [["1", "1"]], "asks": []})) as (rest_url, _):
@@ -462,13 +469,13 @@ def test_a_spot_snapshot_is_of_the_book_that_was_asked_for() -> None:
 
 
 def test_a_session_of_binance_options() -> None:
-    session = binance(OPTIONS, ["BTC-251226-90000-C"])
+    session = binance.session(OPTIONS)
+    assert session.url == "wss://fstream.binance.com/public/stream"
     streams = [f"btc-251226-90000-c@{kind}" for kind in ("depth@100ms", "bookTicker", "optionTrade")]
-    assert session.url == f"wss://fstream.binance.com/public/stream?streams={'/'.join(streams)}"
-    assert session.books == [(OPTIONS, "BTC-251226-90000-C")]
-    assert session.snapshot_urls == {
-        "BTC-251226-90000-C": "https://eapi.binance.com/eapi/v1/depth?symbol=BTC-251226-90000-C&limit=1000"
-    }
+    assert session.subscribe(["BTC-251226-90000-C"]) == [{"method": "SUBSCRIBE", "params": streams, "id": 1}]
+    assert session.snapshot("BTC-251226-90000-C") == Ask(
+        "https://eapi.binance.com/eapi/v1/depth?symbol=BTC-251226-90000-C&limit=1000"
+    )
 
 
 def test_stop_ends_a_silent_connection_and_one_that_cannot_be_opened() -> None:
@@ -480,7 +487,7 @@ def test_stop_ends_a_silent_connection_and_one_that_cannot_be_opened() -> None:
             for address in (url, "ws://127.0.0.1:1"):
                 sink = Collected(lambda records: False)
                 asyncio.get_running_loop().call_later(0.1, sink.stop.set)
-                assert await collect(deribit(NAMES, url=address), sink) == Tally()
+                assert await collect(deribit.session("deribit", url=address), NAMES, sink) == Tally()
 
     asyncio.run(scenario())
 
@@ -495,7 +502,7 @@ def test_a_sink_that_fails_ends_the_feed_with_its_error() -> None:
 
     async def scenario() -> None:
         async with venue(talk) as url:
-            await collect(deribit(NAMES, url=url), Collected(full))
+            await collect(deribit.session("deribit", url=url), NAMES, Collected(full))
 
     with pytest.raises(BufferError, match="full"):
         asyncio.run(scenario())
