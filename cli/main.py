@@ -566,7 +566,7 @@ def feed(
 ) -> None:
     """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
 
-    New listings that match join by themselves, what expires leaves.  The broker is that of GAMMAFLOW_KAFKA or of `gammaflow up`.
+    New listings that match join by themselves, what expires leaves.  Broker: GAMMAFLOW_KAFKA, or that of `gammaflow up`.
     """
     with errors():
         recording = None if record is None else Recording(record)

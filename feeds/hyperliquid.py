@@ -119,7 +119,6 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
             *_requests("unsubscribe", [symbol], ["l2Book"]),
             *_requests("subscribe", [symbol], ["l2Book"]),
         ],
-        snapshot=lambda symbol: ask(type="l2Book", coin=symbol),
         refusal=_refusal,
         ping='{"method":"ping"}',
         limits=Limits(requests_per_s=10.0, symbols_per_connection=100, asks_per_s=1.0),

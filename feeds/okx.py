@@ -489,7 +489,9 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 
     def own(symbols: Sequence[str]) -> list[Request]:
         parts = {symbol: symbol.split("-") for symbol in symbols}
-        channels = [{"channel": kind, "instId": symbol} for kind in ("books", "tickers", "trades") for symbol in symbols]
+        channels: list[Request] = [
+            {"channel": kind, "instId": symbol} for kind in ("books", "tickers", "trades") for symbol in symbols
+        ]
         channels += [{"channel": "mark-price", "instId": symbol} for symbol in symbols if len(parts[symbol]) > 2]
         return channels + [{"channel": "funding-rate", "instId": symbol} for symbol in symbols if parts[symbol][-1] == "SWAP"]
 
@@ -498,7 +500,9 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
         pairs = sorted({"-".join(names[:2]) for names in parts})
         families = sorted({"-".join(names[:2]) for names in parts if len(names) == 5})
         kinds = sorted({_kind(names) for names in parts})
-        channels = [{"channel": "index-tickers", "instId": pair} for pair in pairs if pair.endswith(("-USD", "-USDT", "-USDC"))]
+        channels: list[Request] = [
+            {"channel": "index-tickers", "instId": pair} for pair in pairs if pair.endswith(("-USD", "-USDT", "-USDC"))
+        ]
         channels += [{"channel": "opt-summary", "instFamily": family} for family in families]
         return channels + [{"channel": "instruments", "instType": kind} for kind in kinds]
 

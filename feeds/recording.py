@@ -4,7 +4,6 @@ import gzip
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 MAX_BYTES = 256 << 20
 """Of messages in one file, before it is compressed."""
@@ -23,7 +22,7 @@ class Recording:
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         """Open the first file.  Raises `RecordingError`."""
         self._path, self._max_bytes = path, max_bytes
-        self._file: IO[bytes] | None = None
+        self._file: gzip.GzipFile | None = None
         self._open()
 
     def _open(self) -> None:

@@ -8,10 +8,11 @@ import asyncio
 import difflib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 import orjson
 from websockets.exceptions import InvalidURI, WebSocketException
@@ -221,9 +222,9 @@ class Feed:
                 queue.put_nowait(resync)
 
 
-async def _first(work: object, stops: "set[asyncio.Task[None]]") -> None:
+async def _first(work: Coroutine[Any, Any, None], stops: "set[asyncio.Task[None]]") -> None:
     """Await some work, or the stop that comes before its end."""
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    task = asyncio.create_task(work)
     try:
         await asyncio.wait({task, *stops}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():

@@ -126,7 +126,7 @@ class Venue:
 
 
 def book(symbol: str, action: str, **fields: Any) -> bytes:
-    data = {"bids": [["1.0", "1"]], "asks": [], "ts": "%d" % (time.time_ns() // 1_000_000), **fields}
+    data = {"bids": [["1.0", "1"]], "asks": [], "ts": str(time.time_ns() // 1_000_000), **fields}
     arg = {"instType": "SPOT", "channel": "books", "instId": symbol}
     return orjson.dumps({"action": action, "arg": arg, "data": [data]})
 
