@@ -12,6 +12,7 @@ import jobs
 from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
 from deploy.processes import StartError
 from feeds.capture import CaptureError
+from feeds.venues import VENUES
 
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 RUNNER = CliRunner(env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
@@ -77,7 +78,7 @@ def test_a_setting_without_key_or_value_is_refused_by_name(text: str) -> None:
 @pytest.mark.parametrize("text", ["some.log", "deribit:", "deribit"])
 def test_a_capture_without_venue_or_file_is_refused_with_the_venues_there_are(text: str) -> None:
     with pytest.raises(
-        CaptureError, match=rf"--capture {text}: expected venue:file, with a venue of binance, bitget, deribit, okx"
+        CaptureError, match=rf"--capture {text}: expected venue:file, with a venue of {', '.join(sorted(VENUES))}"
     ):
         parsed_captures([text])
 
