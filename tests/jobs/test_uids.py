@@ -18,18 +18,15 @@ def told(module: str, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_job_has_the_same_uids_alone_and_behind_others() -> None:
-    bars, liquidations, again = told("tests.jobs.uids", "bars", "liquidations", "bars")
+def test_a_job_has_the_same_uids_alone_and_behind_others_and_a_group_one_source_and_one_operator() -> None:
+    bars, liquidations, again, group = told("tests.jobs.uids", "bars", "liquidations", "bars", "chains+option_greeks")
     assert bars == again
+    # The kernels of a group share one source and one operator.
+    assert sum(uid.endswith("_kafka") for uid in group) == 1
+    assert [uid for uid in group if uid.endswith("/kernel")] == ["chains+option_greeks/kernel"]
     assert told("tests.jobs.uids", "liquidations") == [liquidations]
     assert len(set(liquidations)) == len(liquidations) > 5
     assert "liquidations/kernel" in liquidations
-
-
-def test_the_kernels_of_a_group_share_one_source_and_one_operator() -> None:
-    (uids,) = told("tests.jobs.uids", "chains+option_greeks")
-    assert sum(uid.endswith("_kafka") for uid in uids) == 1
-    assert [uid for uid in uids if uid.endswith("/kernel")] == ["chains+option_greeks/kernel"]
 
 
 def test_the_jar_that_every_cluster_has_does_not_travel_with_a_job_and_others_do() -> None:
