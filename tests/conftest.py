@@ -48,8 +48,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a cluster comes first: it takes one process as long as all other tests take the other."""
-    items.sort(key=lambda item: not item.nodeid.startswith(CLUSTERS))
+    """What starts a cluster comes last, when it has both processors."""
+    items.sort(key=lambda item: item.nodeid.startswith(CLUSTERS))
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def test_the_undisturbed_run_has_rows_where_a_drill_could_cost_some(undisturbed:
         assert max(undisturbed[table].values()) == 1
 
 
-@pytest.mark.parametrize("name", ["taskmanager", "rescale-up", "poison"])
+@pytest.mark.parametrize("name", ["taskmanager", "poison"])
 def test_drill(name: str, stage: Stage, undisturbed: Rows) -> None:
     report = reported(stage, name, DRILLS[name], undisturbed, DRILLED)
     assert report.faults == []
