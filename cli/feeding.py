@@ -12,7 +12,7 @@ from feeds.service import Feed
 from feeds.venues import VENUES
 
 
-def feed_of(market: str, patterns: list[str], publisher: Publisher, **options: Any) -> Feed:
+def market_feed(market: str, patterns: list[str], publisher: Publisher, **options: Any) -> Feed:
     """A feed of a venue's market.  Raises `ValueError` with the markets that there are."""
     venues = {name: venue for venue in VENUES.values() for name in venue.MARKETS}
     if market not in venues:

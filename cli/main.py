@@ -406,7 +406,7 @@ def demo(
             nonlocal tally
             if live_venue:
                 tally = asyncio.run(
-                    feeding.serve(feeding.feed_of(live_venue, symbols.split(","), publisher), publisher, live_s)
+                    feeding.serve(feeding.market_feed(live_venue, symbols.split(","), publisher), publisher, live_s)
                 )
             elif sources:
                 for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):  # noqa: UP028 - kept
@@ -573,7 +573,7 @@ def feed(
         try:
             servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
             with Publisher(servers) as publisher:
-                running = feeding.feed_of(
+                running = feeding.market_feed(
                     market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
                 )
                 show_tally(asyncio.run(feeding.serve(running, publisher)))

@@ -40,7 +40,7 @@ from feeds.checks import (
     uncrossed,
 )
 from feeds.funding import PAID_AT, RATE, tell
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -965,8 +965,10 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 
     def requests(method: str, symbols: Sequence[str]) -> list[Request]:
         streams = [f"{symbol.lower()}@{kind}" for symbol in symbols for kind in kinds]
-        size = _STREAMS_PER_REQUEST
-        return [{"method": method, "params": streams[i : i + size], "id": i // size + 1} for i in range(0, len(streams), size)]
+        return [
+            {"method": method, "params": batch, "id": number}
+            for number, batch in enumerate(batches(streams, _STREAMS_PER_REQUEST), 1)
+        ]
 
     return Session(
         "binance",
@@ -984,8 +986,5 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 def _refusal(message: bytes) -> str | None:
     if b'"error"' not in message[:40]:
         return None
-    try:
-        error = orjson.loads(message).get("error")
-    except orjson.JSONDecodeError:
-        return None
+    error = object_in(message).get("error")
     return str(error.get("msg")) if isinstance(error, dict) else None

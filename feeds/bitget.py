@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
 from feeds import Received, Record, Rejected
 from feeds.checks import (
     AMOUNT,
@@ -49,7 +47,7 @@ from feeds.checks import (
     whole,
 )
 from feeds.funding import PAID_AT, RATE, tell
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import OrderBooksRow, TradesRow
 from schemas.rows import shown
 
@@ -422,8 +420,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 
     def requests(op: str, symbols: Sequence[str]) -> list[Request]:
         channels = [channel(name, symbol) for name in ("books", "ticker", "trade") for symbol in symbols]
-        size = _CHANNELS_PER_REQUEST
-        return [{"op": op, "args": channels[i : i + size]} for i in range(0, len(channels), size)]
+        return [{"op": op, "args": batch} for batch in batches(channels, _CHANNELS_PER_REQUEST)]
 
     return Session(
         "bitget",
@@ -440,9 +437,5 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 
 
 def _refusal(message: bytes) -> str | None:
-    if b'"event":"error"' not in message:
-        return None
-    try:
-        return str(orjson.loads(message).get("msg"))
-    except orjson.JSONDecodeError:
-        return None
+    # Most messages are data: they need not be decoded for this.
+    return str(object_in(message).get("msg")) if b'"event":"error"' in message else None

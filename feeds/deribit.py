@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
 
-import orjson
-
 from feeds import Received, Record, Rejected
 from feeds.checks import (
     EVENT_TIME,
@@ -44,7 +42,7 @@ from feeds.checks import (
     uncrossed,
 )
 from feeds.funding import RATE, rate
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -599,8 +597,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
         return sorted(f"deribit_price_index.{'_'.join(pair if len(pair) > 1 else (*pair, 'usd')).lower()}" for pair in pairs)
 
     def requests(method: str, names: Sequence[str]) -> list[Request]:
-        size = _CHANNELS_PER_REQUEST
-        return [_rpc(f"public/{method}", channels=names[i : i + size]) for i in range(0, len(names), size)]
+        return [rpc(f"public/{method}", channels=batch) for batch in batches(names, _CHANNELS_PER_REQUEST)]
 
     return Session(
         VENUE,
@@ -609,25 +606,23 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
         subscribe=lambda symbols: requests("subscribe", channels(symbols) + indices(symbols)),
         unsubscribe=lambda symbols: requests("unsubscribe", channels(symbols)),
         listings=[Ask(f"{rest_url or REST_URL}/public/get_instruments?currency=any&expired=false")],
-        opening=[_rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],
-        reply=lambda message: _rpc("public/test") if b'"test_request"' in message else None,
+        opening=[rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],
+        reply=lambda message: rpc("public/test") if b'"test_request"' in message else None,
         resubscribe=lambda symbol: [
-            _rpc(f"public/{method}", channels=[f"book.{symbol}.{_INTERVAL}"]) for method in ("unsubscribe", "subscribe")
+            rpc(f"public/{method}", channels=[f"book.{symbol}.{_INTERVAL}"]) for method in ("unsubscribe", "subscribe")
         ],
         refusal=_refusal,
         limits=Limits(symbols_per_connection=150),
     )
 
 
-def _rpc(method: str, **params: Any) -> Request:
+def rpc(method: str, **params: Any) -> Request:
+    """A request of JSON-RPC, with its method as its id."""
     return {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
 
 
 def _refusal(message: bytes) -> str | None:
     if b'"error"' not in message:
         return None
-    try:
-        error = orjson.loads(message).get("error")
-    except (orjson.JSONDecodeError, AttributeError):
-        return None
+    error = object_in(message).get("error")
     return f"{error.get('message')} {error.get('data') or ''}".strip() if isinstance(error, dict) else None

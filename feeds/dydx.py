@@ -40,7 +40,7 @@ from feeds.checks import (
     quiet_ticker,
     text,
 )
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TradesRow, TradingHaltsRow
 from schemas.rows import instant_ms, shown, to_ms
 
@@ -121,10 +121,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 def _refusal(message: bytes) -> str | None:
     if b'"error"' not in message:
         return None
-    try:
-        envelope = decoded(message)
-    except Rejected:
-        return None
+    envelope = object_in(message)
     return str(envelope.get("message")) if envelope.get("type") == "error" else None
 
 

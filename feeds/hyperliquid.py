@@ -40,7 +40,7 @@ from feeds.checks import (
     text,
     uncrossed,
 )
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TradesRow, TradingHaltsRow
 from schemas.rows import instant_ms, shown
 
@@ -132,10 +132,7 @@ def _requests(method: str, symbols: Sequence[str], channels: Sequence[str]) -> l
 def _refusal(message: bytes) -> str | None:
     if b'"error"' not in message:
         return None
-    try:
-        envelope = decoded(message)
-    except Rejected:
-        return None
+    envelope = object_in(message)
     return str(envelope.get("data")) if envelope.get("channel") == "error" else None
 
 

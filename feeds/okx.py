@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import orjson
-
 from feeds import Received, Record, Rejected
 from feeds.checks import (
     AMOUNT,
@@ -52,7 +50,7 @@ from feeds.checks import (
     whole,
 )
 from feeds.funding import PAID_AT, RATE, tell
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
 
@@ -507,8 +505,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
         return channels + [{"channel": "instruments", "instType": kind} for kind in kinds]
 
     def requests(op: str, channels: Sequence[Request]) -> list[Request]:
-        size = _CHANNELS_PER_REQUEST
-        return [{"op": op, "args": channels[i : i + size]} for i in range(0, len(channels), size)]
+        return [{"op": op, "args": batch} for batch in batches(channels, _CHANNELS_PER_REQUEST)]
 
     return Session(
         VENUE,
@@ -529,9 +526,5 @@ def _kind(names: Sequence[str]) -> str:
 
 
 def _refusal(message: bytes) -> str | None:
-    if b'"event":"error"' not in message:
-        return None
-    try:
-        return str(orjson.loads(message).get("msg"))
-    except orjson.JSONDecodeError:
-        return None
+    # Most messages are data: they need not be decoded for this.
+    return str(object_in(message).get("msg")) if b'"event":"error"' in message else None

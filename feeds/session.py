@@ -5,8 +5,11 @@ The loop that says it (feeds/live.py) is the same for every venue.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import orjson
+
+Item = TypeVar("Item")
 Request = Mapping[str, Any]
 """A message to a venue, sent as JSON."""
 
@@ -56,3 +59,17 @@ class Session:
     ping: str | None = None
     ping_s: float = 20.0
     limits: Limits = field(default_factory=Limits)
+
+
+def batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in their order, `size` at a time: what a venue takes in one request."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def object_in(message: bytes) -> dict[str, Any]:
+    """The JSON object in a message; an empty one if the message is no JSON object."""
+    try:
+        value = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if type(value) is dict else {}

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from feeds.bybit.names import CATEGORIES, OPTIONS, SPOT
 from feeds.bybit.rows import WHOLE
-from feeds.session import Ask, Limits, Request, Session
+from feeds.session import Ask, Limits, Request, Session, batches, object_in
 
 STREAM_URL = "wss://stream.bybit.com"
 REST_URL = "https://api.bybit.com"
@@ -35,7 +33,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
 
     def requests(op: str, topics: Sequence[str]) -> list[Request]:
         size = _ARGS_PER_REQUEST.get(market, _OTHER_ARGS_PER_REQUEST)
-        return [{"op": op, "args": topics[i : i + size]} for i in range(0, len(topics), size)]
+        return [{"op": op, "args": batch} for batch in batches(topics, size)]
 
     def topics(symbols: Sequence[str]) -> list[str]:
         each = [f"{kind}{symbol}" for kind in (book, "tickers.") for symbol in symbols]
@@ -66,11 +64,8 @@ def refusal(message: bytes) -> str | None:
     """Why Bybit refuses a request, in its own words; None for any other message."""
     if b'"success"' not in message:
         return None
-    try:
-        envelope = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return None
-    return refused(envelope) if type(envelope) is dict and "topic" not in envelope else None
+    envelope = object_in(message)
+    return None if "topic" in envelope else refused(envelope)
 
 
 def refused(envelope: dict[str, Any]) -> str | None:

@@ -30,7 +30,6 @@ from feeds.private.rows import (
     each_item,
     identity,
     number_in,
-    object_in,
     price_or_none,
     quotient,
     reported,
@@ -40,7 +39,7 @@ from feeds.private.rows import (
     traded,
     word,
 )
-from feeds.session import Request
+from feeds.session import Request, object_in
 from schemas.rows import shown
 
 VENUE = "binance"

@@ -29,7 +29,6 @@ from feeds.private.rows import (
     funding,
     identity,
     number_in,
-    object_in,
     price_or_none,
     reported,
     size_in,
@@ -38,7 +37,7 @@ from feeds.private.rows import (
     traded,
     word,
 )
-from feeds.session import Request
+from feeds.session import Request, object_in
 from schemas.rows import shown
 
 VENUE = "bybit"

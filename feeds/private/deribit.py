@@ -29,7 +29,6 @@ from feeds.private.rows import (
     each_item,
     identity,
     number_in,
-    object_in,
     price_or_none,
     quotient,
     reported,
@@ -39,7 +38,7 @@ from feeds.private.rows import (
     traded,
     word,
 )
-from feeds.session import Request
+from feeds.session import Request, object_in
 from schemas.rows import shown
 
 URL = "wss://www.deribit.com/ws/api/v2"
@@ -106,8 +105,8 @@ def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
         login=partial(login, keys),
         admitted=lambda message: _is_login(object_in(message).get("result")),
         subscribe=subscribe,
-        opening=[_rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],
-        reply=lambda message: _rpc("public/test") if b'"test_request"' in message else None,
+        opening=[public.rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],
+        reply=lambda message: public.rpc("public/test") if b'"test_request"' in message else None,
         refusal=_refusal,
     )
 
@@ -116,7 +115,7 @@ def login(keys: Keys, now_ms: int, nonce: str | None = None) -> list[Request]:
     """The login of a connection, by a signature: the secret itself is not sent."""
     nonce = nonce or secrets.token_hex(8)
     return [
-        _rpc(
+        public.rpc(
             "public/auth",
             grant_type="client_signature",
             client_id=keys.key.reveal(),
@@ -130,11 +129,7 @@ def login(keys: Keys, now_ms: int, nonce: str | None = None) -> list[Request]:
 
 def subscribe() -> list[Request]:
     """Asks for orders and trades of all instruments, as they come."""
-    return [_rpc("private/subscribe", channels=["user.changes.any.any.raw"])]
-
-
-def _rpc(method: str, **params: Any) -> Request:
-    return {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
+    return [public.rpc("private/subscribe", channels=["user.changes.any.any.raw"])]
 
 
 def _refusal(message: bytes) -> str | None:

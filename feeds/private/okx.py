@@ -29,7 +29,6 @@ from feeds.private.rows import (
     each_item,
     identity,
     number_in,
-    object_in,
     price_or_none,
     reported,
     settlement_currency,
@@ -38,7 +37,7 @@ from feeds.private.rows import (
     text_or_none,
     traded,
 )
-from feeds.session import Request
+from feeds.session import Request, object_in
 from schemas.rows import shown
 
 URL = "wss://ws.okx.com:8443/ws/v5/private"

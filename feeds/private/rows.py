@@ -251,15 +251,6 @@ def size_or_none(value: Any) -> Decimal | None:
     return None if value is None or value == "" else size_in(value)
 
 
-def object_in(message: bytes) -> dict[str, Any]:
-    """The JSON object that a message is; an empty one where it is none."""
-    try:
-        value = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if type(value) is dict else {}
-
-
 def text_or_none(value: Any) -> str | None:
     """A text; None for an empty one or null.  Else raises one of `ODD`."""
     if value is None or value == "":
