@@ -1,4 +1,4 @@
-"""Messages as they came, in files that `gammaflow replay --capture` reads again."""
+"""Messages as received, in files that `gammaflow replay --capture` can read."""
 
 import gzip
 import time
@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 MAX_BYTES = 256 << 20
-"""Of messages in one file, before it is compressed."""
+"""The size of the messages in one file, before compression."""
 
 
 class RecordingError(Exception):
-    """Messages that cannot be kept; the message names the file and the reason."""
+    """Messages that cannot be stored; the error names the file and the reason."""
 
 
 class Recording:
-    """A series of gzipped files, `<path>.<time in UTC>.gz`: a new one once `max_bytes` have come.
+    """A series of gzipped files, `<path>.<time in UTC>.gz`: a new one after every `max_bytes` of messages.
 
-    A file that is broken off, as by a loss of power, can be read up to there.
+    A truncated file, as after a power failure, can be read up to that point.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -36,14 +36,14 @@ class Recording:
             raise RecordingError(f"{self.current}: {error.strerror or error}") from error
 
     def keep(self, url: str, received_us: int, message: bytes) -> None:
-        """Keep one message, received from a connection or as the answer to a question.  Raises `RecordingError`."""
+        """Store one message of a connection, or one HTTP response.  Raises `RecordingError`."""
         assert self._file is not None
         seconds = b"%d.%06d" % divmod(received_us, 1_000_000)
         text = message.replace(b"\n", b" ").replace(b"\r", b" ")
         if url.startswith("http"):
             line = b"%s -> %s: %s\n" % (url.encode(), seconds, text)
         else:
-            # Whoever reads it takes the address that was named last.
+            # A reader applies the address of the last such line.
             opened = b"%s <-> %s\n" % (url.encode(), seconds) if url != self._url else b""
             self._url = url
             line = b"%s%s: %s\n" % (opened, seconds, text)
@@ -57,7 +57,7 @@ class Recording:
             raise RecordingError(f"{self.current}: {error.strerror or error}; free some space, or record elsewhere") from error
 
     def close(self) -> None:
-        """End the file that is open."""
+        """Close the current file."""
         if self._file is not None:
             self._file.close()
             self._file = None

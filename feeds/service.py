@@ -1,7 +1,7 @@
 """A feed that runs for months: the contracts that patterns name, over as many connections as the venue's limits ask for.
 
-The venue's listings are asked for again and again: what is listed joins, what has expired leaves, and no connection is opened
-anew for either.  With two paths each message comes twice, and the rows of one of them are published.
+The feed requests the venue's listings once a minute.  New contracts join and expired ones leave on the open connections.  A
+redundant feed receives each message twice and publishes its rows once.
 """
 
 import asyncio
@@ -28,26 +28,26 @@ from schemas.rows import to_ms
 
 LISTING_S = 60.0
 REMEMBERED = 200_000
-"""Of so many rows it is known that they have been published, for the other path's sake: minutes of a busy venue."""
+"""The number of published rows that a redundant feed remembers: minutes of a busy venue."""
 TRIES = 3
-"""So many refused connections in a row, then the next path is taken."""
+"""The number of refused connections in a row after which a connection takes the next path."""
 
 _log = logging.getLogger(__name__)
 
 
 class FeedError(Exception):
-    """A feed that cannot begin; the message names what was asked for and what there is."""
+    """A feed that cannot start; the message names what was requested and what exists."""
 
 
 class Once:
-    """Lets each row through once, whichever connection brings it first."""
+    """Accepts each row once, from whichever connection delivers it first."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
         self._seen: dict[tuple[str, int], None] = {}
 
     def is_new(self, record: Record) -> bool:
-        """Whether no equal row, but for its time of receipt, was let through lately."""
+        """Whether no recent row is equal; the time of receipt does not count."""
         row = {name: value for name, value in record.row.items() if name != "received_at"}
         seen = record.table, hash(orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS))
         if seen in self._seen:
@@ -60,14 +60,14 @@ class Once:
 
 @dataclass
 class Feed:
-    """What is fed, and how.
+    """A feed of one market.
 
     session       the market
-    patterns      of its symbols: BTC-*, in any case of letters
-    sink          takes the records
-    paths         proxies, the first ones first; none is the machine's own way
-    is_redundant  two connections for every symbol, by two paths where there are two
-    recording     keeps each message as it came
+    patterns      patterns of its symbols, in upper or lower case: BTC-*
+    sink          receives the records
+    paths         proxies, in order of preference; without one the feed connects directly
+    is_redundant  two connections for every symbol, over two paths if there are two
+    recording     stores each message as received
     resyncs       requests for one book
     """
 
@@ -92,7 +92,7 @@ class Feed:
         self._has_news = asyncio.Event()
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Feed until `stop` is set.  Raises `FeedError` where no symbol is meant, and as the sink."""
+        """Feed until `stop` is set.  Raises `FeedError` if no symbol matches, and as the sink."""
         tasks: set[asyncio.Task[None]] = {asyncio.create_task(stop.wait())}  # type: ignore[arg-type]
         try:
             await _first(self._list(), tasks)
@@ -117,7 +117,7 @@ class Feed:
             self.sink.ship()
 
     async def _list(self) -> None:
-        """Ask for the listings, publish them and note which symbols are meant."""
+        """Request the listings, publish them, and store the symbols that match."""
         listed: dict[str, Record] = {}
         for ask in self.session.listings:
             message, received_us = await self._asker.answer(ask), time.time_ns() // 1000
@@ -142,7 +142,7 @@ class Feed:
         return f"{self.session.market} lists no {wanted} among {len(self._listed):,} contracts; {hint}"
 
     def _assign(self, names: Sequence[str], tasks: "set[asyncio.Task[None]]") -> None:
-        """Let each symbol have a connection: those that have one keep it."""
+        """Give each symbol a connection; a symbol that has one keeps it."""
         room = self.session.limits.symbols_per_connection
         held = [[name for name in symbols.names if name in set(names)] for symbols in self.connections]
         new = [name for name in names if not any(name in own for own in held)]
@@ -210,7 +210,7 @@ class Feed:
         self._has_news.set()
 
     async def _ship(self) -> None:
-        # Has its turn when all messages that are there have been published.
+        # Runs when all messages received so far have been published.
         while await self._has_news.wait():
             self._has_news.clear()
             self.sink.ship()
