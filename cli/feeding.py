@@ -13,7 +13,9 @@ from feeds.venues import VENUES
 
 
 def market_feed(market: str, patterns: list[str], publisher: Publisher, **options: Any) -> Feed:
-    """A feed of a venue's market.  Raises `ValueError` with the markets that there are."""
+    """A feed of a venue's market.  Raises `ValueError` for an unknown market, and for a proxy that is none of HTTP."""
+    if odd := [path for path in options.get("paths", ()) if not path.startswith(("http://", "https://"))]:
+        raise ValueError(f"--via: expected http://host:port, got {odd[0]!r}")
     venues = {name: venue for venue in VENUES.values() for name in venue.MARKETS}
     if market not in venues:
         near = difflib.get_close_matches(market, venues, 3, 0.4)

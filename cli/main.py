@@ -556,17 +556,17 @@ def feed(
         list[str] | None, typer.Option("--symbols", "-s", help="A symbol or a pattern, BTC-*; several times. Without: all.")
     ] = None,
     record: Annotated[
-        Path | None, typer.Option(help="Keep each message as it came, in files <record>.<time>.gz that `replay` reads.")
+        Path | None, typer.Option(help="Store each message as received, in files <record>.<time>.gz that `replay` can read.")
     ] = None,
-    is_redundant: Annotated[bool, typer.Option("--redundant", help="Two connections for every symbol, applied once.")] = False,
+    is_redundant: Annotated[bool, typer.Option("--redundant", help="Two connections for every symbol, each row once.")] = False,
     via: Annotated[
         list[str] | None,
-        typer.Option(help="A proxy, http://host:port or socks5://…; several times: one after the other where one dies."),
+        typer.Option(help="A proxy, http://host:port; several times: if one dies, the next is used."),
     ] = None,
 ) -> None:
     """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
 
-    New listings that match join by themselves, what expires leaves.  Broker: GAMMAFLOW_KAFKA, or that of `gammaflow up`.
+    New listings that match join, expired ones leave.  The broker is GAMMAFLOW_KAFKA, or that of `gammaflow up`.
     """
     with errors():
         recording = None if record is None else Recording(record)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import click
 import pytest
@@ -9,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import jobs
+from cli.feeding import market_feed
 from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
 from deploy.processes import StartError
 from feeds.capture import CaptureError
@@ -140,3 +142,13 @@ def test_a_replay_that_no_embedded_cluster_has_slots_for_says_so_before_it_start
     assert shown.exit_code == 1
     assert "9 jobs at parallelism 128 need 1152 task slots" in " ".join(shown.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_proxy_of_another_kind_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=re.escape("--via: expected http://host:port, got 'socks5://here:1'")):
+        market_feed("deribit", ["*"], mock.Mock(), paths=["http://here:1", "socks5://here:1"])
+
+
+def test_an_unknown_market_is_refused_with_the_known_ones_and_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no market 'bitget_sp'; there are binance_coinm, .*okx\. Is it bitget_spot\?"):
+        market_feed("bitget_sp", ["*"], mock.Mock())
