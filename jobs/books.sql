@@ -5,8 +5,8 @@
 -- Depth   one row per book and 100 ms of exchange time in which a message of it was applied, at the end of the 100 ms; one when
 --         its venue falls quiet or is heard again; and one every 10 s at least while its venue is not quiet
 -- State   the levels of each book (kernels/books.py), freed a day after the last update; and the time of each venue
--- Late    an update behind the watermark is applied in its book's sequence; an update that the book is past is ignored.  The
---         row of depth of a late update has the end of the update's own 100 ms, after later rows in the log
+-- Late    an update behind the watermark is applied in its book's sequence; an update that the book is past is ignored.  If the
+--         100 ms of a late update are over, their row of depth is written again, after later rows in the log
 
 SET 'gammaflow.reads' = 'order_books, venue_times';
 SET 'gammaflow.kernel' = 'books';

@@ -429,13 +429,13 @@ def _touched_here(state: State) -> Iterator[set[str]]:
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch of rows of `order_books` and `venue_times`.
 
-    Late messages have no batch end: their books have a row of depth at the end of the interval that they themselves belong to.
+    Late messages have no batch end: the next end of a window writes the rows of depth of their intervals.
     """
     state.until_ms = until_ms
     with _touched_here(state) as touched:
         outputs = _stepped(state, messages, until_ms)
         if until_ms is None:
-            depth.write_late(state, touched)
+            depth.mark_late(state, touched)
         else:
             depth.mark(state, touched, until_ms)
             if not messages:

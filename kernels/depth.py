@@ -78,14 +78,16 @@ def lines(state: "State", numbers: list[int]) -> list[Lines]:
     return written
 
 
-def write_late(state: "State", touched: set[str]) -> None:
-    """Write a row of each book that late messages have changed, at the end of the interval that they belong to."""
-    books = [state.books[name] for name in sorted(touched & state.books.keys())]
-    for book in books:
-        fields = book.fields
-        if not fields["cut_ms"]:
-            fields["cut_ms"] = max(_end_ms(book.event_ms), int(fields["depth_ms"]))
-    _write(state, [book.number for book in books if not book.fields["is_hidden"]])
+def mark_late(state: "State", touched: set[str]) -> None:
+    """Note that the books which late messages have changed need a row at the end of the interval of those messages.
+
+    The next end of a window at or after that instant writes it: whether a message was late does not change the rows of an
+    interval that is still open.
+    """
+    for name in touched & state.books.keys():
+        book = state.books[name]
+        if not book.fields["cut_ms"] and not book.fields["is_hidden"]:
+            book.fields["cut_ms"] = max(_end_ms(book.event_ms), int(book.fields["depth_ms"]))
 
 
 def sweep(state: "State", until_ms: int, newest_ms: dict[str, int]) -> None:

@@ -67,6 +67,11 @@ def step(state: books.State, *messages: Message, until: int | None = 100) -> lis
     return outputs
 
 
+def ended(state: books.State, until: int) -> list[tuple[Any, ...]]:
+    """What the end of a window writes."""
+    return shown(decoded(books.end_window(state, T0 + until)))
+
+
 def decoded(lines: list[Lines]) -> list[Output]:
     rows = [row for some in lines for row in zip(some.heads.split(b"\n"), some.values.split(b"\n"), strict=True)]
     return [Output("book_depth", int(head[:13]), orjson.loads(value)) for head, value in rows]
@@ -157,8 +162,19 @@ def test_a_book_that_crosses_is_shown_as_stale() -> None:
 
 def test_a_late_update_shows_its_book_at_the_end_of_its_own_100_ms() -> None:
     state = begun()
-    rows = step(state, change(11, [[99.0, 5.0]], ms=130), until=None)
-    assert shown(rows) == [("A", 200, 11, [[99.0, 5.0], [98.0, 2.0]], ASKS, False)]
+    assert step(state, change(11, [[99.0, 5.0]], ms=130), until=None) == []
+    assert ended(state, until=400) == [("A", 200, 11, [[99.0, 5.0], [98.0, 2.0]], ASKS, False)]
+
+
+def test_an_interval_that_is_open_has_one_row_whether_its_messages_are_late_or_not() -> None:
+    expected = [("A", 200, 12, [[99.0, 7.0], [98.0, 2.0]], ASKS, False)]
+    for lateness in ([True, True], [True, False], [False, True], [False, False]):
+        state = begun()
+        for number, is_late in enumerate(lateness):
+            update = change(11 + number, [[99.0, 6.0 + number]], ms=130 + 10 * number)
+            assert step(state, update, until=None if is_late else 135 + 10 * number) == []
+        assert ended(state, until=150) == []
+        assert ended(state, until=200) == expected
 
 
 def test_a_book_that_is_freed_is_not_shown() -> None:
