@@ -1,5 +1,6 @@
 """What every test may use: an embedded broker and cluster."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from deploy import runtime
+import jobs
+from deploy import runtime, topics
 from deploy.runtime import Runtime
+from schemas.records import TABLES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,8 +55,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.nodeid.startswith(CLUSTERS))
 
 
+@pytest.fixture(scope="session")
+def shared_runtime() -> Iterator[Runtime]:
+    """A broker and a cluster that modules use one after the other."""
+    with runtime.temporary(is_brief=True) as shared:
+        yield shared
+
+
 @pytest.fixture(scope="module")
-def suite() -> Iterator[Runtime]:
-    """A broker and a cluster for one module's tests: what others publish would move its time."""
-    with runtime.temporary(is_brief=True) as place:
-        yield place
+def suite(shared_runtime: Runtime) -> Iterator[Runtime]:
+    """A broker and a cluster for one module's tests: no other job runs, and every topic is empty."""
+    try:
+        yield shared_runtime
+    finally:
+        rest = shared_runtime.rest
+        for job in rest.active().values():
+            rest.cancel(job)
+        deadline_s = time.monotonic() + 60
+        while rest.active() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        topics.renew(shared_runtime.kafka, list(TABLES), jobs.FLOW)
