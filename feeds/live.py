@@ -8,7 +8,7 @@ connection; so does a request from outside, such as the job books writes (`feeds
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -23,14 +23,14 @@ from feeds.publish import Sink
 from feeds.resync import Resync
 from feeds.session import Ask, Request, Session
 
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
 # No venue here is silent for so long on a living connection: Deribit sends heartbeats, Binance trades, the others pongs.
-_SILENCE_S = 60.0
+SILENCE_S = 60.0
 _BEHIND_S = 5.0
 _ASK_AGAIN_S = 5.0  # what a venue is given to send a book before it is asked for the same one again
-_ANSWER_S = 10.0
-_LONGEST_PAUSE_S = 60.0
-_TOO_MANY = (418, 429)  # a venue that bans an address, and one that is about to
+ANSWER_S = 10.0
+LONGEST_PAUSE_S = 60.0
+TOO_MANY = (418, 429)  # the status of a venue that bans an address, and of one that is about to
 
 _log = logging.getLogger(__name__)
 
@@ -92,23 +92,24 @@ class Asker:
             else:
                 if response.ok:
                     return response.content
-                wait_s = _told_s(response, pause_s)
-                if response.status_code in _TOO_MANY:
+                wait_s = retry_after_s(response.headers, pause_s)
+                if response.status_code in TOO_MANY:
                     self._pace.pause(wait_s)
                 _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
                 await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _get(self, ask: Ask) -> requests.Response:
         if ask.body is None:
-            return requests.get(ask.url, timeout=_ANSWER_S, proxies=self._proxies)
+            return requests.get(ask.url, timeout=ANSWER_S, proxies=self._proxies)
         headers = {"Content-Type": "application/json"}
-        return requests.post(ask.url, ask.body, headers=headers, timeout=_ANSWER_S, proxies=self._proxies)
+        return requests.post(ask.url, ask.body, headers=headers, timeout=ANSWER_S, proxies=self._proxies)
 
 
-def _told_s(response: requests.Response, otherwise_s: float) -> float:
-    told = response.headers.get("Retry-After", "")
-    return float(told) if told.isdecimal() else otherwise_s
+def retry_after_s(headers: Mapping[str, str], default_s: float) -> float:
+    """How long a response asks us to wait; `default_s` if it says nothing."""
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else default_s
 
 
 async def listen(
@@ -137,7 +138,7 @@ async def listen(
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
     asker = asker or Asker(session, via)
-    opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
+    opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
     def announced(error: Exception) -> Exception | None:
@@ -161,7 +162,7 @@ async def listen(
                 connection.mend(converted.records)
                 yield converted
         except (ConnectionClosed, TimeoutError) as error:
-            reason = f"silent for {_SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
+            reason = f"silent for {SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
             await connection.close()
@@ -256,7 +257,7 @@ class _Connection:
         """Each message with its time of receipt (microseconds), its symbol if it was asked for by that, and its address."""
         is_first = True
         while True:
-            async with asyncio.timeout(_SILENCE_S):
+            async with asyncio.timeout(SILENCE_S):
                 message = await self._socket.recv(decode=False)
             yield time.time_ns() // 1000, message, None, self._session.url
             reply = self._session.reply(message)
