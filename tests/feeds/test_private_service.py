@@ -220,7 +220,7 @@ def test_after_a_lost_connection_each_fill_that_was_missed_comes_once(caplog: py
     trades = [deribit_trade(number) for number in (1, 2, 3)]
 
     def answer(asked: Asked) -> Answer:
-        wanted = connections == 2 and asked.value("currency") == "BTC"
+        wanted = connections == 2 and asked.value("currency") == deribit.CURRENCIES[-1]
         # Two pages, the second of which begins with the first one's last trade.
         start_ms = int(asked.value("start_timestamp"))
         is_first = start_ms < trades[1]["timestamp"]
