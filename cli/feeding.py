@@ -10,8 +10,8 @@ from typing import Any
 
 from feeds import live, resync
 from feeds.capture import Tally
-from feeds.private.history import newest_fill
 from feeds.private.keys import Keys, KeysError, read_file, read_keys
+from feeds.private.resume import resume
 from feeds.private.service import OVERLAP_MS, PrivateFeed, Published
 from feeds.private.venues import SESSIONS
 from feeds.publish import Publisher
@@ -55,10 +55,11 @@ def account_feed(
         raise ValueError(f"--symbols: with --private expected whole symbols, got {odd[0]!r}")
     published = Published()
     since_ms = None if since is None else _time_ms(since)
-    newest_ms = newest_fill(publisher.servers, market, account, published)
-    if since_ms is None and newest_ms is not None:
-        since_ms = newest_ms - OVERLAP_MS
-    return PrivateFeed(session, keys, publisher, [symbol.upper() for symbol in symbols], since_ms, published, paths)
+    last_day = resume(publisher.servers, market, account, published)
+    if since_ms is None and last_day.newest_ms is not None:
+        since_ms = last_day.newest_ms - OVERLAP_MS
+    names = [*(symbol.upper() for symbol in symbols), *last_day.instruments]
+    return PrivateFeed(session, keys, publisher, names, since_ms, published, paths)
 
 
 def _time_ms(text: str) -> int:

@@ -124,7 +124,8 @@ class PrivateFeed:
                 words = self.keys.hide(str(refused))
                 raise FeedError(
                     f"{self.session.market}: the venue refuses the key of {self.keys.name}: {words}; check that it is a key of "
-                    "this venue, has not expired, may read orders and trades and may be used from this address"
+                    "this venue, has not expired, may read orders and trades and may be used from this address, and that the "
+                    "clock of this machine is right"
                 ) from None
             except _Lost as lost:
                 reason, wait_s = str(lost), lost.wait_s

@@ -3,6 +3,8 @@
 import asyncio
 import http.server
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -10,17 +12,21 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from cli import feeding
 from feeds import Received, Record
+from feeds.capture import Tally
 from feeds.private import PrivateSession, binance, bybit, deribit, okx, signing
-from feeds.private.history import newest_fill, resumed
 from feeds.private.keys import Keys, Secret
+from feeds.private.resume import Resume, _values, resume, resumed
 from feeds.private.service import OVERLAP_MS, PrivateFeed, Published
 from feeds.publish import PublishError
 from feeds.service import FeedError
@@ -635,13 +641,53 @@ def test_a_feed_resumes_at_the_newest_fill_of_its_account() -> None:
     later = {**row, "event_at": "2025-05-11T08:00:00.000Z", "fill_id": "later"}
     values = [b"{", encoded({**later, "account": "other"}), encoded({**later, "venue": "okx"}), encoded(row)]
     published = Published()
-    assert resumed(values, "bybit", "desk", published) == messages.NOW_MS - 60
+    assert resumed(values, "bybit", "desk", published) == Resume(messages.NOW_MS - 60, ["BTCUSDT"])
     assert not published.add("fills", row)
     assert not published.add("execution_reports", report)
     assert published.add("fills", later)
-    assert resumed([], "bybit", "desk", published) is None
+    assert resumed([], "bybit", "desk", published) == Resume(None, [])
     with pytest.raises(PublishError, match=r"fills.v1 on 127.0.0.1:1"):
-        newest_fill("127.0.0.1:1", "bybit", "desk", published, timeout_s=0.5)
+        resume("127.0.0.1:1", "bybit", "desk", published, timeout_s=0.5)
+
+
+def test_the_fills_in_kafka_are_read_to_their_end_past_heartbeats() -> None:
+    # A broker within the client, which cannot look up times: so from the first offset on.
+    producer = Producer({"test.mock.num.brokers": 1})
+    (broker,) = producer.list_topics(timeout=5).brokers.values()
+    for number in range(3):
+        producer.produce("fills.v1", b"%d" % number, "desk", 0)
+        producer.produce("fills.v1", None, "heartbeat", 0)
+    assert producer.flush(10) == 0
+    consumer = Consumer({"bootstrap.servers": f"{broker.host}:{broker.port}", "group.id": "test"})
+    try:
+        values = list(_values(consumer, TopicPartition("fills.v1", 0, 0), 10.0))
+        assert not list(_values(consumer, TopicPartition("fills.v1", 0, -1), 10.0))
+    finally:
+        consumer.close()
+    assert values == [b"0", b"1", b"2"]
+
+
+def test_sigterm_stops_a_private_feed_and_the_time_is_kept_until_then() -> None:
+    subscribed = asyncio.Event()
+
+    async def talk(socket: ServerConnection) -> None:
+        await deribit_admits(socket)
+        subscribed.set()
+        await socket.wait_closed()
+
+    async def scenario(rest_url: str) -> Tally:
+        publisher = mock.Mock()
+        async with stream(talk) as url:
+            feed = PrivateFeed(deribit.session(KEYS, "desk", url=url, rest_url=rest_url), KEYS, publisher)
+            serving = asyncio.create_task(feeding.serve(feed, publisher))
+            async with asyncio.timeout(10):
+                await subscribed.wait()
+                os.kill(os.getpid(), signal.SIGTERM)
+                return await serving
+
+    with rest(no_trades) as (rest_url, _):
+        tally = asyncio.run(scenario(rest_url))
+    assert tally.rejected == 0
 
 
 def test_a_report_without_its_fee_and_the_same_with_it_are_both_published() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,13 +17,20 @@ from schemas.security import FEED, manner
 
 LOOKBACK_S = (3600, 86_400)
 """How far back the topic is read: the second one if the first has no fill of the account."""
-_BATCH = 10_000
+_BATCH, _POLL_S = 10_000, 0.1
 
 
-def newest_fill(servers: str, market: str, account: str, published: Published, *, timeout_s: float = 10.0) -> int | None:
-    """The time (ms) of the newest fill of an account on a market within the last day; None if there is none.
+class Resume(NamedTuple):
+    """What the topic has of an account on a market."""
 
-    The fills that are read are added to `published`.  Raises `PublishError` if the topic cannot be read.
+    newest_ms: int | None  # event time of its newest fill; None without any
+    instruments: list[str]
+
+
+def resume(servers: str, market: str, account: str, published: Published, *, timeout_s: float = 10.0) -> Resume:
+    """Where a feed of an account resumes, by its fills of the last day, which are added to `published`.
+
+    Raises `PublishError` if the topic cannot be read.
     """
     topic = TABLES["fills"].topic
     settings = {"group.id": "gammaflow-fills", "enable.auto.commit": False, "enable.partition.eof": False}
@@ -37,10 +45,10 @@ def newest_fill(servers: str, market: str, account: str, published: Published, *
         for seconds in LOOKBACK_S:
             part.offset = int((time.time() - seconds) * 1000)
             values = _values(consumer, consumer.offsets_for_times([part], timeout=timeout_s)[0], timeout_s)
-            newest_ms = resumed(values, market, account, published)
-            if newest_ms is not None:
-                return newest_ms
-        return None
+            last_day = resumed(values, market, account, published)
+            if last_day.newest_ms is not None:
+                break
+        return last_day
     except KafkaException as error:
         raise PublishError(f"{topic} on {servers}, {manner(FEED)}: {error.args[0].str()}") from error
     finally:
@@ -53,9 +61,12 @@ def _values(consumer: Consumer, start: TopicPartition, timeout_s: float) -> Iter
     if not 0 <= start.offset < end:
         return
     consumer.assign([start])
+    last_s = time.monotonic()
     while consumer.position([start])[0].offset < end:
-        messages = consumer.consume(_BATCH, timeout_s)
-        if not messages:
+        messages = consumer.consume(_BATCH, _POLL_S)
+        if messages:
+            last_s = time.monotonic()
+        elif time.monotonic() - last_s > timeout_s:
             raise PublishError(f"{start.topic}: no record within {timeout_s:g} s")
         for message in messages:
             if message.error():
@@ -65,9 +76,9 @@ def _values(consumer: Consumer, start: TopicPartition, timeout_s: float) -> Iter
                 yield value
 
 
-def resumed(values: Iterable[bytes], market: str, account: str, published: Published) -> int | None:
-    """The newest time (ms) among the fills of an account on a market, which are added to `published`; None without any."""
-    newest_ms = None
+def resumed(values: Iterable[bytes], market: str, account: str, published: Published) -> Resume:
+    """The same by the values of the topic's records."""
+    newest_ms, instruments = None, dict[str, None]()
     for value in values:
         try:
             row = orjson.loads(value)
@@ -80,4 +91,5 @@ def resumed(values: Iterable[bytes], market: str, account: str, published: Publi
         published.add("fills", row)
         published.add("execution_reports", {"exec_id": row["fill_id"], "fee": row["fee"]})
         newest_ms = max(newest_ms or 0, to_ms(row["event_at"]))
-    return newest_ms
+        instruments[row["instrument"]] = None
+    return Resume(newest_ms, list(instruments))
