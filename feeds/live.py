@@ -132,9 +132,9 @@ async def listen(
     `name` is the name of the connection in dead letters, by default its address; connections may share `converter` and `asker`.
     `via` is a proxy; with `tries`, so many refused connections in a row end it.  `resyncs` request single books of the market
     and `symbols`; the same book is not requested again within `ask_again_s`.  `heard` gets each message as it came, with its
-    address and time of receipt (microseconds).  A lost connection is opened again after `pause_s`, a refused one later and later.
-    Raises what `websockets` regards as final, such as an invalid address or a refusal by the venue, and the last refusal of
-    `tries`.
+    address and time of receipt (microseconds).  A lost connection is opened again after `pause_s`, a refused one later and
+    later.  Raises what `websockets` regards as final, such as an invalid address or a refusal by the venue, and the last
+    refusal of `tries`.
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
     asker = asker or Asker(session, via)

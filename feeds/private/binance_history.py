@@ -80,24 +80,24 @@ def parse(message: bytes, received: Received, account: str) -> Results:
     if market is None:
         raise Rejected(None, f"a list of trades, from {' or '.join(PATHS.values())}", shown(url))
     build = _past_option if market == OPTIONS else partial(_past, market)
-    fields = _PAST_OPTION if market == OPTIONS else _PAST
+    fields = _PAST_OPTION if market == OPTIONS else _FIELDS[market]
     return each_item(((item, lambda item: build(item, received, account), fields) for item in items), received)
 
 
 def _past(market: str, data: Any, received: Received, account: str) -> Results:
     """The rows of a trade from the history of spot and futures, which names the side by who bought."""
-    is_buyer = truth(data["isBuyer"] if market == SPOT else data["buyer"])
+    buyer, maker = _BUYER_MAKER[market]
     report = _past_report(
         market,
         data,
         received,
         account,
         trade_id=trade_id(data["id"]),
-        side="buy" if is_buyer else "sell",
+        side="buy" if truth(data[buyer]) else "sell",
         last_quantity=above_zero(data["qty"]),
         fee=number_in(data["commission"]),
         fee_currency=text_or_none(data.get("commissionAsset")),
-        is_maker=truth(data["isMaker"] if market == SPOT else data["maker"]),
+        is_maker=truth(data[maker]),
     )
     return traded(report, settlement_currency(public.describe, market, data["symbol"]), "symbol")
 
@@ -158,8 +158,9 @@ _PAST: Fields = {
     "qty": ABOVE_ZERO,
     "commission": SIGNED_NUMBER,
     "commissionAsset": nullable(optional(OPTIONAL_TEXT)),
-    **dict.fromkeys(("isBuyer", "isMaker", "buyer", "maker"), optional(TRUTH)),
 }
+_BUYER_MAKER = {SPOT: ("isBuyer", "isMaker"), USDM: ("buyer", "maker"), COINM: ("buyer", "maker")}
+_FIELDS = {market: {**_PAST, **dict.fromkeys(names, TRUTH)} for market, names in _BUYER_MAKER.items()}
 _PAST_OPTION: Fields = {
     "symbol": TEXT,
     "tradeId": TRADE_ID,

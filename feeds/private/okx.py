@@ -61,7 +61,7 @@ _PASSES_S = {  # errors that pass, and how long to wait
     **dict.fromkeys(("50102", "50112", "60004", "60006"), 30.0),  # our clock is wrong
 }
 _CLOSING = "64008"  # the notice of a connection that will soon be closed
-_DELIVERIES = ("112", "113", *map(str, range(170, 177)))  # `subType` of fills of the past
+_DELIVERIES = ("112", "113", "170", "171", "172")  # `subType` of fills of the past; the last three are of options
 _REASONS = {
     **dict.fromkeys(map(str, range(100, 112)), "liquidation"),
     **dict.fromkeys(map(str, range(125, 129)), "adl"),

@@ -174,8 +174,6 @@ class PrivateFeed:
     async def _read(self, connection: "_Connection") -> None:
         """Take each message, and say what the session wants to be said."""
         await connection.begin(_now_ms())
-        if connection.is_subscribed.is_set():
-            _log.info("%s: connected", self._name)
         while True:
             message = await connection.receive()
             refusal = self.session.refusal(message)
@@ -188,10 +186,7 @@ class PrivateFeed:
                 _log.warning("%s: the venue refuses: %s", self._name, self.keys.hide(refusal.words))
             if self.session.is_over(message):
                 raise _Lost("the venue ends it")
-            was_subscribed = connection.is_subscribed.is_set()
             await connection.answer(message)
-            if connection.is_subscribed.is_set() and not was_subscribed:
-                _log.info("%s: connected", self._name)
 
     async def _renew(self, renewal: Signed | None) -> None:
         """Keep the ticket alive."""
@@ -208,24 +203,28 @@ class PrivateFeed:
     async def _catch_up(self, connection: "_Connection") -> None:
         """Request the executions of the past: after each subscription, and again from time to time."""
         await connection.is_subscribed.wait()
+        _log.info("%s: connected", self._name)
         while True:
             began_ms = _now_ms()
-            try:
-                await self._request_missed(began_ms)
+            if await self._request_missed(began_ms):
                 self._since_ms = began_ms - OVERLAP_MS
-            except _Refused as refused:
-                words = self.keys.hide(str(refused))
-                _log.error("%s: executions that may have been missed cannot be requested: %s", self._name, words)
             await asyncio.sleep(self.history_s)
 
-    async def _request_missed(self, until_ms: int) -> None:
-        history = self.session.missed(self._since_ms, until_ms, list(self._symbols))
+    async def _request_missed(self, until_ms: int) -> bool:
+        """Whether the venue has answered every request; one that it refuses (a wrong symbol) costs the others nothing."""
+        history, has_all = self.session.missed(self._since_ms, until_ms, list(self._symbols)), True
         with suppress(StopIteration):
             question = next(history)
             while True:
-                url, content = await self._response(question)
-                self._take(content, url)
+                try:
+                    url, content = await self._response(question)
+                    self._take(content, url)
+                except _Refused as refused:
+                    words = self.keys.hide(str(refused))
+                    _log.error("%s: executions that may have been missed cannot be requested: %s", self._name, words)
+                    content, has_all = b"", False
                 question = history.send(content)
+        return has_all
 
     async def _response(self, question: Question) -> tuple[str, bytes]:
         """The response to an HTTP request, and its address.
@@ -242,9 +241,10 @@ class PrivateFeed:
                 response = await asyncio.to_thread(_send, signed, self._via)
             except requests.RequestException as error:
                 reason = _shown(error)
+                self._failures += 1
             else:
                 refusal = self.session.refusal(response.content)
-                if response.ok and refusal is None:
+                if response.ok and refusal is None and _is_json(response.content):
                     return signed.url, response.content
                 reason = f"HTTP {response.status_code}" + (f", {refusal.words}" if refusal else "")
                 wait_s = max(wait_s, _wait_s(response, refusal, reason))
@@ -378,10 +378,19 @@ def _wait_s(response: requests.Response, refusal: Refusal | None, reason: str) -
     wait_s = None if refusal is None else refusal.wait_s
     if response.status_code in TOO_MANY:
         return retry_after_s(response.headers, wait_s or LONGEST_PAUSE_S)
-    is_of_firewall = response.status_code == 403 and refusal is None  # it says nothing about the key
-    if wait_s is None and response.status_code < 500 and not is_of_firewall:
+    # A page of a proxy or firewall says nothing about the key.
+    is_of_venue = response.status_code < 500 and (refusal is not None or response.status_code not in (200, 403))
+    if wait_s is None and is_of_venue:
         raise _Refused(reason)
     return wait_s or 0.0
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _shown(error: Exception) -> str:

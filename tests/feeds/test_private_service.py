@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from cli import feeding
-from feeds import Received, Record
+from feeds import Received, Record, Rejected
 from feeds.capture import Tally
 from feeds.private import PrivateSession, binance, bybit, deribit, okx, signing
 from feeds.private.keys import Keys, Secret
@@ -65,7 +65,7 @@ class Collected:
 
 
 Answer = tuple[int, dict[str, str], Any]
-"""Status, headers and JSON of an HTTP response."""
+"""Status, headers and JSON of an HTTP response; None is a page of HTML."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ def rest(answer: Callable[[Asked], Answer]) -> Iterator[tuple[str, list[Asked]]]
             parts = urlsplit(self.path)
             asked.append(Asked(self.command, parts.path, parts.query, dict(self.headers)))
             status, headers, value = answer(asked[-1])
-            body = orjson.dumps(value)
+            body = b"<html>" if value is None else orjson.dumps(value)
             self.send_response(status)
             for name, text in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, text)
@@ -496,6 +496,38 @@ def test_a_rate_limit_on_the_connection_is_waited_for_and_is_not_final(is_handsh
     assert opened_s[1] - opened_s[0] >= (1.0 if is_handshake else 0.3)
 
 
+def test_a_refused_symbol_and_a_page_of_a_proxy_cost_the_other_symbols_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    has_page = True
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal has_page
+        if asked.method == "POST":
+            return 200, {}, {"listenKey": LISTEN_KEY}
+        if asked.value("symbol") == "WRONG":
+            return 400, {}, {"code": -1121, "msg": "Invalid symbol."}
+        if has_page:
+            has_page = False
+            return 200, {}, None
+        trade = {"symbol": "ETHUSDT", "id": 7, "orderId": 1, "price": "2500", "qty": "0.1", "commission": "0.1"}
+        return 200, {}, [{**trade, "commissionAsset": "USDT", "time": now_ms(), "buyer": True, "maker": False}]
+
+    async def talk(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    async def scenario(rest_url: str) -> Collected:
+        sink = Collected()
+        async with stream(talk) as url:
+            session = binance.session("binance_usdm", KEYS, "desk", url=url, rest_url=rest_url)
+            await fed(session, sink, lambda: bool(sink.fills()), symbols=["WRONG", "ETHUSDT"])
+        return sink
+
+    with rest(answer) as (rest_url, _):
+        sink = asyncio.run(scenario(rest_url))
+    assert sink.fills() == ["binance_usdm:ETHUSDT:7:1"]
+    assert "executions that may have been missed cannot be requested: HTTP 400, -1121 Invalid symbol." in caplog.text
+    assert not [record for record in sink.records if record.table == "dead_letters"]
+
+
 def test_an_okx_history_is_paged_and_its_fees_are_those_of_the_channel() -> None:
     at_ms = now_ms()
     names = ("instId", "ordId", "clOrdId", "side", "fillPx", "fillSz", "execType")
@@ -596,6 +628,52 @@ def test_a_binance_history_gives_the_fill_that_the_stream_gives(market: str) -> 
         return {name: float(value) if name in ("price", "size", "fee") else value for name, value in row.items()}
 
     assert fill([past]) == fill(event)
+
+
+PAST: dict[str, tuple[PrivateSession, str, Callable[[Any], Any], dict[str, Any]]] = {
+    "okx": (
+        okx.session(KEYS, "desk"),
+        "https://www.okx.com/api/v5/trade/fills",
+        lambda item: {"code": "0", "data": [item]},
+        {name: messages.OKX_FILL[name] for name in ("instId", "ordId", "tradeId", "side", "fillPx", "fillSz")}
+        | {"ts": str(messages.NOW_MS), "fee": "-0.021", "feeCcy": "USDT"},
+    ),
+    "bybit": (
+        bybit.session(KEYS, "desk"),
+        "https://api.bybit.com/v5/execution/list",
+        lambda item: {"retCode": 0, "result": {"category": "linear", "list": [item]}},
+        {
+            name: messages.BYBIT_EXECUTION[name]
+            for name in messages.BYBIT_EXECUTION
+            if name in (*messages.BYBIT_FAST, "execType", "execFee") and name not in ("category", "orderLinkId")
+        },
+    ),
+    "binance": (
+        binance.session("binance_usdm", KEYS, "desk"),
+        "https://fapi.binance.com/fapi/v1/userTrades",
+        lambda item: [item],
+        {"symbol": "ETHUSDT", "id": 7, "orderId": 1, "price": "2500", "qty": "0.1", "commission": "0.1"}
+        | {"time": messages.NOW_MS, "buyer": True, "maker": False},
+    ),
+    "binance options": (
+        binance.session("binance_options", KEYS, "desk"),
+        "https://eapi.binance.com/eapi/v1/userTrades",
+        lambda item: [item],
+        {"symbol": "BTC-251226-90000-C", "tradeId": 5, "orderId": 1, "price": "100", "quantity": "1", "fee": "0"}
+        | {"time": messages.NOW_MS, "side": "BUY"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (*_, item) in PAST.items() for name in item])
+@pytest.mark.parametrize("value", ["missing", {}], ids=["missing", "odd"])
+def test_a_past_execution_with_a_bad_field_is_rejected_by_its_name(kind: str, name: str, value: Any) -> None:
+    session, url, wrap, item = PAST[kind]
+    received = Received(messages.NOW_MS * 1000, None, None, url)
+    odd = {key: text for key, text in item.items() if key != name} | ({} if value == "missing" else {name: value})
+    with pytest.raises(Rejected) as caught:
+        session.parse(orjson.dumps(wrap(odd)), received)
+    assert caught.value.fault.field == name
 
 
 def test_a_stop_ends_a_feed_that_waits_for_its_login_or_cannot_connect() -> None:
