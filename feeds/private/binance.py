@@ -127,8 +127,9 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
 
     None for an acknowledgement or what `CONTROL` names.  Raises `Rejected`.
     """
-    if message[:1] == b"[":
-        return binance_history.parse(message, received, account)
+    market = binance_history.market_at(received.url)
+    if market is not None:
+        return binance_history.parse(market, message, received, account)
     envelope = decoded(message)
     if "e" not in envelope and ("status" in envelope or "result" in envelope or "error" in envelope):
         if envelope.get("error") is not None:

@@ -48,7 +48,7 @@ def missed(market: str, keys: Keys, rest_url: str, since_ms: int, until_ms: int,
         start = f"startTime={since_ms}"
         while True:
             page = yield _asking(market, keys, rest_url, f"symbol={quote(symbol)}&{start}&limit={_PAGE}")
-            trades = _list_in(page)
+            trades = _list_in(page) or []
             newest = trades[-1].get("id") if len(trades) >= _PAGE and type(trades[-1]) is dict else None
             if type(newest) is not int:
                 break
@@ -65,20 +65,24 @@ def _asking(market: str, keys: Keys, rest_url: str, query: str) -> Question:
     return signed
 
 
-def _list_in(answer: bytes) -> list[Any]:
+def _list_in(answer: bytes) -> list[Any] | None:
     try:
         value = orjson.loads(answer)
     except orjson.JSONDecodeError:
-        return []
-    return value if type(value) is list else []
+        return None
+    return value if type(value) is list else None
 
 
-def parse(message: bytes, received: Received, account: str) -> Results:
-    """The rows of trades of the past; the address of the request decides the market."""
-    items, url = orjson.loads(message), received.url or ""
-    market = next((market for market, path in PATHS.items() if url.endswith(path)), None)
-    if market is None:
-        raise Rejected(None, f"a list of trades, from {' or '.join(PATHS.values())}", shown(url))
+def market_at(url: str | None) -> str | None:
+    """The market whose history an address has; None for another address."""
+    return next((market for market, path in PATHS.items() if url is not None and url.endswith(path)), None)
+
+
+def parse(market: str, message: bytes, received: Received, account: str) -> Results:
+    """The rows in a response with trades of the past.  Raises `Rejected`."""
+    items = _list_in(message)
+    if items is None:
+        raise Rejected(None, "a list of trades", shown(message))
     build = _past_option if market == OPTIONS else partial(_past, market)
     fields = _PAST_OPTION if market == OPTIONS else _FIELDS[market]
     return each_item(((item, lambda item: build(item, received, account), fields) for item in items), received)
