@@ -617,9 +617,9 @@ def test_a_binance_history_gives_the_fill_that_the_stream_gives(market: str) -> 
     session = binance.session(market, KEYS, "desk")
     question = next(session.missed(0, 1, [symbol]))
     assert f"symbol={symbol}" in question(1).query
-    received = Received(messages.NOW_MS * 1000, None, None, question(1).url)
 
-    def fill(message: Any) -> dict[str, Any]:
+    def fill(message: Any, url: str) -> dict[str, Any]:
+        received = Received(messages.NOW_MS * 1000, None, None, url)
         (row,) = [
             dict(record.row)
             for record in session.parse(orjson.dumps(message), received)
@@ -627,7 +627,7 @@ def test_a_binance_history_gives_the_fill_that_the_stream_gives(market: str) -> 
         ]
         return {name: float(value) if name in ("price", "size", "fee") else value for name, value in row.items()}
 
-    assert fill([past]) == fill(event)
+    assert fill([past], question(1).url) == fill(event, session.url)
 
 
 PAST: dict[str, tuple[PrivateSession, str, Callable[[Any], Any], dict[str, Any]]] = {
