@@ -563,12 +563,38 @@ def feed(
         list[str] | None,
         typer.Option(help="A proxy, http://host:port; several times: if one dies, the next is used."),
     ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option("--private", metavar="ACCOUNT", help="Feed the orders and fills of your own account, under this name."),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="With --private: a JSON file of key, secret and, for OKX, passphrase; else GAMMAFLOW_<VENUE>_KEY, …"),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="With --private: from which time on to request fills. Without: from the newest one in Kafka."),
+    ] = None,
 ) -> None:
     """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
 
-    New listings that match join, expired ones leave.  The broker is GAMMAFLOW_KAFKA, or that of `gammaflow up`.
+    New listings that match join, expired ones leave.  With --private it feeds your orders and fills on that exchange instead.
+    The broker is GAMMAFLOW_KAFKA, or that of `gammaflow up`.
     """
     with errors():
+        if account is None and (keys or since):
+            raise ValueError("--keys and --since need --private ACCOUNT")
+        if account is not None:
+            if record or is_redundant:
+                raise ValueError(
+                    "--private: without --record and --redundant; a private channel is one connection, not recorded"
+                )
+            own = feeding.account_keys(market, keys)
+            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
+            with Publisher(servers) as publisher:
+                private = feeding.account_feed(market, account, own, publisher, symbols or [], since, via or [])
+                show_tally(asyncio.run(feeding.serve(private, publisher)))
+            return
         recording = None if record is None else Recording(record)
         try:
             servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka

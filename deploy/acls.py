@@ -45,10 +45,8 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     found = [right for job in running for right in _of_job(job)]
     feed, reader, admin = user(FEED), user(READER), user(ADMIN)
     found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
-    found += [
-        Right(feed, "READ", "topic", TABLES["resync_requests"].topic),
-        Right(feed, "READ", "group", "gammaflow-resync"),
-    ]
+    found += [Right(feed, "READ", "topic", TABLES[table].topic) for table in ("resync_requests", "fills")]
+    found += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills")]
     found += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
     # Lag is told from what each job has committed.
     found += [Right(reader, "DESCRIBE", "group", job) for job in running]

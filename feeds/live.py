@@ -1,14 +1,15 @@
-"""Live websocket feeds: a venue's messages as they come, converted just as captured ones are.
+"""Live websocket feeds: a venue's messages as they come, converted as captured ones are.
 
-A `Session` (feeds/session.py) is what one market is told; `listen` is the one loop for all of them.  It reconnects by itself,
-logs that it does, and subscribes again.  A break in the sequence of one book asks for that one book anew, never for the whole
-connection; so does a request from outside, such as the job books writes (`feeds.resync`).
+A `Session` (feeds/session.py) says how to speak with one market; `listen` is the one loop for all of them.  It logs a lost
+connection, connects and subscribes again.  A gap in the sequence of a book requests that one book again, never the whole
+connection; so does a request of the job books (`feeds.resync`).  Private channels have a loop of their own
+(feeds/private/service.py).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -23,21 +24,21 @@ from feeds.publish import Sink
 from feeds.resync import Resync
 from feeds.session import Ask, Request, Session
 
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
-# No venue here is silent for so long on a living connection: Deribit sends heartbeats, Binance trades, the others pongs.
-_SILENCE_S = 60.0
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
+# No venue is silent for so long while the connection lives: Deribit sends heartbeats, Binance trades, the others pongs.
+SILENCE_S = 60.0
 _BEHIND_S = 5.0
-_ASK_AGAIN_S = 5.0  # what a venue is given to send a book before it is asked for the same one again
-_ANSWER_S = 10.0
-_LONGEST_PAUSE_S = 60.0
-_TOO_MANY = (418, 429)  # a venue that bans an address, and one that is about to
+_ASK_AGAIN_S = 5.0  # how long a venue has to send a book before the same one is requested again
+ANSWER_S = 10.0
+LONGEST_PAUSE_S = 60.0
+TOO_MANY = (418, 429)  # the status of a venue that bans an address, and of one that is about to
 
 _log = logging.getLogger(__name__)
 
 
 class Symbols:
-    """The symbols of a connection.  They may change while it is open: it then subscribes to those that are new, and takes the
-    others back."""
+    """The symbols of a connection.  They may change while it is open: then it subscribes to new ones and unsubscribes from
+    those that are gone."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self.names = list(dict.fromkeys(names))
@@ -52,7 +53,7 @@ class Symbols:
 
 
 class Pace:
-    """Lets so many go by a second."""
+    """Allows so many actions per second."""
 
     def __init__(self, per_s: float) -> None:
         self._every_s = 1 / per_s
@@ -67,20 +68,20 @@ class Pace:
             await asyncio.sleep(at_s - now_s)
 
     def pause(self, seconds: float) -> None:
-        """Give no turn for so long."""
+        """Allow no turn for so long."""
         self._next_s = max(self._next_s, time.monotonic() + seconds)
 
 
 class Asker:
-    """Asks a venue over HTTP, within its limit for one address, through a proxy where there is one."""
+    """Sends HTTP requests to a venue, within its limit for one address, through a proxy if there is one."""
 
     def __init__(self, session: Session, via: str | None = None) -> None:
         self._pace = Pace(session.limits.asks_per_s)
         self._proxies = {"http": via, "https": via} if via else None
 
     async def answer(self, ask: Ask) -> bytes:
-        """The answer, as soon as the venue gives one: a failure is logged and asked again, later and later; a venue that says
-        when to come again (429, 418) is obeyed."""
+        """The answer, as soon as the venue gives one: a failure is logged and the request repeated, later and later; a venue
+        that says how long to wait (429, 418) is obeyed."""
         pause_s = 1.0
         while True:
             await self._pace.turn()
@@ -92,23 +93,24 @@ class Asker:
             else:
                 if response.ok:
                     return response.content
-                wait_s = _told_s(response, pause_s)
-                if response.status_code in _TOO_MANY:
+                wait_s = retry_after_s(response.headers, pause_s)
+                if response.status_code in TOO_MANY:
                     self._pace.pause(wait_s)
                 _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
                 await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _get(self, ask: Ask) -> requests.Response:
         if ask.body is None:
-            return requests.get(ask.url, timeout=_ANSWER_S, proxies=self._proxies)
+            return requests.get(ask.url, timeout=ANSWER_S, proxies=self._proxies)
         headers = {"Content-Type": "application/json"}
-        return requests.post(ask.url, ask.body, headers=headers, timeout=_ANSWER_S, proxies=self._proxies)
+        return requests.post(ask.url, ask.body, headers=headers, timeout=ANSWER_S, proxies=self._proxies)
 
 
-def _told_s(response: requests.Response, otherwise_s: float) -> float:
-    told = response.headers.get("Retry-After", "")
-    return float(told) if told.isdecimal() else otherwise_s
+def retry_after_s(headers: Mapping[str, str], default_s: float) -> float:
+    """How long a response asks us to wait; `default_s` if it says nothing."""
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else default_s
 
 
 async def listen(
@@ -125,19 +127,18 @@ async def listen(
     pause_s: float = 1.0,
     ask_again_s: float = _ASK_AGAIN_S,
 ) -> AsyncIterator[Converted]:
-    """What becomes of each message, without end, over as many connections as it takes.
+    """The records of each message, without end, over as many connections as it takes.
 
-    `name` is what dead letters call the connection, its address unless told; connections may share `converter` and `asker`.
-    `via` is a proxy; where `tries` are given, so many refused connections in a row are an end.  Of `resyncs` those for books of
-    the session's market and `symbols` are answered: the venue is asked for that one book anew, and not again within
-    `ask_again_s`.  `heard` gets each message as it came, with its address and time of receipt (microseconds).  `pause_s` is
-    waited before a lost connection is opened again; refused ones wait longer and longer.
-    Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue, and the last refusal
-    of `tries`.
+    `name` is the name of the connection in dead letters, by default its address; connections may share `converter` and `asker`.
+    `via` is a proxy; with `tries`, so many refused connections in a row end it.  `resyncs` request single books of the market
+    and `symbols`; the same book is not requested again within `ask_again_s`.  `heard` gets each message as it came, with its
+    address and time of receipt (microseconds).  A lost connection is opened again after `pause_s`, a refused one later and
+    later.  Raises what `websockets` regards as final, such as an invalid address or a refusal by the venue, and the last
+    refusal of `tries`.
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
     asker = asker or Asker(session, via)
-    opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
+    opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
     def announced(error: Exception) -> Exception | None:
@@ -161,7 +162,7 @@ async def listen(
                 connection.mend(converted.records)
                 yield converted
         except (ConnectionClosed, TimeoutError) as error:
-            reason = f"silent for {_SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
+            reason = f"silent for {SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
             await connection.close()
@@ -169,9 +170,9 @@ async def listen(
 
 
 async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Event, **options: Any) -> Tally:
-    """Publish what a venue sends until `stop` is set; returns what came.
+    """Publish what a venue sends until `stop` is set; returns the tally.
 
-    `options` are those of `listen`.  Raises as that, and as the sink.
+    `options` are those of `listen`.  Raises as `listen` and the sink do.
     """
     tally = Tally()
     has_news = asyncio.Event()
@@ -185,7 +186,7 @@ async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Even
                 has_news.set()
 
     async def ship() -> None:
-        # Has its turn when all messages that are there have been published.
+        # Runs when all messages received so far have been published.
         while await has_news.wait():
             has_news.clear()
             sink.ship()
@@ -203,10 +204,10 @@ async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Even
 
 
 async def keep_time(tell_time: Callable[[int], None], *, behind_s: float = _BEHIND_S, every_s: float = 1.0) -> None:
-    """Go on telling the time where no venue does, without end: `behind_s` behind the clock on the wall.
+    """Tell the time while no venue does, without end: `behind_s` behind the clock of this machine.
 
-    Else a venue that goes quiet would stop the clock by which that is noticed.  So a venue's clock may be `behind_s` behind
-    ours, and what it sends after a silence is not late.
+    Otherwise a venue that falls silent would stop the clock that shows its silence.  A venue's clock may be `behind_s` behind
+    ours: what it sends after a silence is not late.
     """
     while True:
         await asyncio.sleep(every_s)
@@ -234,16 +235,16 @@ class _Connection:
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
         self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
-        # Each book still to be asked for: what it must not be older than, and why.
+        # Each book that is still to be requested: how old it may be, and why.
         self._wanted: dict[str, tuple[int, str]] = {}
-        self._asking: set[str] = set()  # books that were asked for lately
+        self._asking: set[str] = set()  # books that were requested lately
         self._fetched: list[tuple[int, bytes, str, str]] = []
         self._started = asyncio.Event()  # the venue has said something
         self._tasks: set[asyncio.Task[None]] = set()
         if session.ping is not None:
             self._start(self._ping(session.ping))
         if resyncs is not None:
-            while not resyncs.empty():  # each book begins anew with the connection
+            while not resyncs.empty():  # each book begins again with the connection
                 resyncs.get_nowait()
             self._start(self._answer(resyncs))
 
@@ -253,10 +254,10 @@ class _Connection:
         self._start(self._follow())
 
     async def messages(self) -> AsyncIterator[tuple[int, bytes, str | None, str]]:
-        """Each message with its time of receipt (microseconds), its symbol if it was asked for by that, and its address."""
+        """Each message with its time of receipt (microseconds), the symbol if it was requested by that, and its address."""
         is_first = True
         while True:
-            async with asyncio.timeout(_SILENCE_S):
+            async with asyncio.timeout(SILENCE_S):
                 message = await self._socket.recv(decode=False)
             yield time.time_ns() // 1000, message, None, self._session.url
             reply = self._session.reply(message)
@@ -272,11 +273,11 @@ class _Connection:
                 yield self._fetched.pop(0)
 
     def mend(self, records: Iterable[Record]) -> None:
-        """Ask anew for each book whose sequence these records break."""
+        """Request each book whose sequence has a gap at these records."""
         for record in records:
             row = record.row
             if record.table != "order_books" or row["depth"] is not None:
-                continue  # the top of a book is none that changes build on
+                continue  # changes do not build on the top of a book
             symbol, previous = row["instrument"], row["prev_sequence"]
             known = self._sequences.get(symbol)
             if row["kind"] == "snapshot":
@@ -286,13 +287,13 @@ class _Connection:
                 if self._session.snapshot(symbol) is not None:
                     continue  # taken beside the stream, it does not move the stream's sequence
             self._sequences[symbol] = row["sequence"]
-            # Where the venue does not number its updates, none can be seen to be missing.
+            # If a venue does not number its updates, no gap can be seen.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
                 self.want(symbol, record.event_ms, f"{previous} follows {known}")
 
     def want(self, symbol: str, since_ms: int, reason: str) -> None:
-        """Ask for one book anew, unless a snapshot after `since_ms` is here already: now, or once the last asking is
-        `ask_again_s` ago and no such snapshot has come of it."""
+        """Request one book, unless a snapshot after `since_ms` is here already: now, or `ask_again_s` after the last request if
+        that has brought no such snapshot."""
         if since_ms < self._snapshots_ms.get(symbol, since_ms):
             return
         self._wanted[symbol] = since_ms, reason
@@ -318,7 +319,7 @@ class _Connection:
             await self._socket.send(orjson.dumps(message), text=True)
 
     async def _follow(self) -> None:
-        """Subscribe to the symbols, and again to what changes of them."""
+        """Subscribe to the symbols, and follow their changes."""
         with suppress(ConnectionClosed):  # which the reader finds too
             while True:
                 self._symbols.changed.clear()

@@ -1,6 +1,6 @@
 """Binance: `executionReport` of spot, `ORDER_TRADE_UPDATE` of futures and options, and `TRADE_LITE`.
 
-Sizes are in coins, those of COIN-M in contracts.  What is read, and what is not, stands in docs/venues/binance.md.
+Sizes are in coins, those of COIN-M in contracts.  docs/venues/binance.md lists what is read and what is not.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ import orjson
 from feeds import Received, Record, Rejected
 from feeds import binance as public
 from feeds.binance import COINM, OPTIONS, SPOT, USDM
-from feeds.checks import TEXT, TRUTH, Fields, decoded, expect, nullable, one_of, optional, text
-from feeds.private import PrivateSession, Signed, signing
+from feeds.checks import TEXT, TRUTH, Fields, decoded, nullable, one_of, optional, text
+from feeds.private import PrivateSession, Refusal, Signed, binance_history, signing
+from feeds.private.binance_history import KEY_HEADER, SIDES, TRADE_ID, trade_id, truth
 from feeds.private.keys import Keys
 from feeds.private.rows import (
     ABOVE_ZERO,
@@ -50,33 +51,36 @@ CONTROL = {
     ),
     **dict.fromkeys(
         ("balanceUpdate", "externalLockUpdate"),
-        "deposits and withdrawals come by transfers of their own, not by the order path",
+        "deposits and withdrawals are transfers, which come from elsewhere",
     ),
-    **dict.fromkeys(("MARGIN_CALL", "RISK_LEVEL_CHANGE", "GREEK_UPDATE"), "margin and Greeks are reckoned here"),
+    **dict.fromkeys(("MARGIN_CALL", "RISK_LEVEL_CHANGE", "GREEK_UPDATE"), "margin and Greeks are computed here"),
     **dict.fromkeys(
         ("listStatus", "STRATEGY_UPDATE", "GRID_UPDATE", "ALGO_UPDATE", "CONDITIONAL_ORDER_TRIGGER_REJECT"),
-        "the orders that they place are told by themselves",
+        "the orders that they place have events of their own",
     ),
-    "ACCOUNT_CONFIG_UPDATE": "a leverage that is set is not of an order",
-    **dict.fromkeys(("listenKeyExpired", "eventStreamTerminated"), "the session connects anew"),
+    "ACCOUNT_CONFIG_UPDATE": "about leverage, not about an order",
+    **dict.fromkeys(("listenKeyExpired", "eventStreamTerminated", "serverShutdown"), "the session connects again"),
 }
-"""Events that are let pass, and why."""
+"""Events that are ignored, and why."""
 
-_OVER = ("listenKeyExpired", "eventStreamTerminated")
-_SPOT_URL = "wss://ws-api.binance.com:443/ws-api/v3"
-_STREAMS = {  # of each market: the base of its streams, and where a listenKey is asked for
-    USDM: ("wss://fstream.binance.com/private", "https://fapi.binance.com/fapi/v1/listenKey"),
-    COINM: ("wss://dstream.binance.com", "https://dapi.binance.com/dapi/v1/listenKey"),
-    OPTIONS: ("wss://fstream.binance.com/private", "https://eapi.binance.com/eapi/v1/listenKey"),
+_OVER = ("listenKeyExpired", "eventStreamTerminated", "serverShutdown")
+_ADDRESSES = {  # of each market: its streams, and its HTTP requests
+    SPOT: ("wss://ws-api.binance.com:443/ws-api/v3", "https://api.binance.com"),
+    USDM: ("wss://fstream.binance.com/private", "https://fapi.binance.com"),
+    COINM: ("wss://dstream.binance.com", "https://dapi.binance.com"),
+    OPTIONS: ("wss://fstream.binance.com/private", "https://eapi.binance.com"),
 }
-MARKETS = (SPOT, *_STREAMS)
-_KEY_HEADER = "X-MBX-APIKEY"
-
-_SIDES = {"BUY": "buy", "SELL": "sell"}
+_LISTEN_KEYS = {USDM: "/fapi/v1/listenKey", COINM: "/dapi/v1/listenKey", OPTIONS: "/eapi/v1/listenKey"}
+_PASSES_S = {  # errors that pass, and how long to wait
+    **dict.fromkeys((-1003, -1034), 60.0),  # too many requests or connections
+    **dict.fromkeys((-1000, -1001, -1006, -1007, -1008, -1016), 5.0),  # busy, timeout, maintenance
+    -1021: 30.0,  # our clock is wrong
+}
+MARKETS = tuple(_ADDRESSES)
 _EXEC_TYPES = {
     "NEW": "new",
     "TRADE": "trade",
-    "CALCULATED": "status",  # a liquidation; a trade where it has traded
+    "CALCULATED": "status",  # a liquidation; a trade if it has a size
     "CANCELED": "cancelled",
     "REPLACED": "replaced",
     "AMENDMENT": "replaced",
@@ -94,7 +98,7 @@ _STATES = {
     "REJECTED": "rejected",
     "EXPIRED": "expired",
     "EXPIRED_IN_MATCH": "expired",
-    # Of an order by which the venue closes a position: its state follows from what it has traded.
+    # Orders by which the venue closes a position: the state follows from the traded size.
     "NEW_ADL": "new",
     "NEW_INSURANCE": "new",
 }
@@ -109,7 +113,7 @@ _TYPES = {
 }
 _FUTURES_TYPES = {**_TYPES, "TAKE_PROFIT": "take_profit_limit"}  # of which spot says TAKE_PROFIT_LIMIT
 _TIMES_IN_FORCE = {"GTX": "post_only"}
-_FORCED = {  # beginnings of the client's id of an order that the venue has placed
+_FORCED = {  # how the client id begins if the venue has placed the order
     "adl_autoclose": "adl",
     "autoclose-": "liquidation",
     "settlement_autoclose-": "settlement",
@@ -123,6 +127,9 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
 
     None for an acknowledgement or what `CONTROL` names.  Raises `Rejected`.
     """
+    market = binance_history.market_at(received.url)
+    if market is not None:
+        return binance_history.parse(market, message, received, account)
     envelope = decoded(message)
     if "e" not in envelope and ("status" in envelope or "result" in envelope or "error" in envelope):
         if envelope.get("error") is not None:
@@ -133,7 +140,7 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
     try:
         return _event(envelope, received, account)
     except Rejected as rejected:
-        # The name of the stream is the listenKey, a secret: what is kept of the message is all but that.
+        # The name of the stream is the listenKey, a secret: the dead letter has everything else.
         rejected.item = orjson.dumps({name: value for name, value in envelope.items() if name != "stream"})
         return [rejected]
 
@@ -163,43 +170,39 @@ def _event(envelope: dict[str, Any], received: Received, account: str) -> Result
 
 
 def session(market: str, keys: Keys, account: str, *, url: str | None = None, rest_url: str | None = None) -> PrivateSession:
-    """What is said for one account to one of `MARKETS`.  `url` and `rest_url` replace the venue's own.
+    """The session of one account on one of `MARKETS`.  `url` and `rest_url` replace the venue's own.
 
-    On spot a signed request subscribes; elsewhere a listenKey is asked for, and becomes part of the address.
+    On spot a signed request subscribes; elsewhere a listenKey is requested, and becomes part of the address.
 
     Raises `KeyError`.
     """
+    base, host = url or _ADDRESSES[market][0], rest_url or _ADDRESSES[market][1]
+    common: dict[str, Any] = {
+        "venue": VENUE,
+        "market": market,
+        "account": account,
+        "url": base,
+        "parse": lambda message, received: parse(message, received, account),
+        "refusal": _refusal,
+        "is_over": _is_over,
+        "silence_s": None,  # no message unless the account trades; websockets itself finds a dead connection by its pings
+        "missed": partial(binance_history.missed, market, keys, host),
+        "needs_symbols": True,
+    }
     if market == SPOT:
-        return PrivateSession(
-            venue=VENUE,
-            market=market,
-            account=account,
-            url=url or _SPOT_URL,
-            parse=lambda message, received: parse(message, received, account),
-            login=partial(login, keys),
-            admitted=_is_admitted,
-            refusal=_refusal,
-            is_over=_is_over,
-        )
-    base, ask_at = _STREAMS[market]
-    base, ask_at, headers = url or base, rest_url or ask_at, {_KEY_HEADER: keys.key.reveal()}
+        return PrivateSession(**common, login=partial(login, keys), admitted=_is_admitted)
+    listen_key, headers = host + _LISTEN_KEYS[market], {KEY_HEADER: keys.key.reveal()}
     return PrivateSession(
-        venue=VENUE,
-        market=market,
-        account=account,
-        url=base,
-        parse=lambda message, received: parse(message, received, account),
+        **common,
         admitted=lambda message: True,  # by its address
-        refusal=_refusal,
-        is_over=_is_over,
-        ticket=Signed("POST", ask_at, headers),
+        ticket=Signed("POST", listen_key, headers),
         address=partial(_address, base),
-        renewal=Signed("PUT", ask_at, headers),
+        renewal=Signed("PUT", listen_key, headers),
     )
 
 
 def login(keys: Keys, now_ms: int) -> list[Request]:
-    """The signed request that subscribes to an account's events on spot: the secret itself is not sent."""
+    """The signed request that subscribes to an account's events on spot: the secret is not sent."""
     params: dict[str, str | int] = {"apiKey": keys.key.reveal(), "timestamp": now_ms}
     params["signature"] = signing.binance(keys.secret, signing.binance_query(params))
     return [{"id": "login", "method": "userDataStream.subscribe.signature", "params": params}]
@@ -208,7 +211,7 @@ def login(keys: Keys, now_ms: int) -> list[Request]:
 def _address(base: str, answer: bytes) -> str:
     key = object_in(answer).get("listenKey")
     if type(key) is not str or not key:
-        raise Rejected("listenKey", "a text", "missing")  # whatever stands there may be a secret
+        raise Rejected("listenKey", "a text", "missing")  # the value may be a secret
     return f"{base}/ws/{key}"
 
 
@@ -223,13 +226,18 @@ def _is_over(message: bytes) -> bool:
     return envelope.get("e") in _OVER or (type(inner) is dict and inner.get("e") in _OVER)
 
 
-def _refusal(message: bytes) -> str | None:
-    error = object_in(message).get("error")
-    return f"{error.get('code')} {error.get('msg')}" if type(error) is dict else None
+def _refusal(message: bytes) -> Refusal | None:
+    """Of a websocket response, whose error is an object, or of an HTTP response, whose error stands by itself."""
+    envelope = object_in(message)
+    error = envelope.get("error", envelope)
+    code = error.get("code") if type(error) is dict else None
+    if type(code) is not int or code >= 0:
+        return None
+    return Refusal(f"{code} {error.get('msg')}", _PASSES_S.get(code))
 
 
 def _market(symbol: str) -> str:
-    """Which market a symbol of futures or options is of, by its whole grammar; a symbol of none is counted to USD-M."""
+    """The market of a symbol of futures or options, by its form; any other symbol counts as USD-M."""
     for market in (OPTIONS, COINM):
         if settlement_currency(public.describe, market, symbol) is not None:
             return market
@@ -237,7 +245,7 @@ def _market(symbol: str) -> str:
 
 
 def _order(data: Any, market: str | None, received: Received, account: str) -> Results:
-    """The rows in one order update; `market` is None where the symbol tells it."""
+    """The rows in one order update; without `market` the symbol decides."""
     symbol = text(data["s"])
     market = market or _market(symbol)
     exec_type, status = _EXEC_TYPES[data["x"]], _STATES[data["X"]]
@@ -253,18 +261,18 @@ def _order(data: Any, market: str | None, received: Received, account: str) -> R
         "order_id": identity(data["i"]),
         "client_order_id": text_or_none(data["c"]),
         "orig_client_order_id": text_or_none(data.get("C")),
-        "side": _SIDES[data["S"]],
+        "side": SIDES[data["S"]],
         "order_type": word(_TYPES if market == SPOT else _FUTURES_TYPES, data.get("o")),
         "time_in_force": _time_in_force(data),
         "price": price_or_none(data.get("p")),
-        "quantity": quantity or None,  # 0 of an order for an amount of money
+        "quantity": quantity or None,  # 0 if the order is for an amount of money
         "cum_quantity": cum_quantity,
         "average_price": _average(data, market, cum_quantity),
         "reason": _reason(data),
     }
     if not is_trade:
         return [reported(account, received, exec_type="status" if exec_type == "trade" else exec_type, **common)]
-    # Without a fee where the venue closes a contract that it delivers.
+    # No fee if the venue closes a contract that it delivers.
     fee, currency = number_in(data.get("n") or "0"), text_or_none(data.get("N"))
     if fee and currency is None:
         raise Rejected("N", f"a currency of a fee of {fee}", "missing")
@@ -272,19 +280,19 @@ def _order(data: Any, market: str | None, received: Received, account: str) -> R
         account,
         received,
         exec_type="trade",
-        trade_id=_trade_id(data["t"]),
+        trade_id=trade_id(data["t"]),
         last_price=above_zero(data["L"]),
         last_quantity=above_zero(data["l"]),
         fee=fee,
         fee_currency=currency,
-        is_maker=_truth(data["m"]),
+        is_maker=truth(data["m"]),
         **common,
     )
     return traded(report, settlement_currency(public.describe, market, symbol), "s")
 
 
 def _lite(data: Any, received: Received, account: str) -> Record:
-    """A trade before its fee is known: it comes again by `ORDER_TRADE_UPDATE`, with the same id."""
+    """A trade before its fee is known: `ORDER_TRADE_UPDATE` has it again, with the same id."""
     symbol = text(data["s"])
     return reported(
         account,
@@ -295,22 +303,15 @@ def _lite(data: Any, received: Received, account: str) -> Record:
         exec_type="trade",
         order_status=None,
         order_id=identity(data["i"]),
-        trade_id=_trade_id(data["t"]),
+        trade_id=trade_id(data["t"]),
         client_order_id=text_or_none(data["c"]),
-        side=_SIDES[data["S"]],
+        side=SIDES[data["S"]],
         price=price_or_none(data.get("p")),
         quantity=size_in(data["q"]),
         last_price=above_zero(data["L"]),
         last_quantity=above_zero(data["l"]),
-        is_maker=_truth(data["m"]),
+        is_maker=truth(data["m"]),
     )
-
-
-def _trade_id(value: Any) -> str:
-    """The number of a trade; 0 and -1 are how Binance says that there is none."""
-    if value.__class__ is not int or value <= 0:
-        raise ValueError
-    return str(value)
 
 
 def _time_in_force(data: Any) -> str | None:
@@ -331,24 +332,18 @@ def _reason(data: Any) -> str | None:
     return forced or next((why for why in said if why not in _SAYS_NOTHING), None)
 
 
-def _truth(value: Any) -> bool:
-    if type(value) is not bool:
-        raise TypeError
-    return value
-
-
 _OPTIONAL = nullable(optional(OPTIONAL_TEXT))
 _LITE: Fields = {
     "s": TEXT,
     "i": IDENTITY,
     "c": OPTIONAL_TEXT,
-    "S": one_of(*_SIDES),
+    "S": one_of(*SIDES),
     "T": TIME,
     "q": SIZE,
     "p": optional(OPTIONAL_PRICE),
     "l": ABOVE_ZERO,
     "L": ABOVE_ZERO,
-    "t": expect("the number of a trade, above 0", _trade_id),
+    "t": TRADE_ID,
     "m": TRUTH,
 }
 _FUTURES: Fields = {

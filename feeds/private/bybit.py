@@ -1,6 +1,6 @@
-"""Bybit, API v5: the topics `execution`, which tells what is traded, and `order`, which tells how orders stand.
+"""Bybit, API v5: the topics `execution`, which has the trades, and `order`, which has the state of orders.
 
-Sizes are in coins, those of inverse contracts in USD.  What is read, and what is not, stands in docs/venues/bybit.md.
+Sizes are in coins, those of inverse contracts in USD.  docs/venues/bybit.md lists what is read and what is not.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 from feeds import Received, Record, Rejected
 from feeds.checks import TEXT, TRUTH, Fields, decoded, expect, nullable, one_of, optional, text, whole
-from feeds.private import PrivateSession, signing
+from feeds.private import History, PrivateSession, Question, Refusal, Signed, signing
 from feeds.private.keys import Keys
 from feeds.private.rows import (
     ABOVE_ZERO,
@@ -42,19 +42,28 @@ from schemas.rows import shown
 
 VENUE = "bybit"
 URL = "wss://stream.bybit.com/v5/private"
+REST_URL = "https://api.bybit.com"
 CONTROL = {
     "wallet": "a balance is booked from fills and transfers, by the job positions",
     "position": "a position is booked from fills, by the job positions",
     "greeks": "Greeks are reckoned here",
-    "dcp": "how long a lost connection leaves orders is not of an order",
-    "Settle": "a session's profit is paid out; what is held, and its whole profit, stays as it is",
+    "dcp": "about how long orders outlive a lost connection, not about an order",
+    "Settle": "the profit of a session is paid out; the position and its whole profit stay the same",
 }
-"""Topics and types of execution that are let pass, and why."""
+"""Topics and types of execution that are ignored, and why."""
 
-_LOGIN_S = 10  # how long a signature holds
+_EXECUTIONS = "/v5/execution/list"
+_PAGE = 100  # executions in a response
+_WINDOW_MS = 5000  # how long the signature of an HTTP request is valid
+_PASSES_S = {  # errors that pass, and how long to wait
+    **dict.fromkeys((10006, 10018, 10429), 5.0),  # too many requests
+    **dict.fromkeys((10000, 10016), 5.0),  # timeout, maintenance
+    10002: 30.0,  # our clock is wrong
+}
+_LOGIN_S = 10  # how long a signature is valid
 _CATEGORIES = {"spot": "bybit_spot", "linear": "bybit_linear", "inverse": "bybit_inverse", "option": "bybit_options"}
 _SIDES = {"Buy": "buy", "Sell": "sell"}
-_TRADES = {  # types of execution that are trades, and why they are forced or beside the book
+_TRADES = {  # types of execution that are trades, and the reason if they are forced or outside the book
     "Trade": None,
     "AdlTrade": "adl",
     "BustTrade": "liquidation",
@@ -93,6 +102,8 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
     """
     envelope = decoded(message)
     topic = envelope.get("topic")
+    if received.url is not None and received.url.endswith(_EXECUTIONS):
+        return _history(envelope.get("result"), received, account)
     if topic is None:
         return _acknowledged(envelope)
     kind = text_or_none(topic.partition(".")[0]) if type(topic) is str else None
@@ -110,8 +121,8 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
     return each_item(((item, lambda item: _execution(item, received, account), _EXECUTION) for item in items), received)
 
 
-def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
-    """What is said for one account; two topics tell of orders and executions in all that it deals in."""
+def session(keys: Keys, account: str, *, url: str = URL, rest_url: str = REST_URL) -> PrivateSession:
+    """The session of one account; two topics have its orders and executions in all categories."""
     return PrivateSession(
         venue=VENUE,
         market=VENUE,
@@ -119,36 +130,77 @@ def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
         url=url,
         parse=lambda message, received: parse(message, received, account),
         login=partial(login, keys),
-        admitted=_is_admitted,
+        admitted=lambda message: _is_done(message, "auth"),
         subscribe=subscribe,
+        subscribed=lambda message: _is_done(message, "subscribe"),
         refusal=_refusal,
         ping='{"op":"ping"}',
+        missed=partial(missed, keys, rest_url),
     )
 
 
 def login(keys: Keys, now_ms: int) -> list[Request]:
-    """The login of a connection, by a signature that holds for ten seconds: the secret itself is not sent."""
+    """The login of a connection by a signature that is valid for ten seconds: the secret is not sent."""
     expires_ms = now_ms + _LOGIN_S * 1000
     return [{"op": "auth", "args": [keys.key.reveal(), expires_ms, signing.bybit(keys.secret, expires_ms)]}]
 
 
 def subscribe() -> list[Request]:
-    """Asks for orders and executions of all categories."""
+    """Requests orders and executions of all categories."""
     return [{"op": "subscribe", "args": ["order", "execution"]}]
 
 
-def _is_admitted(message: bytes) -> bool:
-    envelope = object_in(message)
-    return envelope.get("op") == "auth" and envelope.get("success") is True
+def missed(keys: Keys, rest_url: str, since_ms: int, until_ms: int, symbols: Sequence[str] = ()) -> History:
+    """Requests the executions of seven days from a time on, newest first, by category."""
+    for category in _CATEGORIES:
+        cursor = ""
+        while True:
+            # The cursor comes in percent encoding, and is signed like that.
+            query = f"category={category}&startTime={since_ms}&limit={_PAGE}{cursor}"
+            result = object_in((yield _asking(keys, rest_url, query))).get("result")
+            if type(result) is not dict or not result.get("nextPageCursor") or not result.get("list"):
+                break
+            cursor = f"&cursor={result['nextPageCursor']}"
 
 
-def _refusal(message: bytes) -> str | None:
+def _asking(keys: Keys, rest_url: str, query: str) -> Question:
+    def signed(now_ms: int) -> Signed:
+        key = keys.key.reveal()
+        headers = {
+            "X-BAPI-API-KEY": key,
+            "X-BAPI-TIMESTAMP": str(now_ms),
+            "X-BAPI-RECV-WINDOW": str(_WINDOW_MS),
+            "X-BAPI-SIGN": signing.bybit_request(keys.secret, now_ms, key, _WINDOW_MS, query),
+        }
+        return Signed("GET", rest_url + _EXECUTIONS, headers, query)
+
+    return signed
+
+
+def _is_done(message: bytes, op: str) -> bool:
     envelope = object_in(message)
-    return str(envelope.get("ret_msg")) if envelope.get("success") is False else None
+    return envelope.get("op") == op and envelope.get("success") is True
+
+
+def _refusal(message: bytes) -> Refusal | None:
+    envelope = object_in(message)
+    if envelope.get("success") is False:
+        return Refusal(str(envelope.get("ret_msg")))
+    code = envelope.get("retCode", 0)
+    return Refusal(f"{code} {envelope.get('retMsg')}", _PASSES_S.get(code)) if type(code) is int and code != 0 else None
+
+
+def _history(result: Any, received: Received, account: str) -> Results:
+    """The rows of executions of the past, whose category stands beside them."""
+    if type(result) is not dict or type(result.get("list")) is not list:
+        raise Rejected("result", "a category with a list", shown(result))
+    items = result["list"]
+    executions = [{"category": result.get("category"), **item} if type(item) is dict else item for item in items]
+    return each_item(((item, lambda item: _execution(item, received, account), _EXECUTION) for item in executions), received)
 
 
 def _acknowledged(envelope: dict[str, Any]) -> Results:
-    """Nothing, where a request was taken: an order too, for the topics tell what becomes of it."""
+    """No rows for a request that was accepted; the topics have what becomes of an order."""
     if "op" not in envelope:
         raise Rejected("topic", "a topic with data, or an op", "missing")
     if envelope.get("success") is False:
@@ -159,7 +211,7 @@ def _acknowledged(envelope: dict[str, Any]) -> Results:
 
 
 def settlement_currency(category: str, symbol: str) -> str | None:
-    """What a contract settles in, as far as its symbol tells."""
+    """The currency that a contract settles in; None if it does not follow from the symbol."""
     if category == "spot":
         pair = _SPOT.fullmatch(symbol)
         return pair["quote"] if pair else None
@@ -207,8 +259,8 @@ def _execution(data: Any, received: Received, account: str) -> Results:
 
 
 def _currency_of_fee(data: Any, settlement: str | None, fee: Decimal) -> str | None:
-    """What a fee is in where the message does not name it: on spot it is taken from what the trade brings, and a rebate is paid
-    in what it costs; else it is in what the contract settles in.
+    """The currency of a fee that the message does not name.  On spot a fee is in what the trade brings, and a rebate in what it
+    costs; elsewhere it is in what the contract settles in.
 
     Source: Bybit API v5 docs, "Spot Fee Currency Instruction".
     """
@@ -219,7 +271,7 @@ def _currency_of_fee(data: Any, settlement: str | None, fee: Decimal) -> str | N
 
 
 def _fast(data: Any, received: Received, account: str) -> Record:
-    """A trade before its fee is known: it comes again by `execution`, with the same id."""
+    """A trade before its fee is known: `execution` has it again, with the same id."""
     return reported(
         account,
         received,
@@ -240,7 +292,7 @@ def _order(data: Any, received: Received, account: str) -> Record:
     said = text_or_none(data.get("rejectReason")), text_or_none(data.get("cancelType"))
     reason = next((why for why in said if why not in _SAYS_NOTHING), None)
     if status == "rejected" and traded_so_far:
-        # What has traded was not rejected: its rest is cancelled.
+        # The traded part was not rejected: the rest is cancelled.
         exec_type, status, reason = "cancelled", "cancelled", f"rejected after trades: {reason or 'UNKNOWN'}"
     is_for_money = data.get("marketUnit") == "quoteCoin"
     return reported(

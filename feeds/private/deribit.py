@@ -1,6 +1,6 @@
-"""Deribit: orders and trades of an account by `user.changes`, `user.orders`, `user.trades`, and the answers to orders.
+"""Deribit: orders and trades of an account from `user.changes`, `user.orders`, `user.trades` and the responses to requests.
 
-Amounts of futures are in USD or coins; rows count contracts.  What is read, and what is not, stands in docs/venues/deribit.md.
+Amounts of futures are in USD or coins; rows count contracts.  docs/venues/deribit.md lists what is read and what is not.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 from feeds import Received, Record, Rejected
 from feeds import deribit as public
 from feeds.checks import OBJECT, TEXT, Fields, decoded, diagnosis, expect, nullable, one_of, optional, text
-from feeds.private import PrivateSession, signing
+from feeds.private import History, PrivateSession, Question, Refusal, Signed, signing
 from feeds.private.keys import Keys
 from feeds.private.rows import (
     ABOVE_ZERO,
@@ -42,16 +42,29 @@ from feeds.session import Request, object_in
 from schemas.rows import shown
 
 URL = "wss://www.deribit.com/ws/api/v2"
+REST_URL = "https://www.deribit.com"
 CONTROL = {
     "user.portfolio": "a balance is booked from fills and transfers, by the job positions",
-    "user.access_log": "of people's logins, not of orders",
-    "user.lock": "of the whole account, not of an order",
-    "user.mmp_trigger": "the cancels that follow are told by themselves",
+    "user.access_log": "about logins, not orders",
+    "user.lock": "about the whole account, not an order",
+    "user.mmp_trigger": "the cancels that follow come in messages of their own",
     "positions": "a position is booked from fills, by the job positions",
-    "heartbeat": "answered by the session",
+    "heartbeat": "the session replies to it",
 }
-"""What is let pass, and why: channels, parts of messages, and methods."""
+"""What is ignored, and why: channels, parts of messages, and methods."""
 
+CURRENCIES = ("BTC", "ETH", "USDC", "USDT", "EURR")
+"""The currencies by which Deribit lists an account's trades."""
+
+_CHANNEL = "user.changes.any.any.raw"
+_AUTH, _SUBSCRIBE = "public/auth", "private/subscribe"
+_TRADES = "/api/v2/private/get_user_trades_by_currency_and_time"
+_PAGE = 1000  # trades in a response
+_REFRESHED = 0.8  # of its lifetime, when a login is refreshed
+_PASSES_S = {  # errors that pass, and how long to wait
+    10028: 10.0,  # too many requests
+    **dict.fromkeys((10040, 10041, 10047, 11051, 13028, 13888), 5.0),  # busy, settlement, maintenance, timeout
+}
 _HEARTBEAT_S = 30
 _COMBO = re.compile(r"[A-Z0-9_]+-[A-Z][A-Z0-9]*-.+")
 _STATES = {
@@ -70,7 +83,7 @@ _TIMES_IN_FORCE = {
     "fill_or_kill": "fok",
     "immediate_or_cancel": "ioc",
 }
-_AT_MARKET = "market_price"  # stands for the price of an order that has none
+_AT_MARKET = "market_price"  # the price of an order without a limit
 
 
 def parse(message: bytes, received: Received, account: str) -> Sequence[Record | Rejected]:
@@ -86,7 +99,7 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
         params = envelope.get("params")
         if type(params) is not dict or type(params.get("channel")) is not str or "data" not in params:
             raise diagnosis(params, {"channel": TEXT, "data": OBJECT}, received)
-        return _told(params["channel"], params["data"], received, account)
+        return _pushed(params["channel"], params["data"], received, account)
     if envelope.get("error") is not None:
         raise Rejected("error", "a result", shown(envelope["error"]))
     if "result" in envelope:
@@ -94,8 +107,8 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
     raise Rejected("method", "subscription, heartbeat or a result", "missing" if method is None else shown(method))
 
 
-def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
-    """What is said for one account; one channel tells of orders and trades in all that it deals in."""
+def session(keys: Keys, account: str, *, url: str = URL, rest_url: str = REST_URL) -> PrivateSession:
+    """The session of one account; one channel has its orders and trades in all instruments."""
     return PrivateSession(
         venue=public.VENUE,
         market=public.VENUE,
@@ -104,19 +117,24 @@ def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
         parse=lambda message, received: parse(message, received, account),
         login=partial(login, keys),
         admitted=lambda message: _is_login(object_in(message).get("result")),
+        refresh=_refresh,
         subscribe=subscribe,
+        subscribed=lambda message: _CHANNEL in _channels(object_in(message)),
         opening=[public.rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],
         reply=lambda message: public.rpc("public/test") if b'"test_request"' in message else None,
         refusal=_refusal,
+        # A refresh that is refused leaves a connection without a login.
+        is_over=lambda message: object_in(message).get("id") == _AUTH and "error" in object_in(message),
+        missed=partial(missed, keys, rest_url),
     )
 
 
 def login(keys: Keys, now_ms: int, nonce: str | None = None) -> list[Request]:
-    """The login of a connection, by a signature: the secret itself is not sent."""
+    """The login of a connection by a signature: the secret is not sent."""
     nonce = nonce or secrets.token_hex(8)
     return [
         public.rpc(
-            "public/auth",
+            _AUTH,
             grant_type="client_signature",
             client_id=keys.key.reveal(),
             timestamp=now_ms,
@@ -128,22 +146,68 @@ def login(keys: Keys, now_ms: int, nonce: str | None = None) -> list[Request]:
 
 
 def subscribe() -> list[Request]:
-    """Asks for orders and trades of all instruments, as they come."""
-    return [public.rpc("private/subscribe", channels=["user.changes.any.any.raw"])]
+    """Requests orders and trades of all instruments, as they come."""
+    return [public.rpc(_SUBSCRIBE, channels=[_CHANNEL])]
 
 
-def _refusal(message: bytes) -> str | None:
-    error = object_in(message).get("error")
-    if type(error) is not dict:
+def missed(keys: Keys, rest_url: str, since_ms: int, until_ms: int, symbols: Sequence[str] = ()) -> History:
+    """Requests the trades from one time to another, oldest first, by currency."""
+    for currency in CURRENCIES:
+        start_ms = since_ms
+        while True:
+            query = f"currency={currency}&start_timestamp={start_ms}&end_timestamp={until_ms}&count={_PAGE}&sorting=asc"
+            result = object_in((yield _asking(keys, rest_url, query))).get("result")
+            trades = result.get("trades") if type(result) is dict else None
+            if type(result) is not dict or not result.get("has_more") or not trades:
+                break
+            newest_ms = trades[-1].get("timestamp") if type(trades[-1]) is dict else None
+            if type(newest_ms) is not int or newest_ms < start_ms:
+                break
+            # The same millisecond again, where more may follow; a page of nothing else is left behind.
+            start_ms = newest_ms if newest_ms > start_ms else newest_ms + 1
+
+
+def _asking(keys: Keys, rest_url: str, query: str) -> Question:
+    def signed(now_ms: int) -> Signed:
+        nonce = secrets.token_hex(8)
+        signature = signing.deribit_request(keys.secret, now_ms, nonce, f"{_TRADES}?{query}")
+        value = f"deri-hmac-sha256 id={keys.key.reveal()},ts={now_ms},nonce={nonce},sig={signature}"
+        return Signed("GET", rest_url + _TRADES, {"Authorization": value}, query)
+
+    return signed
+
+
+def _refresh(message: bytes) -> tuple[float, Request] | None:
+    """The request that extends a login, and after how many seconds to send it."""
+    result = object_in(message).get("result")
+    if type(result) is not dict or type(result.get("expires_in")) is not int or type(result.get("refresh_token")) is not str:
         return None
-    return f"{error.get('code')} {error.get('message')}"
+    request = public.rpc(_AUTH, grant_type="refresh_token", refresh_token=result["refresh_token"])
+    return _REFRESHED * result["expires_in"], request
+
+
+def _channels(envelope: dict[str, Any]) -> list[Any]:
+    """The channels that the response to a subscription names."""
+    result = envelope.get("result")
+    return result if envelope.get("id") == _SUBSCRIBE and type(result) is list else []
+
+
+def _refusal(message: bytes) -> Refusal | None:
+    envelope = object_in(message)
+    error = envelope.get("error")
+    if type(error) is dict:
+        code = error.get("code")
+        return Refusal(f"{code} {error.get('message')}", _PASSES_S.get(code) if type(code) is int else None)
+    if envelope.get("id") == _SUBSCRIBE and _CHANNEL not in _channels(envelope):
+        return Refusal(f"no subscription to {_CHANNEL}")
+    return None
 
 
 def _is_login(result: Any) -> bool:
     return type(result) is dict and "access_token" in result
 
 
-def _told(channel: str, data: Any, received: Received, account: str) -> Results:
+def _pushed(channel: str, data: Any, received: Received, account: str) -> Results:
     kind = ".".join(channel.split(".")[:2])
     if kind in CONTROL:
         return []
@@ -161,13 +225,15 @@ def _told(channel: str, data: Any, received: Received, account: str) -> Results:
 
 
 def _answer(result: Any, received: Received, account: str) -> Results:
-    """The rows in the result of a request: an order with its trades, or orders."""
+    """The rows in the result of a request: an order with its trades, orders, or trades of the past."""
     if _is_login(result) or result is None or result == "ok" or type(result) is int:
         return []
     if type(result) is dict:
         if "version" in result:
             return []
         trades = result.get("trades", [])
+        if received.url is not None and received.url.endswith(_TRADES) and type(trades) is list:
+            return _items(trades, [], received, account)
         if type(result.get("order")) is dict and type(trades) is list:
             return _items(trades, [result["order"]], received, account)
         if "order_id" in result:
@@ -260,7 +326,7 @@ def _trade(data: Any, received: Received, account: str) -> Results:
 
 
 def _why_traded(data: Any) -> str | None:
-    """Why a trade is none of an order of ours in the book: it was agreed beside it, or forced."""
+    """Why a trade is not one of our order in the book: it was agreed outside it, or forced."""
     if data.get("block_trade_id") is not None:
         return "block"
     return "liquidation" if data.get("liquidation") is not None else None
@@ -269,19 +335,19 @@ def _why_traded(data: Any) -> str | None:
 def _instrument(data: Any) -> str:
     name = text(data["instrument_name"])
     if _COMBO.fullmatch(name):
-        raise Rejected("instrument_name", "an instrument that is no combo: trades of its legs are told by themselves", name)
+        raise Rejected("instrument_name", "an instrument that is no combo: trades of its legs come by themselves", name)
     return name
 
 
 def _contracts(data: Any, name: str, amount: Decimal) -> tuple[Decimal, Decimal]:
-    """How many contracts an amount is, and how much one is: as the message tells, else as the instrument's name does."""
+    """An amount in contracts, and the size of a contract: from the message, else from the instrument's name."""
     if data.get("contracts") is not None:
         contracts = above_zero(data["contracts"])
         return contracts, amount / contracts
     listed = public.describe(public.VENUE, name, received=Received(0, None, None))
     size = None if listed is None else listed.row["contract_size"]
     if size is None:
-        raise Rejected("contracts", "how many contracts, of which the instrument's name does not tell the size", "missing")
+        raise Rejected("contracts", "a number of contracts: their size does not follow from the instrument's name", "missing")
     contract = Decimal(repr(size))
     return quotient(amount, contract), contract
 

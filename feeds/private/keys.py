@@ -1,9 +1,9 @@
-"""The keys of an account: from a file that only its owner can read, or from the environment.  They are never shown."""
+"""The keys of an account, from a file that only its owner can read or from the environment.  They are never shown."""
 
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,11 +18,11 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class KeysError(ValueError):
-    """Keys that are missing or not kept safe; the message names the file or variable and the field, never what stood there."""
+    """Keys that are missing or not safe; the message names the file or variable and the field, never the contents."""
 
 
 class Secret:
-    """A text that is shown to nobody: neither in messages nor in logs, copies or pickles."""
+    """A text that is in no message, log, copy or pickle."""
 
     __slots__ = ("_text",)
 
@@ -47,18 +47,25 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a venue knows an account by.  The id of the key is kept as secret as the rest."""
+    """How a venue knows an account.  The id of the key is as secret as the rest."""
 
     key: Secret
     secret: Secret
-    passphrase: Secret | None = None  # OKX alone has one
+    passphrase: Secret | None = None  # only OKX has one
+    name: str = "the keys"  # the file or variable that they come from: for messages
+
+    def hide(self, text: str) -> str:
+        """A text from elsewhere, without these keys."""
+        for secret in (self.key, self.secret, self.passphrase):
+            text = text if secret is None else text.replace(secret.reveal(), "…")
+        return text
 
 
 def read_keys(name: str, environment: Mapping[str, str] = os.environ) -> Keys:
     """The keys called `name`, such as OKX or OKX_DESK2.
 
-    From the file that GAMMAFLOW_<NAME>_KEYS names, a JSON object of key, secret and, for OKX, passphrase; where it names none,
-    from GAMMAFLOW_<NAME>_KEY, GAMMAFLOW_<NAME>_SECRET and GAMMAFLOW_<NAME>_PASSPHRASE.  Raises `KeysError`.
+    GAMMAFLOW_<NAME>_KEYS is the path of a file with a JSON object of key, secret and, for OKX, passphrase.  Without it they are
+    GAMMAFLOW_<NAME>_KEY, GAMMAFLOW_<NAME>_SECRET and GAMMAFLOW_<NAME>_PASSPHRASE.  Raises `KeysError`.
     """
     if _NAME.fullmatch(name) is None:
         raise KeysError("name of keys: expected capital letters, digits and underscores")
@@ -67,14 +74,14 @@ def read_keys(name: str, environment: Mapping[str, str] = os.environ) -> Keys:
     if path:
         return read_file(Path(path))
     values = {field: environment.get(prefix + field.upper()) or None for field in _FIELDS}
-    return _keys(values, lambda field: prefix + field.upper())
+    return _keys(values, prefix + "KEY", lambda field: prefix + field.upper())
 
 
 def read_file(path: Path) -> Keys:
-    """The keys in a file.  Raises `KeysError`, also where anybody but the file's owner may read or write it."""
+    """The keys in a file.  Raises `KeysError`, also if anybody but its owner may read or write it."""
     try:
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())  # of the file that is read, not of one that is put there meanwhile
+            status = os.fstat(file.fileno())  # of the open file: another may be at the path by now
             if not stat.S_ISREG(status.st_mode):
                 raise KeysError(f"{path}: expected a plain file")
             if status.st_mode & _OTHERS:
@@ -86,21 +93,21 @@ def read_file(path: Path) -> Keys:
     try:
         values = orjson.loads(content)
     except orjson.JSONDecodeError:
-        values = None  # whose message would show what stands in the file
+        values = None  # the error would show the contents
     if type(values) is not dict:
         raise KeysError(f"{path}: expected a JSON object of {', '.join(_FIELDS)}")
-    return _keys(values, lambda field: f"{path}: {field}")
+    return _keys(values, str(path), lambda field: f"{path}: {field}")
 
 
-def _keys(values: Mapping[str, Any], place_of: Any) -> Keys:
+def _keys(values: Mapping[str, Any], name: str, described: Callable[[str], str]) -> Keys:
     secrets: dict[str, Secret] = {}
     for field in _FIELDS:
         value = values.get(field)
         if value is None and field == "passphrase":
             continue
         if value is None:
-            raise KeysError(f"{place_of(field)}: expected a text, got none")
+            raise KeysError(f"{described(field)}: expected a text, got none")
         if type(value) is not str or _PRINTED.fullmatch(value) is None:
-            raise KeysError(f"{place_of(field)}: expected a text of ASCII letters, digits and signs, without spaces")
+            raise KeysError(f"{described(field)}: expected a text of ASCII letters, digits and signs, without spaces")
         secrets[field] = Secret(value)
-    return Keys(**secrets)
+    return Keys(**secrets, name=name)

@@ -1,9 +1,10 @@
-"""OKX: orders and fills of an account by the channel `orders`, in which each fill is a message of its order.
+"""OKX: orders and fills of an account from the channel `orders`, in which each fill is a message of its order.
 
-What is read, and what is not, stands in docs/venues/okx.md.
+docs/venues/okx.md lists what is read and what is not.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from feeds import Received, Record, Rejected
 from feeds import okx as public
 from feeds.checks import TEXT, Fields, decoded, nullable, one_of, optional, push, text, whole
-from feeds.private import PrivateSession, signing
+from feeds.private import History, PrivateSession, Question, Refusal, Signed, signing
 from feeds.private.keys import Keys, KeysError
 from feeds.private.rows import (
     ABOVE_ZERO,
@@ -41,16 +42,32 @@ from feeds.session import Request, object_in
 from schemas.rows import shown
 
 URL = "wss://ws.okx.com:8443/ws/v5/private"
+REST_URL = "https://www.okx.com"
 CONTROL = {
     "account": "a balance is booked from fills and transfers, by the job positions",
     "positions": "a position is booked from fills, by the job positions",
     "balance_and_position": "as account and positions",
     "liquidation-warning": "margin is reckoned here",
     "account-greeks": "Greeks are reckoned here",
-    "fills": "the channel orders tells of each fill, and of its fee",
+    "fills": "the channel orders has each fill, and its fee",
 }
-"""Channels that are let pass, and why."""
+"""Channels that are ignored, and why."""
 
+_FILLS = "/api/v5/trade/fills"  # of the last three days
+_PAGE = 100  # fills in a response
+_PASSES_S = {  # errors that pass, and how long to wait
+    **dict.fromkeys(("50011", "50040", "50061", "60014"), 5.0),  # too many requests
+    **dict.fromkeys(("50001", "50004", "50013", "50026", "63999"), 5.0),  # busy, timeout, maintenance
+    **dict.fromkeys(("50102", "50112", "60004", "60006"), 30.0),  # our clock is wrong
+}
+_CLOSING = "64008"  # the notice of a connection that will soon be closed
+_DELIVERIES = ("112", "113", "170", "171", "172")  # `subType` of fills of the past; the last three are of options
+_REASONS = {
+    **dict.fromkeys(map(str, range(100, 112)), "liquidation"),
+    **dict.fromkeys(map(str, range(125, 129)), "adl"),
+    **dict.fromkeys(map(str, range(204, 210)), "block"),
+    **dict.fromkeys(_DELIVERIES, DELIVERY),
+}
 _NOT_DATA = ("subscribe", "unsubscribe", "notice", "channel-conn-count", "login")
 _STATES = {
     "live": "new",
@@ -95,19 +112,24 @@ def parse(message: bytes, received: Received, account: str) -> Sequence[Record |
             return []
         raise Rejected("event", f"one of {', '.join(_NOT_DATA)}", shown(envelope if event == "error" else event))
     if "op" in envelope and envelope.get("code") == "0":
-        return []  # an order was taken; the channel tells what becomes of it
+        return []  # an order was accepted; the channel has what becomes of it
+    if received.url is not None and received.url.endswith(_FILLS):
+        fills = envelope.get("data")
+        if type(fills) is not list:
+            raise Rejected("data", "a list", shown(fills))
+        return each_item(((fill, lambda fill: _past(fill, received, account), _PAST) for fill in fills), received)
     if "op" in envelope:
         raise Rejected("code", "0", shown(envelope))
-    raise Rejected("arg", "an arg with data, an event or the answer to an op", "missing")
+    raise Rejected("arg", "an arg with data, an event or the response to an op", "missing")
 
 
-def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
-    """What is said for one account; one channel tells of orders and fills in all that it deals in.
+def session(keys: Keys, account: str, *, url: str = URL, rest_url: str = REST_URL) -> PrivateSession:
+    """The session of one account; one channel has its orders and fills in all instruments.
 
     Raises `KeysError` for keys without a passphrase.
     """
     if keys.passphrase is None:
-        raise KeysError("passphrase: OKX has given one with the key, and wants it")
+        raise KeysError(f"{keys.name}: expected a passphrase too: the one that was chosen with the key at OKX")
     return PrivateSession(
         venue=public.VENUE,
         market=public.VENUE,
@@ -117,13 +139,16 @@ def session(keys: Keys, account: str, *, url: str = URL) -> PrivateSession:
         login=partial(login, keys),
         admitted=_is_admitted,
         subscribe=subscribe,
+        subscribed=lambda message: object_in(message).get("event") == "subscribe",
         refusal=_refusal,
+        is_over=lambda message: object_in(message).get("code") == _CLOSING,
         ping="ping",
+        missed=partial(missed, keys, rest_url),
     )
 
 
 def login(keys: Keys, now_ms: int) -> list[Request]:
-    """The login of a connection, by a signature: the secret itself is not sent, the passphrase is."""
+    """The login of a connection by a signature: the secret is not sent, the passphrase is."""
     seconds = now_ms // 1000
     args = {
         "apiKey": keys.key.reveal(),
@@ -135,7 +160,7 @@ def login(keys: Keys, now_ms: int) -> list[Request]:
 
 
 def subscribe() -> list[Request]:
-    """Asks for orders and fills of all instruments."""
+    """Requests orders and fills of all instruments."""
     return [{"op": "subscribe", "args": [{"channel": "orders", "instType": "ANY"}]}]
 
 
@@ -144,9 +169,38 @@ def _is_admitted(message: bytes) -> bool:
     return envelope.get("event") == "login" and envelope.get("code") == "0"
 
 
-def _refusal(message: bytes) -> str | None:
+def _refusal(message: bytes) -> Refusal | None:
     envelope = object_in(message)
-    return f"{envelope.get('code')} {envelope.get('msg')}" if envelope.get("event") == "error" else None
+    code = envelope.get("code", "0")
+    is_response = "event" not in envelope and "op" not in envelope
+    if envelope.get("event") == "error" or (is_response and code != "0"):
+        return Refusal(f"{code} {envelope.get('msg')}", _PASSES_S.get(str(code)))
+    return None
+
+
+def missed(keys: Keys, rest_url: str, since_ms: int, until_ms: int, symbols: Sequence[str] = ()) -> History:
+    """Requests the fills from one time to another, newest first: OKX has those of three days."""
+    after = ""
+    while True:
+        query = f"begin={since_ms}&end={until_ms}&limit={_PAGE}{after}"
+        items = object_in((yield _asking(keys, rest_url, query))).get("data")
+        if type(items) is not list or len(items) < _PAGE or type(items[-1]) is not dict or not items[-1].get("billId"):
+            return
+        after = f"&after={items[-1]['billId']}"
+
+
+def _asking(keys: Keys, rest_url: str, query: str) -> Question:
+    def signed(now_ms: int) -> Signed:
+        timestamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{now_ms % 1000:03d}Z"
+        headers = {
+            "OK-ACCESS-KEY": keys.key.reveal(),
+            "OK-ACCESS-SIGN": signing.okx(keys.secret, timestamp, "GET", f"{_FILLS}?{query}"),
+            "OK-ACCESS-TIMESTAMP": timestamp,
+            "OK-ACCESS-PASSPHRASE": "" if keys.passphrase is None else keys.passphrase.reveal(),
+        }
+        return Signed("GET", rest_url + _FILLS, headers, query)
+
+    return signed
 
 
 def _order(data: Any, received: Received, account: str) -> Results:
@@ -177,8 +231,33 @@ def _order(data: Any, received: Received, account: str) -> Results:
     return results
 
 
+def _past(data: Any, received: Received, account: str) -> Results:
+    """The rows of a fill from the history, which has less than the channel but for the fee and the price."""
+    name, kind = text(data["instId"]), text_or_none(data.get("subType"))
+    report = reported(
+        account,
+        received,
+        venue=public.VENUE,
+        instrument=name,
+        event_ms=whole(data.get("fillTime") or data["ts"]),
+        exec_type="trade",
+        order_status=None,
+        order_id=identity(data["ordId"]),
+        trade_id=text(data["tradeId"]),
+        client_order_id=text_or_none(data.get("clOrdId")),
+        side=data["side"],
+        last_price=above_zero(data["fillPx"]),
+        last_quantity=above_zero(data["fillSz"]),
+        fee=-number_in(data["fee"]),
+        fee_currency=text(data["feeCcy"]),
+        is_maker={"M": True, "T": False}.get(data.get("execType")),
+        reason=_REASONS.get(kind or ""),
+    )
+    return traded(report, settlement_currency(public.describe, public.VENUE, name), "instId")
+
+
 def _about(data: Any) -> dict[str, Any]:
-    """What all that is told of an order says of it."""
+    """The columns that every report on an order has."""
     kind = text_or_none(data.get("ordType"))
     order_type, time_in_force = (None, None) if kind is None else _TYPES.get(kind, (kind, None))
     return {
@@ -198,7 +277,7 @@ def _about(data: Any) -> dict[str, Any]:
 
 
 def _change(data: Any, amended: str | None) -> tuple[str, str | None]:
-    """What has become of an order beside fills: as `exec_type`, and why."""
+    """How an order has changed other than by a fill: `exec_type`, and why."""
     status = _STATES[data["state"]]
     if amended == _AMEND_FAILED:
         return "status", f"the amendment failed: {text_or_none(data.get('code')) or amended}"
@@ -216,7 +295,7 @@ def _why_traded(data: Any) -> str | None:
 
 
 def _fee(data: Any) -> tuple[Decimal, str | None]:
-    """What this fill cost.  OKX tells what is charged as negative; an older message tells of all fills of an order together."""
+    """The fee of this fill.  OKX has a charge as a negative number; an older message has the sum of all fills of its order."""
     if text_or_none(data.get("fillFee")) is not None:
         currency = text_or_none(data.get("fillFeeCcy")) or text_or_none(data.get("feeCcy"))
         return -number_in(data["fillFee"]), currency
@@ -258,6 +337,19 @@ _FILL: Fields = {
     "fillFee": SIGNED_NUMBER,
     "fillFeeCcy": nullable(optional(OPTIONAL_TEXT)),
     "execType": nullable(optional(OPTIONAL_TEXT)),
+}
+_PAST: Fields = {
+    "instId": TEXT,
+    "ordId": IDENTITY,
+    "tradeId": TEXT,
+    "side": SIDE,
+    "ts": TIME_TEXT,
+    "fillTime": nullable(optional(OPTIONAL_TEXT)),
+    "fillPx": ABOVE_ZERO,
+    "fillSz": ABOVE_ZERO,
+    "fee": SIGNED_NUMBER,
+    "feeCcy": TEXT,
+    "clOrdId": nullable(optional(OPTIONAL_TEXT)),
 }
 _OLDER_FILL: Fields = {
     **{name: check for name, check in _FILL.items() if not name.startswith("fillFee")},

@@ -1,4 +1,4 @@
-"""How what a venue says of an order or a trade becomes rows, and the bounds that all of it keeps."""
+"""Rows of orders and trades, whatever the venue, and the bounds of their fields."""
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -12,7 +12,7 @@ from feeds.checks import MAX_AHEAD_MS, MAX_PRICE, MAX_SIZE, ODD, Check, Fields, 
 from schemas.records import ExecutionReportsRow, FillsRow, TransfersRow
 from schemas.rows import instant_ms, instant_us, shown
 
-MAX_BEHIND_MS = 7 * 86_400_000  # a fill that is told again after an outage is booked as long as its like is remembered
+MAX_BEHIND_MS = 7 * 86_400_000  # positions remembers the ids of fills for so long
 DELIVERY = "delivery"  # the reason of a trade by which an expired contract is closed
 DONE = ("filled", "cancelled", "rejected", "expired")
 _PLACES = Decimal(1).scaleb(-18)  # of DECIMAL(38, 18)
@@ -23,9 +23,9 @@ Describe = Callable[[str, str, Received], Record | None]
 
 
 def each_item(items: Iterable[tuple[Any, Build, Fields]], received: Received) -> Results:
-    """The records of each item of a message, by its own function; an item that cannot be used costs the others nothing.
+    """The records of the items of a message, each by its own function; a bad item costs the others nothing.
 
-    Raises `Rejected` where nothing of the message can be used.
+    Raises `Rejected` if the only item is bad.
     """
     results: Results = []
     for item, build, fields in items:
@@ -74,9 +74,9 @@ def reported(
     is_maker: bool | None = None,
     reason: str | None = None,
 ) -> Record:
-    """A row of `execution_reports`.  `trade_id` is that of a trade.  Raises one of `ODD` for a wild time or side.
+    """A row of `execution_reports`; a trade has a `trade_id`.  Raises one of `ODD` for a wild time or side.
 
-    More traded than ordered is said in `reason`: it leaves nothing, and is no fault of the message.
+    If more is traded than was ordered, `reason` says so and nothing is left: the message is not at fault.
     """
     if side not in ("buy", "sell"):
         raise ValueError
@@ -126,10 +126,10 @@ def reported(
 
 
 def traded(report: Record, settlement: str | None, symbol_field: str) -> Results:
-    """A trade's report with the fill that it is, and its fee as a transfer where that is not in the currency of settlement.
+    """The report of a trade, its fill, and a transfer of its fee if that is not in the currency of settlement.
 
-    Without a fill where the report tells no fee: a message that tells it comes too.  Nor is a delivery a fill: whoever books
-    the account settles what has expired.
+    A report without a fee gives no fill: another message has the fee.  A delivery gives none either: the job positions settles
+    what has expired.
     """
     row = report.row
     if row["fee"] is None or row["reason"] == DELIVERY:
@@ -161,7 +161,7 @@ def traded(report: Record, settlement: str | None, symbol_field: str) -> Results
 
 
 def funding(account: str, received: Received, event_ms: int, transfer_id: str, currency: str, paid: Decimal) -> Record:
-    """A payment of funding; what is paid is positive.  Raises one of `ODD` for a wild time."""
+    """A payment of funding; a charge is positive.  Raises one of `ODD` for a wild time."""
     row = {"account": account, "event_at": event_instant(event_ms, received), "received_at": instant_us(received.received_us)}
     return _transfer(row, event_ms, transfer_id, currency, -paid, "funding")
 
@@ -182,20 +182,20 @@ def _transfer(row: Any, event_ms: int, transfer_id: str, currency: str, amount: 
 
 @lru_cache(4096)
 def settlement_currency(describe: Describe, venue: str, instrument: str) -> str | None:
-    """What a contract settles in, as far as its name tells."""
+    """The currency that a contract settles in; None if it does not follow from the name."""
     listed = describe(venue, instrument, Received(0, None, None))
     return None if listed is None else str(listed.row["settlement_currency"])
 
 
 def event_instant(event_ms: int, received: Received) -> str:
-    """`event_at` as a row writes it.  Raises one of `ODD` where the exchange time is no whole number or wild."""
+    """`event_at` as a row has it.  Raises one of `ODD` if the exchange time is no whole number or wild."""
     if event_ms.__class__ is not int or not -MAX_BEHIND_MS <= event_ms - received.received_us // 1000 <= MAX_AHEAD_MS:
         raise ValueError
     return instant_ms(event_ms)
 
 
 def digits(number: Decimal) -> str:
-    """A number as a row writes it: every digit, no exponent."""
+    """A number as a row has it: every digit, no exponent."""
     return format(number, "f")
 
 
@@ -204,13 +204,13 @@ def _digits(number: Decimal | None) -> str | None:
 
 
 def quotient(number: Decimal, divisor: Decimal) -> Decimal:
-    """A quotient to the places that a row has, without the zeros that end it.  Raises one of `ODD`."""
+    """A quotient with as many places as a row has, without zeros at its end.  Raises one of `ODD`."""
     result = (number / divisor).quantize(_PLACES).normalize()
     return Decimal(digits(result))
 
 
 def number_in(value: Any) -> Decimal:
-    """The number, of either sign, that stands in JSON by itself or as a text of digits, else raises one of `ODD`."""
+    """A number of either sign, which is a number or a text in JSON, else raises one of `ODD`."""
     if value.__class__ in (int, float):
         number = Decimal(repr(value))
     else:
@@ -237,7 +237,7 @@ def above_zero(value: Any) -> Decimal:
 
 
 def price_or_none(value: Any) -> Decimal | None:
-    """A price; None for 0, an empty text or null, which is how venues say that there is none.  Else raises one of `ODD`."""
+    """A price; None for 0, an empty text or null, by which venues mean none.  Else raises one of `ODD`."""
     if value is None or value == "":
         return None
     number = size_in(value)
@@ -261,7 +261,7 @@ def text_or_none(value: Any) -> str | None:
 
 
 def identity(value: Any) -> str:
-    """An id, which stands in JSON as a whole number from 0 on or as a text that is not empty.  Else raises one of `ODD`."""
+    """An id, which is a whole number from 0 on or a text in JSON.  Else raises one of `ODD`."""
     if value.__class__ is int and value >= 0:
         return str(value)
     if value.__class__ is not str or not value:
@@ -270,12 +270,12 @@ def identity(value: Any) -> str:
 
 
 def chosen(words: dict[str, str], value: Any) -> str:
-    """What stands for a venue's word.  Raises one of `ODD` for a word that is not known."""
+    """Our word for a venue's.  Raises one of `ODD` for an unknown one."""
     return words[value]
 
 
 def word(words: dict[str, str], value: Any) -> str | None:
-    """The same for a field that may say something new: then the venue's own word, in small letters.  None where it is empty."""
+    """Our word for a venue's, or an unknown one in small letters; None for an empty one."""
     said = text_or_none(value)
     return None if said is None else words.get(said, said.lower())
 

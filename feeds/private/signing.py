@@ -1,6 +1,6 @@
-"""How each venue wants a request signed: pure functions of the secret, and of a time and a nonce that are passed in.
+"""How each venue wants a request to be signed: pure functions of the secret, the time and a nonce.
 
-All are HMAC-SHA256 (RFC 2104) with the secret as key; they differ in what is signed, and in how the digest is written.
+All are HMAC-SHA256 (RFC 2104) with the secret as key.  They differ in the signed text, and in how the digest is written.
 """
 
 import hmac
@@ -12,15 +12,23 @@ from feeds.private.keys import Secret
 
 
 def deribit(secret: Secret, timestamp_ms: int, nonce: str, data: str = "") -> str:
-    """Of a login over websocket: hex of time, nonce and data, a line each.
+    """The signature of a login over websocket: time, nonce and data, a line each, in hex.
 
     Source: docs.deribit.com, Authentication, "signature credentials (WebSocket API)".
     """
     return _digest(secret, f"{timestamp_ms}\n{nonce}\n{data}").hex()
 
 
+def deribit_request(secret: Secret, timestamp_ms: int, nonce: str, path: str) -> str:
+    """The signature of a GET over HTTP, whose path includes the query: in hex.
+
+    Source: docs.deribit.com, Authentication, "Deribit signature credentials".
+    """
+    return deribit(secret, timestamp_ms, nonce, f"GET\n{path}\n\n")
+
+
 def binance(secret: Secret, query: str) -> str:
-    """Of the parameters of a request, as they are sent in its query: hex.
+    """The signature of the query of a request: in hex.
 
     Source: Binance Spot API docs, "SIGNED Endpoint security".
     """
@@ -28,27 +36,35 @@ def binance(secret: Secret, query: str) -> str:
 
 
 def binance_query(params: Mapping[str, str | int]) -> str:
-    """The parameters of a websocket request as they are signed: by name, `name=value` joined by &.
+    """The signed text of a websocket request: its parameters by name, `name=value` joined by &.
 
     Source: Binance Spot WebSocket API docs, "SIGNED request security", step 1.
     """
     return "&".join(f"{name}={params[name]}" for name in sorted(params))
 
 
-def okx(secret: Secret, timestamp_s: int, method: str = "GET", path: str = "/users/self/verify", body: str = "") -> str:
-    """Of a login over websocket, whose method and path are these, or of a REST request: Base64.
+def okx(secret: Secret, timestamp: int | str, method: str = "GET", path: str = "/users/self/verify", body: str = "") -> str:
+    """The signature of a login over websocket (seconds; this method and path) or of an HTTP request (ISO 8601): in Base64.
 
-    Source: OKX API v5 docs, WebSocket, "Login".
+    Source: OKX API v5 docs, WebSocket, "Login", and "REST Authentication".
     """
-    return b64encode(_digest(secret, f"{timestamp_s}{method}{path}{body}")).decode()
+    return b64encode(_digest(secret, f"{timestamp}{method}{path}{body}")).decode()
 
 
 def bybit(secret: Secret, expires_ms: int) -> str:
-    """Of a login over websocket that holds until `expires_ms`: hex.
+    """The signature of a login over websocket that is valid until `expires_ms`: in hex.
 
     Source: Bybit API v5 docs, WebSocket, "Authentication".
     """
     return _digest(secret, f"GET/realtime{expires_ms}").hex()
+
+
+def bybit_request(secret: Secret, timestamp_ms: int, key: str, window_ms: int, query: str) -> str:
+    """The signature of a GET over HTTP that is valid for `window_ms`: in hex.
+
+    Source: Bybit API v5 docs, "Authentication".
+    """
+    return _digest(secret, f"{timestamp_ms}{key}{window_ms}{query}").hex()
 
 
 def _digest(secret: Secret, text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import click
@@ -10,10 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 import jobs
-from cli.feeding import market_feed
+from cli.feeding import account_feed, account_keys, market_feed
 from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
 from deploy.processes import StartError
 from feeds.capture import CaptureError
+from feeds.private.keys import Keys, Secret
 from feeds.venues import VENUES
 
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -152,3 +154,57 @@ def test_a_proxy_of_another_kind_is_refused_by_name() -> None:
 def test_an_unknown_market_is_refused_with_the_known_ones_and_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no market 'bitget_sp'; there are binance_coinm, .*okx\. Is it bitget_spot\?"):
         market_feed("bitget_sp", ["*"], mock.Mock())
+
+
+KEYS = Keys(Secret("visible-key-id"), Secret("hidden-secret"), name="keys.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["okx"], "GAMMAFLOW_OKX_KEY: expected a text, got none; name a file with --keys or in GAMMAFLOW_OKX_KEYS"),
+        (["okx", "--keys", "nothing.json"], "nothing.json: expected a file with keys: No such file or directory"),
+        (["dydx"], "no private channel of 'dydx'; there are binance_coinm, "),
+        (["binance"], "Is it binance_"),
+        (["okx", "--record", "log"], "--private: without --record and --redundant"),
+    ],
+)
+def test_a_private_feed_that_cannot_start_says_so_in_one_line_before_it_connects(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    for name in ("GAMMAFLOW_OKX_KEY", "GAMMAFLOW_OKX_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(console, "width", 400)
+    shown = RUNNER.invoke(app, ["feed", *arguments, "--private", "desk"])
+    assert shown.exit_code == 1
+    assert expected in shown.output
+    assert len(shown.output.splitlines()) == 1
+
+
+def test_keys_and_a_time_to_resume_at_are_of_a_private_feed_alone() -> None:
+    assert "--keys and --since need --private" in RUNNER.invoke(app, ["feed", "okx", "--keys", "keys.json"]).output
+
+
+@pytest.mark.parametrize(
+    ("market", "options", "expected"),
+    [
+        ("bybit", {"symbols": ["BTCUSDT"]}, "--symbols: a private channel of bybit has all instruments"),
+        ("binance_spot", {"symbols": ["BTC*"]}, r"--symbols: with --private expected whole symbols, got 'BTC\*'"),
+        ("bybit", {"since": "yesterday"}, "--since: expected a time of the past with its zone, .* got 'yesterday'"),
+        ("bybit", {"since": "2026-05-01T07:30"}, "--since: expected a time of the past with its zone"),
+        ("bybit", {"since": "2999-05-01T07:30Z"}, "--since: expected a time of the past with its zone"),
+        ("bybit", {"paths": ["socks5://here:1"]}, "--via: expected http://host:port"),
+        ("okx", {}, "keys.json: expected a passphrase too"),
+    ],
+)
+def test_a_wrong_option_of_a_private_feed_is_named(market: str, options: dict[str, Any], expected: str) -> None:
+    chosen: dict[str, Any] = {"symbols": [], "since": None, "paths": [], **options}
+    with pytest.raises(ValueError, match=expected):
+        account_feed(market, "desk", KEYS, mock.Mock(), **chosen)
+
+
+def test_the_keys_of_a_market_of_binance_are_those_of_binance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAMMAFLOW_BINANCE_KEY", "visible-key-id")
+    monkeypatch.setenv("GAMMAFLOW_BINANCE_SECRET", "hidden-secret")
+    keys = account_keys("binance_usdm", None)
+    assert (keys.key.reveal(), keys.name) == ("visible-key-id", "GAMMAFLOW_BINANCE_KEY")

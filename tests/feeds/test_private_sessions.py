@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import Received, Rejected
-from feeds.private import PrivateSession, binance, bybit, deribit, okx, signing
+from feeds.private import PrivateSession, Refusal, binance, bybit, deribit, okx, signing
 from feeds.private.keys import Keys, KeysError, Secret, read_file, read_keys
 from tests.feeds.private_messages import BYBIT_EXECUTION
 
@@ -158,7 +158,7 @@ def test_a_session_tells_an_admission_from_a_refusal(session: PrivateSession) ->
     assert session.admitted(admitted)
     assert session.refusal(admitted) is None
     assert not session.admitted(orjson.dumps(refused))
-    assert session.refusal(orjson.dumps(refused)) == words
+    assert session.refusal(orjson.dumps(refused)) == Refusal(words)
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=_names)
