@@ -46,7 +46,7 @@ def imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
 
 def called() -> set[tuple[str, str]]:
     """All of udfs/ that the product reaches: what it refers to, what that refers to, and so on."""
-    files = [file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py")]
+    files = [file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py") if "site-packages" not in file.parts]
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     reached = set().union(*(references(tree, imports(tree)) for tree in trees))
     sql = "\n".join(file.read_text(encoding="utf-8") for folder in ("jobs", "engine") for file in (ROOT / folder).glob("*.sql"))
