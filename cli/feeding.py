@@ -1,15 +1,101 @@
-"""A feed as a command: which market, and until when."""
+"""A feed as a command: which market, until when, and how it is watched.  `python -m cli.feeding` needs no other command."""
 
 import asyncio
 import difflib
+import os
 import signal
-from typing import Any
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+from rich.console import Console
+
+from cli.failing import one_line
 from feeds import live, resync
 from feeds.capture import Tally
-from feeds.publish import Publisher
-from feeds.service import Feed
+from feeds.metrics import FeedMetrics, Health, Latencies, MetricsError, serving
+from feeds.publish import Publisher, PublishError
+from feeds.recording import Recording, RecordingError
+from feeds.resync import ResyncError
+from feeds.service import Feed, FeedError
+from feeds.status import VERSION, Reporter
 from feeds.venues import VENUES
+
+FAULTS = (PublishError, ResyncError, FeedError, RecordingError, MetricsError, ValueError)
+"""What may go wrong with a feed; the message says what to do."""
+POLL_S = 0.01
+"""How often a quiet feed looks for acknowledgements, without which their latency would seem longer than it is."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a feed is watched.
+
+    name       of the feed in `gammaflow status`; None: its market and the host
+    address    where metrics are served
+    port       None: nowhere
+    latencies  those that the publisher fills
+    """
+
+    name: str | None
+    address: str
+    port: int | None
+    latencies: Latencies
+
+
+def feed(
+    market: Annotated[str, typer.Argument(help="A venue's market: deribit, okx, binance_usdm, bybit_linear, dydx …")],
+    symbols: Annotated[
+        list[str] | None, typer.Option("--symbols", "-s", help="A symbol or a pattern, BTC-*; several times. Without: all.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Store each message as received, in files <record>.<time>.gz that `replay` can read.")
+    ] = None,
+    is_redundant: Annotated[bool, typer.Option("--redundant", help="Two connections for every symbol, each row once.")] = False,
+    via: Annotated[
+        list[str] | None,
+        typer.Option(help="A proxy, http://host:port; several times: if one dies, the next is used."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(envvar="GAMMAFLOW_FEED_NAME", help="Its name in `gammaflow status`. Without: <market>@<host>."),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="GAMMAFLOW_METRICS_PORT", min=1, max=65535, help="Serve metrics for Prometheus, /live and /ready there."
+        ),
+    ] = None,
+    metrics_address: Annotated[
+        str, typer.Option(envvar="GAMMAFLOW_METRICS_ADDRESS", help="With --metrics-port: 0.0.0.0 is every interface.")
+    ] = "127.0.0.1",
+) -> Tally:
+    """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
+
+    New listings that match join, expired ones leave.  The broker is GAMMAFLOW_KAFKA, or that of `gammaflow up`.
+    """
+    with ExitStack() as stack:
+        recording = None if record is None else Recording(record)
+        if recording is not None:
+            stack.callback(recording.close)
+        watch = Watch(name, metrics_address, metrics_port, Latencies())
+        publisher = stack.enter_context(Publisher(_servers(), latencies=None if metrics_port is None else watch.latencies))
+        running = market_feed(
+            market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
+        )
+        return asyncio.run(serve(running, publisher, watch=watch))
+
+
+def _servers() -> str:
+    servers = os.environ.get("GAMMAFLOW_KAFKA")
+    if servers:
+        return servers
+    from deploy import runtime  # a container that only feeds has no cluster's tools
+
+    return runtime.current(runtime.default_home()).kafka
 
 
 def market_feed(market: str, patterns: list[str], publisher: Publisher, **options: Any) -> Feed:
@@ -23,20 +109,72 @@ def market_feed(market: str, patterns: list[str], publisher: Publisher, **option
     return Feed(venues[market].session(market), patterns, publisher, **options)
 
 
-async def serve(running: Feed, publisher: Publisher, seconds: float | None = None) -> Tally:
-    """Publish an exchange's messages, for `seconds` or until SIGTERM or Ctrl-C, and serve requests for fresh books."""
+async def serve(running: Feed, publisher: Publisher, seconds: float | None = None, *, watch: Watch | None = None) -> Tally:
+    """Publish an exchange's messages, for `seconds` or until SIGTERM or Ctrl-C, and serve requests for fresh books.
+
+    With `watch` it also serves metrics, and writes how it is into `feed_status`.  Raises `FAULTS`.
+    """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     if seconds is not None:
         loop.call_later(seconds, stop.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    clock = asyncio.create_task(live.keep_time(publisher.tell_time))
+    tasks = [asyncio.create_task(live.keep_time(publisher.tell_time))]
+    reporter = None if watch is None else Reporter(watch.name, running, publisher)
     try:
-        with resync.requests(publisher.servers) as resyncs:
+        with resync.requests(publisher.servers) as resyncs, ExitStack() as stack:
             running.resyncs = resyncs
+            if watch is not None and reporter is not None:
+                tasks += _watched(running, publisher, watch, reporter, stack)
             await running.serve(stop)
+            if reporter is not None:
+                reporter.write("stopped")
+    except (FeedError, RecordingError, ResyncError, MetricsError) as error:
+        if reporter is not None:
+            reporter.write("failed", str(error))
+        raise
     finally:
-        clock.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
     return running.tally
+
+
+def _watched(
+    running: Feed, publisher: Publisher, watch: Watch, reporter: Reporter, stack: ExitStack
+) -> "list[asyncio.Task[None]]":
+    health = Health(running)
+    tasks = [asyncio.create_task(reporter.watch(health.tick))]
+    if watch.port is not None:
+        metrics = FeedMetrics(running, publisher, watch.latencies, VERSION)
+        stack.enter_context(serving(metrics, health, watch.address, watch.port))
+        tasks.append(asyncio.create_task(_poll(publisher)))
+    return tasks
+
+
+async def _poll(publisher: Publisher) -> None:
+    while True:
+        publisher.poll()
+        await asyncio.sleep(POLL_S)
+
+
+def tally_text(tally: Tally) -> str:
+    """The result of every line."""
+    parts = [f"{count:,} {table}" for table, count in sorted(tally.messages.items())]
+    parts += [f"{tally.control:,} without data", f"{tally.rejected:,} dead letters"]
+    return f"Lines in: {tally.lines:,} = {' + '.join(parts)}\n"
+
+
+def alone(**options: Any) -> None:
+    """Run `feed` where there is nothing but a feed: in a container."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    with one_line(console, *FAULTS):
+        console.print(tally_text(feed(**options)))
+
+
+if __name__ == "__main__":
+    from functools import wraps
+
+    typer.run(wraps(feed)(alone))

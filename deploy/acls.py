@@ -44,7 +44,7 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     running = names or jobs.FLOW
     found = [right for job in running for right in _of_job(job)]
     feed, reader, admin = user(FEED), user(READER), user(ADMIN)
-    found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
+    found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", "feed_status")]
     found += [
         Right(feed, "READ", "topic", TABLES["resync_requests"].topic),
         Right(feed, "READ", "group", "gammaflow-resync"),

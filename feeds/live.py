@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
+from feeds.metrics import ConnectionCounts
 from feeds.publish import Sink
 from feeds.resync import Resync
 from feeds.session import Ask, Request, Session
@@ -75,6 +76,7 @@ class Asker:
     """Asks a venue over HTTP, within its limit for one address, through a proxy where there is one."""
 
     def __init__(self, session: Session, via: str | None = None) -> None:
+        self.refused = self.pauses = 0  # questions without an answer; of these, those after which the venue wants a pause
         self._pace = Pace(session.limits.asks_per_s)
         self._proxies = {"http": via, "https": via} if via else None
 
@@ -87,13 +89,16 @@ class Asker:
             try:
                 response = await asyncio.to_thread(self._get, ask)
             except requests.RequestException as error:
+                self.refused += 1
                 _log.warning("%s: no answer (%s); again in %g s", ask.url, error, pause_s)
                 await asyncio.sleep(pause_s)
             else:
                 if response.ok:
                     return response.content
                 wait_s = _told_s(response, pause_s)
+                self.refused += 1
                 if response.status_code in _TOO_MANY:
+                    self.pauses += 1
                     self._pace.pause(wait_s)
                 _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
                 await asyncio.sleep(wait_s)
@@ -122,6 +127,7 @@ async def listen(
     tries: int | None = None,
     resyncs: asyncio.Queue[Resync] | None = None,
     heard: Callable[[str, int, bytes], None] = lambda url, received_us, message: None,
+    counts: ConnectionCounts | None = None,
     pause_s: float = 1.0,
     ask_again_s: float = _ASK_AGAIN_S,
 ) -> AsyncIterator[Converted]:
@@ -130,19 +136,20 @@ async def listen(
     `name` is what dead letters call the connection, its address unless told; connections may share `converter` and `asker`.
     `via` is a proxy; where `tries` are given, so many refused connections in a row are an end.  Of `resyncs` those for books of
     the session's market and `symbols` are answered: the venue is asked for that one book anew, and not again within
-    `ask_again_s`.  `heard` gets each message as it came, with its address and time of receipt (microseconds).  `pause_s` is
-    waited before a lost connection is opened again; refused ones wait longer and longer.
+    `ask_again_s`.  `heard` gets each message as it came, with its address and time of receipt (microseconds).  `counts` is
+    what is counted here.  `pause_s` is waited before a lost connection is opened again; refused ones wait longer and longer.
     Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue, and the last refusal
     of `tries`.
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
-    asker = asker or Asker(session, via)
+    asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
     opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
     def announced(error: Exception) -> Exception | None:
         nonlocal refused
         refused += 1
+        counts.refused += 1
         _log.warning("%s: no connection: %s", name, error)
         return error if refused == tries else is_final(error)
 
@@ -150,20 +157,26 @@ async def listen(
     async for socket in opening:
         _log.info("%s: connected", name)
         refused = 0
-        connection = _Connection(session, symbols, socket, asker, resyncs, ask_again_s)
+        counts.opened += 1
+        counts.is_open = True
+        connection = _Connection(session, symbols, socket, asker, resyncs, counts, ask_again_s)
         try:
             await connection.begin()
             async for received_us, message, symbol, url in connection.messages():
                 number += 1
+                counts.messages += 1
+                counts.newest_us = received_us
                 heard(url, received_us, message)
                 line = Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url)
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
         except (ConnectionClosed, TimeoutError) as error:
+            counts.lost += 1
             reason = f"silent for {_SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
+            counts.is_open = False
             await connection.close()
         await asyncio.sleep(pause_s)
 
@@ -223,6 +236,7 @@ class _Connection:
         socket: ClientConnection,
         asker: Asker,
         resyncs: asyncio.Queue[Resync] | None,
+        counts: ConnectionCounts,
         ask_again_s: float,
     ) -> None:
         self._session = session
@@ -230,12 +244,13 @@ class _Connection:
         self._subscribed: list[str] = []
         self._socket = socket
         self._asker = asker
+        self._counts = counts
         self._pace = Pace(session.limits.requests_per_s)
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
         self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
-        # Each book still to be asked for: what it must not be older than, and why.
-        self._wanted: dict[str, tuple[int, str]] = {}
+        # Each book still to be asked for: what it must not be older than, the kind of reason, and why.
+        self._wanted: dict[str, tuple[int, str, str]] = {}
         self._asking: set[str] = set()  # books that were asked for lately
         self._fetched: list[tuple[int, bytes, str, str]] = []
         self._started = asyncio.Event()  # the venue has said something
@@ -288,14 +303,15 @@ class _Connection:
             self._sequences[symbol] = row["sequence"]
             # Where the venue does not number its updates, none can be seen to be missing.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
-                self.want(symbol, record.event_ms, f"{previous} follows {known}")
+                self._counts.gaps += 1
+                self.want(symbol, record.event_ms, "gap", f"{previous} follows {known}")
 
-    def want(self, symbol: str, since_ms: int, reason: str) -> None:
+    def want(self, symbol: str, since_ms: int, kind: str, reason: str) -> None:
         """Ask for one book anew, unless a snapshot after `since_ms` is here already: now, or once the last asking is
         `ask_again_s` ago and no such snapshot has come of it."""
         if since_ms < self._snapshots_ms.get(symbol, since_ms):
             return
-        self._wanted[symbol] = since_ms, reason
+        self._wanted[symbol] = since_ms, kind, reason
         if symbol not in self._asking:
             self._asking.add(symbol)
             self._start(self._ask(symbol))
@@ -343,12 +359,13 @@ class _Connection:
         while True:
             resync = await resyncs.get()
             if resync.venue == self._session.market and resync.instrument in self._subscribed:
-                self.want(resync.instrument, resync.event_ms, f"requested: {resync.reason}")
+                self.want(resync.instrument, resync.event_ms, resync.reason, f"requested: {resync.reason}")
 
     async def _ask(self, symbol: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too
             while symbol in self._wanted:
-                _, reason = self._wanted.pop(symbol)
+                _, kind, reason = self._wanted.pop(symbol)
+                self._counts.requested_again(kind)
                 _log.warning("%s: %s: %s; asking for the book", self._session.url, symbol, reason)
                 await self._send(self._session.resubscribe(symbol))
                 self._fetch(symbol)
