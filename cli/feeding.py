@@ -5,7 +5,7 @@ import difflib
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,19 +82,22 @@ def feed(
         if recording is not None:
             stack.callback(recording.close)
         watch = Watch(name, metrics_address, metrics_port, Latencies())
-        publisher = stack.enter_context(Publisher(_servers(), latencies=None if metrics_port is None else watch.latencies))
+        publisher = stack.enter_context(Publisher(servers(), latencies=None if metrics_port is None else watch.latencies))
         running = market_feed(
             market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
         )
         return asyncio.run(serve(running, publisher, watch=watch))
 
 
-def _servers() -> str:
-    servers = os.environ.get("GAMMAFLOW_KAFKA")
-    if servers:
-        return servers
-    from deploy import runtime  # a container that only feeds has no cluster's tools
-
+def servers() -> str:
+    """The broker: GAMMAFLOW_KAFKA, or that of `gammaflow up`.  Raises `ValueError`, `StartError`."""
+    told = os.environ.get("GAMMAFLOW_KAFKA")
+    if told:
+        return told
+    try:
+        from deploy import runtime
+    except ModuleNotFoundError:  # a container that only feeds has no cluster's tools
+        raise ValueError("GAMMAFLOW_KAFKA: expected the broker's host:port, got nothing") from None
     return runtime.current(runtime.default_home()).kafka
 
 
@@ -131,7 +134,8 @@ async def serve(running: Feed, publisher: Publisher, seconds: float | None = Non
                 reporter.write("stopped")
     except (FeedError, RecordingError, ResyncError, MetricsError) as error:
         if reporter is not None:
-            reporter.write("failed", str(error))
+            with suppress(PublishError):
+                reporter.write("failed", str(error))
         raise
     finally:
         for task in tasks:

@@ -111,9 +111,14 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
-    """Show broker, cluster, jobs, checkpoints, lag and watermarks, the metrics of kernels, and the feeds."""
+def status(
+    is_feeds_only: Annotated[bool, typer.Option("--feeds", help="Only feeds, for which GAMMAFLOW_KAFKA is enough.")] = False,
+) -> None:
+    """Show broker, cluster, jobs, checkpoints, lag and watermarks, the metrics of kernels, and the feeds, wherever they run."""
     with errors():
+        if is_feeds_only:
+            console.print(feeds_shown.table(feeds_shown.newest(feeding.servers()), time.time_ns() // 1_000_000))
+            return
         running = runtime.current(runtime.default_home())
         overview = running.rest.get("/overview")
         console.print(f"Kafka  {running.kafka}: {len(topics.existing_topics(running.kafka))} topics")
@@ -140,9 +145,9 @@ def status() -> None:
         console.print(table)
         console.print()
         console.print(kernels_table(running, newest_of.values()))
-        if known := feeds_shown.newest(running.kafka):
+        if feeds := feeds_shown.newest(running.kafka):
             console.print()
-            console.print(feeds_shown.table(known, time.time_ns() // 1_000_000))
+            console.print(feeds_shown.table(feeds, time.time_ns() // 1_000_000))
 
 
 @app.command()

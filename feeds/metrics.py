@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import ThreadingHTTPServer
+from socketserver import ThreadingTCPServer
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from schemas.rows import to_us
 
 if TYPE_CHECKING:
+    from feeds.live import Symbols
     from feeds.publish import Publisher
     from feeds.service import Feed
 
@@ -52,7 +53,12 @@ class ConnectionCounts:
     messages: int = 0
     gaps: int = 0
     newest_us: int = field(default_factory=lambda: time.time_ns() // 1000)  # receipt of the newest message, or the start
+    symbols: "Symbols | None" = None  # that it follows
     requested: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(REASONS, 0)))  # books, by `REASONS`
+
+    def is_needed(self) -> bool:
+        """Whether it follows a symbol: where all have expired, it is silent rightly."""
+        return self.symbols is None or bool(self.symbols.names)
 
     def requested_again(self, reason: str) -> None:
         """Count a request for one book."""
@@ -101,8 +107,10 @@ class FeedMetrics(Collector):
             return (([one.name], float(getattr(one, name))) for one in counts)
 
         labels = ["connection"]
-        yield self._gauge("connection_open", "Whether a connection is open", labels, each("is_open"))
-        silences = (([one.name], max(0.0, now_s - one.newest_us / 1e6)) for one in counts)
+        needed = [one for one in counts if one.is_needed()]
+        opens = (([one.name], float(one.is_open)) for one in needed)
+        yield self._gauge("connection_open", "Whether a connection is open", labels, opens)
+        silences = (([one.name], max(0.0, now_s - one.newest_us / 1e6)) for one in needed)
         yield self._gauge("connection_silence_seconds", "Time since the newest message, or since the start", labels, silences)
         yield self._counter("connections_opened", "Connections opened", labels, each("opened"))
         yield self._counter("connections_lost", "Connections that broke or were silent for too long", labels, each("lost"))
@@ -185,6 +193,12 @@ class Health:
         return None
 
 
+class _Server(ThreadingTCPServer):
+    # Not http.server's own, which looks up the name of its address and may wait for that.
+    allow_reuse_address = True
+    daemon_threads = True
+
+
 @contextmanager
 def serving(metrics: Collector, health: Health, address: str, port: int) -> Iterator[int]:
     """Answer at an address until the block ends; gives the port, another one for port 0.  Raises `MetricsError`."""
@@ -194,6 +208,8 @@ def serving(metrics: Collector, health: Health, address: str, port: int) -> Iter
     PlatformCollector(registry=registry)
 
     class Handler(MetricsHandler.factory(registry)):  # type: ignore[misc]
+        timeout = 10.0  # of a client that says nothing
+
         def do_GET(self) -> None:  # noqa: N802 - the library's name
             status = health.status(self.path)
             if status is None:
@@ -204,15 +220,14 @@ def serving(metrics: Collector, health: Health, address: str, port: int) -> Iter
                 self.end_headers()
 
     try:
-        server = ThreadingHTTPServer((address, port), Handler)
+        server = _Server((address, port), Handler)
     except OSError as error:
         reason = f"metrics cannot be served at {address}, port {port}: {error.strerror or error}"
         raise MetricsError(f"{reason}; name another port with --metrics-port") from error
-    server.daemon_threads = True
     thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:
-        yield server.server_address[1]
+        yield int(server.server_address[1])
     finally:
         server.shutdown()
         thread.join()

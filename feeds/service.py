@@ -179,7 +179,7 @@ class Feed:
         self._queues.append(queue)
         paths: Sequence[str | None] = self.paths or [None]
         choice, several = number, len(paths) > 1
-        counts = ConnectionCounts(f"{connection}{'ab'[number] if self.is_redundant else ''}")
+        counts = ConnectionCounts(f"{connection}{'ab'[number] if self.is_redundant else ''}", symbols=symbols)
         self.counts.append(counts)
         while True:
             via = paths[choice % len(paths)]

@@ -52,7 +52,7 @@ class Reporter:
             "state": state,
             "reason": reason,
             "symbols": len(self._feed.names),
-            "connections_needed": len(counts),
+            "connections_needed": sum(one.is_needed() for one in counts),
             "connections_open": sum(one.is_open for one in counts),
             "messages": messages,
             "messages_per_s": round((messages - before) / max(now_s - before_s, 0.001), 1),

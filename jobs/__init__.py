@@ -126,7 +126,7 @@ def _declared(name: str) -> Job:
     declared = Job(
         name,
         sql.partition("\n")[0].removeprefix(f"-- {name}: "),
-        [name for name in schemas.names() if name not in schemas.FOR_PEOPLE] if is_for_each_topic else tables("reads"),
+        schemas.kept() if is_for_each_topic else tables("reads"),
         tables("writes"),
         settings.get("kernel"),
         tables("tells-time"),

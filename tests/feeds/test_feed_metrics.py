@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from feeds import bitget, metrics
+from feeds.live import Symbols
 from feeds.metrics import BOUNDS_S, REASONS, SAMPLED, ConnectionCounts, FeedMetrics, Health, Latencies, MetricsError, serving
 from feeds.service import Feed
 from schemas.rows import encoded, instant_us
@@ -110,6 +111,17 @@ def test_silence_is_counted_from_the_newest_message_and_before_the_first_one_fro
     assert value("connection_silence_seconds", connection="1") == pytest.approx(90, abs=5)
     assert value("connection_silence_seconds", connection="2") == pytest.approx(0, abs=5)
     assert value("listing_age_seconds") == pytest.approx(120, abs=5)
+
+
+def test_a_connection_whose_symbols_have_all_left_is_not_called_silent() -> None:
+    running = feed()
+    symbols = Symbols(["BTCUSDT"])
+    running.counts.append(ConnectionCounts("1", symbols=symbols))
+    symbols.set([])
+    samples: dict[Sample, float] = shown(running).samples  # type: ignore[attr-defined]
+    assert not [
+        name for name, _ in samples if name in ("gammaflow_feed_connection_silence_seconds", "gammaflow_feed_connection_open")
+    ]
 
 
 @given(st.lists(st.floats(-1, 20), max_size=30))
