@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import os
 import shutil
-import signal
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -21,8 +21,9 @@ import jobs as catalogue
 import schemas
 from cli import book as ladders
 from cli import drill as drills
-from cli import feeding, play, summary
+from cli import feeding, feeds_shown, play, summary
 from cli.display import Display, kernels_table, watermark
+from cli.failing import one_line
 from deploy import acls as access
 from deploy import cluster, jars, java, runtime, topics
 from deploy.jars import JarError
@@ -33,12 +34,9 @@ from drills import suite as drilled
 from drills.harms import CONTROLS, DRILLS
 from feeds import capture as captures
 from feeds.capture import CaptureError, Tally
-from feeds.publish import Publisher, PublishError
+from feeds.publish import Publisher
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
-from feeds.recording import Recording, RecordingError
-from feeds.resync import ResyncError
-from feeds.service import FeedError
 from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
@@ -72,29 +70,10 @@ Speed = Annotated[str, typer.Option(help="max, or how many times as fast as it w
 Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks of each operator.")]
 
 
-@contextmanager
-def errors() -> Iterator[None]:
-    """Turn every expected error into one clear line and exit status 1, and let SIGTERM clean up as Ctrl-C does."""
-
-    def stop(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except (
-        *(StartError, TopicError, FlinkError, JarError, CaptureError, PublishError, ResyncError),
-        *(FeedError, RecordingError),
-        *(play.PlayError, ladders.BookError, ValueError),
-    ) as error:
-        console.print(f"gammaflow: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyError as error:
-        console.print(f"gammaflow: {error.args[0]}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("gammaflow: stopped")
-        raise typer.Exit(130) from None
+def errors() -> AbstractContextManager[None]:
+    """Every expected error of a command as one clear line."""
+    kinds = (StartError, TopicError, FlinkError, JarError, CaptureError, play.PlayError, ladders.BookError)
+    return one_line(console, *kinds, *feeding.FAULTS)
 
 
 @app.command()
@@ -132,9 +111,14 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
-    """Show broker, cluster, jobs, checkpoints, lag and watermarks, and the metrics of kernels."""
+def status(
+    is_feeds_only: Annotated[bool, typer.Option("--feeds", help="Only feeds, for which GAMMAFLOW_KAFKA is enough.")] = False,
+) -> None:
+    """Show broker, cluster, jobs, checkpoints, lag and watermarks, the metrics of kernels, and the feeds, wherever they run."""
     with errors():
+        if is_feeds_only:
+            console.print(feeds_shown.table(feeds_shown.newest(feeding.servers()), time.time_ns() // 1_000_000))
+            return
         running = runtime.current(runtime.default_home())
         overview = running.rest.get("/overview")
         console.print(f"Kafka  {running.kafka}: {len(topics.existing_topics(running.kafka))} topics")
@@ -161,6 +145,9 @@ def status() -> None:
         console.print(table)
         console.print()
         console.print(kernels_table(running, newest_of.values()))
+        if feeds := feeds_shown.newest(running.kafka):
+            console.print()
+            console.print(feeds_shown.table(feeds, time.time_ns() // 1_000_000))
 
 
 @app.command()
@@ -550,62 +537,10 @@ def explain(
 
 
 @app.command()
-def feed(
-    market: Annotated[str, typer.Argument(help="A venue's market: deribit, okx, binance_usdm, bybit_linear, dydx …")],
-    symbols: Annotated[
-        list[str] | None, typer.Option("--symbols", "-s", help="A symbol or a pattern, BTC-*; several times. Without: all.")
-    ] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Store each message as received, in files <record>.<time>.gz that `replay` can read.")
-    ] = None,
-    is_redundant: Annotated[bool, typer.Option("--redundant", help="Two connections for every symbol, each row once.")] = False,
-    via: Annotated[
-        list[str] | None,
-        typer.Option(help="A proxy, http://host:port; several times: if one dies, the next is used."),
-    ] = None,
-    account: Annotated[
-        str | None,
-        typer.Option("--private", metavar="ACCOUNT", help="Feed the orders and fills of your own account, under this name."),
-    ] = None,
-    keys: Annotated[
-        Path | None,
-        typer.Option(help="With --private: a JSON file of key, secret and, for OKX, passphrase; else GAMMAFLOW_<VENUE>_KEY, …"),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="With --private: from which time on to request fills. Without: from the newest one in Kafka."),
-    ] = None,
-) -> None:
-    """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
-
-    New listings that match join, expired ones leave.  With --private it feeds your orders and fills on that exchange instead.
-    The broker is GAMMAFLOW_KAFKA, or that of `gammaflow up`.
-    """
+@wraps(feeding.feed)
+def feed(**options: Any) -> None:  # noqa: D103 - as the wrapped one
     with errors():
-        if account is None and (keys or since):
-            raise ValueError("--keys and --since need --private ACCOUNT")
-        if account is not None:
-            if record or is_redundant:
-                raise ValueError(
-                    "--private: without --record and --redundant; a private channel is one connection, not recorded"
-                )
-            own = feeding.account_keys(market, keys)
-            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
-            with Publisher(servers) as publisher:
-                private = feeding.account_feed(market, account, own, publisher, symbols or [], since, via or [])
-                show_tally(asyncio.run(feeding.serve(private, publisher)))
-            return
-        recording = None if record is None else Recording(record)
-        try:
-            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
-            with Publisher(servers) as publisher:
-                running = feeding.market_feed(
-                    market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
-                )
-                show_tally(asyncio.run(feeding.serve(running, publisher)))
-        finally:
-            if recording is not None:
-                recording.close()
+        show_tally(feeding.feed(**options))
 
 
 def parsed_speed(speed: str) -> float | None:
@@ -643,9 +578,7 @@ def parsed_captures(texts: list[str]) -> list[tuple[str, str]]:
 
 def show_tally(tally: Tally) -> None:
     """Print the result of every line."""
-    parts = [f"{count:,} {table}" for table, count in sorted(tally.messages.items())]
-    parts += [f"{tally.control:,} without data", f"{tally.rejected:,} dead letters"]
-    console.print(f"Lines in: {tally.lines:,} = {' + '.join(parts)}\n")
+    console.print(feeding.tally_text(tally))
 
 
 if __name__ == "__main__":

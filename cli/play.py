@@ -62,14 +62,14 @@ def bounded(
 
 def refuse_used_topics(running: Runtime) -> None:
     """Raise `PlayError` if topics already hold records: the jobs would read them too."""
-    used = sorted({topic for (topic, _), end in topics.ends(running.kafka, list(schemas.names())).items() if end})
+    used = sorted({topic for (topic, _), end in topics.ends(running.kafka, schemas.kept()).items() if end})
     if used:
         raise PlayError(f"topics on {running.kafka} hold records already ({', '.join(used)}); a bounded run needs empty ones")
 
 
 def tidy(out: Path) -> None:
     """Give every finished file the name that other tools expect, and remove what was never filled."""
-    for table in schemas.names():
+    for table in schemas.kept():
         folder = out / table
         folder.mkdir(exist_ok=True)
         for number, file in enumerate(sorted(path for path in folder.iterdir() if path.name.startswith("part-"))):

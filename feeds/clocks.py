@@ -70,6 +70,10 @@ class Clocks:
         clock = self._venues.get(venue)
         return 0 if clock is None else clock.offset_ms
 
+    def offsets_ms(self) -> dict[str, int]:
+        """`offset_ms` of each venue that has been heard."""
+        return {str(venue): clock.offset_ms for venue, clock in list(self._venues.items())}
+
     def _estimate(self) -> None:
         known = [(clock, clock.ahead_ms) for clock in self._venues.values() if clock.ahead_ms is not None]
         # No message arrives before it is sent: where every venue is behind, it is our own clock that is ahead.

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
+from feeds.metrics import ConnectionCounts
 from feeds.publish import Sink
 from feeds.resync import Resync
 from feeds.session import Ask, Request, Session
@@ -76,6 +77,7 @@ class Asker:
     """Sends HTTP requests to a venue, within its limit for one address, through a proxy if there is one."""
 
     def __init__(self, session: Session, via: str | None = None) -> None:
+        self.refused = self.pauses = 0  # questions without an answer; of these, those after which the venue wants a pause
         self._pace = Pace(session.limits.asks_per_s)
         self._proxies = {"http": via, "https": via} if via else None
 
@@ -88,13 +90,16 @@ class Asker:
             try:
                 response = await asyncio.to_thread(self._get, ask)
             except requests.RequestException as error:
+                self.refused += 1
                 _log.warning("%s: no answer (%s); again in %g s", ask.url, error, pause_s)
                 await asyncio.sleep(pause_s)
             else:
                 if response.ok:
                     return response.content
                 wait_s = retry_after_s(response.headers, pause_s)
+                self.refused += 1
                 if response.status_code in TOO_MANY:
+                    self.pauses += 1
                     self._pace.pause(wait_s)
                 _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
                 await asyncio.sleep(wait_s)
@@ -124,6 +129,7 @@ async def listen(
     tries: int | None = None,
     resyncs: asyncio.Queue[Resync] | None = None,
     heard: Callable[[str, int, bytes], None] = lambda url, received_us, message: None,
+    counts: ConnectionCounts | None = None,
     pause_s: float = 1.0,
     ask_again_s: float = _ASK_AGAIN_S,
 ) -> AsyncIterator[Converted]:
@@ -132,18 +138,19 @@ async def listen(
     `name` is the name of the connection in dead letters, by default its address; connections may share `converter` and `asker`.
     `via` is a proxy; with `tries`, so many refused connections in a row end it.  `resyncs` request single books of the market
     and `symbols`; the same book is not requested again within `ask_again_s`.  `heard` gets each message as it came, with its
-    address and time of receipt (microseconds).  A lost connection is opened again after `pause_s`, a refused one later and
-    later.  Raises what `websockets` regards as final, such as an invalid address or a refusal by the venue, and the last
-    refusal of `tries`.
+    address and time of receipt (microseconds).  `counts` are the connection's counters.  A lost connection is opened again
+    after `pause_s`, a refused one later and later.  Raises what `websockets` regards as final, such as an invalid address or a
+    refusal by the venue, and the last refusal of `tries`.
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
-    asker = asker or Asker(session, via)
+    asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
     opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
     def announced(error: Exception) -> Exception | None:
         nonlocal refused
         refused += 1
+        counts.refused += 1
         _log.warning("%s: no connection: %s", name, error)
         return error if refused == tries else is_final(error)
 
@@ -151,20 +158,26 @@ async def listen(
     async for socket in opening:
         _log.info("%s: connected", name)
         refused = 0
-        connection = _Connection(session, symbols, socket, asker, resyncs, ask_again_s)
+        counts.opened += 1
+        counts.is_open = True
+        connection = _Connection(session, symbols, socket, asker, resyncs, counts, ask_again_s)
         try:
             await connection.begin()
             async for received_us, message, symbol, url in connection.messages():
                 number += 1
+                counts.messages += 1
+                counts.newest_us = received_us
                 heard(url, received_us, message)
                 line = Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url)
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
         except (ConnectionClosed, TimeoutError) as error:
+            counts.lost += 1
             reason = f"silent for {SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
+            counts.is_open = False
             await connection.close()
         await asyncio.sleep(pause_s)
 
@@ -224,6 +237,7 @@ class _Connection:
         socket: ClientConnection,
         asker: Asker,
         resyncs: asyncio.Queue[Resync] | None,
+        counts: ConnectionCounts,
         ask_again_s: float,
     ) -> None:
         self._session = session
@@ -231,12 +245,13 @@ class _Connection:
         self._subscribed: list[str] = []
         self._socket = socket
         self._asker = asker
+        self._counts = counts
         self._pace = Pace(session.limits.requests_per_s)
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
         self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
-        # Each book that is still to be requested: how old it may be, and why.
-        self._wanted: dict[str, tuple[int, str]] = {}
+        # Each book that is still to be requested: how old it may be, the kind of reason, and why.
+        self._wanted: dict[str, tuple[int, str, str]] = {}
         self._asking: set[str] = set()  # books that were requested lately
         self._fetched: list[tuple[int, bytes, str, str]] = []
         self._started = asyncio.Event()  # the venue has said something
@@ -289,14 +304,15 @@ class _Connection:
             self._sequences[symbol] = row["sequence"]
             # If a venue does not number its updates, no gap can be seen.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
-                self.want(symbol, record.event_ms, f"{previous} follows {known}")
+                self._counts.gaps += 1
+                self.want(symbol, record.event_ms, "gap", f"{previous} follows {known}")
 
-    def want(self, symbol: str, since_ms: int, reason: str) -> None:
+    def want(self, symbol: str, since_ms: int, kind: str, reason: str) -> None:
         """Request one book, unless a snapshot after `since_ms` is here already: now, or `ask_again_s` after the last request if
         that has brought no such snapshot."""
         if since_ms < self._snapshots_ms.get(symbol, since_ms):
             return
-        self._wanted[symbol] = since_ms, reason
+        self._wanted[symbol] = since_ms, kind, reason
         if symbol not in self._asking:
             self._asking.add(symbol)
             self._start(self._ask(symbol))
@@ -344,12 +360,13 @@ class _Connection:
         while True:
             resync = await resyncs.get()
             if resync.venue == self._session.market and resync.instrument in self._subscribed:
-                self.want(resync.instrument, resync.event_ms, f"requested: {resync.reason}")
+                self.want(resync.instrument, resync.event_ms, resync.reason, f"requested: {resync.reason}")
 
     async def _ask(self, symbol: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too
             while symbol in self._wanted:
-                _, reason = self._wanted.pop(symbol)
+                _, kind, reason = self._wanted.pop(symbol)
+                self._counts.requested_again(kind)
                 _log.warning("%s: %s: %s; asking for the book", self._session.url, symbol, reason)
                 await self._send(self._session.resubscribe(symbol))
                 self._fetch(symbol)

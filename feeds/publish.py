@@ -14,6 +14,7 @@ from feeds import Record
 from feeds.capture import Converted, Tally
 from feeds.clocks import Clocks
 from feeds.heartbeats import KEY, Heartbeats
+from feeds.metrics import Latencies
 from feeds.packs import packing, partition_of
 from schemas import RETIRED
 from schemas.clients import Unreachable, reached
@@ -80,16 +81,20 @@ class Publisher:
     A record's timestamp is the common time of its row (`feeds.clocks`); the row itself keeps the exchange's time.
     """
 
-    def __init__(self, servers: str, *, timeout_s: float = 30.0, delivery_s: float = 120.0) -> None:
+    def __init__(
+        self, servers: str, *, timeout_s: float = 30.0, delivery_s: float = 120.0, latencies: Latencies | None = None
+    ) -> None:
         """Connect to the brokers `servers` (host:port, …).
 
         `timeout_s` bounds the wait for a broker here, `delivery_s` that of each record: longer than a broker takes to start
-        again on a busy machine.  Raises `PublishError` if none answers.
+        again on a busy machine.  `latencies` gets the time that rows take from their receipt to the acknowledgement, of some of
+        them.  Raises `PublishError` if none answers.
         """
         self.servers = servers
         self.counts: Counter[str] = Counter()  # records by table: handed over, and delivered once `flush` has returned
         self._timeout_s, self._delivery_s = timeout_s, delivery_s
         self._failure: str | None = None
+        self._latencies = latencies
         timeout_ms = int(timeout_s * 1000)
         settings = {
             "acks": "all",
@@ -101,8 +106,8 @@ class Publisher:
             "message.timeout.ms": int(delivery_s * 1000),
             "socket.timeout.ms": max(1000, timeout_ms // 2),
             "topic.metadata.propagation.max.ms": min(5000, timeout_ms),
-            "delivery.report.only.error": True,
-            "on_delivery": self._not_delivered,
+            "delivery.report.only.error": latencies is None,
+            "on_delivery": self._delivered,
             "logger": _log,
         }
         self._clocks = Clocks()
@@ -217,8 +222,28 @@ class Publisher:
             self.ship()
             self._producer.flush(self._timeout_s)
 
-    def _not_delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._failure is None:
+    def poll(self) -> None:
+        """Take notice of what has been acknowledged."""
+        self._producer.poll(0)
+
+    def waiting(self) -> int:
+        """The number of records that are not acknowledged yet."""
+        return len(self._producer)
+
+    def offsets_ms(self) -> dict[str, int]:
+        """How far each venue's clock is ahead of the common time."""
+        return self._clocks.offsets_ms()
+
+    def is_writable(self, table: str) -> bool:
+        """Whether the broker has shown us the table's topic."""
+        return bool(self._counts.get(TABLES[table].topic))
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            # A row of venue_times has the receipt of an earlier row, which was written before.
+            if self._latencies is not None and message.topic() != TABLES["venue_times"].topic:
+                self._latencies.acknowledged(message.value())
+        elif self._failure is None:
             self._failure = f"{message.topic()} at {self.servers}, {manner(FEED)}: {error.str()}"
 
     def _raise_failure(self) -> None:

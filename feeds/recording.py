@@ -23,6 +23,7 @@ class Recording:
         """Open the first file.  Raises `RecordingError`."""
         self._path, self._max_bytes = path, max_bytes
         self._file: gzip.GzipFile | None = None
+        self.kept_bytes = 0  # in all files, before compression
         self._open()
 
     def _open(self) -> None:
@@ -50,6 +51,7 @@ class Recording:
         try:
             self._file.write(line)
             self._bytes += len(line)
+            self.kept_bytes += len(line)
             if self._bytes >= self._max_bytes:
                 self.close()
                 self._open()

@@ -10,6 +10,8 @@ FOLDER = Path(__file__).parent
 RETIRED = {"index_prices.v1": "index_prices"}
 """Topics of earlier versions, which no feed fills any more.  A job that goes on from a savepoint of that time still reads them,
 so feeds tell the time in them as long as they exist."""
+FOR_PEOPLE = frozenset({"feed_status"})
+"""Tables that `gammaflow status` reads and no job: nobody tells the time in their topics, and the archive leaves them out."""
 TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED
 """The table of each topic."""
 
@@ -17,6 +19,11 @@ TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED
 def names() -> list[str]:
     """Every table, in alphabetical order."""
     return sorted(path.stem for path in FOLDER.glob("*.sql") if not path.stem.startswith("_"))
+
+
+def kept() -> list[str]:
+    """The tables that the archive keeps, in alphabetical order: all but those for people."""
+    return [name for name in names() if name not in FOR_PEOPLE]
 
 
 def ddl(name: str) -> str:

@@ -191,6 +191,24 @@ class FeedFaultsRow(TypedDict):
     got: str | None
 
 
+class FeedStatusRow(TypedDict):
+    feed: str
+    market: str
+    host: str
+    pid: int
+    version: str
+    started_at: str
+    event_at: str
+    state: str
+    reason: str | None
+    symbols: int
+    connections_needed: int
+    connections_open: int
+    messages: int
+    messages_per_s: float
+    newest_at: str | None
+
+
 class FillsRow(TypedDict):
     account: str
     venue: str
@@ -712,6 +730,29 @@ TABLES: dict[str, Table] = {
             "sequence": Column("BIGINT", True),
             "expected": Column("STRING", True),
             "got": Column("STRING", True),
+        },
+    ),
+    "feed_status": Table(
+        "feed_status.v1",
+        ("feed",),
+        True,
+        False,
+        {
+            "feed": Column("STRING", False),
+            "market": Column("STRING", False),
+            "host": Column("STRING", False),
+            "pid": Column("INT", False),
+            "version": Column("STRING", False),
+            "started_at": Column("TIMESTAMP_LTZ(3)", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "state": Column("STRING", False),
+            "reason": Column("STRING", True),
+            "symbols": Column("INT", False),
+            "connections_needed": Column("INT", False),
+            "connections_open": Column("INT", False),
+            "messages": Column("BIGINT", False),
+            "messages_per_s": Column("DOUBLE", False),
+            "newest_at": Column("TIMESTAMP_LTZ(6)", True),
         },
     ),
     "fills": Table(

@@ -3,16 +3,21 @@
 There is no container engine to build with.  So this reads the files.
 """
 
+import inspect
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from ruamel.yaml import YAML
 
 import jobs
+from cli.main import app
 from deploy import broker, cluster, jars, manifests, runtime, topics
+from feeds.publish import Publisher
+from feeds.venues import VENUES
 
 FOLDER = cluster.ROOT / "deploy" / "docker"
 INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "LABEL", "RUN", "USER", "WORKDIR"}
@@ -49,6 +54,14 @@ def compose() -> dict[str, dict[str, Any]]:
     """The services."""
     services: dict[str, dict[str, Any]] = YAML(typ="safe").load((FOLDER / "compose.yaml").read_text())["services"]
     return services
+
+
+def options_of_feed(arguments: list[str]) -> dict[str, Any]:
+    """What `gammaflow feed` would take from these arguments; raises what it raises for wrong ones."""
+    command = typer.main.get_command(app).commands["feed"]  # type: ignore[attr-defined]
+    told: dict[str, Any] = command.make_context("feed", list(arguments)).params
+    assert told["market"] in {market for venue in VENUES.values() for market in venue.MARKETS}
+    return told
 
 
 def pinned(package: str) -> str:
@@ -130,7 +143,7 @@ def test_no_secret_is_written_down(path: Path) -> None:
         for file in path.rglob("*")
         if file.is_file()
         for line in file.read_text().splitlines()
-        if re.search(r"(?i)(password|secret.?key|access.?key|token)\s*[:=]\s*\S", line)
+        if re.search(r"(?i)(password|secret.?key|access.?key|(?<!ServiceAccount)token)\s*[:=]\s*\S", line)
     ]
     assert found == []
 
@@ -146,6 +159,8 @@ def test_services_wait_for_what_they_need() -> None:
         "jobmanager": {},
         "taskmanager": {"jobmanager": "service_healthy"},
         "submit": {"topics": "service_completed_successfully", "taskmanager": "service_healthy"},
+        "feed-deribit": {"topics": "service_completed_successfully"},
+        "feed-okx": {"topics": "service_completed_successfully"},
     }
     for told in waits.values():
         assert all("healthcheck" in compose()[other] for other, how in told.items() if how == "service_healthy")
@@ -166,6 +181,29 @@ def test_checkpoints_outlive_a_container() -> None:
             assert properties[f"execution.checkpointing.{key}"].startswith("file:///data/")
         (volume,) = [volume for volume in compose()[name]["volumes"] if volume.endswith(":/data")]
         assert volume.partition(":")[0] in loaded["volumes"]
+
+
+def test_feeds_run_where_they_may_write_nothing_but_recordings_and_only_when_they_are_asked_for() -> None:
+    feeds = {name: service for name, service in compose().items() if name.startswith("feed-")}
+    assert len(feeds) >= 2
+    for name, service in feeds.items():
+        assert service["profiles"] == ["feeds"] and service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
+        assert service["entrypoint"] == ["python", "-m", "cli.feeding"]
+        told = options_of_feed(service["command"])
+        assert told["name"] == name
+        (volume,) = service["volumes"]
+        assert str(told["record"]).startswith(f"{volume.partition(':')[2]}/")
+        port = service["environment"]["GAMMAFLOW_METRICS_PORT"]
+        assert [one.rpartition(":")[2] for one in service["ports"]] == [port]
+        assert f":{port}/ready" in service["healthcheck"]["test"][-1]
+        seconds = int(service["stop_grace_period"].removesuffix("s"))
+        assert seconds > inspect.signature(Publisher).parameters["delivery_s"].default
+    used = {source for found, _ in copied() for source in found}
+    assert {"feeds", "cli/feeding.py", "cli/failing.py"} <= used
+    paths = feeds["feed-okx"]["environment"]["PYTHONPATH"].split(":")
+    assert [target for found, target in copied() if "feeds" in found] == [f"{paths[0]}/feeds"]
+    assert paths[1] == manifests.BUNDLE
 
 
 def test_every_job_but_the_archive_is_submitted_to_as_many_partitions_as_are_made() -> None:

@@ -1,6 +1,7 @@
 """A feed as a service, against a venue on this machine that lists and plays what each test says."""
 
 import asyncio
+import gzip
 import http.server
 import threading
 import time
@@ -18,7 +19,7 @@ from feeds import Record, bitget
 from feeds.capture import convert, read
 from feeds.live import Asker
 from feeds.recording import Recording, RecordingError
-from feeds.service import Feed, FeedError, Once
+from feeds.service import TRIES, Feed, FeedError, Once
 from feeds.session import Limits, Session
 
 SPOT = "bitget_spot"
@@ -196,6 +197,10 @@ def test_of_two_connections_each_row_is_published_once_and_one_that_dies_costs_n
             if sequence == 3:
                 venue.connections.pop(0).transport.abort()
         await sink.until(lambda _: ("BTCUSDT", 5) in sink.books())
+        assert [counts.name for counts in feed.counts] == ["1a", "1b"]
+        await venue.until(lambda: len(venue.heard) == 3)
+        assert [sum(getattr(counts, name) for counts in feed.counts) for name in ("opened", "lost")] == [3, 1]
+        assert feed.duplicates >= 1
 
     sink, _, _ = fed([["BTCUSDT"]], ["BTCUSDT"], play, is_redundant=True)
     changes = [sequence for _, sequence in sink.books() if sequence > 1]
@@ -205,6 +210,7 @@ def test_of_two_connections_each_row_is_published_once_and_one_that_dies_costs_n
 def test_a_venue_that_says_when_to_come_again_is_not_asked_before() -> None:
     async def play(venue: Venue, sink: Collected, feed: Feed) -> None:
         await sink.until(lambda _: bool(sink.books()))
+        assert (feed.asker.refused, feed.asker.pauses) == (1, 1)
 
     _, _, asked_s = fed([["BTCUSDT"]], ["*"], play, statuses=[429])
     assert asked_s[1] - asked_s[0] >= 1.0
@@ -249,12 +255,15 @@ def test_a_path_that_is_dead_is_left_for_the_next(caplog: pytest.LogCaptureFixtu
             session = bitget.session(SPOT, url=url, rest_url=rest_url)
             feed = Feed(session, ["*"], sink, paths=["http://127.0.0.1:1", alive], pause_s=0.01)
             # Listings are asked for by the machine's own way here: what is tested is the connection.
-            feed._asker = Asker(session)
+            feed.asker = Asker(session)
             serving = asyncio.create_task(feed.serve(stop))
             await sink.until(lambda _: bool(sink.books()))
             stop.set()
             await serving
             assert connected == [url.removeprefix("ws://")]
+            assert feed.path_changes == 1
+            (counts,) = feed.counts
+            assert (counts.refused, counts.opened) == (TRIES, 1)
 
     with listing([["BTCUSDT"]]) as (rest_url, _):
         asyncio.run(scenario(rest_url))
@@ -274,6 +283,7 @@ def test_what_is_recorded_is_replayed_as_it_was_published(tmp_path: Path) -> Non
     recording.close()
     files = sorted(tmp_path.iterdir())
     assert len(files) > 1
+    assert sum(len(gzip.decompress(path.read_bytes())) for path in files) == recording.kept_bytes
     replayed = [
         (record.row["instrument"], record.row["sequence"])
         for path in files
