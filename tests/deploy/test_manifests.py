@@ -1,7 +1,7 @@
-"""Kubernetes' manifests: what the schema of each kind allows, what the jobs need, and what the settings of every place say.
+"""The Kubernetes manifests agree with the schema of each kind, the jobs, and the settings of other deployments.
 
-There is no cluster to ask.  The schema of a FlinkDeployment is the operator's own, in a locked jar; those of the other kinds
-are kept here, as much of them as we use, after the API reference of Kubernetes 1.32.
+There is no cluster to validate them.  The schema of a FlinkDeployment is the operator's own, in a locked jar; the schemas of
+other kinds are here, as far as we use them, from the API reference of Kubernetes 1.32.
 """
 
 import re
@@ -27,33 +27,36 @@ TEXTS: Document = {"type": "array", "items": TEXT}
 MAP: Document = {"type": "object", "additionalProperties": TEXT}
 
 
-def of(**properties: Document) -> Document:
+def object_of(**properties: Document) -> Document:
     """The schema of an object with these fields and no others."""
     return {"type": "object", "properties": properties}
 
 
-def many(schema: Document) -> Document:
+def list_of(schema: Document) -> Document:
     """The schema of a list."""
     return {"type": "array", "items": schema}
 
 
-METADATA = of(name=TEXT, namespace=TEXT, labels=MAP, annotations=MAP)
-PEERS = many(of(podSelector=of(matchLabels=MAP), namespaceSelector=of(matchLabels=MAP)))
-PORTS = many(of(protocol={"type": "string", "enum": ["TCP", "UDP"]}, port={"type": "integer"}))
+METADATA = object_of(name=TEXT, namespace=TEXT, labels=MAP, annotations=MAP)
+PEERS = list_of(object_of(podSelector=object_of(matchLabels=MAP), namespaceSelector=object_of(matchLabels=MAP)))
+PORTS = list_of(object_of(protocol={"type": "string", "enum": ["TCP", "UDP"]}, port={"type": "integer"}))
 KINDS: dict[tuple[str, str], Document] = {
-    ("v1", "Namespace"): of(),
-    ("v1", "ServiceAccount"): of(),
-    ("v1", "ConfigMap"): of(data=MAP),
-    ("rbac.authorization.k8s.io/v1", "Role"): of(rules=many(of(apiGroups=TEXTS, resources=TEXTS, verbs=TEXTS))),
-    ("rbac.authorization.k8s.io/v1", "RoleBinding"): of(
-        roleRef=of(apiGroup=TEXT, kind=TEXT, name=TEXT), subjects=many(of(kind=TEXT, name=TEXT, namespace=TEXT))
+    ("v1", "Namespace"): object_of(),
+    ("v1", "ServiceAccount"): object_of(),
+    ("v1", "ConfigMap"): object_of(data=MAP),
+    ("rbac.authorization.k8s.io/v1", "Role"): object_of(
+        rules=list_of(object_of(apiGroups=TEXTS, resources=TEXTS, verbs=TEXTS))
     ),
-    ("networking.k8s.io/v1", "NetworkPolicy"): of(
-        spec=of(
-            podSelector=of(matchLabels=MAP),
-            policyTypes=many({"type": "string", "enum": ["Ingress", "Egress"]}),
-            ingress=many(of(**{"from": PEERS}, ports=PORTS)),
-            egress=many(of(to=PEERS, ports=PORTS)),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): object_of(
+        roleRef=object_of(apiGroup=TEXT, kind=TEXT, name=TEXT),
+        subjects=list_of(object_of(kind=TEXT, name=TEXT, namespace=TEXT)),
+    ),
+    ("networking.k8s.io/v1", "NetworkPolicy"): object_of(
+        spec=object_of(
+            podSelector=object_of(matchLabels=MAP),
+            policyTypes=list_of({"type": "string", "enum": ["Ingress", "Egress"]}),
+            ingress=list_of(object_of(**{"from": PEERS}, ports=PORTS)),
+            egress=list_of(object_of(to=PEERS, ports=PORTS)),
         )
     ),
 }
@@ -68,7 +71,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def violations(value: Any, schema: Document, path: str = "") -> list[str]:
-    """Where a value is not what its schema says; a field that the schema does not name counts, for Kubernetes drops it."""
+    """Where a value violates its schema; an unknown field is a violation, for Kubernetes drops it."""
     if schema.get("x-kubernetes-int-or-string"):
         return [] if isinstance(value, int | str) else [f"{path}: {value!r} is neither number nor text"]
     expected = TYPES[schema["type"]]
@@ -76,20 +79,20 @@ def violations(value: Any, schema: Document, path: str = "") -> list[str]:
         return [f"{path}: {value!r} is no {schema['type']}"]
     if "enum" in schema and value not in schema["enum"]:
         return [f"{path}: {value!r} is none of {', '.join(schema['enum'])}"]
-    found: list[str] = []
+    wrong: list[str] = []
     if isinstance(value, list):
-        for place, item in enumerate(value):
-            found += violations(item, schema["items"], f"{path}[{place}]")
+        for index, item in enumerate(value):
+            wrong += violations(item, schema["items"], f"{path}[{index}]")
     elif isinstance(value, dict) and ("properties" in schema or "additionalProperties" in schema):
         for key, item in value.items():
             inner = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
-            found += [f"{path}.{key}: unknown"] if inner is None else violations(item, inner, f"{path}.{key}")
-    return found
+            wrong += [f"{path}.{key}: unknown"] if inner is None else violations(item, inner, f"{path}.{key}")
+    return wrong
 
 
 @cache
 def flink_deployment() -> Document:
-    """The operator's schema of what a FlinkDeployment says."""
+    """The operator's schema of a FlinkDeployment."""
     jar = next(jar for jar in jars.fetch("kubernetes")["kubernetes"] if "operator-api" in jar.name)
     with zipfile.ZipFile(jar) as archive:
         text = archive.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml")
@@ -98,16 +101,16 @@ def flink_deployment() -> Document:
     schema: Document = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     # The schema is of 1.10, which knew Flink to 1.20.
     schema["properties"]["flinkVersion"]["enum"].append("v2_3")
-    return of(spec=schema)
+    return object_of(spec=schema)
 
 
 def refused(document: Document) -> list[str]:
-    """What its kind does not allow in a document."""
+    """The violations of a document against the schema of its kind."""
     if (document["apiVersion"], document["kind"]) == ("flink.apache.org/v1beta1", "FlinkDeployment"):
         schema = flink_deployment()
     else:
         schema = KINDS[document["apiVersion"], document["kind"]]
-    return violations(document, of(apiVersion=TEXT, kind=TEXT, metadata=METADATA, **schema["properties"]))
+    return violations(document, object_of(apiVersion=TEXT, kind=TEXT, metadata=METADATA, **schema["properties"]))
 
 
 def documents(text: str) -> list[Document]:
@@ -116,7 +119,7 @@ def documents(text: str) -> list[Document]:
 
 
 def merged(into: Any, patch: Any) -> Any:
-    """A JSON merge patch, which is what kustomize does to a kind that it does not know."""
+    """A JSON merge patch, which kustomize applies to a kind that it does not know."""
     if not isinstance(into, dict) or not isinstance(patch, dict):
         return patch
     return {**into, **{key: merged(into.get(key), value) for key, value in patch.items()}}
@@ -124,33 +127,33 @@ def merged(into: Any, patch: Any) -> Any:
 
 @cache
 def deployments() -> dict[str, Document]:
-    """Each job's FlinkDeployment as base/ has it, by the job."""
+    """The FlinkDeployments of base/, by job."""
     patches = [documents((BASE / name).read_text())[0]["spec"] for name in ("settings.yaml", "pods.yaml")]
-    found: dict[str, Document] = {}
+    by_job: dict[str, Document] = {}
     for document in documents((BASE / "jobs.yaml").read_text()):
         for patch in patches:
             document = {**document, "spec": merged(document["spec"], patch)}
-        found[document["spec"]["job"]["args"][-1]] = document
-    return found
+        by_job[document["spec"]["job"]["args"][-1]] = document
+    return by_job
 
 
 @cache
 def kustomized(folder: Path) -> list[Document]:
-    """What `kubectl kustomize` makes of a folder; it asks no cluster."""
+    """The output of `kubectl kustomize` for a folder; it needs no cluster."""
     if not shutil.which("kubectl"):
-        pytest.skip("no kubectl here: what kustomize makes of the manifests is not seen")
+        pytest.skip("kubectl is not installed: the output of kustomize is not checked")
     return documents(subprocess.run(["kubectl", "kustomize", folder], check=True, capture_output=True, text=True).stdout)
 
 
 def plain(folder: Path) -> list[Document]:
     """The documents of a folder's files that are neither kustomize's own nor patches."""
     listed = documents((folder / "kustomization.yaml").read_text())[0]["resources"]
-    return [one for name in listed if name.endswith(".yaml") for one in documents((folder / name).read_text())]
+    return [document for name in listed if name.endswith(".yaml") for document in documents((folder / name).read_text())]
 
 
-def flink_settings(place: str) -> dict[str, str]:
-    """A place's Flink settings, of those that all places have."""
-    return manifests.flat(cluster.layered(["config", place]))
+def flink_settings(name: str) -> dict[str, str]:
+    """The Flink settings of one deployment, of those that all deployments have."""
+    return manifests.flat(cluster.layered(["config", name]))
 
 
 def test_what_is_generated_is_not_stale() -> None:
@@ -172,12 +175,12 @@ def test_a_stale_file_is_told_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_every_manifest_is_what_its_kind_allows() -> None:
     every = [*deployments().values(), *plain(BASE), *plain(EXAMPLE)]
-    assert {one["kind"] for one in every} == {"FlinkDeployment", *(kind for _, kind in KINDS)}
-    assert [(one["metadata"]["name"], refused(one)) for one in every if refused(one)] == []
+    assert {document["kind"] for document in every} == {"FlinkDeployment", *(kind for _, kind in KINDS)}
+    assert [(document["metadata"]["name"], refused(document)) for document in every if refused(document)] == []
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "ending"),
     [
         (["job", "parallelism"], "1", ".spec.job.parallelism: '1' is no integer"),
         (["job", "upgradeMode"], "none", ".spec.job.upgradeMode: 'none' is none of last-state, savepoint, stateless"),
@@ -186,27 +189,27 @@ def test_every_manifest_is_what_its_kind_allows() -> None:
         (["podTemplate", "spec", "containers"], [{"probe": {}}], ".spec.podTemplate.spec.containers[0].probe: unknown"),
     ],
 )
-def test_what_a_flink_deployment_may_not_have_is_seen(path: list[str], value: Any, told: str) -> None:
+def test_what_a_flink_deployment_may_not_have_is_seen(path: list[str], value: Any, ending: str) -> None:
     *outer, last = path
     patch = {last: value}
     for key in reversed(outer):
         patch = {key: patch}
     (only,) = refused({**deployments()["books"], "spec": merged(deployments()["books"]["spec"], patch)})
-    assert only.endswith(told)
+    assert only.endswith(ending)
 
 
 def test_every_job_has_a_deployment_that_starts_it_as_flink_run_does() -> None:
     assert list(deployments()) == jobs.FLOW
-    names = [one["metadata"]["name"] for one in deployments().values()]
+    names = [document["metadata"]["name"] for document in deployments().values()]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?", name) for name in names), "Flink takes no others, of 45 at most"
     for job, document in deployments().items():
-        told = document["spec"]["job"]
-        assert told["args"] == ["-pyfs", manifests.BUNDLE, "-pym", "engine.run", job]
-        assert told["entryClass"] == "org.apache.flink.client.python.PythonDriver"
-        assert 1 <= told["parallelism"] <= topics.PARTITIONS
-        assert topics.PARTITIONS % told["parallelism"] == 0
-        assert told["upgradeMode"] == "savepoint" and told["allowNonRestoredState"] is False
+        spec = document["spec"]["job"]
+        assert spec["args"] == ["-pyfs", manifests.BUNDLE, "-pym", "engine.run", job]
+        assert spec["entryClass"] == "org.apache.flink.client.python.PythonDriver"
+        assert 1 <= spec["parallelism"] <= topics.PARTITIONS
+        assert topics.PARTITIONS % spec["parallelism"] == 0
+        assert spec["upgradeMode"] == "savepoint" and spec["allowNonRestoredState"] is False
 
 
 def test_settings_are_those_of_every_place() -> None:
@@ -219,9 +222,11 @@ def test_settings_are_those_of_every_place() -> None:
 
 
 def test_max_parallelism_is_the_one_that_shards_are_numbered_for() -> None:
-    (told,) = re.findall(r"^MAX_PARALLELISM = (\d+)$", (cluster.ROOT / "engine" / "run.py").read_text(), re.MULTILINE)
+    (number,) = re.findall(r"^MAX_PARALLELISM = (\d+)$", (cluster.ROOT / "engine" / "run.py").read_text(), re.MULTILINE)
     assert (
-        flink_settings("local")["pipeline.max-parallelism"] == flink_settings("kubernetes")["pipeline.max-parallelism"] == told
+        flink_settings("local")["pipeline.max-parallelism"]
+        == flink_settings("kubernetes")["pipeline.max-parallelism"]
+        == number
     )
 
 
@@ -240,8 +245,12 @@ def test_pods_are_told_what_jobs_ask_of_the_environment() -> None:
     texts = "".join(jobs.job(name).sql for name in jobs.FLOW)
     asked = set(re.findall(r"\$\{(KAFKA|PARTITIONS|ARCHIVE|ARCHIVE_INTERVAL)\}", texts))
     asked |= {"KAFKA", "PARTITIONS"}
-    (told,) = [one for one in plain(EXAMPLE) if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "gammaflow"]
-    assert set(told["data"]) == {f"GAMMAFLOW_{name}" for name in asked}
+    (settings,) = [
+        document
+        for document in plain(EXAMPLE)
+        if document["kind"] == "ConfigMap" and document["metadata"]["name"] == "gammaflow"
+    ]
+    assert set(settings["data"]) == {f"GAMMAFLOW_{name}" for name in asked}
     for document in deployments().values():
         (container,) = document["spec"]["podTemplate"]["spec"]["containers"]
         assert container["name"] == "flink-main-container"
@@ -249,7 +258,7 @@ def test_pods_are_told_what_jobs_ask_of_the_environment() -> None:
 
 
 def test_pods_run_as_the_account_that_has_the_rights_and_not_as_root() -> None:
-    named = {one["kind"]: one for one in plain(BASE)}
+    named = {document["kind"]: document for document in plain(BASE)}
     account = named["ServiceAccount"]["metadata"]["name"]
     assert named["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account}]
     assert named["RoleBinding"]["roleRef"]["name"] == named["Role"]["metadata"]["name"]
@@ -276,24 +285,24 @@ def test_memory_leaves_room_for_python() -> None:
 
 
 def test_kustomize_makes_of_the_base_what_is_checked_here() -> None:
-    made = {one["metadata"]["name"]: one for one in kustomized(BASE) if one["kind"] == "FlinkDeployment"}
+    made = {document["metadata"]["name"]: document for document in kustomized(BASE) if document["kind"] == "FlinkDeployment"}
     assert made == {document["metadata"]["name"]: document for document in deployments().values()}
 
 
 def test_the_example_puts_a_place_into_every_manifest() -> None:
     made = kustomized(EXAMPLE)
-    assert [(one["metadata"]["name"], refused(one)) for one in made if refused(one)] == []
-    assert {one["metadata"].get("namespace") for one in made if one["kind"] != "Namespace"} == {"gammaflow"}
+    assert [(document["metadata"]["name"], refused(document)) for document in made if refused(document)] == []
+    assert {document["metadata"].get("namespace") for document in made if document["kind"] != "Namespace"} == {"gammaflow"}
     assert "BUCKET" not in str(made)
-    flink = [one for one in made if one["kind"] == "FlinkDeployment"]
+    flink = [document for document in made if document["kind"] == "FlinkDeployment"]
     assert len(flink) == len(jobs.FLOW)
-    for one in flink:
-        settings = one["spec"]["flinkConfiguration"]
+    for document in flink:
+        settings = document["spec"]["flinkConfiguration"]
         for key in ("execution.checkpointing.dir", "execution.checkpointing.savepoint-dir", "high-availability.storageDir"):
             assert settings[key].startswith("s3://example-bucket/gammaflow/")
-    (data,) = [one["data"] for one in made if one["kind"] == "ConfigMap"]
+    (data,) = [document["data"] for document in made if document["kind"] == "ConfigMap"]
     assert data["GAMMAFLOW_ARCHIVE"] == "s3://example-bucket/gammaflow/archive"
-    assert {one["spec"]["flinkConfiguration"]["job.autoscaler.vertex.max-parallelism"] for one in flink} == {
+    assert {document["spec"]["flinkConfiguration"]["job.autoscaler.vertex.max-parallelism"] for document in flink} == {
         data["GAMMAFLOW_PARTITIONS"]
     }
     assert {
