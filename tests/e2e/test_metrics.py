@@ -1,4 +1,4 @@
-"""What the suite tells of itself: counted exactly, shown by `gammaflow status`, and all that alerts and dashboards ask for."""
+"""The suite's metrics: exact counts, shown by `gammaflow status`, and complete for alerts and dashboards."""
 
 import json
 import re
@@ -18,7 +18,7 @@ LOOPBACK_UP = "ip link set lo up && exec"
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What there was to see of the suite after a known input; a scrape too where a network of its own can be had."""
+    """The metrics of the suite after a known input; also a scrape, if it can have its own network."""
     out = tmp_path_factory.mktemp("observed") / "seen.json"
     own = [sys.executable, "-m", "tests.e2e.observed", str(out)]
     if subprocess.run([*UNSHARED, "ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0:
@@ -29,14 +29,14 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         finally:
             process.terminate()  # which stops what it has started
     assert process.returncode == 0, said
-    found: dict[str, Any] = json.loads(out.read_text())
-    return found
+    metrics: dict[str, Any] = json.loads(out.read_text())
+    return metrics
 
 
 @pytest.fixture
 def scrape(seen: dict[str, Any]) -> str:
     if not seen["scrape"]:
-        pytest.skip("no network of its own can be had here, and the reporter would listen on every interface")
+        pytest.skip("the suite cannot have its own network here, and the reporter would listen on every interface")
     return str(seen["scrape"])
 
 
@@ -60,9 +60,13 @@ def test_prometheus_gets_the_same_numbers(scrape: str) -> None:
     own = "flink_taskmanager_job_task_operator_gammaflow_"
     counted: dict[tuple[str, str, str], float] = {}
     for name, labels, value in re.findall(rf"^{own}(\w+){{(.*)}} (\S+)$", scrape, re.MULTILINE):
-        of = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-        place = of["job_name"], name.removeprefix("shard_").removeprefix("table_"), of.get("table") or of.get("quantile") or ""
-        counted[place] = counted.get(place, 0.0) + float(value)
+        by_label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        metric = (
+            by_label["job_name"],
+            name.removeprefix("shard_").removeprefix("table_"),
+            by_label.get("table") or by_label.get("quantile") or "",
+        )
+        counted[metric] = counted.get(metric, 0.0) + float(value)
     for job, expected in EXPECTED.items():
         for name, number in expected.items():
             table, _, what = name.rpartition(".")
@@ -82,4 +86,4 @@ def test_all_that_alerts_and_dashboards_ask_for_is_there(scrape: str) -> None:
             assert any(name == selector.name and set(labels.items()) >= equal for name, labels in exported), expression
         for labels in re.findall(r"by \(([^)]*)\)", expression):
             names = {selector.name for selector in selectors(expression)}
-            assert all(set(labels.split(", ")) <= set(of) for name, of in exported if name in names), expression
+            assert all(set(labels.split(", ")) <= set(by_label) for name, by_label in exported if name in names), expression
