@@ -1,4 +1,4 @@
-"""Writes as a feed does that plays by the clock on the wall: what is handed over is sent at once."""
+"""Writes like a feed in real time: each row is sent at once."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,8 +8,9 @@ from confluent_kafka import Producer
 from bench.passes import BenchError
 from deploy import topics
 from feeds.heartbeats import KEY, Heartbeats
-from feeds.packs import packing, partition_of
+from feeds.packs import packing
 from feeds.publish import PACKED, heartbeat_ms
+from schemas.partitions import partition_of
 from schemas.records import TABLES
 from schemas.rows import encoded, key
 
@@ -51,7 +52,7 @@ class Writer:
                 self.producer.poll(0.1)
 
     def beat(self, event_ms: int) -> None:
-        """Tell the time in each silent partition, where it is time to."""
+        """Write heartbeats into silent partitions, if they are due."""
         if self.heartbeats.is_due(event_ms):
             self.ship()
             self.heartbeats.tell(event_ms)
@@ -60,12 +61,12 @@ class Writer:
         self.put(topic, None, KEY, event_ms, partition)
 
     def ship(self) -> None:
-        """Hand over rows that wait for others of their instant."""
+        """Send rows that wait for others of their instant."""
         for packs in self.packs.values():
             packs.ship()
 
     def flush(self) -> None:
-        """Wait until all of it is written."""
+        """Wait until all records are written."""
         self.ship()
         if left := self.producer.flush(60):
             raise BenchError(f"{left} records were not acknowledged")

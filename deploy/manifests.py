@@ -1,8 +1,8 @@
-"""What Kubernetes' manifests have from elsewhere: `python -m deploy.manifests` writes it, --check says whether it is stale.
+"""The generated Kubernetes manifests: `python -m deploy.manifests` writes them, --check says whether they are stale.
 
-Made are a FlinkDeployment for each job of `jobs.FLOW` (base/jobs.yaml) and Flink's settings for all of them, from
-flink-conf/config.yaml with kubernetes.yaml laid over it (base/settings.yaml); and for each feed of `FEEDS` a Deployment and the
-volume of its recording (feeds/feeds.yaml).  What is written by hand stands beside these.
+These are a FlinkDeployment for each job of `jobs.FLOW` (base/jobs.yaml); Flink's settings for all jobs, flink-conf/config.yaml
+overridden by kubernetes.yaml (base/settings.yaml); and for each feed of `FEEDS` a Deployment and the volume of its recording
+(feeds/feeds.yaml).  The other files of the folder are written by hand.
 """
 
 import io
@@ -17,13 +17,13 @@ from deploy import cluster
 
 FOLDER = Path(__file__).parent / "kubernetes"
 BUNDLE = "/opt/gammaflow"
-"""Where the image has our code."""
+"""The folder of our code in the image."""
 FEEDS: dict[str, list[str]] = {
     "deribit": ["--symbols", "BTC-*", "--symbols", "ETH-*"],
     "binance_usdm": ["--symbols", "*USDT", "--redundant"],
     "okx": ["--symbols", "BTC-*"],
 }
-"""Feeds by their market, as an example: what each is told beside its name and its recording."""
+"""Example feeds by market: the arguments of each besides its name and its recording."""
 RECORDED_GB = 100
 HEADER = "# Made by `python -m deploy.manifests`: do not edit.\n"
 
@@ -31,7 +31,7 @@ HEADER = "# Made by `python -m deploy.manifests`: do not edit.\n"
 def render() -> dict[str, str]:
     """The text that each generated file should have, by its path."""
     deployments = [_deployment(_name(job), {"job": {"args": arguments(job)}}) for job in jobs.FLOW]
-    # Of a patch for all of them kustomize does not read the name.
+    # Kustomize ignores the name of a patch for all deployments.
     settings = _deployment("every-job", {"flinkConfiguration": flat(cluster.layered(["config", "kubernetes"]))})
     feeds = [document for market in FEEDS for document in (_feed(market), _recording(market))]
     return {
@@ -42,19 +42,19 @@ def render() -> dict[str, str]:
 
 
 def arguments(job: str) -> list[str]:
-    """What PythonDriver is told to run a job: as `flink run` is, but for the bundle, which the image has unpacked."""
+    """The arguments of PythonDriver: those of `flink run`, without the bundle, for the image has our code."""
     return ["-pyfs", BUNDLE, "-pym", "engine.run", job]
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as Flink's own keys and texts: {"a": {"b": True}} is {"a.b": "true"}."""
-    found: dict[str, str] = {}
+    by_key: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            by_key |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = str(value).lower() if isinstance(value, bool) else str(value)
-    return found
+            by_key[prefix + key] = str(value).lower() if isinstance(value, bool) else str(value)
+    return by_key
 
 
 def _name(job: str) -> str:

@@ -15,9 +15,10 @@ from feeds.capture import Converted, Tally
 from feeds.clocks import Clocks
 from feeds.heartbeats import KEY, Heartbeats
 from feeds.metrics import Latencies
-from feeds.packs import packing, partition_of
+from feeds.packs import packing
 from schemas import RETIRED
 from schemas.clients import Unreachable, reached
+from schemas.partitions import partition_of
 from schemas.records import TABLES, VenueTimesRow
 from schemas.rows import encoded, instant_ms, key
 from schemas.security import FEED, manner

@@ -1,4 +1,4 @@
-"""The rights of our users, beside what the jobs' SQL says that they do."""
+"""The rights of our users, compared with the jobs' SQL."""
 
 import jobs
 import schemas
@@ -8,7 +8,7 @@ from schemas.records import TABLES
 from schemas.security import FEED, READER, user
 
 
-def of(name: str) -> set[Right]:
+def rights_of(name: str) -> set[Right]:
     return {right for right in acls.rights() if right.user == name}
 
 
@@ -16,7 +16,7 @@ def test_a_job_may_do_what_its_sql_does_and_nothing_else() -> None:
     for job in jobs.FLOW:
         read = {TABLES[table].topic for table in jobs.job(job).reads}
         written = {TABLES[table].topic for table in jobs.job(job).writes}
-        rights = of(user(job))
+        rights = rights_of(user(job))
         own = {topic for topic in written if TABLES[schemas.TABLE_OF[topic]].is_exactly_once}
         assert {right.name for right in rights if (right.kind, right.operation) == ("topic", "READ")} == read | own
         assert {right.name for right in rights if (right.kind, right.operation) == ("topic", "WRITE")} == written
@@ -36,9 +36,9 @@ def test_the_two_jobs_with_transactions_have_ids_of_their_own() -> None:
 
 
 def test_those_who_only_look_write_nothing_and_feeds_write_nothing_that_a_job_computes() -> None:
-    assert {right.operation for right in of(user(READER))} == {"READ", "DESCRIBE"}
+    assert {right.operation for right in rights_of(user(READER))} == {"READ", "DESCRIBE"}
     computed = {TABLES[table].topic for job in jobs.FLOW for table in jobs.job(job).writes} - {TABLES["dead_letters"].topic}
-    assert not computed & {right.name for right in of(user(FEED)) if right.operation == "WRITE"}
+    assert not computed & {right.name for right in rights_of(user(FEED)) if right.operation == "WRITE"}
 
 
 def test_a_right_is_read_back_as_it_was_given() -> None:

@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given: by Prometheus' own checker where it is there, and in any case by what can be read."""
+"""Alerts and dashboards are valid: by Prometheus' own checker if it is installed, and by reading the files."""
 
 import json
 import re
@@ -37,14 +37,14 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def selectors(expression: str) -> list[VectorSelector]:
-    """Every series that an expression asks for.  Raises `ValueError` if it is none."""
+    """Every series in an expression.  Raises `ValueError` for an invalid one."""
     nodes: list[Expr] = []
     promql_parser.walk(promql_parser.parse(expression), nodes.append)
     return [node for node in nodes if isinstance(node, VectorSelector)]
 
 
 def expressions() -> list[str]:
-    """Those of all alerts and panels."""
+    """The expressions of all alerts and panels."""
     panels = [panel for board in dashboards().values() for panel in board["panels"]]
     return [rule["expr"] for rule in rules()] + [target["expr"] for panel in panels for target in panel["targets"]]
 
@@ -93,16 +93,20 @@ def test_every_alert_says_how_long_how_bad_what_and_where_to_read_on() -> None:
 
 
 def test_every_alert_has_a_case_in_which_it_fires_beside_one_in_which_it_does_not() -> None:
-    cases = {one["alertname"]: (test, one) for test in yaml("alerts_test.yml")["tests"] for one in test["alert_rule_test"]}
+    cases = {case["alertname"]: (test, case) for test in yaml("alerts_test.yml")["tests"] for case in test["alert_rule_test"]}
     assert set(cases) == {rule["alert"] for rule in rules()}
     for rule in rules():
-        test, one = cases[rule["alert"]]
-        (fires,) = one["exp_alerts"]
+        test, case = cases[rule["alert"]]
+        (fires,) = case["exp_alerts"]
         assert fires["exp_labels"]["severity"] == rule["labels"]["severity"]
-        of = {name: value for name, value in fires["exp_labels"].items() if name != "severity"}
+        labels = {name: value for name, value in fires["exp_labels"].items() if name != "severity"}
         given = [selectors(series["series"])[0] for series in test["input_series"]]
-        others = [one for one in given if not {(label.name, label.value) for label in one.matchers.matchers} >= set(of.items())]
-        assert others and len(others) < len(given)
+        silent = [
+            series
+            for series in given
+            if not {(label.name, label.value) for label in series.matchers.matchers} >= set(labels.items())
+        ]
+        assert silent and len(silent) < len(given)
         asked = {selector.name for selector in selectors(rule["expr"])}
         assert {selector.name for selector in given} == asked
 

@@ -1,4 +1,4 @@
-"""The script of a job of SQL alone: all that the runner says to Flink, planned by it, in one text."""
+"""The script of a job of SQL alone: all statements of the runner, planned by Flink, in one text."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Today's jobs go on from what every version before has stored."""
+"""Today's jobs restore the savepoints of every earlier version."""
 
 from collections.abc import Iterator
 from pathlib import Path

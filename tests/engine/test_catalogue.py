@@ -1,4 +1,4 @@
-"""What jobs declare is what their SQL does."""
+"""The declarations of jobs agree with their SQL."""
 
 import re
 

@@ -77,7 +77,7 @@ class Runner:
 
     def run(self) -> Written:
         """Play all passes and return what was written, put back under the files' names and times."""
-        place = self.suite.place
+        place = self.suite.up
         sinks = self.suite.written
         starts = topics.ends(place.kafka, sinks)
         self.suite.submit()
@@ -156,19 +156,19 @@ class Runner:
         publisher.flush()
         self._tell_time(self.newest_ms)
         for name in self.names:
-            runtime.wait_read(self.suite.place, name)
+            runtime.wait_read(self.suite.up, name)
         self.known_ms = self.newest_ms
 
     def _tell_time(self, ms: int) -> None:
-        for topic, partition in topics.ends(self.suite.place.kafka, self.silent):
+        for topic, partition in topics.ends(self.suite.up.kafka, self.silent):
             self.producer.produce(topic, None, "heartbeat", partition, timestamp=ms)
         assert self.producer.flush(30) == 0
 
     def _crash(self) -> None:
         """Kill the TaskManagers and start others; the jobs go on from their last checkpoints."""
         began_ms = time() * 1000
-        names = list(self.suite.place.taskmanagers)
-        for pid in list(self.suite.place.taskmanagers.values()):
+        names = list(self.suite.up.taskmanagers)
+        for pid in list(self.suite.up.taskmanagers.values()):
             processes.kill(pid)
         self.suite.start_again(names)
         self.suite.wait(lambda: self.suite.have_restarted(self.names, began_ms), "the jobs run again")
@@ -182,7 +182,7 @@ class Runner:
     def _read(self, sinks: list[str], starts: dict[tuple[str, int], int]) -> Written:
         written = Written()
         played = {play.suffix: play for way in PASSES for play in self.plays(way)}
-        for table, value in read(self.suite.place.kafka, sinks, starts):
+        for table, value in read(self.suite.up.kafka, sinks, starts):
             text = readable(table, value)
             plays = {match[0] for match in SUFFIX.finditer(text)}
             play = played.get(next(iter(plays))) if len(plays) == 1 else None
