@@ -137,6 +137,11 @@ async def listen(
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
     asker = asker or Asker(session, via)
+    if session.poll is not None:
+        async for received_us, message, url in _polled(session.poll, symbols, asker):
+            number += 1
+            heard(url, received_us, message)
+            yield converter.convert(Line(session.venue, name, number, received_us, message, "message", url=url))
     opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
@@ -166,6 +171,22 @@ async def listen(
         finally:
             await connection.close()
         await asyncio.sleep(pause_s)
+
+
+async def _polled(
+    poll: Callable[[Sequence[str]], Ask], symbols: Symbols, asker: Asker
+) -> AsyncIterator[tuple[int, bytes, str]]:
+    """Each answer that is another than the one before, without end: time of receipt (microseconds), answer and address."""
+    before = b""
+    while True:
+        while not symbols.names:
+            await symbols.changed.wait()
+            symbols.changed.clear()
+        ask = poll(symbols.names)
+        message = await asker.answer(ask)
+        if message != before:
+            yield time.time_ns() // 1000, message, ask.url
+        before = message
 
 
 async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Event, **options: Any) -> Tally:

@@ -1,7 +1,7 @@
 """Sets of circuit breakers: rules as data, read from a file and checked.
 
-A set is a JSON file in `udfs/breaker_sets/` whose name is the set's; one more file is one more set.  A rule has a name, a `kind`, what
-it watches and stops, and the figures of its kind (`udfs.breakers`).  There are two sorts of kinds:
+A set is a JSON file in `udfs/breaker_sets/` whose name is the set's; one more file is one more set.  A rule has a name, a
+`kind`, what it watches and stops, and the figures of its kind (`udfs.breakers`).  There are two sorts of kinds:
 
 instant   one price breaks it: price_band, fill_band, maker_band, order_price_protection, price_range, price_variation, dynamic,
           session_limit, market_wide, deviation, volatility
