@@ -231,7 +231,7 @@ def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_
 
     async def talk(socket: ServerConnection) -> None:
         assert socket.request is not None
-        paths.extend([socket.request.path, *await requests(socket, 1)])
+        paths.extend([socket.request.path, *await requests(socket, 2)])
         sequence = 10
         while True:
             await socket.send(depth(sequence, sequence - (2 if sequence == 150 else 1)))
@@ -247,7 +247,8 @@ def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_
     with rest(snapshot) as (rest_url, asked):
         records = asyncio.run(scenario(rest_url))
     streams = [f"btcusdt@{kind}" for kind in ("depth@100ms", "bookTicker", "aggTrade", "markPrice@1s")]
-    assert paths == ["/stream", {"method": "SUBSCRIBE", "params": streams, "id": 1}]
+    status = {"method": "SUBSCRIBE", "params": ["!contractInfo"], "id": 0}
+    assert paths == ["/stream", status, {"method": "SUBSCRIBE", "params": streams, "id": 1}]
     assert asked == ["/depth?symbol=BTCUSDT&limit=1000"] * 3
     kinds = [record.row["kind"] for record in records if record.table == "order_books"]
     assert kinds[0] == "change"
