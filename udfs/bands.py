@@ -6,6 +6,7 @@ Prices are floats of the instrument's quote currency.  They are calculated as de
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 BUY, SELL = "buy", "sell"
@@ -45,6 +46,7 @@ def exact(number: float) -> Decimal:
     return Decimal(repr(float(number)))
 
 
+@lru_cache(4096)
 def around(reference: float, down: float, up: float | None = None, is_edge_out: bool = False) -> Band:
     """A band of fractions round a price.
 
@@ -97,6 +99,7 @@ def both(one: Band, other: Band) -> Band:
     return Band(max(lowers, default=None), min(uppers, default=None), one.is_edge_out)
 
 
+@lru_cache(4096)
 def deviation_band(last: float, factor: float) -> Band:
     """The next price after `last`, by less than a factor up or down; at the factor is beyond.
 
@@ -133,6 +136,7 @@ def luld_band(reference: float, steps: Sequence[LuldStep], tier: int, period: st
     return Band(float(max(lower, Decimal(0))), float(upper))
 
 
+@lru_cache(4096)
 def fallen(close: float, fraction: float, rounding: str = "nearest") -> float:
     """The level of a market-wide breaker: so much below the close, to the cent, `nearest` or `down`.
 
@@ -142,11 +146,13 @@ def fallen(close: float, fraction: float, rounding: str = "nearest") -> float:
     return float(level.quantize(CENT, ROUND_DOWN if rounding == "down" else ROUND_HALF_UP))
 
 
+@lru_cache(4096)
 def whole_ticks(amount: float, fraction: float, tick: float) -> float:
     """A fraction of an amount, cut to whole ticks."""
     return float(exact(amount) * exact(fraction) // exact(tick) * exact(tick))
 
 
+@lru_cache(4096)
 def dynamic_band(variant: float, window_high: float, window_low: float) -> Band:
     """The prices that are at most `variant` above the lowest and below the highest of a rolling window.
 

@@ -11,6 +11,7 @@ lasting   a state of the market breaks it once it has held for `hold_s`: luld, s
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -75,17 +76,24 @@ class Rule:
     window_of: str
     fixings: Mapping[str, int]
 
-    @property
+    @cached_property
     def is_lasting(self) -> bool:
         """Whether it is judged by a state of the market, and not by one price."""
         return isinstance(self.condition, Luld | Spread | DepthCollapse)
 
+    @cached_property
+    def has_window(self) -> bool:
+        """Whether its condition asks for the window."""
+        condition = self.condition
+        is_of_mean = isinstance(condition, PriceBand) and condition.reference == "mean"
+        return is_of_mean or isinstance(condition, FillBand | Range | Dynamic | Volatility | Luld | DepthCollapse)
+
     def applies(self, venue: str, instrument: str | None, underlying: str | None, kind: str | None) -> bool:
         """Whether it is a rule for this instrument; without one for an index of the underlying.
 
-        A rule that names underlyings or kinds waits until they are known.
+        A rule that names underlyings or kinds, or stops an underlying, waits until they are known.
         """
-        if (self.watches == TRADES) != (instrument is not None):
+        if (self.watches == TRADES) != (instrument is not None) or (self.stops == UNDERLYING and underlying is None):
             return False
         pairs = ((self.venues, venue), (self.underlyings, underlying), (self.instruments, instrument), (self.kinds, kind))
         return all("*" in patterns or (name is not None and _matches(patterns, name)) for patterns, name in pairs)
@@ -154,6 +162,8 @@ def _rule(entry: Entry) -> Rule:
     fixings = (
         {what: int(1000 * at.number(0.0, 86_399.0)) for what, at in entry["fixings"].fields()} if "fixings" in entry else {}
     )
+    if entry["stops"].value == INSTRUMENT and "watches" in entry and entry["watches"].value == INDICES:
+        raise entry["stops"].wrong("underlying or venue: an index has no instrument")
     is_endless = "halt_s" not in entry
     if is_endless and kind not in ("spread", "depth"):
         raise entry.wrong("halt_s: only spread and depth end by themselves")

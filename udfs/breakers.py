@@ -58,7 +58,7 @@ class Window:
     @property
     def mean(self) -> float:
         """The mean of the prices, each once; there must be one."""
-        return math.fsum(step[2] for step in self.steps) / sum(step[1] for step in self.steps)
+        return sum(step[2] for step in self.steps) / sum(step[1] for step in self.steps)
 
     @property
     def volatility(self) -> float | None:
@@ -113,7 +113,7 @@ def beyond(band: Band | None, price: float | None, reference: float | None, what
     """The break of a price beyond a band."""
     if band is None or price is None or not band.is_broken(price, side):
         return None
-    allowed = [f"from {band.lower:.10g}"] * (band.lower is not None) + [f"up to {band.upper:.10g}"] * (band.upper is not None)
+    allowed = [f"{word} {limit:.10g}" for word, limit in (("from", band.lower), ("up to", band.upper)) if limit is not None]
     return Break(price, reference, band.lower, band.upper, f"{price:.10g} is beyond {what}, {' '.join(allowed)}")
 
 
@@ -132,7 +132,7 @@ class PriceBand:
             reference = prices.window.mean if prices.window.steps else None
         else:
             reference = getattr(prices, self.reference)
-        band = bands.around(reference, self.down, self.up) if reference else None
+        band = bands.around(reference, self.down, self.up) if reference is not None else None
         side = prices.side if self.is_by_side else None
         return beyond(band, prices.price, reference, f"the band of the {self.reference}", side)
 
@@ -383,6 +383,6 @@ def depth_near_middle(bids: Sequence[Sequence[float]], asks: Sequence[Sequence[f
         return 0.0
     middle = (bids[0][0] + asks[0][0]) / 2
     return min(
-        math.fsum(size for price, size in bids if price >= middle * (1 - within)),
-        math.fsum(size for price, size in asks if price <= middle * (1 + within)),
+        sum(size for price, size in bids if price >= middle * (1 - within)),
+        sum(size for price, size in asks if price <= middle * (1 + within)),
     )
