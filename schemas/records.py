@@ -151,6 +151,7 @@ class CircuitBreaksRow(TypedDict):
     venue: str | None
     instrument: str | None
     underlying: str | None
+    passes_exits: bool | None
     observed_at: str | None
     figure: float | None
     reference: float | None
@@ -350,6 +351,19 @@ class OptionGreeksRow(TypedDict):
     theta: float | None
     rho: float | None
     reason: str | None
+
+
+class OracleFaultsRow(TypedDict):
+    underlying: str
+    source: str
+    kind: str
+    event_at: str
+    is_over: bool
+    measured: float | None
+    allowed: float | None
+    unit: str
+    price_usd: float | None
+    consensus_usd: float | None
 
 
 class OracleUpdatesRow(TypedDict):
@@ -696,6 +710,7 @@ TABLES: dict[str, Table] = {
             "venue": Column("STRING", True),
             "instrument": Column("STRING", True),
             "underlying": Column("STRING", True),
+            "passes_exits": Column("BOOLEAN", True),
             "observed_at": Column("TIMESTAMP_LTZ(3)", True),
             "figure": Column("DOUBLE", True),
             "reference": Column("DOUBLE", True),
@@ -957,9 +972,27 @@ TABLES: dict[str, Table] = {
             "reason": Column("STRING", True),
         },
     ),
+    "oracle_faults": Table(
+        "oracle_faults.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "source": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "is_over": Column("BOOLEAN", False),
+            "measured": Column("DOUBLE", True),
+            "allowed": Column("DOUBLE", True),
+            "unit": Column("STRING", False),
+            "price_usd": Column("DOUBLE", True),
+            "consensus_usd": Column("DOUBLE", True),
+        },
+    ),
     "oracle_updates": Table(
         "oracle_updates.v1",
-        ("venue", "instrument"),
+        ("venue", "underlying", "quote_currency"),
         False,
         False,
         {

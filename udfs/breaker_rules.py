@@ -5,7 +5,7 @@ A set is a JSON file in `udfs/breaker_sets/` whose name is the set's; one more f
 
 instant   one price breaks it: price_band, fill_band, maker_band, order_price_protection, price_range, price_variation, dynamic,
           session_limit, market_wide, deviation, volatility
-lasting   a state of the market breaks it once it has held for `hold_s`: luld, spread, depth
+lasting   a state of the market breaks it once it has held for `hold_s`: luld, spread, depth, oracle_fault
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ from udfs.breakers import (
     Luld,
     MakerBand,
     MarketWide,
+    OracleFault,
     PriceBand,
     Protection,
     Range,
@@ -45,15 +46,15 @@ SETS = {
 """Every set's text by its name.  Read at import: a job's files are deleted when it ends, while its modules stay loaded."""
 
 INSTRUMENT, UNDERLYING, VENUE = "instrument", "underlying", "venue"
-TRADES, INDICES = "trades", "index_prices"
+TRADES, INDICES, FAULTS = "trades", "index_prices", "oracle_faults"
 
 
 @dataclass(frozen=True)
 class Rule:
     """A rule of a set.
 
-    watches      trades (with marks and books beside them) of an instrument, or index_prices of an underlying
-    stops        what a break stops: the instrument, its underlying or its venue
+    watches      trades (with marks and books beside them) of an instrument, index_prices of an underlying, or its oracle_faults
+    stops        what a break stops: the instrument, its underlying or its venue; `passes_exits`: but orders that only reduce
     halt_s       how long; None: until the condition has not held for `calm_s`
     hold_s       how long a lasting condition must hold
     window_ms    of its rolling window; `window_of` is what is in it: price, index or depth
@@ -75,11 +76,12 @@ class Rule:
     window_ms: int
     window_of: str
     fixings: Mapping[str, int]
+    passes_exits: bool
 
     @cached_property
     def is_lasting(self) -> bool:
         """Whether it is judged by a state of the market, and not by one price."""
-        return isinstance(self.condition, Luld | Spread | DepthCollapse)
+        return isinstance(self.condition, Luld | Spread | DepthCollapse | OracleFault)
 
     @cached_property
     def has_window(self) -> bool:
@@ -88,12 +90,12 @@ class Rule:
         is_of_mean = isinstance(condition, PriceBand) and condition.reference == "mean"
         return is_of_mean or isinstance(condition, FillBand | Range | Dynamic | Volatility | Luld | DepthCollapse)
 
-    def applies(self, venue: str, instrument: str | None, underlying: str | None, kind: str | None) -> bool:
-        """Whether it is a rule for this instrument; without one for an index of the underlying.
+    def applies(self, watches: str, venue: str, instrument: str | None, underlying: str | None, kind: str | None) -> bool:
+        """Whether it is a rule for this instrument; or without one for an index or the oracle of the underlying.
 
         A rule that names underlyings or kinds, or stops an underlying, waits until they are known.
         """
-        if (self.watches == TRADES) != (instrument is not None) or (self.stops == UNDERLYING and underlying is None):
+        if self.watches != watches or (self.stops == UNDERLYING and underlying is None):
             return False
         pairs = ((self.venues, venue), (self.underlyings, underlying), (self.instruments, instrument), (self.kinds, kind))
         return all("*" in patterns or (name is not None and _matches(patterns, name)) for patterns, name in pairs)
@@ -162,18 +164,24 @@ def _rule(entry: Entry) -> Rule:
     fixings = (
         {what: int(1000 * at.number(0.0, 86_399.0)) for what, at in entry["fixings"].fields()} if "fixings" in entry else {}
     )
-    if entry["stops"].value == INSTRUMENT and "watches" in entry and entry["watches"].value == INDICES:
-        raise entry["stops"].wrong("underlying or venue: an index has no instrument")
+    watches = FAULTS if kind == "oracle_fault" else TRADES
+    if "watches" in entry:
+        watches = entry["watches"].text((FAULTS,) if kind == "oracle_fault" else (TRADES, INDICES))
+    if (
+        entry["stops"].value
+        not in {TRADES: (INSTRUMENT, UNDERLYING, VENUE), INDICES: (UNDERLYING, VENUE), FAULTS: (UNDERLYING,)}[watches]
+    ):
+        raise entry["stops"].wrong(f"what {watches} tell of")
     is_endless = "halt_s" not in entry
-    if is_endless and kind not in ("spread", "depth"):
-        raise entry.wrong("halt_s: only spread and depth end by themselves")
+    if is_endless and kind not in ("spread", "depth", "oracle_fault"):
+        raise entry.wrong("halt_s: only spread, depth and oracle_fault end by themselves")
     window_of = {"fill_band": "index", "depth": "depth"}.get(kind, "price")
     window_s = entry["window_s"].number(least=STEPS / 1000, most=86_400.0) if "window_s" in entry else 300.0
     return Rule(
         name,
         kind,
         KINDS[kind](entry),
-        entry["watches"].text((TRADES, INDICES)) if "watches" in entry else TRADES,
+        watches,
         entry["stops"].text((INSTRUMENT, UNDERLYING, VENUE)),
         patterns("venues"),
         patterns("underlyings"),
@@ -185,6 +193,7 @@ def _rule(entry: Entry) -> Rule:
         int(1000 * window_s),
         window_of,
         fixings,
+        entry["passes_exits"].flag() if "passes_exits" in entry else False,
     )
 
 
@@ -240,6 +249,11 @@ def _market_wide(entry: Entry) -> MarketWide:
     return MarketWide(tuple(level(item) for item in entry["levels"].items()))
 
 
+def _oracle_fault(entry: Entry) -> OracleFault:
+    kinds = ("frozen", "withheld", "delayed", "deviating", "stepping_back", "depegged")
+    return OracleFault(tuple(item.text(kinds) for item in entry["faults"].items()), int(entry["least"].number(least=1.0)))
+
+
 def _luld(entry: Entry) -> Luld:
     return Luld(
         luld_steps(entry["bands"].text(tuple(names()))),
@@ -264,6 +278,7 @@ KINDS: dict[str, Callable[[Entry], Any]] = {
     "volatility": lambda entry: Volatility(_share(entry, "most")),
     "luld": _luld,
     "spread": lambda entry: Spread(_share(entry, "most")),
+    "oracle_fault": _oracle_fault,
     "depth": lambda entry: DepthCollapse(_share(entry, "within"), _share(entry, "least")),
 }
 """How the figures of each kind of rule are read."""

@@ -5,7 +5,7 @@ currency, times milliseconds since 1970.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -88,6 +88,7 @@ class Prices:
     window: Window = field(default_factory=lambda: Window(STEPS))  # of the rule
     fixings: Mapping[str, float] = field(default_factory=dict)  # the rule's references of earlier times
     depth: float | None = None  # the newest figure of the book's depth
+    faults: Collection[str] = ()  # of sources of an oracle, source/kind, that are not over
 
 
 class Break(NamedTuple):
@@ -375,6 +376,23 @@ class DepthCollapse:
             return None
         reason = f"the book has {prices.depth:.6g} near its middle, less than {self.least:g} of its mean {mean:.6g}"
         return Break(prices.depth, mean, self.least * mean, None, reason)
+
+
+@dataclass(frozen=True)
+class OracleFault:
+    """So many sources of an oracle have faults of some kinds at once: one that is alone is left out of the price by itself."""
+
+    kinds: tuple[str, ...]
+    least: int  # sources
+
+    def check(self, prices: Prices) -> Break | None:
+        """As `Condition`."""
+        faults = sorted(fault for fault in prices.faults if fault.rpartition("/")[2] in self.kinds)
+        sources = {fault.rpartition("/")[0] for fault in faults}
+        if len(sources) < self.least:
+            return None
+        reason = f"sources of the oracle with faults: {', '.join(faults)}"
+        return Break(float(len(sources)), None, None, float(self.least - 1), reason)
 
 
 def depth_near_middle(bids: Sequence[Sequence[float]], asks: Sequence[Sequence[float]], within: float) -> float:

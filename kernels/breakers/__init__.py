@@ -1,8 +1,8 @@
 """breakers: which rule of the market is broken, what must stop, and until when?
 
 Rules    `udfs/breaker_sets/suite.json`; `udfs.breakers` says when each kind is broken
-Entries  market/<venue:instrument>, or of an index <venue:underlying:currency>: its newest prices, and the window, references
-         and state of each rule that watches it; freed two days after its last message
+Entries  market/<venue:instrument>, or of an index <venue:underlying:currency>, or of an oracle <underlying>: its newest
+         prices or faults, and the window, references and state of each rule that watches it; freed after two days of silence
          terms/<venue:instrument>: kind and underlying, from `instruments`; freed two days after its expiry
 Order    instruments first, then each market's messages by exchange time, a book before a ticker before a trade, then by offset.
          One price breaks an instant rule at once; a lasting one is judged at the end of each micro-batch
@@ -20,18 +20,31 @@ from engine.checks import checked
 from engine.contract import Kernel, Lines, Message, Output
 from kernels.breakers.watched import CALM, HALTED, MIGRATIONS, PENDING, RULE, VERSION, Market, State, Terms, Watch
 from schemas.rows import instant_ms, key, to_ms
-from udfs.breaker_rules import INDICES, INSTRUMENT, TRADES, UNDERLYING, Rule
-from udfs.breakers import DAY_MS, Break, DepthCollapse, Dynamic, Luld, MarketWide, Prices, Volatility, depth_near_middle
+from udfs.breaker_rules import FAULTS, INDICES, INSTRUMENT, TRADES, UNDERLYING, Rule
+from udfs.breakers import (
+    DAY_MS,
+    Break,
+    DepthCollapse,
+    Dynamic,
+    Luld,
+    MarketWide,
+    OracleFault,
+    Prices,
+    Volatility,
+    depth_near_middle,
+)
 
 KEPT_MS = 2 * DAY_MS
 LATE_MS = 5 * 60_000
 """The last minutes before a settlement, in which a dynamic breaker halts for a shorter time."""
 MOST = 1e15
 """A price or size beyond is none: no feed lets one through."""
+MOST_FAULTS = 1000
+"""Of an oracle; the oldest are forgotten, those that are over first."""
 SETTLEMENT, REFERENCE = "settlement", "reference"
 FIGURES = ("observed_at", "figure", "reference", "lower_limit", "upper_limit", "planned_end_at")
 """The columns of a break that its end does not have."""
-RANKS = {"book_tops": 0, "book_depth": 1, "tickers": 2, TRADES: 3, INDICES: 4}
+RANKS = {"book_tops": 0, "book_depth": 1, "tickers": 2, TRADES: 3, INDICES: 4, FAULTS: 5}
 
 
 def new() -> State:
@@ -61,6 +74,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
             _learn_depth(state, name, message.row, event_ms)
         elif rank == RANKS["tickers"]:
             _learn_ticker(state, name, message.row, event_ms)
+        elif rank == RANKS[FAULTS]:
+            _learn_fault(market, message.row, event_ms)
         else:
             outputs += _priced(state, name, message.row, event_ms, until_ms)
     if not messages and until_ms is not None:
@@ -78,6 +93,8 @@ def _in_order(messages: Iterable[Message]) -> list[tuple[int, int, Message]]:
 def _market(state: State, message: Message) -> tuple[str, Market]:
     row = message.row
     name = key(message.table, row)
+    if message.table == FAULTS:
+        return name, state.market(name, FAULTS, "", row["underlying"])
     if message.table == INDICES:
         return name, state.market(name, INDICES, row["venue"], row["underlying"])
     return name, state.market(name, TRADES, row["venue"], row["instrument"])
@@ -116,6 +133,20 @@ def _learn_ticker(state: State, name: str, row: dict[str, Any], event_ms: int) -
         for rule in state.rules(name):
             if rule.window_of == "index" and (watch := state.watch(name, rule)).state != HALTED:
                 watch.window.add(event_ms, index)
+
+
+def _learn_fault(market: Market, row: dict[str, Any], event_ms: int) -> None:
+    """Note a fault of a source, or its end; of rows of one instant the end counts."""
+    name, is_over = f"{row['source']}/{row['kind']}", row["is_over"]
+    if (event_ms, is_over) >= _since(market.faults.get(name, 0)):
+        market.faults[name] = -event_ms if is_over else event_ms
+    if len(market.faults) > MOST_FAULTS:
+        oldest = min(market.faults, key=lambda fault: (market.faults[fault] > 0, abs(market.faults[fault]), fault))
+        del market.faults[oldest]
+
+
+def _since(stored: int) -> tuple[int, bool]:
+    return abs(stored), stored < 0
 
 
 def _priced(state: State, name: str, row: dict[str, Any], event_ms: int, until_ms: int | None) -> list[Output]:
@@ -227,6 +258,7 @@ def _lasting_prices(rule: Rule, market: Market, watch: Watch) -> Prices:
     """What a lasting rule is judged by; Limit Up-Limit Down by quotes or the last trade, whichever is newer."""
     prices = Prices(market.price, **market.quotes())
     prices.window, prices.fixings, prices.depth = watch.window, watch.references(), watch.depth
+    prices.faults = [name for name, since_ms in market.faults.items() if since_ms > 0]
     if isinstance(rule.condition, Luld):
         prices.has_book = market.has_book and market.top_ms >= market.price_ms
     return prices
@@ -247,6 +279,7 @@ def _judged(state: State, name: str, rule: Rule, until_ms: int) -> list[Output]:
         return _calmed(state, name, rule.name, until_ms, until_ms, "the limit state is over")
     elif watch.state == HALTED and watch.end_ms is None:
         is_unknown = watch.depth is None if isinstance(rule.condition, DepthCollapse) else not market.has_book
+        is_unknown = is_unknown and not isinstance(rule.condition, OracleFault)
         if broken is not None or is_unknown:
             watch.calm_ms = None
         elif watch.calm_ms is None:
@@ -303,6 +336,7 @@ def _told(
         "venue": None if is_underlying else market.venue,
         "instrument": market.instrument if is_instrument else None,
         "underlying": state.underlying(name) if is_underlying else None,
+        "passes_exits": rule.passes_exits,
         "observed_at": None if observed_ms is None else instant_ms(observed_ms),
         "figure": broken.figure,
         "reference": broken.reference,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from engine.contract import Migration
 from engine.entries import packed, unpacked
 from kernels.market.terms import Listing
-from udfs.breaker_rules import INDICES, TRADES, Rule, rule_set
+from udfs.breaker_rules import TRADES, Rule, rule_set
 from udfs.breakers import STEPS, Window
 
 VERSION = 1
@@ -60,11 +60,11 @@ class Watch:
 
 @dataclass
 class Market:
-    """An instrument of a venue, or an index: its newest prices, each with its own time."""
+    """An instrument of a venue, an index, or an oracle: its newest prices, each with its own time."""
 
-    table: str  # trades or index_prices
-    venue: str
-    name: str  # of the instrument, or of the underlying of an index
+    table: str  # trades, index_prices or oracle_faults
+    venue: str  # empty of an oracle
+    name: str  # of the instrument, or of the underlying
     heard_ms: int = 0
     price: float | None = None  # of the newest trade or index price
     price_ms: int = -1
@@ -76,6 +76,7 @@ class Market:
     ask: float | None = None
     top_ms: int = -1
     has_book: bool = False
+    faults: dict[str, int] = field(default_factory=dict)  # of an oracle, by source/kind: since when, below 0 once it is over
     watches: dict[str, Watch] = field(default_factory=dict)  # by rule
 
     @property
@@ -90,7 +91,7 @@ class Market:
     def stored(self) -> list[Any]:
         """What an entry keeps."""
         head = [self.table, self.venue, self.name, self.heard_ms, self.price, self.price_ms, self.mark, self.mark_ms]
-        head += [self.index, self.index_ms, self.bid, self.ask, self.top_ms, self.has_book]
+        head += [self.index, self.index_ms, self.bid, self.ask, self.top_ms, self.has_book, self.faults]
         return [head, {rule: watch.stored() for rule, watch in self.watches.items()}]
 
 
@@ -115,7 +116,7 @@ class State:
     def underlying(self, name: str) -> str | None:
         """The underlying of a market; None until it is known."""
         market = self.markets[name]
-        if market.table == INDICES:
+        if market.table != TRADES:
             return market.name
         terms = self.listing.terms.get(name)
         return None if terms is None else terms.underlying
@@ -126,7 +127,7 @@ class State:
         if known is None:
             market, terms = self.markets[name], self.listing.terms.get(name)
             underlying, kind = self.underlying(name), None if terms is None else terms.kind
-            known = [rule for rule in RULES if rule.applies(market.venue, market.instrument, underlying, kind)]
+            known = [rule for rule in RULES if rule.applies(market.table, market.venue, market.instrument, underlying, kind)]
             self._rules[name] = known
         return known
 

@@ -130,6 +130,7 @@ def test_a_trade_beyond_the_band_of_the_mark_halts_its_instrument_for_as_long_as
         "venue": "deribit",
         "instrument": "BTC-P",
         "underlying": None,
+        "passes_exits": False,
         "observed_at": instant_ms(T0 + 210),
         "figure": 105.5,
         "reference": 100.0,
@@ -141,7 +142,9 @@ def test_a_trade_beyond_the_band_of_the_mark_halts_its_instrument_for_as_long_as
     assert feed.take(trade(110.0, T0 + 400)) == []
     assert feed.tell(T0 + 60_299) == []
     (end,) = feed.tell(T0 + 60_300)
-    told = {name: row[name] for name in ("break_id", "subject", "rule", "kind", "venue", "instrument", "underlying")}
+    told = {
+        name: row[name] for name in ("break_id", "subject", "rule", "kind", "venue", "instrument", "underlying", "passes_exits")
+    }
     figures = dict.fromkeys(breakers.FIGURES)
     ended = {"event_at": instant_ms(T0 + 60_300), "state": "resumed", "is_halted": False, "reason": "the halt is over"}
     assert end == {**told, **figures, **ended}
@@ -308,6 +311,28 @@ def test_a_jump_by_the_factor_is_a_break_and_volatility_one_of_the_window(rules:
         feed.take(index(100.0 if second % 2 else 101.0, T0 + 1000 * second))
     (row,) = [row for row in feed.rows if row["kind"] == "volatility"]
     assert row["figure"] > 5 == row["upper_limit"]
+
+
+def source_fault(source: str, kind: str, ms: int, is_over: bool = False, offset: int = 0) -> Message:
+    row = {"underlying": "BTC", "source": source, "kind": kind, "event_at": instant_ms(ms), "is_over": is_over}
+    figures = {"measured": 1.0, "allowed": 0.5, "unit": "ms", "price_usd": None, "consensus_usd": None}
+    return Message("oracle_faults", 0, offset, row | figures)
+
+
+def test_so_many_sources_of_an_oracle_with_faults_at_once_stop_their_underlying_until_they_are_over(rules: Any) -> None:
+    rule = {"kind": "oracle_fault", "stops": "underlying", "faults": ["frozen", "withheld"], "least": 2, "passes_exits": True}
+    rules(rule | {"hold_s": 1, "calm_s": 2})
+    feed = Feed()
+    assert feed.take(source_fault("a", "frozen", T0), source_fault("a", "withheld", T0), source_fault("c", "delayed", T0)) == []
+    feed.take(source_fault("b", "withheld", T0 + 1000))
+    start_ms = until(T0 + 1000) + 1000
+    (row,) = feed.tell(start_ms)
+    assert (row["subject"], row["underlying"], row["venue"], row["figure"]) == ("BTC", "BTC", None, 2.0)
+    assert (row["event_at"], row["planned_end_at"], row["passes_exits"]) == (instant_ms(start_ms), None, True)
+    assert row["reason"] == "sources of the oracle with faults: a/frozen, a/withheld, b/withheld"
+    feed.take(source_fault("b", "withheld", T0 + 5000, is_over=True))
+    (end,) = feed.tell(T0 + 60_000)
+    assert (end["state"], end["event_at"]) == ("resumed", instant_ms(until(T0 + 5000) + 2000))
 
 
 @pytest.mark.parametrize(
