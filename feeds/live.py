@@ -144,6 +144,14 @@ async def listen(
     """
     converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
     asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
+    if session.poll is not None:
+        counts.is_open = True
+        async for received_us, message, url in _polled(session.poll, symbols, asker):
+            number += 1
+            heard(url, received_us, message)
+            counts.messages += 1
+            counts.newest_us = received_us
+            yield converter.convert(Line(session.venue, name, number, received_us, message, "message", url=url))
     opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
     is_final = opening.process_exception
 
@@ -180,6 +188,22 @@ async def listen(
             counts.is_open = False
             await connection.close()
         await asyncio.sleep(pause_s)
+
+
+async def _polled(
+    poll: Callable[[Sequence[str]], Ask], symbols: Symbols, asker: Asker
+) -> AsyncIterator[tuple[int, bytes, str]]:
+    """Each answer that is another than the one before, without end: time of receipt (microseconds), answer and address."""
+    before = b""
+    while True:
+        while not symbols.names:
+            await symbols.changed.wait()
+            symbols.changed.clear()
+        ask = poll(symbols.names)
+        message = await asker.answer(ask)
+        if message != before:
+            yield time.time_ns() // 1000, message, ask.url
+        before = message
 
 
 async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Event, **options: Any) -> Tally:

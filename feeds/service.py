@@ -137,7 +137,7 @@ class Feed:
         now_ms = int(self.listed_s * 1000)
         self._listed = sorted(
             name for name, record in listed.items() if record.row["venue"] == self.session.market and _is_alive(record, now_ms)
-        )
+        ) or list(self.session.symbols)
         patterns = [pattern.upper() for pattern in self.patterns]
         self.names = [name for name in self._listed if any(fnmatchcase(name.upper(), pattern) for pattern in patterns)]
 

@@ -140,6 +140,27 @@ class ChainGreeksRow(TypedDict):
     charm_per_day: float | None
 
 
+class CircuitBreaksRow(TypedDict):
+    break_id: str
+    subject: str
+    event_at: str
+    rule: str
+    kind: str
+    state: str
+    is_halted: bool
+    venue: str | None
+    instrument: str | None
+    underlying: str | None
+    passes_exits: bool | None
+    observed_at: str | None
+    figure: float | None
+    reference: float | None
+    lower_limit: float | None
+    upper_limit: float | None
+    planned_end_at: str | None
+    reason: str
+
+
 class DeadLettersRow(TypedDict):
     source: str
     partition: int | None
@@ -348,6 +369,31 @@ class OptionGreeksRow(TypedDict):
     theta: float | None
     rho: float | None
     reason: str | None
+
+
+class OracleFaultsRow(TypedDict):
+    underlying: str
+    source: str
+    kind: str
+    event_at: str
+    is_over: bool
+    measured: float | None
+    allowed: float | None
+    unit: str
+    price_usd: float | None
+    consensus_usd: float | None
+
+
+class OracleUpdatesRow(TypedDict):
+    venue: str
+    instrument: str
+    underlying: str
+    quote_currency: str
+    event_at: str
+    received_at: str
+    price: float
+    confidence: float | None
+    sequence: int | None
 
 
 class OrderBooksRow(TypedDict):
@@ -666,6 +712,32 @@ TABLES: dict[str, Table] = {
             "charm_per_day": Column("DOUBLE", True),
         },
     ),
+    "circuit_breaks": Table(
+        "circuit_breaks.v1",
+        ("subject",),
+        False,
+        False,
+        {
+            "break_id": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "rule": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "state": Column("STRING", False),
+            "is_halted": Column("BOOLEAN", False),
+            "venue": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "underlying": Column("STRING", True),
+            "passes_exits": Column("BOOLEAN", True),
+            "observed_at": Column("TIMESTAMP_LTZ(3)", True),
+            "figure": Column("DOUBLE", True),
+            "reference": Column("DOUBLE", True),
+            "lower_limit": Column("DOUBLE", True),
+            "upper_limit": Column("DOUBLE", True),
+            "planned_end_at": Column("TIMESTAMP_LTZ(3)", True),
+            "reason": Column("STRING", False),
+        },
+    ),
     "dead_letters": Table(
         "dead_letters.v1",
         ("source",),
@@ -939,6 +1011,41 @@ TABLES: dict[str, Table] = {
             "theta": Column("DOUBLE", True),
             "rho": Column("DOUBLE", True),
             "reason": Column("STRING", True),
+        },
+    ),
+    "oracle_faults": Table(
+        "oracle_faults.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "source": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "is_over": Column("BOOLEAN", False),
+            "measured": Column("DOUBLE", True),
+            "allowed": Column("DOUBLE", True),
+            "unit": Column("STRING", False),
+            "price_usd": Column("DOUBLE", True),
+            "consensus_usd": Column("DOUBLE", True),
+        },
+    ),
+    "oracle_updates": Table(
+        "oracle_updates.v1",
+        ("venue", "underlying", "quote_currency"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "underlying": Column("STRING", False),
+            "quote_currency": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "price": Column("DOUBLE", False),
+            "confidence": Column("DOUBLE", True),
+            "sequence": Column("BIGINT", True),
         },
     ),
     "order_books": Table(
