@@ -74,6 +74,8 @@ class Kernel:
                 (state, until_ms) -> lines, the rows that are due by time
     gauges      numbers for an operator, by name: (state) -> numbers.  It changes nothing and is cheap beside a batch; the host
                 asks once a second and rounds to whole numbers, so a name says their unit
+    obeyed      where the kernel puts out orders: (state) -> the rows of `controls_applied` in force, by scope.  The host gives
+                it further ones as messages, in the batch from which they hold (`engine.controls`)
     """
 
     name: str
@@ -85,6 +87,7 @@ class Kernel:
     gauges: Callable[[Any], dict[str, float]] = _no_gauges
     migrations: Mapping[int, Migration] = field(default_factory=dict)  # by the version that they read
     parts: tuple["Kernel", ...] = ()  # whose entries it stores among its own
+    obeyed: Callable[[Any], Mapping[str, Mapping[str, Any]]] | None = None
     common: frozenset[str] = frozenset()  # tables of which every shard emits the same rows: one shard alone writes them
     sweep_ms: int = HOUR_MS  # event time between two empty batches
     store_share: float = 0.2  # of the time of its steps, what storing entries may take; until then they wait

@@ -140,6 +140,23 @@ class ChainGreeksRow(TypedDict):
     charm_per_day: float | None
 
 
+class ControlsAppliedRow(TypedDict):
+    job: str
+    shard: int
+    event_at: str
+    scope: str
+    mode: str
+    who: str
+    why: str
+    said_at: str
+    ends_at: str | None
+    liquidations: bool
+    control_partition: int | None
+    control_offset: int | None
+    applied_at: str
+    is_start: bool
+
+
 class DeadLettersRow(TypedDict):
     source: str
     partition: int | None
@@ -421,6 +438,16 @@ class TradesRow(TypedDict):
     block_height: NotRequired[int | None]
 
 
+class TradingControlsRow(TypedDict):
+    scope: str
+    mode: str
+    who: str
+    why: str
+    event_at: str
+    ends_at: str | None
+    liquidations: bool
+
+
 class TradingHaltsRow(TypedDict):
     venue: str
     instrument: str | None
@@ -646,6 +673,28 @@ TABLES: dict[str, Table] = {
             "vanna_per_vol": Column("DOUBLE", True),
             "volga_usd_per_vol2": Column("DOUBLE", True),
             "charm_per_day": Column("DOUBLE", True),
+        },
+    ),
+    "controls_applied": Table(
+        "controls_applied.v1",
+        ("job", "shard"),
+        False,
+        False,
+        {
+            "job": Column("STRING", False),
+            "shard": Column("INT", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "scope": Column("STRING", False),
+            "mode": Column("STRING", False),
+            "who": Column("STRING", False),
+            "why": Column("STRING", False),
+            "said_at": Column("TIMESTAMP_LTZ(3)", False),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "liquidations": Column("BOOLEAN", False),
+            "control_partition": Column("INT", True),
+            "control_offset": Column("BIGINT", True),
+            "applied_at": Column("TIMESTAMP_LTZ(6)", False),
+            "is_start": Column("BOOLEAN", False),
         },
     ),
     "dead_letters": Table(
@@ -1017,6 +1066,21 @@ TABLES: dict[str, Table] = {
             "size": Column("DOUBLE", False),
             "off_market": Column("STRING", True),
             "block_height": Column("BIGINT", True),
+        },
+    ),
+    "trading_controls": Table(
+        "trading_controls.v1",
+        ("scope",),
+        True,
+        False,
+        {
+            "scope": Column("STRING", False),
+            "mode": Column("STRING", False),
+            "who": Column("STRING", False),
+            "why": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "liquidations": Column("BOOLEAN", False),
         },
     ),
     "trading_halts": Table(

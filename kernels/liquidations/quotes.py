@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from kernels.gate import Act, Gate
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.cases import (
     ALL_ORDERED,
@@ -36,6 +37,7 @@ class Standings(Protocol):
     depths: dict[str, Depth]
     guards: dict[str, Guard]
     halts: dict[str, Halt]
+    gate: Gate
     fund_usd: float
 
     def standing(self) -> Standing:
@@ -166,6 +168,8 @@ class DecisionBatch:
     @cached_property
     def is_quiet(self) -> bool:
         """Whether there is no objection to liquidating anyone."""
+        if not self.state.gate.is_quiet(Act.LIQUIDATE):
+            return False
         is_halted = any(halt.is_halted for halt in self.state.halts.values())
         return not is_halted and not self.objections
 
