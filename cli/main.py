@@ -417,7 +417,7 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=chosen)
+        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"})
         display.step("done")
         if sources or live_venue:
             show_tally(tally)

@@ -19,7 +19,7 @@ from deploy import topics
 from deploy.topics import TopicError
 from feeds.publish import FEED_TABLES
 from schemas.records import TABLES
-from schemas.security import ADMIN, FEED, READER, user
+from schemas.security import ADMIN, FEED, OPERATOR, READER, user
 
 _KINDS = {
     "topic": ResourceType.TOPIC,
@@ -43,7 +43,8 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     """Every right that our users need, and no more; the jobs and groups that run are all jobs unless `names` says which."""
     running = names or jobs.FLOW
     found = [right for job in running for right in _of_job(job)]
-    feed, reader, admin = user(FEED), user(READER), user(ADMIN)
+    feed, reader, admin, operator = user(FEED), user(READER), user(ADMIN), user(OPERATOR)
+    found += [Right(operator, "WRITE", "topic", TABLES["trading_controls"].topic)]
     found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
     found += [
         Right(feed, "READ", "topic", TABLES["resync_requests"].topic),
@@ -61,6 +62,8 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
 def _of_job(job: str) -> list[Right]:
     name, declared = user(job), jobs.job(job)
     found = [Right(name, "READ", "topic", TABLES[table].topic) for table in declared.reads]
+    if declared.obeys:
+        found += [Right(name, "READ", "topic", TABLES[table].topic) for table in ("trading_controls", jobs.APPLIED)]
     found += [Right(name, "READ", "group", job)]
     for member in declared.members or (declared,):
         for table in member.writes:

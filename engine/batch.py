@@ -1,8 +1,9 @@
 """Micro-batches as they cross from SQL into a kernel and back: bytes, in records and fields that JSON cannot contain."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.contract import Kernel, Lines, Message, Output, State
 from schemas import TABLE_OF
+from schemas.records import TABLES
 from schemas.rows import instant_ms, key, parted
 from udfs.compiled import compiled
 
@@ -38,6 +40,11 @@ def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
             whole = *whole[:3], whole[3] + RECORD + part
     if whole:
         yield whole
+
+
+def record(table: str, partition: int, offset: int, row: Mapping[str, Any]) -> bytes:
+    """A row as a record of a batch."""
+    return FIELD.join((TABLES[table].topic.encode(), b"%d" % partition, b"%d" % offset, orjson.dumps(row)))
 
 
 def count(data: bytes) -> int:

@@ -24,8 +24,9 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
-from engine import batch
+from engine import batch, listening
 from engine.contract import Kernel, Lines, State, kernel
+from engine.controls import APPLIED, Source
 from engine.metrics import Metrics
 from schemas.records import TABLES
 
@@ -62,6 +63,7 @@ class Member:
     broadcast: tuple[str, ...] = ()  # tables of which every shard gets every message
     heartbeat: str = ""  # the `table` of its heartbeats; empty where it tells no time
     conflated: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()  # of `engine.controls.Source`; empty where it puts out no orders
 
 
 class _Running:
@@ -70,6 +72,8 @@ class _Running:
     def __init__(self, member: Member, kernel: Kernel) -> None:
         self.kernel = kernel
         self.conflated = member.conflated
+        self.controls = listening.opened(Source(*member.controls)) if member.controls and kernel.obeyed else None
+        self.partitions = {number: partition for partition, number in enumerate(member.shards)}
         self.heartbeat = member.heartbeat
         keys = map(str.encode, heartbeat_keys(len(member.shards)))
         self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
@@ -110,13 +114,19 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def __init__(self, members: tuple[Member, ...]) -> None:
         self.members = members
+        self.running: dict[int, _Running] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, tuple(tuple(getattr(member, field.name) for field in fields(Member)) for member in self.members)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Find the kernels and the state."""
-        self.running = {number: _Running(member, kernel(member.kernel)) for member in self.members for number in member.shards}
+        self.running = {
+            number: running
+            for member in self.members
+            for running in [_Running(member, kernel(member.kernel))]
+            for number in member.shards
+        }
         # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
         stored = Types.PICKLED_BYTE_ARRAY()
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
@@ -133,6 +143,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let go of the state: the process may outlive its job.  What other jobs in it hold is left alone again in a second."""
+        for running in self.running.values():
+            if running.controls is not None:
+                running.controls.close()
         self.shards.clear()
         gc.unfreeze()
 
@@ -179,6 +192,12 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         # In an order that does not depend on which came first.
         parts = sorted(shard.held.pop(until_ms), key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
+        obeyed, lines = self._obeyed(shard, until_ms)
+        if obeyed:
+            part = _Part(until_ms, False, obeyed)
+            self._keep(shard, part)
+            parts.append(part)
+        yield from starmap(Row, lines)
         yield from self._stepped(shard, until_ms, parts)
         every_ms = shard.running.kernel.sweep_ms
         next_ms = (until_ms // every_ms + 1) * every_ms
@@ -204,9 +223,23 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _swept_at(self, shard: _Shard, at_ms: int) -> Iterator[Row]:
-        lines = self._step(shard, at_ms, b"")
+        obeyed, lines = self._obeyed(shard, at_ms)
+        lines += self._step(shard, at_ms, obeyed)
         self._store(shard)
         yield from starmap(Row, lines)
+
+    def _obeyed(self, shard: _Shard, until_ms: int) -> tuple[bytes, list[Lines]]:
+        """What has changed of the controls since the last step, as messages of this one, and as rows."""
+        running = shard.running
+        if running.controls is None or running.kernel.obeyed is None:
+            return b"", []
+        words = running.controls.words(running.partitions[shard.number], until_ms, running.kernel.obeyed(shard.state))
+        rows = [word for word in words if word.table == APPLIED]
+        partition = running.partitions[shard.number]
+        data = batch.RECORD.join(batch.record(word.table, partition, at, word.row) for at, word in enumerate(rows))
+        lines = batch.encode(words)
+        self.metrics.emitted(lines)
+        return data, lines
 
     def _stepped(self, shard: _Shard, until_ms: int | None, parts: list[_Part]) -> Iterator[Row]:
         data = batch.RECORD.join(part.messages for part in parts if part.messages)

@@ -29,8 +29,10 @@ from pyflink.table import DataTypes, Schema, StatementSet, StreamTableEnvironmen
 
 import jobs
 import schemas
+from engine.controls import LIVE, RECORDED, Source
 from engine.host import BATCH_TYPE, OUTPUT_TYPE, Host, Member, heartbeat_keys
 from jobs import Job
+from schemas import security
 from schemas.records import TABLES
 from schemas.security import sql_options
 
@@ -117,7 +119,7 @@ def hosted_inserts(tables: StreamTableEnvironment, group: Job, hosted: list[Job]
         if not member.has_own_messages:
             register_messages(tables, member, shards(number))
         register_batches(tables)
-        members.append(member_of(tables, member, shards(number), f"{HEARTBEAT}/{member.name}"))
+        members.append(member_of(tables, member, shards(number), f"{HEARTBEAT}/{member.name}", group.name))
     tables.use_database(own)
     host(tables, group.name, members, [f"{member.name}.batches" for member in hosted])
     heartbeats = {table: told.heartbeat for member, told in zip(hosted, members, strict=True) for table in member.tells_time}
@@ -285,16 +287,36 @@ def register_rows(tables: StreamTableEnvironment, job: Job) -> None:
 def host_kernel(tables: StreamTableEnvironment, job: Job) -> None:
     """Turn the view `messages` into the view `records` by the job's kernel."""
     register_batches(tables)
-    host(tables, job.name, [member_of(tables, job, shards(), HEARTBEAT)], ["batches"])
+    host(tables, job.name, [member_of(tables, job, shards(), HEARTBEAT, job.name)], ["batches"])
 
 
-def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], heartbeat: str) -> Member:
-    """A job as the host runs it, in the shards of these numbers; `heartbeat` is the `table` of its heartbeats."""
+def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], heartbeat: str, user: str) -> Member:
+    """A job as the host runs it, in the shards of these numbers.
+
+    `heartbeat` is the `table` of its heartbeats, `user` the name under which it is submitted: its own, or its group's.
+    """
     assert job.kernel is not None
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table in job.writes)
     return Member(
-        job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat if job.tells_time else "", conflated
+        job.kernel,
+        tuple(numbers),
+        tuple(job.writes),
+        tuple(job.broadcast),
+        heartbeat if job.tells_time else "",
+        conflated,
+        tuple(controls_of(tables, job, user)),
     )
+
+
+def controls_of(tables: StreamTableEnvironment, job: Job, user: str) -> Source | tuple[()]:
+    """From where a job that puts out orders hears what it must obey."""
+    if not job.obeys:
+        return ()
+    mode = setting(tables, "gammaflow.controls", LIVE)
+    if mode not in (LIVE, RECORDED):
+        raise SystemExit(f"gammaflow.controls: expected {LIVE} or {RECORDED}, got {mode!r}")
+    file = os.environ.get(security.VARIABLE, "")
+    return Source(os.environ["GAMMAFLOW_KAFKA"], user, str(Path(file).absolute()) if file else "", job.name, mode)
 
 
 def host(tables: StreamTableEnvironment, name: str, members: list[Member], batches: list[str]) -> None:

@@ -3,7 +3,7 @@
     protocol=SASL_SSL                   or SSL, encrypted but without a name
     ca=ca.pem                           who signs the brokers' certificates; left out, those whom the machine trusts
     mechanism=SCRAM-SHA-512             or SCRAM-SHA-256
-    user=gammaflow-{}                   {} is a job's name, feed, reader or admin
+    user=gammaflow-{}                   {} is a job's name, feed, reader, operator or admin
     passwords=passwords.properties      user=password, one a line
 
 Paths count from the file.  A job's password is read by the Kafka clients in the cluster, from the same path there: what is
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VARIABLE = "GAMMAFLOW_KAFKA_SECURITY"
-FEED, READER, ADMIN = "feed", "reader", "admin"
-"""Those of us who are no job: what writes a feed's topics; the commands that look; and what makes topics and rights."""
+FEED, READER, ADMIN, OPERATOR = "feed", "reader", "admin", "operator"
+"""Those of us who are no job: what writes a feed's topics; the commands that look; what makes topics and rights; and who says
+what may be traded."""
 _FIELDS = {"protocol", "ca", "mechanism", "user", "passwords"}
 _PROTOCOLS = ("SSL", "SASL_SSL")
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
@@ -43,9 +44,9 @@ class Security(NamedTuple):
     passwords: Path
 
 
-def settings() -> Security | None:
-    """What the file says; None where the environment names none.  Raises `SecurityError`."""
-    path = Path(os.environ.get(VARIABLE, ""))
+def settings(file: str | None = None) -> Security | None:
+    """What the file says, else the one that the environment names; None where that names none.  Raises `SecurityError`."""
+    path = Path(os.environ.get(VARIABLE, "") if file is None else file)
     if not path.name:
         return None
     told = _properties(path)
@@ -63,9 +64,9 @@ def settings() -> Security | None:
     return Security(protocol, folder / told["ca"] if "ca" in told else None, mechanism, pattern, passwords)
 
 
-def user(role: str) -> str:
-    """The name of a job, or of `FEED`, `READER` or `ADMIN`, on the broker."""
-    security = settings()
+def user(role: str, file: str | None = None) -> str:
+    """The name of a job, or of `FEED`, `READER`, `OPERATOR` or `ADMIN`, on the broker."""
+    security = settings(file)
     return (security.user if security else "gammaflow-{}").replace("{}", role)
 
 
@@ -77,9 +78,12 @@ def manner(role: str) -> str:
     return f"as {user(role)}" if security.protocol == "SASL_SSL" else "encrypted, without a name"
 
 
-def librdkafka(role: str) -> dict[str, Any]:
-    """The settings of a librdkafka client.  Raises `SecurityError`, also where the file of passwords has none for it."""
-    security = settings()
+def librdkafka(role: str, file: str | None = None) -> dict[str, Any]:
+    """The settings of a librdkafka client, as a file says, else the one that the environment names.
+
+    Raises `SecurityError`, also where the file of passwords has none for it.
+    """
+    security = settings(file)
     if security is None:
         return {}
     own = {"security.protocol": security.protocol}
@@ -88,8 +92,8 @@ def librdkafka(role: str) -> dict[str, Any]:
     if security.protocol == "SASL_SSL":
         own |= {
             "sasl.mechanism": security.mechanism,
-            "sasl.username": user(role),
-            "sasl.password": _password(security.passwords, user(role)),
+            "sasl.username": user(role, file),
+            "sasl.password": _password(security.passwords, user(role, file)),
         }
     return own
 
