@@ -44,11 +44,18 @@ class Source(NamedTuple):
     mode: str  # LIVE, or RECORDED: what stands in `controls_applied` when the job begins
 
 
+class Words(NamedTuple):
+    """What has changed with one batch."""
+
+    told: list[Row]  # of `controls_applied`, as messages for the kernel
+    written: list[Output]  # the same, and dead letters, for their topics
+
+
 class Controls(Protocol):
     """What a host asks."""
 
-    def words(self, shard: int, until_ms: int, in_force: InForce) -> list[Output]:
-        """Rows of `controls_applied` for the batch that ends here, given what the kernel obeys; and dead letters."""
+    def words(self, shard: int, until_ms: int, in_force: InForce) -> Words:
+        """What is new for the batch that ends here, given what the kernel obeys."""
 
     def close(self) -> None:
         """Listen no more."""
@@ -90,7 +97,7 @@ class Log:
             return None
         at = f"{TABLES[SAID].topic}, partition {partition}, offset {offset}"
         why = f"{at}, is no control: {wrong.field or 'the row'}: expected {wrong.expected}, got {wrong.got}"
-        halt = {"scope": ALL if scope_fault(name) else name, "mode": HALT, "who": ENGINE, "why": why}
+        halt: Row = {"scope": ALL if scope_fault(name) else name, "mode": HALT, "who": ENGINE, "why": why}
         halt |= {"event_at": instant_ms(max(said_ms, 0)), "ends_at": None, "liquidations": False}
         self.newest[partition, name] = Word(halt, partition, offset)
         return Message(SAID, partition, offset, row, value), wrong
@@ -146,12 +153,12 @@ def changes(
     return sorted(told, key=lambda change: (change[0] != GATE, change[0]))
 
 
-def applied(job: str, shard: int, until_ms: int, change: tuple[str, Mapping[str, Any]], at: str, is_start: bool) -> Output:
+def applied(job: str, shard: int, until_ms: int, change: tuple[str, Mapping[str, Any]], at: str, is_start: bool) -> Row:
     """A row of `controls_applied`: a change that holds from the batch that ends here; `at` is when it was applied."""
     scope, control = change
     row = {"job": job, "shard": shard, "event_at": instant_ms(until_ms - 1), "scope": scope}
     row |= {column: control.get(column) for column in (*OBEYED, "control_partition", "control_offset")}
-    return Output(APPLIED, until_ms - 1, row | {"applied_at": at, "is_start": is_start})
+    return row | {"applied_at": at, "is_start": is_start}
 
 
 def recorded(job: str, rows: Iterable[Row]) -> dict[int, list[Row]]:

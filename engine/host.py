@@ -233,11 +233,10 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         running = shard.running
         if running.controls is None or running.kernel.obeyed is None:
             return b"", []
-        words = running.controls.words(running.partitions[shard.number], until_ms, running.kernel.obeyed(shard.state))
-        rows = [word for word in words if word.table == APPLIED]
         partition = running.partitions[shard.number]
-        data = batch.RECORD.join(batch.record(word.table, partition, at, word.row) for at, word in enumerate(rows))
-        lines = batch.encode(words)
+        words = running.controls.words(partition, until_ms, running.kernel.obeyed(shard.state))
+        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.told))
+        lines = batch.encode(words.written)
         self.metrics.emitted(lines)
         return data, lines
 

@@ -17,7 +17,22 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 
 from engine.checks import dead_letter
 from engine.contract import Message, Output
-from engine.controls import APPLIED, RECORDED, SAID, Controls, InForce, Log, Row, Source, Word, applied, changes, decoded, gate
+from engine.controls import (
+    APPLIED,
+    RECORDED,
+    SAID,
+    Controls,
+    InForce,
+    Log,
+    Row,
+    Source,
+    Word,
+    Words,
+    applied,
+    changes,
+    decoded,
+    gate,
+)
 from engine.controls import recorded as by_shard
 from schemas import security
 from schemas.controls import GATE, RUN
@@ -35,6 +50,7 @@ START_S = 20.0
 """How long a host that starts waits for the topic, before it goes on with a closed gate."""
 TURN_S = 0.05
 RETRY_S = 0.5
+NOTHING = Words([], [])
 NEVER_S = -float("inf")
 
 
@@ -83,13 +99,13 @@ class Live:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
-    def words(self, shard: int, until_ms: int, in_force: InForce) -> list[Output]:
+    def words(self, shard: int, until_ms: int, in_force: InForce) -> Words:
         """As of `Controls`."""
         is_open, standing, why = self._now()
         # Of all shards, which may be in several processes, one answers for bad records.
         outputs = self._dead_letters(until_ms) if shard == 0 else []
         if self._told.get(shard) == (is_open, standing):
-            return outputs
+            return Words([], outputs)
         is_start = shard not in self._told
         self._told[shard] = is_open, standing
         wall_us = self._wall_us()
@@ -102,7 +118,7 @@ class Live:
             told = changes(wanted, in_force, self._log.ended, is_start)
         at = instant_us(wall_us)
         rows = [applied(self.source.job, shard, until_ms, change, at, is_start and not n) for n, change in enumerate(told)]
-        return outputs + rows
+        return Words(rows, outputs + [Output(APPLIED, until_ms - 1, row) for row in rows])
 
     def _now(self) -> tuple[bool, dict[str, Word] | None, str]:
         """Whether the topic is known, what is in force (None where it was never known), and why the gate is open or closed."""
@@ -187,7 +203,10 @@ class Live:
 
 
 class Recorded:
-    """What a run before has obeyed, as it stands in `controls_applied` when this one begins; without any, everything runs."""
+    """What a run before has obeyed, as it stands in `controls_applied` when this one begins; without any, everything runs.
+
+    It is not written again.
+    """
 
     def __init__(self, source: Source, make: Callable[[dict[str, Any]], Any] = Consumer) -> None:
         self.source, self._make = source, make
@@ -197,23 +216,23 @@ class Recorded:
     def close(self) -> None:
         """Nothing is open."""
 
-    def words(self, shard: int, until_ms: int, in_force: InForce) -> list[Output]:
+    def words(self, shard: int, until_ms: int, in_force: InForce) -> Words:
         """As of `Controls`.  Raises `RuntimeError` where the record cannot be read: what would hold must not be guessed."""
         if self._rows is None:
             self._rows = by_shard(self.source.job, self._read())
         own = self._rows.get(shard, [])
         past = bisect_left(own, until_ms, key=lambda row: to_ms(row["event_at"]))
         if self._told.get(shard) == past:
-            return []
+            return NOTHING
         self._told[shard] = past
         at = instant_ms(until_ms - 1)
         newest: dict[str, Any] = {GATE: gate(True, "as recorded", at)} | {row["scope"]: row for row in own[:past]}
         wanted = {scope: row for scope, row in newest.items() if row["mode"] != RUN or scope == GATE}
         told = changes(wanted, in_force, lambda scope, control: newest.get(scope) or {**control, "mode": RUN})
-        return [
-            applied(self.source.job, shard, until_ms, change, change[1].get("applied_at") or instant_us(until_ms * 1000), False)
-            for change in told
-        ]
+        ago = [change[1].get("applied_at") or instant_us(until_ms * 1000) for change in told]
+        job = self.source.job
+        rows = [applied(job, shard, until_ms, change, at, False) for change, at in zip(told, ago, strict=True)]
+        return Words(rows, [])
 
     def _read(self) -> list[Row]:
         topic = TABLES[APPLIED].topic

@@ -154,12 +154,12 @@ class Gate:
         if (unread := self._unread(request.act)) is not None or len(self.controls) == 1:
             return unread
         own = [control for scope in request.scopes() if (control := self.controls.get(scope))]
-        control = strictest(control for control in own if _applies(control, request.act))
-        if control is None:
+        first = strictest(control for control in own if _applies(control, request.act))
+        if first is None:
             return None
-        mode, scope = control["mode"], control["scope"]
-        until = "" if control["ends_at"] is None else f", until {control['ends_at']}"
-        why = f"{control['who']} said {mode} of {scope} at {control['said_at']}{until}: {control['why']}"
+        mode, scope = first["mode"], first["scope"]
+        until = "" if first["ends_at"] is None else f", until {first['ends_at']}"
+        why = f"{first['who']} said {mode} of {scope} at {first['said_at']}{until}: {first['why']}"
         return Held(_MODES[mode], scope, why)
 
     def held(self, request: Request, conditions: Iterable[Held] = ()) -> Held | None:

@@ -65,7 +65,8 @@ class Consumer:
             if offset < len(log):
                 self.next[part] += 1
                 self.told_end.discard(part)
-                return _Message(part, offset, *log[offset], None)
+                key, value = log[offset]
+                return _Message(part, offset, key, value, None)
             if part not in self.told_end:
                 self.told_end.add(part)
                 return _Message(part, offset, None, None, KafkaError(KafkaError._PARTITION_EOF))

@@ -11,13 +11,14 @@ import pytest
 
 from engine import batch, metrics
 from engine.contract import Kernel, Lines, Message, Output
+from engine.controls import Words
 from engine.host import END_OF_TIME, Host, Member
 from schemas.records import TABLES
 from tests.kernels.obeying import applied
 
 TOPIC = TABLES["order_books"].topic
 SWEEP_MS = 1000
-Call = tuple[int | None, list[int]]
+Call = tuple[int | None, list[Any]]
 """Until when, and the offsets of the messages: what a kernel is stepped with."""
 
 
@@ -457,10 +458,11 @@ class Spoken:
         self.asked: list[tuple[int, int, list[str]]] = []
         self.is_closed = False
 
-    def words(self, shard: int, until_ms: int, in_force: Mapping[str, Any]) -> list[Output]:
+    def words(self, shard: int, until_ms: int, in_force: Mapping[str, Any]) -> Words:
         self.asked.append((shard, until_ms, sorted(in_force)))
         scopes, self.next = self.next, []
-        return [Output("controls_applied", until_ms - 1, applied(scope, "halt").row) for scope in scopes]
+        rows = [applied(scope, "halt").row for scope in scopes]
+        return Words(rows, [Output("controls_applied", until_ms - 1, row) for row in rows])
 
     def close(self) -> None:
         self.is_closed = True
