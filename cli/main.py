@@ -20,6 +20,7 @@ from rich.table import Table
 import jobs as catalogue
 import schemas
 from cli import book as ladders
+from cli import controls as operator
 from cli import drill as drills
 from cli import feeding, play, summary
 from cli.display import Display, kernels_table, watermark
@@ -43,6 +44,7 @@ from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
 from schemas import security
+from schemas.controls import CANCEL_ALL, HALT, REDUCE_ONLY, RUN
 from schemas.records import TABLES
 from schemas.rows import fault, parted
 from schemas.rows import key as key_of
@@ -84,7 +86,7 @@ def errors() -> Iterator[None]:
         yield
     except (
         *(StartError, TopicError, FlinkError, JarError, CaptureError, PublishError, ResyncError),
-        *(FeedError, RecordingError),
+        *(FeedError, RecordingError, operator.ControlError),
         *(play.PlayError, ladders.BookError, ValueError),
     ) as error:
         console.print(f"gammaflow: {error}", markup=False, soft_wrap=True)
@@ -454,6 +456,60 @@ def drill(
             raise typer.Exit(1)
 
 
+Scope = Annotated[
+    str, typer.Option(help="all, or venue: underlying: instrument: desk: client: account: algo: trader: with a name.")
+]
+Why = Annotated[str, typer.Option(help="The reason; those who find it on will read it.")]
+Until = Annotated[str | None, typer.Option(help="When it ends by itself: an instant, or 90s, 15m, 2h from now on.")]
+AlsoLiquidations = Annotated[bool, typer.Option("--liquidations", help="Liquidations obey it too; otherwise they go on.")]
+Who = Annotated[str | None, typer.Option(help="Who says so; otherwise the user of this machine.")]
+
+
+@app.command()
+def halt(scope: Scope, why: Why, until: Until = None, liquidations: AlsoLiquidations = False, who: Who = None) -> None:
+    """Halt trading of a scope: no new orders, what rests stays."""
+    say(scope, HALT, why, until, liquidations, who)
+
+
+@app.command()
+def kill(scope: Scope, why: Why, until: Until = None, liquidations: AlsoLiquidations = False, who: Who = None) -> None:
+    """Kill trading of a scope: no new orders, and what rests is cancelled."""
+    say(scope, CANCEL_ALL, why, until, liquidations, who)
+
+
+@app.command(name="reduce-only")
+def reduce_only(scope: Scope, why: Why, until: Until = None, who: Who = None) -> None:
+    """Let a scope only reduce its positions; liquidations do nothing else and go on."""
+    say(scope, REDUCE_ONLY, why, until, False, who)
+
+
+@app.command()
+def resume(scope: Scope, why: Why, who: Who = None) -> None:
+    """Resume trading of a scope; a control of another scope that it is in goes on to hold."""
+    say(scope, RUN, why, None, False, who)
+
+
+def say(scope: str, mode: str, why: str, until: str | None, liquidations: bool, who: str | None) -> None:
+    """Say a control, and show what is on now."""
+    with errors():
+        row = operator.control(scope, mode, why, until, liquidations, who)
+        servers = kafka()
+        console.print(operator.said(row, operator.say(servers, row)), soft_wrap=True)
+        operator.show(console, operator.in_force(operator.standing(servers)))
+
+
+@app.command()
+def controls() -> None:
+    """Show which controls are on: who said what, when, why and until when."""
+    with errors():
+        operator.show(console, operator.in_force(operator.standing(kafka())))
+
+
+def kafka() -> str:
+    """The broker, also where no cluster is up.  Raises `StartError`."""
+    return os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
+
+
 Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, as `replay --out` writes it.")]
 Instrument = Annotated[
     str | None, typer.Option(help="Instrument, or venue:instrument; else the one with the most rows (faults: all).")
@@ -571,8 +627,7 @@ def feed(
     with errors():
         recording = None if record is None else Recording(record)
         try:
-            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
-            with Publisher(servers) as publisher:
+            with Publisher(kafka()) as publisher:
                 running = feeding.market_feed(
                     market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
                 )
