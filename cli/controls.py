@@ -18,7 +18,7 @@ from engine.controls import SAID, Log, Word
 from schemas.clients import Unreachable, reached
 from schemas.controls import MODES, control_fault
 from schemas.records import TABLES, TradingControlsRow
-from schemas.rows import encoded, instant_ms, to_ms
+from schemas.rows import encoded, instant_ms
 from schemas.security import OPERATOR
 
 TOPIC = TABLES[SAID].topic
@@ -89,7 +89,8 @@ def say(servers: str, row: TradingControlsRow) -> tuple[int, int]:
         reason = f"no answer within {WRITE_S:g} s" if not answers or answers[0][0] is None else answers[0][0].str()
         raise ControlError(f"not said: {TOPIC} at {servers}: {reason}")
     partition, offset = answers[0][1].partition(), answers[0][1].offset()
-    assert partition is not None and offset is not None
+    assert partition is not None
+    assert offset is not None
     return partition, offset
 
 
@@ -142,14 +143,14 @@ def in_force(log: Log, now_ms: int | None = None) -> list[Word]:
 
 def said(row: TradingControlsRow, place: tuple[int, int]) -> str:
     """What has been written, in a line."""
-    until = (
-        "" if row["ends_at"] is None else f" until {row['ends_at']}, in {_span(to_ms(row['ends_at']) - to_ms(row['event_at']))}"
-    )
+    until = "" if row["ends_at"] is None else f" until {row['ends_at']}"
     return f"said {row['mode']} of {row['scope']}{until}: {TOPIC}, partition {place[0]}, offset {place[1]}"
 
 
-def _span(ms: int) -> str:
-    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
-        if ms >= 2000 * seconds:
-            return f"{ms // 1000 // seconds} {unit}"
-    return f"{ms / 1000:g} s"
+def in_a_line(servers: str) -> str:
+    """The controls in force, for whoever looks at all the suite; also where they cannot be read.  Raises `TopicError`."""
+    try:
+        words = in_force(standing(servers))
+    except ControlError as error:
+        return str(error)
+    return "; ".join(sorted(f"{word.row['mode']} of {word.row['scope']}: {word.row['why']}" for word in words)) or "none is on"

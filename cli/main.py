@@ -143,6 +143,7 @@ def status() -> None:
         managers, free, slots = overview["taskmanagers"], overview["slots-available"], overview["slots-total"]
         console.print(f"Flink  http://{running.flink}: {managers} TaskManagers, {free} of {slots} slots free")
         console.print(f"Logs   {running.logs}")
+        console.print(f"Controls  {operator.in_a_line(running.kafka)}", markup=False)
         table = Table(box=None, header_style="dim")
         for heading in ("job", "state", "tasks", "checkpoints", "last took", "state size", "lag", "watermark"):
             table.add_column(heading)

@@ -99,7 +99,7 @@ def test_until_may_be_an_instant_in_utc_or_with_an_offset() -> None:
             ["--scope", "exchange:deribit", "--why", "x"],
             r"--scope: expected all, or one of venue:<name>, .*got 'exchange:deribit'",
         ),
-        (["--scope", "all", "--why", "  "], r"--why: expected a reason, in words, got '  '"),
+        (["--scope", "all", "--why", " "], r"--why: expected a reason, in words, got ' '"),
         (["--scope", "all", "--why", "x", "--who", ""], r"--who: expected who says so"),
         (["--scope", "all", "--why", "x", "--until", "soon"], r"--until: expected an instant like .* got 'soon'"),
         (["--scope", "all", "--why", "x", "--until", "0s"], r"--until: expected later than event_at"),
@@ -153,3 +153,15 @@ def test_the_strictest_control_is_shown_first_and_one_that_is_over_not_at_all() 
 
     assert shown(controls.in_force(log, NOW_MS + 1)) == ["algo:x", "desk:a", "all"]
     assert shown(controls.in_force(log, NOW_MS + 300_000)) == ["algo:x", "all"]
+
+
+def test_the_line_of_the_status_names_what_is_on(topic: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert controls.in_a_line("here:9092") == "none is on"
+    told("halt", "--scope", "all", "--why", "a drill")
+    assert controls.in_a_line("here:9092") == "halt of all: a drill"
+
+    def none(servers: str) -> Log:
+        raise controls.ControlError("no topic")
+
+    monkeypatch.setattr(controls, "standing", none)
+    assert controls.in_a_line("here:9092") == "no topic"
