@@ -22,10 +22,13 @@ from typing import Any, NamedTuple
 
 from engine.entries import packed, unpacked
 from schemas.controls import ALL, CANCEL_ALL, GATE, HALT, REDUCE_ONLY, RUN, strictest
+from schemas.rows import instant_ms, to_ms
 
 VERSION = 1
-KIND = "control"
-"""The first part of the names of its entries, up to the slash."""
+KIND, BREAK = "control", "break"
+"""The first part of the names of entries, up to the slash."""
+KEPT_MS = 24 * 60 * 60 * 1000
+"""So long a break that has ended is remembered, in case a row of it comes late."""
 
 
 class Act(StrEnum):
@@ -190,6 +193,55 @@ class Gate:
         if act is Act.CANCEL or (told is not None and told["mode"] == RUN):
             return None
         return Held(Reason.UNREAD, "", "the topic of controls has not been read yet" if told is None else str(told["why"]))
+
+
+class Breaks:
+    """Circuit breaks of our own: of each the newest row of `circuit_breaks`, by event time."""
+
+    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at")
+
+    def __init__(self) -> None:
+        self.breaks: dict[str, dict[str, Any]] = {}  # by break_id
+
+    def learn(self, row: Mapping[str, Any]) -> str:
+        """Take a row; returns the name of the entry that it may change."""
+        name, event_ms = row["break_id"], to_ms(row["event_at"])
+        if name not in self.breaks or self.breaks[name]["event_ms"] <= event_ms:
+            self.breaks[name] = {"event_ms": event_ms} | {column: row.get(column) for column in self.COLUMNS}
+        return f"{BREAK}/{name}"
+
+    def is_quiet(self) -> bool:
+        """Whether none stops anything."""
+        return not any(known["is_halted"] for known in self.breaks.values())
+
+    def held(self, request: Request) -> Held | None:
+        """The first break, by id, that stops an order: all that it names are the order's own."""
+        for name in sorted(self.breaks):
+            known = self.breaks[name]
+            named = [column for column in ("venue", "instrument", "underlying") if known[column] is not None]
+            if known["is_halted"] and named and all(known[column] == getattr(request, column) for column in named):
+                end = f", until {known['planned_end_at']} as planned" if known["planned_end_at"] is not None else ""
+                thing = ":".join(known[column] for column in named)
+                why = f"{known['rule']} stops {thing} since {instant_ms(known['event_ms'])}{end}: {known['reason']}"
+                return Held(Reason.CIRCUIT_BREAK, thing, why)
+        return None
+
+    def forget(self, until_ms: int) -> list[str]:
+        """Free what ended long ago; returns the names of the entries."""
+        over = [
+            name for name, known in self.breaks.items() if not known["is_halted"] and known["event_ms"] + KEPT_MS <= until_ms
+        ]
+        for name in over:
+            del self.breaks[name]
+        return [f"{BREAK}/{name}" for name in over]
+
+    def encode(self, name: str) -> bytes | None:
+        """One break as an entry; None if it no longer exists."""
+        return packed(VERSION, self.breaks[name]) if name in self.breaks else None
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
+        self.breaks[name] = unpacked("gate", f"{BREAK}/{name}", data, VERSION)
 
 
 def act_of(position: float, reducing: float, order: float) -> Act:

@@ -10,7 +10,8 @@ Entries    case/<account>: an account that is not healthy, or has open payments 
            the contract is gone
            fund: the balance of this shard's insurance fund
            control/<scope>: a control in force (`kernels.gate`); freed with its end
-Order      books, guards, halts and controls are applied before accounts are valued
+           break/<break_id>: a circuit break (`kernels.gate`); freed a day after its end
+Order      books, guards, halts, breaks and controls are applied before accounts are valued
 
 An account goes through these states, each change of which is an event with its numbers:
 
@@ -47,6 +48,7 @@ for anything that it holds; the hold, its end and every change of its reason are
     control …         an operator stops liquidations of all that it holds; a kill cancels open orders as well.  Where some
                       contracts are left, those are liquidated
     halted            trading of it, or on its whole venue, is halted: prices are not checked, since none may come
+    circuit break     one of our own breakers stops it, its underlying or its venue: prices are not checked either
     no valuation      a price is missing
     non-positive      an index or mark price is zero or less (of an option, its forward's)
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
@@ -97,7 +99,7 @@ from schemas.rows import key, to_ms
 class Decisions:
     """The liquidations in progress: rows of `liquidation_orders` and `liquidation_events`."""
 
-    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund", gate.KIND})
+    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund", gate.KIND, gate.BREAK})
 
     def __init__(self, accounts: Accounts) -> None:
         self.market = accounts
@@ -107,6 +109,7 @@ class Decisions:
         self.guards: dict[str, Guard] = {}
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
         self.gate = gate.Gate()
+        self.breaks = gate.Breaks()
         self.fund_usd = RULES.fund_usd
         self.unsure: set[str] = set()  # guards of version 1, which may have mixed an option's mark and its forward
         self._standing = Standing.without_cases(0)
@@ -132,8 +135,8 @@ class Decisions:
         kind, _, key = name.partition("/")
         if kind == "fund":
             return packed(VERSION, [self.fund_usd])
-        if kind == gate.KIND:
-            return self.gate.encode(key)
+        if kind in (gate.KIND, gate.BREAK):
+            return (self.gate if kind == gate.KIND else self.breaks).encode(key)
         if kind == "case":
             case = self.cases.get(key)
             return None if case is None else packed(VERSION, vars(case) | {"seen": seen_listed(case.seen)})
@@ -144,8 +147,8 @@ class Decisions:
     def decode(self, name: str, data: bytes) -> None:
         """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, key = name.partition("/")
-        if kind == gate.KIND:
-            self.gate.decode(key, data)
+        if kind in (gate.KIND, gate.BREAK):
+            (self.gate if kind == gate.KIND else self.breaks).decode(key, data)
             return
         stored = unpacked("liquidations", name, data, VERSION, MIGRATIONS)
         if kind == "case":
@@ -187,6 +190,8 @@ class Decisions:
                 _learn_halt(self, row)
             elif message.table == "controls_applied":
                 self.touched.add(self.gate.learn(row))
+            elif message.table == "circuit_breaks":
+                self.touched.add(self.breaks.learn(row))
             elif message.table == "balances":
                 _learn_payment(self, row, cash)
             elif message.table == "tickers":
@@ -216,6 +221,7 @@ class Decisions:
             if is_over and halt.event_ms + KEPT_MS <= until_ms:
                 del self.halts[name]
                 self.touched.add(f"halt/{name}")
+        self.touched.update(self.breaks.forget(until_ms))
 
 
 def _learn_depth(state: Decisions, row: dict[str, Any]) -> None:

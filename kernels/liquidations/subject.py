@@ -62,8 +62,9 @@ class Subject:
 
     def _conditions(self, is_known: bool) -> Iterator[Held]:
         """What holds the account, other than controls: the gate has the order."""
-        if halt := self.halt():
-            yield halt
+        breaks = (self.state.breaks.held(self.request(contract)) for contract in sorted(self.sizes))
+        if stopped := [held for held in (self.halt(), *breaks) if held is not None]:
+            yield from stopped
         elif not is_known:
             yield Held(Reason.NO_VALUATION, "", "the account cannot be valued: a price is missing")
         elif objection := self.objection():

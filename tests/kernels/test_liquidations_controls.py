@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from engine.contract import Message
 from kernels import liquidations
 from schemas.controls import CANCEL_ALL, GATE, HALT, REDUCE_ONLY, RUN
+from schemas.rows import instant_ms
 from tests.kernels.obeying import READ, applied
 from tests.kernels.stored import Stored
 from tests.kernels.test_liquidations import (
@@ -137,3 +139,32 @@ def test_controls_outlive_a_restart() -> None:
     step(shard.state, applied("all", RUN), until_ms=T0 + 2100)
     shard.store()
     assert "control/all" not in shard.entries
+
+
+def circuit_break(is_halted: bool, ms: int, **named: str) -> Message:
+    row = {"break_id": "b/1", "subject": "v:AAA-PERP", "event_at": instant_ms(ms), "rule": "band_5", "kind": "price_band"}
+    row |= {"state": "halted" if is_halted else "resumed", "is_halted": is_halted, "venue": None, "instrument": None}
+    return Message(
+        "circuit_breaks", 0, ms - T0, row | {"underlying": None, "planned_end_at": None, "reason": "5.1 % off"} | named
+    )
+
+
+@pytest.mark.parametrize("named", [{"venue": "v"}, {"underlying": "AAA"}, {"venue": "v", "instrument": "AAA-PERP"}])
+def test_a_circuit_break_holds_what_it_names_until_it_resumes_in_whatever_order_its_rows_come(named: dict[str, str]) -> None:
+    state = begun(*long())
+    state.decisions.learn([circuit_break(True, T0 + 900, **named)])
+    assert kinds(fallen(state)) == ["held"]
+    held = state.decisions.cases["a"].held
+    assert held == f"circuit break: {':'.join(named.values())}"
+    shard = Stored(liquidations, state)
+    shard.store()
+    shard.restart()
+    shard.state.decisions.learn([circuit_break(False, T0 + 1900, **named), circuit_break(True, T0 + 1800, **named)])
+    assert kinds(fallen(shard.state, 89.0, T0 + 2000)) == ["resumed", "locked", "round"]
+    assert shard.state.decisions.breaks.forget(T0 + 90_000_000) == ["break/b/1"]
+
+
+def test_a_circuit_break_of_something_else_holds_nothing() -> None:
+    state = begun(*long())
+    state.decisions.learn([circuit_break(True, T0, venue="other"), circuit_break(True, T0, venue="v", instrument="BBB-PERP")])
+    assert kinds(fallen(state)) == ["locked", "round"]
