@@ -148,6 +148,13 @@ class Gate:
         """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         self.controls[scope] = unpacked("gate", f"{KIND}/{scope}", data, VERSION)
 
+    def gauges(self) -> dict[str, float]:
+        """How many controls are in force, and whether the gate is closed because nobody knows: 1, else 0."""
+        return {
+            "controls_in_force": len(self.controls.keys() - {GATE}),
+            "is_gate_closed": self._unread(Act.INCREASE) is not None,
+        }
+
     def is_quiet(self, act: Act) -> bool:
         """Whether no control holds any order of this kind, whosoever it is."""
         return self._unread(act) is None and not any(_applies(control, act) for control in self.controls.values())

@@ -11,7 +11,7 @@ from kernels.liquidations.columns import Array
 from kernels.liquidations.market import KEPT_MS
 from kernels.liquidations.rules import RULES
 
-VERSION = 2
+VERSION = 3
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING = "healthy", "margin_call", "locked", "liquidating"
 BROKE = BANKRUPT, SETTLING = "bankrupt", "settling"
 NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHER_CASE = range(8)
@@ -136,4 +136,9 @@ def _with_amounts(name: str, stored: Any) -> Any:
     return fresh | stored
 
 
-MIGRATIONS: dict[int, Migration] = {1: _with_amounts}
+def _as_it_was(name: str, stored: Any) -> Any:
+    """To version 3, which has entries for controls and circuit breaks beside the others."""
+    return stored
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_amounts, 2: _as_it_was}

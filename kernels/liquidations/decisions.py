@@ -170,12 +170,13 @@ class Decisions:
             (self.fund_usd,) = stored
 
     def gauges(self) -> dict[str, float]:
-        """Accounts that are not healthy, by state; those that are held; and the balance of this shard's fund in USD."""
+        """Accounts that are not healthy, by state; those that are held; the fund of this shard in USD; the gate."""
         states = Counter(case.state for case in self.cases.values())
         return {
             **{f"accounts_{state}": states[state] for state in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
             "accounts_held": sum(case.held is not None for case in self.cases.values()),
             "insurance_fund_usd": self.fund_usd,
+            **self.gate.gauges(),
         }
 
     def learn(self, messages: list[Message]) -> None:

@@ -195,3 +195,8 @@ def test_by_drifts_table_only_two_reasons_hold_a_liquidation(reason: Reason) -> 
     for mild in (Reason.TOO_UNCERTAIN, Reason.STALE_FOR_MARGIN, Reason.INSUFFICIENT, Reason.STALE):
         assert drift.held(liquidate, [Held(mild, "x", "y")]) is None
         assert drift.held(REQUEST, [Held(mild, "x", "y")]) is not None
+
+
+def test_its_gauges_tell_what_is_in_force_and_whether_it_knows() -> None:
+    assert Gate().gauges() == {"controls_in_force": 0, "is_gate_closed": 1}
+    assert gate(applied("all", HALT).row).gauges() == {"controls_in_force": 1, "is_gate_closed": 0}

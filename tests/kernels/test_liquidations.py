@@ -1067,7 +1067,7 @@ def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 3"):
         liquidations.new().decode("fund", b"\x09[1]")
 
 
