@@ -20,6 +20,7 @@ from rich.table import Table
 import jobs as catalogue
 import schemas
 from cli import book as ladders
+from cli import controls as operator
 from cli import drill as drills
 from cli import feeding, feeds_shown, play, summary
 from cli.display import Display, kernels_table, watermark
@@ -41,6 +42,7 @@ from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
 from schemas import security
+from schemas.controls import CANCEL_ALL, HALT, REDUCE_ONLY, RUN
 from schemas.records import TABLES
 from schemas.rows import fault, parted
 from schemas.rows import key as key_of
@@ -72,7 +74,16 @@ Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks o
 
 def errors() -> AbstractContextManager[None]:
     """Every expected error of a command as one clear line."""
-    kinds = (StartError, TopicError, FlinkError, JarError, CaptureError, play.PlayError, ladders.BookError)
+    kinds = (
+        StartError,
+        TopicError,
+        FlinkError,
+        JarError,
+        CaptureError,
+        operator.ControlError,
+        play.PlayError,
+        ladders.BookError,
+    )
     return one_line(console, *kinds, *feeding.FAULTS)
 
 
@@ -125,6 +136,7 @@ def status(
         managers, free, slots = overview["taskmanagers"], overview["slots-available"], overview["slots-total"]
         console.print(f"Flink  http://{running.flink}: {managers} TaskManagers, {free} of {slots} slots free")
         console.print(f"Logs   {running.logs}")
+        console.print(f"Controls  {operator.in_a_line(running.kafka)}", markup=False)
         table = Table(box=None, header_style="dim")
         for heading in ("job", "state", "tasks", "checkpoints", "last took", "state size", "lag", "watermark"):
             table.add_column(heading)
@@ -404,7 +416,7 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=chosen)
+        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"})
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
@@ -439,6 +451,55 @@ def drill(
             drills.show(console, reports)
         if not all(report.is_green for report in reports):
             raise typer.Exit(1)
+
+
+Scope = Annotated[
+    str, typer.Option(help="all, or venue: underlying: instrument: desk: client: account: algo: trader: with a name.")
+]
+Why = Annotated[str, typer.Option(help="The reason; those who find it on will read it.")]
+Until = Annotated[str | None, typer.Option(help="When it ends by itself: an instant, or 90s, 15m, 2h from now on.")]
+AlsoLiquidations = Annotated[bool, typer.Option("--liquidations", help="Liquidations obey it too; otherwise they go on.")]
+Who = Annotated[str | None, typer.Option(help="Who says so; otherwise the user of this machine.")]
+
+
+@app.command()
+def halt(scope: Scope, why: Why, until: Until = None, liquidations: AlsoLiquidations = False, who: Who = None) -> None:
+    """Halt trading of a scope: no new orders, what rests stays."""
+    say(scope, HALT, why, until, liquidations, who)
+
+
+@app.command()
+def kill(scope: Scope, why: Why, until: Until = None, liquidations: AlsoLiquidations = False, who: Who = None) -> None:
+    """Kill trading of a scope: no new orders, and what rests is cancelled."""
+    say(scope, CANCEL_ALL, why, until, liquidations, who)
+
+
+@app.command(name="reduce-only")
+def reduce_only(scope: Scope, why: Why, until: Until = None, who: Who = None) -> None:
+    """Let a scope only reduce its positions; liquidations do nothing else and go on."""
+    say(scope, REDUCE_ONLY, why, until, False, who)
+
+
+@app.command()
+def resume(scope: Scope, why: Why, who: Who = None) -> None:
+    """Resume trading of a scope; a control of another scope that it is in goes on to hold."""
+    say(scope, RUN, why, None, False, who)
+
+
+def say(scope: str, mode: str, why: str, until: str | None, liquidations: bool, who: str | None) -> None:
+    """Say a control, and show what is on now."""
+    with errors():
+        row = operator.control(scope, mode, why, until, liquidations, who)
+        servers = feeding.servers()
+        console.print(operator.said(row, operator.say(servers, row)), soft_wrap=True)
+        operator.show(console, operator.in_force(operator.standing(servers)))
+
+
+@app.command()
+def controls() -> None:
+    """Show which controls are on: who said what, when, why and until when."""
+    with errors():
+        operator.show(console, operator.in_force(operator.standing(feeding.servers())))
 
 
 Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, as `replay --out` writes it.")]

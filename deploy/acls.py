@@ -19,7 +19,7 @@ from deploy import topics
 from deploy.topics import TopicError
 from feeds.publish import FEED_TABLES
 from schemas.records import TABLES
-from schemas.security import ADMIN, FEED, READER, user
+from schemas.security import ADMIN, FEED, OPERATOR, READER, user
 
 _KINDS = {
     "topic": ResourceType.TOPIC,
@@ -43,7 +43,8 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     """Every right that our users need, and no more.  `names` are the jobs and groups that run, by default all jobs."""
     running = names or jobs.FLOW
     needed = [right for job in running for right in _job_rights(job)]
-    feed, reader, admin = user(FEED), user(READER), user(ADMIN)
+    feed, reader, admin, operator = user(FEED), user(READER), user(ADMIN), user(OPERATOR)
+    needed += [Right(operator, "WRITE", "topic", TABLES["trading_controls"].topic)]
     needed += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", "feed_status")]
     needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in ("resync_requests", "fills")]
     needed += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills")]
@@ -59,6 +60,8 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
 def _job_rights(job: str) -> list[Right]:
     name, declared = user(job), jobs.job(job)
     needed = [Right(name, "READ", "topic", TABLES[table].topic) for table in declared.reads]
+    if declared.obeys:
+        needed += [Right(name, "READ", "topic", TABLES[table].topic) for table in ("trading_controls", jobs.APPLIED)]
     needed += [Right(name, "READ", "group", job)]
     for member in declared.members or (declared,):
         for table in member.writes:

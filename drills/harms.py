@@ -13,6 +13,7 @@ import orjson
 from confluent_kafka import Producer
 
 import jobs
+from cli import controls
 from deploy import processes, runtime, topics
 from deploy.processes import StartError
 from deploy.savepoints import FILE, folder_of
@@ -23,6 +24,8 @@ from drills.versions import Version
 from feeds import Record
 from feeds.publish import FEED_TABLES, Publisher
 from feeds.simulator import simulate
+from jobs import APPLIED
+from schemas.controls import ALL, CANCEL_ALL
 from schemas.records import TABLES
 from schemas.rows import instant_ms, to_ms
 
@@ -265,6 +268,40 @@ def forget(suite: Suite) -> list[str]:
     return suite.names
 
 
+def kill_switch(suite: Suite) -> list[str]:
+    """Kill all trading in the middle of a crash, liquidations named, and then the TaskManager of those who obey."""
+    servers = suite.up.kafka
+    suite.wait(lambda: _records(servers, "liquidation_orders") > 0, "orders are written")
+    before = _records(servers, APPLIED)
+    controls.say(servers, controls.control("all", CANCEL_ALL, "a drill", liquidations=True, who="drill"))
+    # A row of each shard.
+    suite.wait(lambda: _records(servers, APPLIED) >= before + topics.partitions(servers), "every shard obeys")
+    victim, restarting = next((name, held) for name, held in suite.taskmanagers().items() if "liquidations" in held)
+    processes.kill(suite.up.started[victim])
+    return restarting
+
+
+def _records(servers: str, table: str) -> int:
+    return sum(topics.ends(servers, [table], "read_uncommitted").values())
+
+
+def obeyed(rows: Rows, names: list[str]) -> list[str]:
+    """What is wrong with how a kill was obeyed: orders behind it, or nobody who was held by it."""
+    applied = [orjson.loads(row.value) for row in rows[APPLIED]]
+    kills = [row for row in applied if row["scope"] == ALL and row["mode"] == CANCEL_ALL]
+    if not kills:
+        return [f"{APPLIED}: no shard has obeyed the kill"]
+    since = max(row["event_at"] for row in kills)
+    late = [row for row in map(orjson.loads, (row.value for row in rows["liquidation_orders"])) if row["event_at"] > since]
+    events = [orjson.loads(row.value) for row in rows["liquidation_events"]]
+    faults = [f"liquidation_orders: {len(late)} after the kill of {since}; e.g. {late[0]}"] if late else []
+    if not any(row["kind"] == "held" and CANCEL_ALL in row["reason"] for row in events):
+        faults.append("liquidation_events: nobody was held by the kill")
+    if not any(row["is_start"] and row["event_at"] >= min(kill["event_at"] for kill in kills) for row in applied):
+        faults.append(f"{APPLIED}: no shard has started again after the kill")
+    return faults
+
+
 class Drill(NamedTuple):
     """One drill."""
 
@@ -276,6 +313,8 @@ class Drill(NamedTuple):
     """Removes from the rows what the harm itself has put in, given the names of the jobs; returns what is wrong with that."""
     version: Callable[[], Version] = dict  # of our code, before the harm
     settings: Mapping[str, str] = MappingProxyType({})  # of the jobs, beside those of every drill
+    apart: frozenset[str] = frozenset()
+    """The tables that the harm changes for good: `settle` alone judges them."""
     jobs: frozenset[str] = frozenset(JOBS)
     """The jobs that it needs, with those whose topics they read."""
 
@@ -298,6 +337,14 @@ DRILLS = {
         "Jobs with a changelog stop with a savepoint and go on with two tasks instead of one.",
         rescale(2),
         settings=_CHANGELOG,
+        jobs=frozenset({"books", "positions", "liquidations"}),
+    ),
+    "killswitch": Drill(
+        "All trading is killed in the crash, and then a TaskManager: no order comes any more, and other rows are as ever.",
+        kill_switch,
+        settle=obeyed,
+        settings={"gammaflow.controls": "live"},
+        apart=frozenset({"liquidation_orders", "liquidation_events", APPLIED}),
         jobs=frozenset({"books", "positions", "liquidations"}),
     ),
     "poison": Drill("Every topic gets an unreadable message.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),

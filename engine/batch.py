@@ -1,8 +1,9 @@
 """Micro-batches on their way from SQL into a kernel and back: bytes, with separators that JSON cannot contain."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.contract import Kernel, Lines, Message, Output, State
 from schemas import TABLE_OF
+from schemas.records import TABLES
 from schemas.rows import instant_ms, key, parted
 from udfs.compiled import compiled
 
@@ -38,6 +40,11 @@ def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
             record = *record[:3], record[3] + RECORD + part
     if record:
         yield record
+
+
+def record(table: str, partition: int, offset: int, row: Mapping[str, Any]) -> bytes:
+    """A row as a record of a batch."""
+    return FIELD.join((TABLES[table].topic.encode(), b"%d" % partition, b"%d" % offset, orjson.dumps(row)))
 
 
 def count(data: bytes) -> int:

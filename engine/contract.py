@@ -74,6 +74,8 @@ class Kernel:
                 lines, the rows that are due at that time
     gauges      numbers for an operator, by name: (state) -> numbers.  It changes nothing and is cheap beside a batch.  The host
                 calls it once a second and rounds to whole numbers, so each name contains the unit
+    obeyed      optional, of kernels that emit orders: (state) -> the rows of `controls_applied` in force, by scope.  The host
+                adds further rows as messages, in the batch from which they hold (`engine.controls`)
     """
 
     name: str
@@ -85,6 +87,7 @@ class Kernel:
     gauges: Callable[[Any], dict[str, float]] = _no_gauges
     migrations: Mapping[int, Migration] = field(default_factory=dict)  # by the version that they read
     parts: tuple["Kernel", ...] = ()  # kernels whose entries it stores among its own
+    obeyed: Callable[[Any], Mapping[str, Mapping[str, Any]]] | None = None
     common: frozenset[str] = frozenset()  # tables for which every shard emits the same rows: only one shard writes them
     sweep_ms: int = HOUR_MS  # event time between two empty batches
     store_share: float = 0.2  # entries are stored once that takes no more than this share of the time of the steps

@@ -22,8 +22,9 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
-from engine import batch
+from engine import batch, listening
 from engine.contract import Kernel, Lines, State, kernel
+from engine.controls import APPLIED, Source
 from engine.metrics import Metrics
 from schemas.partitions import partition_of
 from schemas.records import TABLES
@@ -61,6 +62,7 @@ class Member:
     broadcast: tuple[str, ...] = ()  # tables whose messages go to every shard
     heartbeat: str = ""  # the `table` of its heartbeats; empty if it writes none
     conflated: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()  # of `engine.controls.Source`; empty where it puts out no orders
 
 
 class _Running:
@@ -69,6 +71,8 @@ class _Running:
     def __init__(self, member: Member, kernel: Kernel) -> None:
         self.kernel = kernel
         self.conflated = member.conflated
+        self.controls = listening.opened(Source(*member.controls)) if member.controls and kernel.obeyed else None
+        self.partitions = {number: partition for partition, number in enumerate(member.shards)}
         self.heartbeat = member.heartbeat
         keys = map(str.encode, heartbeat_keys(len(member.shards)))
         self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
@@ -108,13 +112,19 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def __init__(self, members: tuple[Member, ...]) -> None:
         self.members = members
+        self.running: dict[int, _Running] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, tuple(tuple(getattr(member, field.name) for field in fields(Member)) for member in self.members)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the kernels and register the state."""
-        self.running = {number: _Running(member, kernel(member.kernel)) for member in self.members for number in member.shards}
+        self.running = {
+            number: running
+            for member in self.members
+            for running in [_Running(member, kernel(member.kernel))]
+            for number in member.shards
+        }
         # Pickled, because thread mode cannot put bytes into a state of bytes; to pickle bytes is to copy them.
         stored = Types.PICKLED_BYTE_ARRAY()
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
@@ -131,6 +141,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
 
     def close(self) -> None:
         """Free the state, for the process may outlive its job.  Other jobs in it freeze theirs again within a second."""
+        for running in self.running.values():
+            if running.controls is not None:
+                running.controls.close()
         self.shards.clear()
         gc.unfreeze()
 
@@ -177,6 +190,12 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         # In an order that does not depend on the order of arrival.
         parts = sorted(shard.held.pop(until_ms), key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
+        obeyed, lines = self._obeyed(shard, until_ms)
+        if obeyed:
+            part = _Part(until_ms, False, obeyed)
+            self._keep(shard, part)
+            parts.append(part)
+        yield from starmap(Row, lines)
         yield from self._stepped(shard, until_ms, parts)
         every_ms = shard.running.kernel.sweep_ms
         next_ms = (until_ms // every_ms + 1) * every_ms
@@ -202,9 +221,22 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _swept_at(self, shard: _Shard, at_ms: int) -> Iterator[Row]:
-        lines = self._step(shard, at_ms, b"")
+        obeyed, lines = self._obeyed(shard, at_ms)
+        lines += self._step(shard, at_ms, obeyed)
         self._store(shard)
         yield from starmap(Row, lines)
+
+    def _obeyed(self, shard: _Shard, until_ms: int) -> tuple[bytes, list[Lines]]:
+        """What has changed of the controls since the last step, as messages of this one, and as rows."""
+        running = shard.running
+        if running.controls is None or running.kernel.obeyed is None:
+            return b"", []
+        partition = running.partitions[shard.number]
+        words = running.controls.words(partition, until_ms, running.kernel.obeyed(shard.state))
+        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.told))
+        lines = batch.encode(words.written)
+        self.metrics.emitted(lines)
+        return data, lines
 
     def _stepped(self, shard: _Shard, until_ms: int | None, parts: list[_Part]) -> Iterator[Row]:
         data = batch.RECORD.join(part.messages for part in parts if part.messages)

@@ -30,8 +30,10 @@ from pyflink.table import DataTypes, Schema, StatementSet, StreamTableEnvironmen
 
 import jobs
 import schemas
+from engine.controls import LIVE, RECORDED, Source
 from engine.host import BATCH_TYPE, OUTPUT_TYPE, Host, Member, heartbeat_keys
 from jobs import Job
+from schemas import security
 from schemas.records import TABLES
 from schemas.security import sql_options
 
@@ -117,7 +119,7 @@ def register_members(tables: StreamTableEnvironment, group: str, hosted: list[Jo
         if not job.has_own_messages:
             register_messages(tables, job, shards(number))
         register_batches(tables)
-        members.append(member_of(tables, job, shards(number)))
+        members.append(member_of(tables, job, shards(number), group))
     tables.use_database(home)
     return members
 
@@ -262,12 +264,24 @@ def register_rows(tables: StreamTableEnvironment, job: Job) -> None:
         )
 
 
-def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int]) -> Member:
-    """A job as the host runs it, in the shards of these numbers."""
+def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], user: str) -> Member:
+    """A job as the host runs it, in the shards of these numbers; `user` is the name under which it is submitted."""
     assert job.kernel is not None
     heartbeat = f"heartbeat/{job.name}" if job.tells_time else ""
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table in job.writes)
-    return Member(job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated)
+    controls = tuple(controls_of(tables, job, user))
+    return Member(job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated, controls)
+
+
+def controls_of(tables: StreamTableEnvironment, job: Job, user: str) -> Source | tuple[()]:
+    """From where a job that puts out orders hears what it must obey."""
+    if not job.obeys:
+        return ()
+    mode = setting(tables, "gammaflow.controls", LIVE)
+    if mode not in (LIVE, RECORDED):
+        raise SystemExit(f"gammaflow.controls: expected {LIVE} or {RECORDED}, got {mode!r}")
+    file = os.environ.get(security.VARIABLE, "")
+    return Source(os.environ["GAMMAFLOW_KAFKA"], user, str(Path(file).absolute()) if file else "", job.name, mode)
 
 
 def host(tables: StreamTableEnvironment, name: str, members: list[Member], batches: list[str]) -> None:

@@ -24,6 +24,8 @@ DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
 ALL = "*"
 JOINT = "+"
 WINDOW = "gammaflow.window"
+APPLIED = "controls_applied"
+"""Who writes it says from which batch on it obeyed which control."""
 MESSAGES = "CREATE TEMPORARY VIEW messages"
 
 
@@ -47,6 +49,11 @@ class Job:
     def kernels(self) -> list[str]:
         """The kernels that it runs."""
         return [job.kernel for job in self.members or (self,) if job.kernel is not None]
+
+    @property
+    def obeys(self) -> bool:
+        """Whether it puts out orders, and so obeys `trading_controls` as they arrive, beside what it reads."""
+        return APPLIED in self.writes
 
     @property
     def topics(self) -> list[str]:

@@ -161,6 +161,23 @@ class CircuitBreaksRow(TypedDict):
     reason: str
 
 
+class ControlsAppliedRow(TypedDict):
+    job: str
+    shard: int
+    event_at: str
+    scope: str
+    mode: str
+    who: str
+    why: str
+    said_at: str
+    ends_at: str | None
+    liquidations: bool
+    control_partition: int | None
+    control_offset: int | None
+    applied_at: str
+    is_start: bool
+
+
 class DeadLettersRow(TypedDict):
     source: str
     partition: int | None
@@ -485,6 +502,16 @@ class TradesRow(TypedDict):
     block_height: NotRequired[int | None]
 
 
+class TradingControlsRow(TypedDict):
+    scope: str
+    mode: str
+    who: str
+    why: str
+    event_at: str
+    ends_at: str | None
+    liquidations: bool
+
+
 class TradingHaltsRow(TypedDict):
     venue: str
     instrument: str | None
@@ -736,6 +763,28 @@ TABLES: dict[str, Table] = {
             "upper_limit": Column("DOUBLE", True),
             "planned_end_at": Column("TIMESTAMP_LTZ(3)", True),
             "reason": Column("STRING", False),
+        },
+    ),
+    "controls_applied": Table(
+        "controls_applied.v1",
+        ("job", "shard"),
+        False,
+        False,
+        {
+            "job": Column("STRING", False),
+            "shard": Column("INT", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "scope": Column("STRING", False),
+            "mode": Column("STRING", False),
+            "who": Column("STRING", False),
+            "why": Column("STRING", False),
+            "said_at": Column("TIMESTAMP_LTZ(3)", False),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "liquidations": Column("BOOLEAN", False),
+            "control_partition": Column("INT", True),
+            "control_offset": Column("BIGINT", True),
+            "applied_at": Column("TIMESTAMP_LTZ(6)", False),
+            "is_start": Column("BOOLEAN", False),
         },
     ),
     "dead_letters": Table(
@@ -1165,6 +1214,21 @@ TABLES: dict[str, Table] = {
             "size": Column("DOUBLE", False),
             "off_market": Column("STRING", True),
             "block_height": Column("BIGINT", True),
+        },
+    ),
+    "trading_controls": Table(
+        "trading_controls.v1",
+        ("scope",),
+        True,
+        False,
+        {
+            "scope": Column("STRING", False),
+            "mode": Column("STRING", False),
+            "who": Column("STRING", False),
+            "why": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "liquidations": Column("BOOLEAN", False),
         },
     ),
     "trading_halts": Table(

@@ -3,7 +3,7 @@
     protocol=SASL_SSL                   or SSL, encrypted but without a name
     ca=ca.pem                           the authority that signs the brokers' certificates; by default those of the machine
     mechanism=SCRAM-SHA-512             or SCRAM-SHA-256
-    user=gammaflow-{}                   {} is a job's name, feed, reader or admin
+    user=gammaflow-{}                   {} is a job's name, feed, reader, operator or admin
     passwords=passwords.properties      user=password, one a line
 
 Paths are relative to the file.  The Kafka clients in the cluster read a job's password from the same path there: a submitted
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VARIABLE = "GAMMAFLOW_KAFKA_SECURITY"
-FEED, READER, ADMIN = "feed", "reader", "admin"
-"""Our users that are not jobs: for feeds; for commands that only read; and for creating topics and rights."""
+FEED, READER, ADMIN, OPERATOR = "feed", "reader", "admin", "operator"
+"""Our users that are not jobs: for feeds; for commands that only read; for creating topics and rights; and for controls."""
 _FIELDS = {"protocol", "ca", "mechanism", "user", "passwords"}
 _PROTOCOLS = ("SSL", "SASL_SSL")
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
@@ -43,9 +43,9 @@ class Security(NamedTuple):
     passwords: Path
 
 
-def settings() -> Security | None:
-    """The contents of the file; None if the environment names no file.  Raises `SecurityError`."""
-    path = Path(os.environ.get(VARIABLE, ""))
+def settings(file: str | None = None) -> Security | None:
+    """The contents of a file, by default the one that the environment names; None if it names none.  Raises `SecurityError`."""
+    path = Path(os.environ.get(VARIABLE, "") if file is None else file)
     if not path.name:
         return None
     fields = _properties(path)
@@ -63,9 +63,9 @@ def settings() -> Security | None:
     return Security(protocol, folder / fields["ca"] if "ca" in fields else None, mechanism, pattern, passwords)
 
 
-def user(role: str) -> str:
-    """The name of a job, or of `FEED`, `READER` or `ADMIN`, on the broker."""
-    security = settings()
+def user(role: str, file: str | None = None) -> str:
+    """The name of a job, or of `FEED`, `READER`, `OPERATOR` or `ADMIN`, on the broker."""
+    security = settings(file)
     return (security.user if security else "gammaflow-{}").replace("{}", role)
 
 
@@ -77,9 +77,12 @@ def manner(role: str) -> str:
     return f"as {user(role)}" if security.protocol == "SASL_SSL" else "encrypted, without a name"
 
 
-def librdkafka(role: str) -> dict[str, Any]:
-    """The settings of a librdkafka client.  Raises `SecurityError`, also if the file of passwords has none for its user."""
-    security = settings()
+def librdkafka(role: str, file: str | None = None) -> dict[str, Any]:
+    """The settings of a librdkafka client, by a file or the one that the environment names.
+
+    Raises `SecurityError`, also if the file of passwords has none for its user.
+    """
+    security = settings(file)
     if security is None:
         return {}
     options = {"security.protocol": security.protocol}
@@ -88,8 +91,8 @@ def librdkafka(role: str) -> dict[str, Any]:
     if security.protocol == "SASL_SSL":
         options |= {
             "sasl.mechanism": security.mechanism,
-            "sasl.username": user(role),
-            "sasl.password": _password(security.passwords, user(role)),
+            "sasl.username": user(role, file),
+            "sasl.password": _password(security.passwords, user(role, file)),
         }
     return options
 
