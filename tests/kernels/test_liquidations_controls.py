@@ -142,7 +142,8 @@ def test_controls_outlive_a_restart() -> None:
 
 
 def circuit_break(is_halted: bool, ms: int, **named: str) -> Message:
-    row: dict[str, Any] = {"break_id": "b/1", "subject": "v:AAA-PERP", "event_at": instant_ms(ms), "rule": "band_5", "kind": "price_band"}
+    row: dict[str, Any] = {"break_id": "b/1", "subject": "v:AAA-PERP", "event_at": instant_ms(ms)}
+    row |= {"rule": "band_5", "kind": "price_band"}
     row |= {"state": "halted" if is_halted else "resumed", "is_halted": is_halted, "venue": None, "instrument": None}
     return Message(
         "circuit_breaks", 0, ms - T0, row | {"underlying": None, "planned_end_at": None, "reason": "5.1 % off"} | named
