@@ -15,7 +15,7 @@ from schemas.rows import encoded, key
 
 
 class Writer:
-    """Writes rows at once, and heartbeats into every silent partition of the topics of these tables."""
+    """Writes rows at once, and heartbeats into every partition of the topics of these tables."""
 
     def __init__(self, servers: str, heartbeat_tables: Iterable[str]) -> None:
         self.producer = Producer(
@@ -45,13 +45,12 @@ class Writer:
         while True:
             try:
                 self.producer.produce(topic, value, row_key, partition, timestamp=event_ms)
-                self.heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
                 self.producer.poll(0.1)
 
     def beat(self, event_ms: int) -> None:
-        """Tell the time in each silent partition, where it is time to."""
+        """Tell the time in each partition, where it is time to."""
         if self.heartbeats.is_due(event_ms):
             self.ship()
             self.heartbeats.tell(event_ms)

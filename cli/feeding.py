@@ -3,12 +3,16 @@
 import asyncio
 import difflib
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from feeds import live, resync
 from feeds.capture import Tally
+from feeds.keeper import Keeper
 from feeds.publish import Publisher
 from feeds.service import Feed
+from feeds.times import writer_name
 from feeds.venues import VENUES
 
 
@@ -23,6 +27,13 @@ def market_feed(market: str, patterns: list[str], publisher: Publisher, **option
     return Feed(venues[market].session(market), patterns, publisher, **options)
 
 
+@contextmanager
+def publishing(servers: str, subject: str) -> Iterator[Publisher]:
+    """A publisher among others: it reports its time, and its process may become the keeper.  Raises `PublishError`."""
+    with Keeper(servers), Publisher(servers, writer=writer_name(subject)) as publisher:
+        yield publisher
+
+
 async def serve(running: Feed, publisher: Publisher, seconds: float | None = None) -> Tally:
     """Publish an exchange's messages, for `seconds` or until SIGTERM or Ctrl-C, and serve requests for fresh books."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -30,11 +41,14 @@ async def serve(running: Feed, publisher: Publisher, seconds: float | None = Non
         loop.call_later(seconds, stop.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    clock = asyncio.create_task(live.keep_time(publisher.tell_time))
+    clock = asyncio.create_task(live.keep_time(publisher))
+    clock.add_done_callback(lambda _: stop.set())  # what cannot be told stops the feed
     try:
         with resync.requests(publisher.servers) as resyncs:
             running.resyncs = resyncs
             await running.serve(stop)
+        if clock.done():
+            clock.result()
     finally:
         clock.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):

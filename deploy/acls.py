@@ -17,7 +17,9 @@ from confluent_kafka.admin import (
 import jobs
 from deploy import topics
 from deploy.topics import TopicError
+from feeds.keeper import GROUP
 from feeds.publish import FEED_TABLES
+from feeds.times import TOPIC as TIMES
 from schemas.records import TABLES
 from schemas.security import ADMIN, FEED, READER, user
 
@@ -45,10 +47,10 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     found = [right for job in running for right in _of_job(job)]
     feed, reader, admin = user(FEED), user(READER), user(ADMIN)
     found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
-    found += [
-        Right(feed, "READ", "topic", TABLES["resync_requests"].topic),
-        Right(feed, "READ", "group", "gammaflow-resync"),
-    ]
+    # Who keeps the time of topics that others write reads them.
+    found += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
+    found += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]
+    found += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", GROUP)]
     found += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
     # Lag is told from what each job has committed.
     found += [Right(reader, "DESCRIBE", "group", job) for job in running]

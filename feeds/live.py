@@ -8,9 +8,10 @@ connection; so does a request from outside, such as the job books writes (`feeds
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import requests
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
+from feeds.clocks import BEHIND_MS
 from feeds.publish import Sink
 from feeds.resync import Resync
 from feeds.session import Ask, Request, Session
@@ -26,7 +28,7 @@ from feeds.session import Ask, Request, Session
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
 # No venue here is silent for so long on a living connection: Deribit sends heartbeats, Binance trades, the others pongs.
 _SILENCE_S = 60.0
-_BEHIND_S = 5.0
+_STALL_S = 0.1  # by how much a turn of the loop may be late
 _ASK_AGAIN_S = 5.0  # what a venue is given to send a book before it is asked for the same one again
 _ANSWER_S = 10.0
 _LONGEST_PAUSE_S = 60.0
@@ -202,15 +204,40 @@ async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Even
     return tally
 
 
-async def keep_time(tell_time: Callable[[int], None], *, behind_s: float = _BEHIND_S, every_s: float = 1.0) -> None:
-    """Go on telling the time where no venue does, without end: `behind_s` behind the clock on the wall.
+class Timekeeper(Protocol):
+    """Whoever tells the time of what it publishes: `feeds.publish.Publisher`."""
 
-    Else a venue that goes quiet would stop the clock by which that is noticed.  So a venue's clock may be `behind_s` behind
-    ours, and what it sends after a silence is not late.
+    counts: Counter[str]
+
+    @property
+    def every_ms(self) -> int:
+        """How often it tells the time."""
+
+    def tick(self) -> None:
+        """Tell the time of what was published last."""
+
+    def tell_time(self, receiver_ms: int) -> None:
+        """Say that it is so late by the receiver's clock."""
+
+
+async def keep_time(publisher: Timekeeper, *, behind_ms: int = BEHIND_MS) -> None:
+    """Go on telling the time, without end; where nothing comes for `behind_ms`, it is that far behind the clock on the wall.
+
+    Else a venue that goes quiet would stop the clock by which that is noticed, and hold up all other feeds.  While this process
+    is itself late, messages may wait in its sockets: then the clock says nothing.
     """
+    every_s, count = publisher.every_ms / 1000, -1
+    turn_s = quiet_since_s = time.monotonic()
     while True:
         await asyncio.sleep(every_s)
-        tell_time(time.time_ns() // 1_000_000 - int(behind_s * 1000))
+        now_s, before = time.monotonic(), count
+        publisher.tick()
+        count = publisher.counts.total()
+        if count != before or now_s > turn_s + every_s + _STALL_S:
+            quiet_since_s = now_s
+        turn_s = now_s
+        if now_s >= quiet_since_s + behind_ms / 1000:
+            publisher.tell_time(time.time_ns() // 1_000_000 - behind_ms)
 
 
 class _Connection:
