@@ -208,10 +208,7 @@ class Timekeeper(Protocol):
     """Whoever tells the time of what it publishes: `feeds.publish.Publisher`."""
 
     counts: Counter[str]
-
-    @property
-    def every_ms(self) -> int:
-        """How often it tells the time."""
+    every_ms: int
 
     def tick(self) -> None:
         """Tell the time of what was published last."""

@@ -77,7 +77,7 @@ class Publisher:
 
     Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into each partition that feeds write: readers
     then know what time it is, and need not guess by the clock on the wall.  Where several write at once, each has a name and
-    reports its time twice as often instead: the heartbeats are then the keeper's (`feeds.keeper`).  Every `VENUE_TIMES_MS` a
+    reports its time instead, at every `tick`: the heartbeats are then the keeper's (`feeds.keeper`).  Every `VENUE_TIMES_MS` a
     row of `venue_times` for each venue that has spoken since the last one goes into every partition of it.
 
     A record's timestamp is the common time of its row (`feeds.clocks`); the row itself keeps the exchange's time.
@@ -121,26 +121,23 @@ class Publisher:
         topics = [*(TABLES[table].topic for table in FEED_TABLES), *RETIRED]
         self._counts = known
         partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
-        self._reports = None if writer is None else self._joined(writer, every_ms)
-        self._time = self._reports or Heartbeats(partitions, every_ms, self._produce_heartbeat)
+        self._beats = Heartbeats(partitions, every_ms, self._produce_heartbeat)
+        self._reports = None if writer is None else self._joined(writer)
+        self.every_ms = every_ms if writer is None else max(1, every_ms // 2)
+        """How often it is to `tick` where time is kept by the clock."""
         self._time_partitions = known.get(TABLES["venue_times"].topic, 0)
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
 
-    def _joined(self, writer: str, every_ms: int) -> Reports:
+    def _joined(self, writer: str) -> Reports:
         try:
             self._reporter = Reporter(self.servers, self._timeout_s)
-            reports = Reports(writer, max(1, every_ms // 2), self._reporter.send, self._not_delivered)
+            reports = Reports(writer, self._reporter.send, self._not_delivered)
             # From now on nobody moves past what it is about to write.
             self._reporter.confirm()
         except Unreachable as error:
             raise PublishError(str(error)) from None
         return reports
-
-    @property
-    def every_ms(self) -> int:
-        """How often it tells the time, in ms."""
-        return self._time.every_ms
 
     def heartbeat(self, common_ms: int) -> None:
         """Tell the common time, `common_ms`, and, less often, each venue's time."""
@@ -149,8 +146,11 @@ class Publisher:
         if common_ms >= self._venue_times_ms + VENUE_TIMES_MS:
             self._venue_times_ms = common_ms
             self._tell_venue_times(common_ms)
-        self._time.tell(common_ms)
-        self._advance()
+        if self._reports is None:
+            self._beats.tell(common_ms)
+        else:
+            self._reports.tell(common_ms)
+            self._reports.advance()
 
     def _tell_venue_times(self, common_ms: int) -> None:
         for venue, (heard_ms, received_at) in self._spoken.items():
@@ -179,11 +179,7 @@ class Publisher:
         self._raise_failure()
         if self._newest_ms > self._told_ms:
             self.heartbeat(self._newest_ms)
-        else:
-            self._advance()
-
-    def _advance(self) -> None:
-        if self._reports is not None:
+        elif self._reports is not None:
             self._reports.advance()
 
     def publish(self, record: Record) -> None:
@@ -192,7 +188,8 @@ class Publisher:
         common_ms = self._clocks.timestamp_ms(record.row, record.event_ms, is_spoken)
         if record.table in FEED_TABLES and common_ms > self._newest_ms:
             self._newest_ms = common_ms
-            if self._time.is_due(self._newest_ms):
+            # One that reports does so at each tick.
+            if self._reports is None and self._beats.is_due(self._newest_ms):
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
         if record.table in PACKED:

@@ -38,27 +38,19 @@ class Reports:
     def __init__(
         self,
         writer: str,
-        every_ms: int,
         send: Callable[[Report], None],
         failed: Delivered,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`send` sends a report; `failed` is called for a row that the broker did not take.  Joins at once."""
-        self.every_ms = every_ms
         self._writer, self._send, self._failed, self._clock_ms = writer, send, failed, clock_ms
         self._spans: deque[_Span] = deque()  # those that are over, and were not reported yet
         self._open = _Span(failed)
-        self._told_ms = 0
         self._time_ms = clock_ms() - JOIN_MS
         self._report(JOINS)
 
-    def is_due(self, time_ms: int) -> bool:
-        """Whether it is time for the next report."""
-        return time_ms >= self._told_ms + self.every_ms
-
     def tell(self, time_ms: int) -> None:
         """Report this time as soon as all that has been handed over is acknowledged."""
-        self._told_ms = time_ms
         self._open.time_ms = time_ms
         self._spans.append(self._open)
         self._open = _Span(self._failed)

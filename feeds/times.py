@@ -25,7 +25,7 @@ JOINS, LIVES, LEAVES, TOLD = "joins", "lives", "leaves", "told"
 DEAD_MS = 5_000
 """How long, by the broker's clock, a writer may be silent before it is waited for no longer."""
 FAR_MS = 60_000
-"""How far the time of a writer may be behind the broker's clock before it is waited for no longer: a minute behind the newest row
+"""How far the time of a writer may be behind the broker's clock before it is waited for no longer: at a minute behind rows,
 time goes on in any case (schemas/_connectors.sql)."""
 JOIN_MS = 5_000
 """How far behind its clock a writer joins: it has said nothing yet, and nobody is to move past what it is about to say."""
