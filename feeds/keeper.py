@@ -47,7 +47,7 @@ class Keeper:
         self.servers, self.name = servers, writer_name("keeper")
         self.is_keeper = False
         self._dead_ms, self._session_ms = dead_ms, session_ms
-        settings = {"linger.ms": 1, "message.timeout.ms": 10_000, "logger": _log}
+        settings = {"enable.idempotence": True, "linger.ms": 1, "message.timeout.ms": 10_000, "logger": _log}
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
             self._reporter = Reporter(servers, timeout_s)
@@ -73,7 +73,7 @@ class Keeper:
         while not self._is_stopped.is_set():
             try:
                 self._keep()
-            except (KafkaException, Unreachable) as error:
+            except (KafkaException, Unreachable, TimeoutError) as error:
                 _log.warning("%s at %s, %s: %s; trying again", TOPIC, self.servers, manner(FEED), error)
                 self._is_stopped.wait(_AGAIN_S)
         self._producer.flush(_END_S)

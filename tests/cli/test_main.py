@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import jobs
 from cli.feeding import market_feed
-from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
+from cli.main import app, console, parsed_captures, parsed_ms, parsed_settings, parsed_speed
 from deploy.processes import StartError
 from feeds.capture import CaptureError
 from feeds.venues import VENUES
@@ -152,3 +152,15 @@ def test_a_proxy_of_another_kind_is_refused_by_name() -> None:
 def test_an_unknown_market_is_refused_with_the_known_ones_and_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no market 'bitget_sp'; there are binance_coinm, .*okx\. Is it bitget_spot\?"):
         market_feed("bitget_sp", ["*"], mock.Mock())
+
+
+@pytest.mark.parametrize("told", ["", "1", "0s", "1h", "-1s"])
+@pytest.mark.parametrize("option", ["--behind", "--every"])
+def test_a_time_of_heartbeats_that_is_none_is_refused(option: str, told: str) -> None:
+    shown = RUNNER.invoke(app, ["heartbeats", "trades.v1", option, told])
+    assert shown.exit_code == 1
+    assert f"{option}: expected a time above 0, such as 1s or 250ms, got {told!r}" in " ".join(shown.output.split())
+
+
+def test_a_time_is_in_seconds_or_milliseconds() -> None:
+    assert [parsed_ms("--behind", told) for told in ("1s", "0.5 s", "250ms")] == [1_000, 500, 250]
