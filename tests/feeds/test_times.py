@@ -48,6 +48,10 @@ class World:
             self.now_ms, _, action = heapq.heappop(self._queue)
             action()
 
+    def feed(self, name: str, way_ms: int) -> None:
+        """Start a feed."""
+        Feed(self, name, way_ms)
+
     def send(self, report: Report) -> None:
         self.later(self.chance.uniform(2, 15), lambda: self._append(report), report.writer)
 
@@ -124,7 +128,7 @@ def world(request: pytest.FixtureRequest) -> World:
     stopped, killed = Feed(world, "stopped", 20), Feed(world, "killed", 30)
     world.later(5_000, stopped.stop)
     world.later(10_000, killed.kill)
-    world.later(20_000, lambda: Feed(world, "again", 30) and None)
+    world.later(20_000, lambda: world.feed("again", 30))
     world.run(30_000)
     return world
 
