@@ -26,6 +26,19 @@ from tests.jobs.playing import read
 
 PAGE = (cluster.ROOT / "docs" / "bring_your_own_topics.md").read_text()
 FILES = dict(re.findall(r"^`([\w.]+)`\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+SCRIPT = """
+from pyflink.table import EnvironmentSettings, TableEnvironment
+
+import schemas
+
+tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+for statement in schemas.statements(SQL):
+    if setting := schemas.setting(statement):
+        tables.get_config().set(*setting)
+    else:
+        tables.execute_sql(statement)
+"""
+"""What the SQL client does, which PyFlink comes without."""
 COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
 DELAY_MS = 100
 DEAD_MS = 1_500
@@ -34,11 +47,9 @@ DEAD_MS = 1_500
 def command(line: str, place: Runtime) -> list[str]:
     """A command of the page as it is called here."""
     words = line.removesuffix(" &").replace("localhost:9092", place.kafka).split()
-    host, _, port = place.flink.partition(":")
     own = {
         ".venv/bin/gammaflow": [sys.executable, "-m", "cli.main"],
         ".venv/bin/python": [sys.executable],
-        "sql-client.sh": [str(sql_client(place)), "-D", f"rest.address={host}", "-D", f"rest.port={port}"],
     }
     return [*own[words[0]], *words[1:]]
 
@@ -50,10 +61,6 @@ def environment(place: Runtime) -> dict[str, str]:
         "GAMMAFLOW_HOME": place.home,
         "PYTHONPATH": str(cluster.ROOT),
     }
-
-
-def sql_client(place: Runtime) -> Path:
-    return Path(environment(place)["FLINK_BIN_DIR"]) / "sql-client.sh"
 
 
 @contextmanager
@@ -83,11 +90,10 @@ def folder(suite: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_trades_of_a_plain_producer_and_of_a_mapped_topic_reach_bars(suite: Runtime, folder: Path) -> None:
     beating, producing, tailing, mapping = COMMANDS
+    assert mapping == "sql-client.sh -f acme.sql"
+    (folder / "acme.py").write_text(f"SQL = {(folder / 'acme.sql').read_text()!r}\n{SCRIPT}")
     topics.create_named(suite.kafka, {"acme": False}, 3)
-    mapped = subprocess.run(
-        command(mapping, suite), cwd=folder, env=environment(suite), capture_output=True, text=True, timeout=60
-    )
-    assert mapped.returncode == 0, mapped.stdout + mapped.stderr
+    runtime.flink_run(suite, ["acme"], ["-py", str(folder / "acme.py")])
     producer = Producer({"bootstrap.servers": suite.kafka})
     with running(beating, suite, folder) as keeper, running(producing, suite, folder):
         for number in range(3):
@@ -95,7 +101,7 @@ def test_trades_of_a_plain_producer_and_of_a_mapped_topic_reach_bars(suite: Runt
             producer.produce("acme", json.dumps(trade), partition=number)
         producer.flush(10)
         tailed = subprocess.run(
-            command(tailing, suite), cwd=folder, env=environment(suite), capture_output=True, text=True, timeout=60
+            command(tailing, suite), cwd=folder, env=environment(suite), capture_output=True, text=True, timeout=180
         )
         assert keeper.poll() is None
         wait(lambda: any(row["instrument"] == "MAPPED" for row in bars(suite)), "bars of the mapped topic")
@@ -113,7 +119,7 @@ def bars(suite: Runtime) -> list[dict[str, Any]]:
     return [json.loads(value) for _, value in read(suite.kafka, ["bars"], starts)]
 
 
-def wait(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     deadline_s = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline_s, what
