@@ -245,7 +245,6 @@ class Load:
         while True:
             try:
                 self._producer.produce(topic, value, row_key, partition, timestamp=event_ms)
-                self._heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
                 self._producer.poll(0.1)

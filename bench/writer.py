@@ -16,7 +16,7 @@ from schemas.rows import encoded, key
 
 
 class Writer:
-    """Writes rows at once, and heartbeats into every silent partition of the topics of these tables."""
+    """Writes rows at once, and heartbeats into every partition of the topics of these tables."""
 
     def __init__(self, servers: str, heartbeat_tables: Iterable[str]) -> None:
         self.producer = Producer(
@@ -46,13 +46,12 @@ class Writer:
         while True:
             try:
                 self.producer.produce(topic, value, row_key, partition, timestamp=event_ms)
-                self.heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
                 self.producer.poll(0.1)
 
     def beat(self, event_ms: int) -> None:
-        """Write heartbeats into silent partitions, if they are due."""
+        """Write heartbeats into every partition, if they are due."""
         if self.heartbeats.is_due(event_ms):
             self.ship()
             self.heartbeats.tell(event_ms)

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 from cli.failing import one_line
 from feeds import live, resync
 from feeds.capture import Tally
+from feeds.keeper import Keeper
 from feeds.metrics import FeedMetrics, Health, Latencies, MetricsError, serving
 from feeds.private.keys import Keys, KeysError, read_file, read_keys
 from feeds.private.resume import resume
@@ -28,6 +30,7 @@ from feeds.recording import Recording, RecordingError
 from feeds.resync import ResyncError
 from feeds.service import Feed, FeedError
 from feeds.status import VERSION, Reporter
+from feeds.times import writer_name
 from feeds.venues import VENUES
 
 FAULTS = (PublishError, ResyncError, FeedError, RecordingError, MetricsError, ValueError)
@@ -103,13 +106,14 @@ def feed(
     with ExitStack() as stack:
         if account is not None:
             own = account_keys(market, keys)
-            publisher = stack.enter_context(Publisher(servers()))
+            publisher = stack.enter_context(publishing(servers(), f"{market}/{account}"))
             return asyncio.run(serve(account_feed(market, account, own, publisher, symbols or [], since, via or []), publisher))
         recording = None if record is None else Recording(record)
         if recording is not None:
             stack.callback(recording.close)
         watch = Watch(name, metrics_address, metrics_port, Latencies())
-        publisher = stack.enter_context(Publisher(servers(), latencies=None if metrics_port is None else watch.latencies))
+        latencies = None if metrics_port is None else watch.latencies
+        publisher = stack.enter_context(publishing(servers(), market, latencies))
         running = market_feed(
             market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
         )
@@ -192,6 +196,13 @@ def _check_market(market: str, known: dict[str, Any], complaint: str) -> None:
         raise ValueError(f"{complaint} {market!r}; there are {', '.join(sorted(known))}{f'. Is it {near[0]}?' if near else ''}")
 
 
+@contextmanager
+def publishing(servers: str, subject: str, latencies: Latencies | None = None) -> Iterator[Publisher]:
+    """A publisher among others: it reports its time, and its process may become the keeper.  Raises `PublishError`."""
+    with Keeper(servers), Publisher(servers, writer=writer_name(subject), latencies=latencies) as publisher:
+        yield publisher
+
+
 async def serve(
     running: Feed | PrivateFeed, publisher: Publisher, seconds: float | None = None, *, watch: Watch | None = None
 ) -> Tally:
@@ -205,7 +216,8 @@ async def serve(
         loop.call_later(seconds, stop.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(live.keep_time(publisher.tell_time))]
+    tasks = [asyncio.create_task(live.keep_time(publisher))]
+    tasks[0].add_done_callback(lambda _: stop.set())  # what cannot be told stops the feed
     reporter = None if watch is None or isinstance(running, PrivateFeed) else Reporter(watch.name, running, publisher)
     try:
         if isinstance(running, PrivateFeed):
@@ -218,6 +230,8 @@ async def serve(
                 await running.serve(stop)
                 if reporter is not None:
                     reporter.write("stopped")
+        if tasks[0].done():
+            tasks[0].result()
     except (FeedError, RecordingError, ResyncError, MetricsError) as error:
         if reporter is not None:
             with suppress(PublishError):

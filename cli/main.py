@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -35,7 +37,9 @@ from drills import suite as drilled
 from drills.harms import CONTROLS, DRILLS
 from feeds import capture as captures
 from feeds.capture import CaptureError, Tally
-from feeds.publish import Publisher
+from feeds.following import Follower
+from feeds.keeper import Keeper
+from feeds.publish import HEARTBEAT_MS, Publisher
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
 from feeds.simulator import Scenario
@@ -602,6 +606,36 @@ def explain(
 def feed(**options: Any) -> None:  # noqa: D103 - as the wrapped one
     with errors():
         show_tally(feeding.feed(**options))
+
+
+@app.command()
+def heartbeats(
+    names: Annotated[list[str], typer.Argument(metavar="TOPIC…", help="Feed topics that others write, such as trades.v1.")],
+    behind: Annotated[str, typer.Option(help="How old a record may be when it comes: 1s, 250ms.")] = "1s",
+    every: Annotated[str, typer.Option(help="How often the time is told.")] = f"{HEARTBEAT_MS}ms",
+) -> None:
+    """Keep the time of topics that are written by producers of your own, until it is stopped.
+
+    Time goes by the newest record, and where nothing comes, by the clock; both less --behind.  Feeds may write beside them.
+    """
+    with errors():
+        behind_ms, every_ms = parsed_ms("--behind", behind), parsed_ms("--every", every)
+        servers = feeding.servers()
+        with Keeper(servers), Follower(servers, names, behind_ms, every_ms) as follower:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: follower.stop())
+            console.print(f"keeping the time of {', '.join(names)} at {servers}")
+            follower.follow()
+        console.print(f"stopped after {follower.count:,} records")
+
+
+def parsed_ms(option: str, text: str) -> int:
+    """A span of time as ms: 1s, 0.5s, 250ms.  Raises `ValueError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", text.strip())
+    ms = round(float(match[1]) * (1000 if match[2] == "s" else 1)) if match else 0
+    if ms < 1:
+        raise ValueError(f"{option}: expected a time above 0, such as 1s or 250ms, got {text!r}")
+    return ms
 
 
 def parsed_speed(speed: str) -> float | None:

@@ -17,7 +17,9 @@ from confluent_kafka.admin import (
 import jobs
 from deploy import topics
 from deploy.topics import TopicError
+from feeds.keeper import GROUP
 from feeds.publish import FEED_TABLES
+from feeds.times import TOPIC as TIMES
 from schemas.records import TABLES
 from schemas.security import ADMIN, FEED, OPERATOR, READER, user
 
@@ -46,8 +48,10 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     feed, reader, admin, operator = user(FEED), user(READER), user(ADMIN), user(OPERATOR)
     needed += [Right(operator, "WRITE", "topic", TABLES["trading_controls"].topic)]
     needed += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", "feed_status")]
-    needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in ("resync_requests", "fills")]
-    needed += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills")]
+    # The keeper of the time of topics that others write reads them.
+    needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
+    needed += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]
+    needed += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills", GROUP)]
     needed += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
     # Lag is computed from the committed offsets of each job.
     needed += [Right(reader, "DESCRIBE", "group", job) for job in running]

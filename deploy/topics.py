@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from feeds.times import TOPIC as TIMES
 from schemas.clients import Client, Unreachable, reached
 from schemas.records import TABLES
 from schemas.security import ADMIN, READER, manner
@@ -38,19 +39,37 @@ class TopicError(RuntimeError):
 
 def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
     """Create every topic that does not exist yet; returns their names.  Raises `TopicError`."""
-    return create_named(servers, {table.topic: table.is_compacted for table in TABLES.values()}, partitions)
+    return [
+        *create_named(servers, {table.topic: table.is_compacted for table in TABLES.values()}, partitions),
+        *_create_times(servers),
+    ]
+
+
+def _create_times(servers: str) -> list[str]:
+    """Create the topic of the feeds' times: one partition, timestamps of the broker's clock, kept for an hour."""
+    settings = {"message.timestamp.type": "LogAppendTime", "retention.ms": "3600000", "segment.ms": "600000"}
+    return _create(servers, [NewTopic(TIMES, num_partitions=1, config=settings)])
 
 
 def create_named(servers: str, names: Mapping[str, bool], partitions: int) -> list[str]:
     """Create those of the named topics that do not exist yet, compacted or not; returns their names.  Raises `TopicError`."""
-    existing = existing_topics(servers)
     # Event time is the record timestamp, and a replayed day is old: retention by age would delete it at once.
     settings = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(AHEAD_MS)}
-    new = [
-        NewTopic(name, num_partitions=partitions, config={**settings, "cleanup.policy": "compact" if compacted else "delete"})
-        for name, compacted in names.items()
-        if name not in existing
-    ]
+    return _create(
+        servers,
+        [
+            NewTopic(
+                name, num_partitions=partitions, config={**settings, "cleanup.policy": "compact" if compacted else "delete"}
+            )
+            for name, compacted in names.items()
+        ],
+    )
+
+
+def _create(servers: str, topics: list[NewTopic]) -> list[str]:
+    """Create those that do not exist yet; returns their names."""
+    existing = existing_topics(servers)
+    new = [topic for topic in topics if topic.topic not in existing]
     if new:
         admin = administering(servers)
         for topic, future in admin.create_topics(new).items():

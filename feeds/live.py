@@ -9,9 +9,10 @@ connection; so does a request of the job books (`feeds.resync`).  Private channe
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import requests
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
+from feeds.clocks import BEHIND_MS
 from feeds.metrics import ConnectionCounts
 from feeds.publish import Sink
 from feeds.resync import Resync
@@ -28,7 +30,7 @@ from feeds.session import Ask, Request, Session
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
 # No venue is silent for so long while the connection lives: Deribit sends heartbeats, Binance trades, the others pongs.
 SILENCE_S = 60.0
-_BEHIND_S = 5.0
+_STALL_S = 0.1  # how late a turn of the loop may be
 _ASK_AGAIN_S = 5.0  # how long a venue has to send a book before the same one is requested again
 ANSWER_S = 10.0
 LONGEST_PAUSE_S = 60.0
@@ -240,15 +242,37 @@ async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Even
     return tally
 
 
-async def keep_time(tell_time: Callable[[int], None], *, behind_s: float = _BEHIND_S, every_s: float = 1.0) -> None:
-    """Tell the time while no venue does, without end: `behind_s` behind the clock of this machine.
+class Timekeeper(Protocol):
+    """Whoever tells the time of what it publishes: `feeds.publish.Publisher`."""
 
-    Otherwise a venue that falls silent would stop the clock that shows its silence.  A venue's clock may be `behind_s` behind
-    ours: what it sends after a silence is not late.
+    counts: Counter[str]
+    every_ms: int
+
+    def tick(self) -> None:
+        """Tell the time of what was published last."""
+
+    def tell_time(self, receiver_ms: int) -> None:
+        """Say that it is so late by the receiver's clock."""
+
+
+async def keep_time(publisher: Timekeeper, *, behind_ms: int = BEHIND_MS) -> None:
+    """Go on telling the time, without end; where nothing comes for `behind_ms`, it is that far behind the clock on the wall.
+
+    Else a venue that goes quiet would stop the clock by which that is noticed, and hold up all other feeds.  While this process
+    is itself late, messages may wait in its sockets: then the clock says nothing.
     """
+    every_s, count = publisher.every_ms / 1000, -1
+    turn_s = quiet_since_s = time.monotonic()
     while True:
         await asyncio.sleep(every_s)
-        tell_time(time.time_ns() // 1_000_000 - int(behind_s * 1000))
+        now_s, before = time.monotonic(), count
+        publisher.tick()
+        count = publisher.counts.total()
+        if count != before or now_s > turn_s + every_s + _STALL_S:
+            quiet_since_s = now_s
+        turn_s = now_s
+        if now_s >= quiet_since_s + behind_ms / 1000:
+            publisher.tell_time(time.time_ns() // 1_000_000 - behind_ms)
 
 
 class _Connection:

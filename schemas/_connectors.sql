@@ -47,10 +47,13 @@ CREATE TEMPORARY TABLE kafka_records (
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
-  -- Only the topics of feeds have a delay for out-of-order records.  Rows that a job writes are not in order either, but its
-  -- heartbeats, records without a value, come after all rows of their time.
+  -- Heartbeats, records without a value, say what time it is: rows of one writer say nothing of the others.  Only the topics of
+  -- feeds have a delay for out-of-order records.  Rows that a job writes are not in order either, but its heartbeats come after
+  -- all rows of their time.  A row of a feed says that a minute before it is over: so a topic is read to its end that was written
+  -- when feeds wrote heartbeats into silent partitions only, or that has no heartbeats at all.
   WATERMARK FOR event_at AS CASE
-    WHEN topic IN (${FEED_TOPICS}) THEN event_at - INTERVAL '${DELAY}' SECOND
+    WHEN topic IN (${FEED_TOPICS}) AND `value` IS NULL THEN event_at - INTERVAL '${DELAY}' SECOND
+    WHEN topic IN (${FEED_TOPICS}) THEN event_at - INTERVAL '60' SECOND
     WHEN `value` IS NULL THEN event_at
   END
 ) WITH (

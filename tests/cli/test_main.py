@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import jobs
 from cli.feeding import account_feed, account_keys, market_feed
-from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
+from cli.main import app, console, parsed_captures, parsed_ms, parsed_settings, parsed_speed
 from deploy.processes import StartError
 from feeds.capture import CaptureError
 from feeds.private.keys import Keys, Secret
@@ -209,3 +209,15 @@ def test_the_keys_of_a_market_of_binance_are_those_of_binance(monkeypatch: pytes
     monkeypatch.setenv("GAMMAFLOW_BINANCE_SECRET", "hidden-secret")
     keys = account_keys("binance_usdm", None)
     assert (keys.key.reveal(), keys.name) == ("visible-key-id", "GAMMAFLOW_BINANCE_KEY")
+
+
+@pytest.mark.parametrize("told", ["", "1", "0s", "1h", "-1s"])
+@pytest.mark.parametrize("option", ["--behind", "--every"])
+def test_a_time_of_heartbeats_that_is_none_is_refused(option: str, told: str) -> None:
+    shown = RUNNER.invoke(app, ["heartbeats", "trades.v1", option, told])
+    assert shown.exit_code == 1
+    assert f"{option}: expected a time above 0, such as 1s or 250ms, got {told!r}" in " ".join(shown.output.split())
+
+
+def test_a_time_is_in_seconds_or_milliseconds() -> None:
+    assert [parsed_ms("--behind", told) for told in ("1s", "0.5 s", "250ms")] == [1_000, 500, 250]
