@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from feeds.heartbeats import KEY, Heartbeats
 from feeds.publish import FEED_TABLES, PublishError, heartbeat_ms
-from feeds.times import DEAD_MS, TOLD, TOPIC, Report, Reporter, Times, parsed, writer_name
+from feeds.times import DEAD_MS, PARTITION, TOLD, TOPIC, Report, Reporter, Times, parsed, writer_name
 from schemas import RETIRED
 from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
@@ -89,7 +89,7 @@ class Keeper:
                 self._take(consumer.poll(0.1))
             if self.is_keeper:
                 # What its own process has reported last is told before it goes.
-                end = consumer.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=_END_S)[1]
+                end = consumer.get_watermark_offsets(TopicPartition(TOPIC, PARTITION), timeout=_END_S)[1]
                 while self.is_keeper and self._next < end and (message := consumer.poll(_END_S)) is not None:
                     self._take(message)
         finally:
@@ -98,6 +98,8 @@ class Keeper:
 
     def _assigned(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
         for part in parts:
+            if part.partition != PARTITION:
+                continue
             part.offset, self._known_at = self._since(consumer, part)
             self._times, self._next, self.is_keeper = Times(self._dead_ms), part.offset, True
             _log.info("%s keeps the time from offset %d of %s on", self.name, self._known_at, TOPIC)
@@ -115,7 +117,7 @@ class Keeper:
         return (start.offset if start.offset >= 0 else high), high
 
     def _revoked(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
-        if parts:
+        if PARTITION in {part.partition for part in parts}:
             self.is_keeper = False
             _log.info("%s keeps the time no longer", self.name)
         consumer.incremental_unassign(parts)
@@ -127,6 +129,8 @@ class Keeper:
             return
         if message.error():
             _log.warning("%s at %s, %s: %s", TOPIC, self.servers, manner(FEED), message.error().str())
+            return
+        if message.partition() != PARTITION:
             return
         report = parsed(message.value())
         if report is not None:

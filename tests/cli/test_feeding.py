@@ -30,6 +30,7 @@ from feeds.metrics import Latencies
 from feeds.publish import FEED_TABLES, Publisher
 from feeds.service import Feed, FeedError
 from feeds.session import Ask
+from feeds.times import TOPIC as TIMES
 from schemas.records import TABLES
 from schemas.rows import fault
 
@@ -49,8 +50,9 @@ LISTED = {
 def broker() -> Iterator[str]:
     """The address of a broker within this process, with the topics of feeds."""
     client = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 0})
-    for table in (*FEED_TABLES, "dead_letters", "resync_requests", "feed_status"):
-        client.list_topics(TABLES[table].topic, timeout=10)
+    tables = (*FEED_TABLES, "dead_letters", "resync_requests", "feed_status")
+    for topic in (*(TABLES[table].topic for table in tables), TIMES):
+        client.list_topics(topic, timeout=10)
     (only,) = client.list_topics(timeout=10).brokers.values()
     yield f"{only.host}:{only.port}"
     client.flush(1)

@@ -210,7 +210,7 @@ def test_a_time_is_reported_when_all_rows_before_it_are_acknowledged() -> None:
     sent: list[Report] = []
     failed: list[str] = []
     clock_ms = [START_MS]
-    reports = Reports("a", sent.append, lambda error, _: failed.append(error), lambda: clock_ms[0])
+    reports = Reports("a", sent.append, lambda error, _: failed.extend([error] if error else []), lambda: clock_ms[0])
     assert sent == [Report("a", JOINS, START_MS - JOIN_MS)]
     first = reports.delivered
     reports.handed_over()
