@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 FEED_TABLES = (
     *("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers"),
-    *("execution_reports", "venue_times"),
+    *("execution_reports", "oracle_updates", "venue_times"),
 )
 """What feeds write, and so where they say what time it is."""
 PACKED = frozenset({"order_books"})

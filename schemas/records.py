@@ -332,6 +332,18 @@ class OptionGreeksRow(TypedDict):
     reason: str | None
 
 
+class OracleUpdatesRow(TypedDict):
+    venue: str
+    instrument: str
+    underlying: str
+    quote_currency: str
+    event_at: str
+    received_at: str
+    price: float
+    confidence: float | None
+    sequence: int | None
+
+
 class OrderBooksRow(TypedDict):
     venue: str
     instrument: str
@@ -898,6 +910,23 @@ TABLES: dict[str, Table] = {
             "theta": Column("DOUBLE", True),
             "rho": Column("DOUBLE", True),
             "reason": Column("STRING", True),
+        },
+    ),
+    "oracle_updates": Table(
+        "oracle_updates.v1",
+        ("venue", "underlying", "quote_currency"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "underlying": Column("STRING", False),
+            "quote_currency": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "price": Column("DOUBLE", False),
+            "confidence": Column("DOUBLE", True),
+            "sequence": Column("BIGINT", True),
         },
     ),
     "order_books": Table(
