@@ -70,6 +70,8 @@ class Kernel:
                 are late, behind the watermark; the kernel judges them by their own sequence or time.  An empty batch says only
                 that time has passed; it comes before the batch that ends at the same instant.
     take_plain  where there is one, sees a batch first, as bytes: (state, data, until_ms) -> (lines, the records left for step)
+    place       where there is one, is called with a new state and a function: whether the rows of a key are in the partition
+                of this shard.  A job that gets every message in every shard knows by it which rows to put out
     end_window  where there is one, is called at the end of each window, behind its messages and also where there were none:
                 (state, until_ms) -> lines, the rows that are due by time
     gauges      numbers for an operator, by name: (state) -> numbers.  It changes nothing and is cheap beside a batch; the host
@@ -81,6 +83,7 @@ class Kernel:
     new: Callable[[], Any]
     step: Callable[[Any, list[Message], int | None], list[Output]]
     take_plain: Callable[[Any, bytes, int], tuple[list[Lines], bytes]] | None = None
+    place: Callable[[Any, Callable[[str], bool]], None] | None = None
     end_window: Callable[[Any, int], list[Lines]] | None = None
     gauges: Callable[[Any], dict[str, float]] = _no_gauges
     migrations: Mapping[int, Migration] = field(default_factory=dict)  # by the version that they read

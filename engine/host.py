@@ -74,15 +74,24 @@ class _Running:
         keys = map(str.encode, heartbeat_keys(len(member.shards)))
         self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
         broadcast = frozenset(TABLES[table].topic for table in member.broadcast)
+        self.partitions = {number: partition for partition, number in enumerate(member.shards)}
         # Of what every shard gets, the first alone answers for bad messages.
         self.silent = {number: broadcast if number != member.shards[0] else frozenset() for number in member.shards}
+
+    def state(self, number: int) -> State:
+        """An empty state of a shard."""
+        state: State = self.kernel.new()
+        if self.kernel.place is not None:
+            own, count = self.partitions[number], len(self.partitions)
+            self.kernel.place(state, lambda key: partition_of(key, count) == own)
+        return state
 
 
 class _Shard:
     def __init__(self, number: int, running: _Running) -> None:
         self.number = number
         self.running = running
-        self.state: State = running.kernel.new()
+        self.state: State = running.state(number)
         self.journaled = 0  # messages
         self.journaled_s = 0.0  # what stepping through them has taken
         self.entry_s = 0.0  # what storing an entry took the last time
@@ -312,14 +321,19 @@ def portions(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
 
 
 def heartbeat_keys(partitions: int) -> list[str]:
-    """A key for each partition, by the hash with which Kafka's producers part keys."""
+    """A key for each partition."""
     keys: dict[int, str] = {}
     for number in count():
         if len(keys) == partitions:
             return [keys[partition] for partition in range(partitions)]
         key = f"heartbeat-{number}"
-        keys.setdefault((murmur2(key.encode()) & 0x7FFFFFFF) % partitions, key)
+        keys.setdefault(partition_of(key, partitions), key)
     raise AssertionError("unreachable")
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key, by the hash with which Kafka's producers part keys."""
+    return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
 def _unpickled(*members: tuple[Any, ...]) -> Host:

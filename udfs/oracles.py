@@ -50,7 +50,7 @@ class Capped(NamedTuple):
 
     median: float
     capped: list[float]  # in the order of the prices
-    index: float
+    mean: float
 
 
 class Quote(NamedTuple):
@@ -135,8 +135,8 @@ def capped_mean(prices: Sequence[float], most_share: float, weights: Sequence[fl
     median = middle(sorted(prices))
     low, high = sorted((median * (1 - most_share), median * (1 + most_share)))
     capped = [min(max(price, low), high) for price in prices]
-    index = weighted_mean(capped, [1.0] * len(capped) if weights is None else weights)
-    return None if index is None else Capped(median, capped, index)
+    mean = weighted_mean(capped, [1.0] * len(capped) if weights is None else weights)
+    return None if mean is None else Capped(median, capped, mean)
 
 
 def weighted_mean(prices: Sequence[float], weights: Sequence[float]) -> float | None:
@@ -190,8 +190,7 @@ def weighted_median(quotes: Sequence[Quote], most_deviation: float, half_deviati
         # Each is far from the middle, as two are that disagree: so all of them count, with a wide confidence.
         rated = [quote.weight for quote in quotes]
     items = list(_thrice((quote.price, quote.confidence, weight) for quote, weight in zip(quotes, rated, strict=True)))
-    low, half, high = (weighted_quantile(items, share) for share in (0.25, 0.5, 0.75))
-    assert low is not None and half is not None and high is not None
+    low, half, high = (weighted_quantile(items, share) or 0.0 for share in (0.25, 0.5, 0.75))
     price = min(max(half, lowest), highest)
     total = math.fsum(rated)
     return Weighted(price, max(price - low, high - price), centre, deviations, [weight / total for weight in rated])

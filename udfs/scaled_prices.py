@@ -9,6 +9,8 @@ from typing import NamedTuple
 MOST_PRICE, LEAST_PRICE, MOST_CONFIDENCE = 2**63 - 1, -(2**63), 2**64 - 1
 MOST_FACTOR = 2**28 - 1
 """What a factor is cut down to before it is multiplied or divided."""
+MOST_EXPONENT = 300
+"""Of either sign: what a float can hold, about."""
 QUOTIENT_DIGITS = 9
 
 
@@ -26,8 +28,14 @@ class ScaledPrice(NamedTuple):
 
 
 def scaled(price: int, exponent: int) -> float:
-    """price · 10^exponent, rounded once; an exponent may have either sign.  Raises `OverflowError` beyond what a float holds."""
-    return float(price * 10**exponent) if exponent >= 0 else price / 10**-exponent
+    """price · 10^exponent, rounded once; an exponent may have either sign.
+
+    Raises `OverflowError` for an exponent beyond `MOST_EXPONENT`, and for what a float cannot hold.
+    """
+    if abs(exponent) > MOST_EXPONENT:
+        raise OverflowError(f"an exponent from -{MOST_EXPONENT} to {MOST_EXPONENT} was expected, got {exponent}")
+    factor: int = 10 ** abs(exponent)
+    return float(price * factor) if exponent >= 0 else price / factor
 
 
 def at_exponent(price: ScaledPrice, exponent: int) -> ScaledPrice | None:
@@ -73,9 +81,10 @@ def per_unit(price: int, exponent: int, unit: int, decimals: int) -> int:
 
 def _times_ten(number: int, steps: int) -> int:
     """number · 10^steps, cut toward zero."""
+    factor: int = 10 ** abs(steps)
     if steps >= 0:
-        return number * 10**steps
-    magnitude = abs(number) // 10**-steps
+        return number * factor
+    magnitude = abs(number) // factor
     return magnitude if number >= 0 else -magnitude
 
 

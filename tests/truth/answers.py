@@ -95,7 +95,7 @@ def agrees(got: Any, expected: Any, tolerance: float | None = None) -> bool:
         if not is_number(got):
             return False
         if tolerance is not None:
-            return abs(got - expected) <= tolerance
+            return bool(abs(got - expected) <= tolerance)
         is_whole = isinstance(got, int) and isinstance(expected, int)
         return bool(got == expected) if is_whole else math.isclose(got, expected, rel_tol=1e-9, abs_tol=1e-12)
     return type(got) is type(expected) and bool(got == expected)

@@ -31,7 +31,7 @@ def pyth_aggregate(inputs: Any) -> Any:
 
 def capped_median_weighted(inputs: Any) -> Any:
     answer = oracles.capped_mean(inputs["prices"], inputs["cap"], inputs.get("weights"))
-    return answer and answer._asdict()
+    return answer and {"median": answer.median, "capped": answer.capped, "index": answer.mean}
 
 
 def weighted_by_depth(inputs: Any) -> Any:
@@ -75,7 +75,8 @@ def is_quotient(got: Any, expected: Any) -> bool:
     """To one unit, and the confidence to 2e-5 of itself: the library drops digits first."""
     if got is None or expected is None:
         return got is expected
-    return abs(got[0] - expected[0]) <= 1 and abs(got[1] - expected[1]) <= max(1, 2e-5 * expected[1]) and got[2] == expected[2]
+    price, confidence = abs(got[0] - expected[0]), abs(got[1] - expected[1])
+    return bool(price <= 1 and confidence <= max(1, 2e-5 * expected[1]) and got[2] == expected[2])
 
 
 def posted_update(inputs: Any) -> Any:
