@@ -11,8 +11,13 @@ SET 'gammaflow.writes' = 'oracle_faults';
 SET 'gammaflow.tells-time' = 'oracle_faults';
 
 CREATE TEMPORARY TABLE inputs (
-  recorded_at AS event_at
-) WITH ('topic' = '${TOPICS}') LIKE kafka_records;
+  recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+  topic STRING METADATA VIRTUAL,
+  `partition` INT METADATA VIRTUAL,
+  event_at AS recorded_at,
+  -- Only heartbeats tell the time: they come after all rows of theirs.
+  WATERMARK FOR event_at AS CASE WHEN `value` IS NULL THEN recorded_at END
+) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 -- Grain   one row per source and 100 ms, with the fault that it shows: the worst that applies, 0 for none
 --         5  stepping back   its time stepped back by half a second or more
