@@ -35,6 +35,8 @@ RULES = rules()
 KEPT_MS = 86_400_000
 FUTURE_MS = 5_000
 """A price from further in the future would be the newest of its source for too long."""
+MOST_TICKS = 100
+"""So many ticks are made up for, where nobody has told the time."""
 COINS = tuple(quote for quote in DOLLARS if quote != USD)
 """Quote currencies that have a rate."""
 
@@ -107,8 +109,10 @@ def place(state: State, is_own: Callable[[str], bool]) -> None:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Take the prices of one micro-batch; returns dead letters alone.  An empty batch frees what has been silent for long."""
+    """Take the prices of one micro-batch: dead letters, and the rows of ticks before it.  An empty one frees what is silent."""
     good, outputs = checked(messages, until_ms)
+    if until_ms is not None and state.pools:
+        outputs += _ticks(state, (until_ms - 1) // TICK_MS * TICK_MS)
     for message in good:
         _learn(state, message)
     for message in sorted(good, key=_received):
@@ -148,23 +152,33 @@ def _learn(state: State, message: Message) -> None:
 
 
 def end_window(state: State, until_ms: int) -> list[Lines]:
+    """The rows of the ticks until the end of a window."""
+    return batch.encode(_ticks(state, until_ms // TICK_MS * TICK_MS))
+
+
+def _ticks(state: State, last_ms: int) -> list[Output]:
+    """The rows of each tick that is due: also of those in which nobody told the time, so that they do not depend on who did."""
+    newest_ms = max((pool.tick_ms for pool in state.pools.values()), default=0)
+    first_ms = max(newest_ms + TICK_MS, last_ms - MOST_TICKS * TICK_MS) if newest_ms else last_ms
+    return [output for tick_ms in range(first_ms, last_ms + 1, TICK_MS) for output in _tick(state, tick_ms)]
+
+
+def _tick(state: State, tick_ms: int) -> list[Output]:
     """The rows of a tick: of each underlying its price and its sources."""
-    tick_ms = until_ms // TICK_MS * TICK_MS
     outputs: list[Output] = []
     rates = dollar_rates(state.rules.sources.assumed_rates)
-    due = [pool for name, pool in sorted(state.pools.items()) if pool.tick_ms < tick_ms]
-    coins = [pool for pool in due if pool.underlying in COINS]
+    pools = [pool for _, pool in sorted(state.pools.items())]
+    coins = [pool for pool in pools if pool.underlying in COINS]
     # First by what is quoted in USD: so one of these coins gives the rate of another, and never the other way round.
     first = {pool.underlying: rate for pool in coins if (rate := _first_rate(state, pool, tick_ms, rates))}
     for pool in coins:
-        outputs += _ticked(
-            state, pool, tick_ms, rates | {name: rate for name, rate in first.items() if name != pool.underlying}
-        )
-    known = {pool.underlying: Rate(pool.price, pool.confidence) for pool in coins if pool.price and pool.source_count}
-    for pool in due:
+        others = {name: rate for name, rate in first.items() if name != pool.underlying}
+        outputs += _ticked(state, pool, tick_ms, rates | others)
+    rates |= {pool.underlying: Rate(pool.price, pool.confidence) for pool in coins if pool.price and pool.source_count}
+    for pool in pools:
         if pool.underlying not in COINS:
-            outputs += _ticked(state, pool, tick_ms, rates | known)
-    return batch.encode(outputs)
+            outputs += _ticked(state, pool, tick_ms, rates)
+    return outputs
 
 
 def _first_rate(state: State, pool: Pool, tick_ms: int, rates: dict[str, Rate]) -> Rate | None:

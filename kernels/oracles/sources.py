@@ -7,8 +7,7 @@ greater price.  So neither the order of arrival nor a repeated price matters.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
-from statistics import median
+from operator import sub
 from typing import Any, NamedTuple
 
 from engine.contract import Message
@@ -117,7 +116,8 @@ def gap_ms(times: list[int]) -> float | None:
     """The median gap; None where there are too few for a habit."""
     if len(times) <= LEAST_GAPS:
         return None
-    return float(median(later - earlier for earlier, later in pairwise(times)))
+    gaps = sorted(map(sub, times[1:], times))
+    return (gaps[(len(gaps) - 1) // 2] + gaps[len(gaps) // 2]) / 2
 
 
 def said(message: Message, terms: Mapping[str, Terms]) -> Said | None:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from engine import batch
 from engine.contract import Lines, Message
 from kernels import oracles
 from kernels.oracles import KERNEL, State
@@ -53,7 +54,8 @@ def rows(lines: list[Lines], table: str) -> list[Row]:
 
 def tick(state: State, messages: list[Message], until_ms: int = T0 + 100) -> tuple[Row | None, dict[str, Row]]:
     """The price of BTC after a batch, and its sources by name."""
-    assert oracles.step(state, messages, until_ms) == []
+    outputs = oracles.step(state, messages, until_ms)
+    assert [output for output in outputs if output.table == "dead_letters"] == []
     lines = oracles.end_window(state, until_ms)
     prices = [row for row in rows(lines, "oracle_prices") if row["underlying"] == "BTC"]
     sources = {row["source"]: row for row in rows(lines, "oracle_sources") if row["underlying"] == "BTC"}
@@ -87,6 +89,20 @@ def test_there_is_a_row_of_each_source_every_100_ms_also_where_nothing_came() ->
     assert price is not None and sources["a:index:BTC"]["reason"] == "older than 10 s"
     assert (price["validity"], price["held"], price["source_count"]) == ("insufficient_data", "increase", 0)
     assert price["price_usd"] == 60_000.0
+
+
+def test_rows_do_not_depend_on_how_often_the_time_is_told() -> None:
+    told, untold = oracles.new(), oracles.new()
+    tick(told, three())
+    tick(untold, three())
+    lines: list[Lines] = []
+    for n in range(2, 8):
+        lines += batch.encode(oracles.step(told, three(60_001.0, T0 + 650) if n == 7 else [], T0 + n * 100))
+        lines += oracles.end_window(told, T0 + n * 100)
+    late = batch.encode(oracles.step(untold, three(60_001.0, T0 + 650), T0 + 700)) + oracles.end_window(untold, T0 + 700)
+    for table in ("oracle_prices", "oracle_sources"):
+        assert rows(late, table) == rows(lines, table)
+    assert [row["price_usd"] for row in rows(late, "oracle_prices")] == [60_000.0] * 5 + [60_001.0]
 
 
 def test_index_mid_and_last_of_a_venue_share_one_weight() -> None:
@@ -286,10 +302,10 @@ def tape(seed: int, ticks: int = 60) -> list[list[Message]]:
 def played(batches: list[list[Message]], chance: random.Random | None = None, cut: int | None = None) -> list[Lines]:
     stored = Stored(oracles)
     lines: list[Lines] = []
-    for n, batch in enumerate(batches, 1):
+    for n, spoken in enumerate(batches, 1):
         if chance:
-            batch = chance.sample(batch, len(batch)) + chance.sample(batch, len(batch) // 2)
-        oracles.step(stored.state, batch, T0 + n * 100)
+            spoken = chance.sample(spoken, len(spoken)) + chance.sample(spoken, len(spoken) // 2)
+        oracles.step(stored.state, spoken, T0 + n * 100)
         lines += oracles.end_window(stored.state, T0 + n * 100)
         stored.store()
         if n == cut:
