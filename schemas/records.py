@@ -371,6 +371,7 @@ class OracleSourcesRow(TypedDict):
     confidence_usd: float | None
     consensus_usd: float | None
     age_ms: float
+    silent_ms: float
     gap_ms: float | None
     limit_ms: float | None
     still_ms: float
@@ -1018,6 +1019,7 @@ TABLES: dict[str, Table] = {
             "confidence_usd": Column("DOUBLE", True),
             "consensus_usd": Column("DOUBLE", True),
             "age_ms": Column("DOUBLE", False),
+            "silent_ms": Column("DOUBLE", False),
             "gap_ms": Column("DOUBLE", True),
             "limit_ms": Column("DOUBLE", True),
             "still_ms": Column("DOUBLE", False),

@@ -83,6 +83,7 @@ class Source:
             if said.received_us <= self.received_us:
                 return False
             self.step_back_ms = max(self.step_back_ms, self.published_ms - said.event_ms)
+            self.received_us = said.received_us
             return True
         if said.event_ms == self.published_ms and self.times:
             if (said.sequence, said.price or 0.0) <= (self.sequence, self.price or 0.0):
