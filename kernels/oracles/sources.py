@@ -117,7 +117,7 @@ def gap_ms(times: list[int]) -> float | None:
     """The median gap; None where there are too few for a habit."""
     if len(times) <= LEAST_GAPS:
         return None
-    gaps = sorted(map(sub, times[1:], times))
+    gaps: list[int] = sorted(map(sub, times[1:], times))
     return (gaps[(len(gaps) - 1) // 2] + gaps[len(gaps) // 2]) / 2
 
 
