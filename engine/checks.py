@@ -122,4 +122,14 @@ def _index_price(row: Mapping[str, Any]) -> Fault | None:
     return None
 
 
-_PROSE = {"instruments": _instrument, "index_prices": _index_price}
+def _oracle_update(row: Mapping[str, Any]) -> Fault | None:
+    if not row["price"] > 0:
+        return Fault("price", "above zero", shown(row["price"]))
+    if (confidence := row.get("confidence")) is not None and confidence < 0:
+        return Fault("confidence", "zero or above, or NULL", shown(confidence))
+    if not ((quote := row["quote_currency"]).isalnum() and quote.isupper()):
+        return Fault("quote_currency", "a currency in capital letters, like USD", shown(quote))
+    return None
+
+
+_PROSE = {"instruments": _instrument, "index_prices": _index_price, "oracle_updates": _oracle_update}

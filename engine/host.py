@@ -72,20 +72,28 @@ class _Running:
         self.kernel = kernel
         self.conflated = member.conflated
         self.controls = listening.opened(Source(*member.controls)) if member.controls and kernel.obeyed else None
-        self.partitions = {number: partition for partition, number in enumerate(member.shards)}
         self.heartbeat = member.heartbeat
         keys = map(str.encode, heartbeat_keys(len(member.shards)))
         self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
         broadcast = frozenset(TABLES[table].topic for table in member.broadcast)
+        self.partitions = {number: partition for partition, number in enumerate(member.shards)}
         # For messages that every shard gets, only the first shard emits dead letters.
         self.silent = {number: broadcast if number != member.shards[0] else frozenset() for number in member.shards}
+
+    def state(self, number: int) -> State:
+        """An empty state of a shard."""
+        state: State = self.kernel.new()
+        if self.kernel.place is not None:
+            own, count = self.partitions[number], len(self.partitions)
+            self.kernel.place(state, lambda key: partition_of(key, count) == own)
+        return state
 
 
 class _Shard:
     def __init__(self, number: int, running: _Running) -> None:
         self.number = number
         self.running = running
-        self.state: State = running.kernel.new()
+        self.state: State = running.state(number)
         self.journaled = 0  # messages
         self.journaled_s = 0.0  # the time of the steps with these messages
         self.entry_s = 0.0  # the time for storing one entry, as last measured

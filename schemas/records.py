@@ -401,6 +401,46 @@ class OracleFaultsRow(TypedDict):
     consensus_usd: float | None
 
 
+class OraclePricesRow(TypedDict):
+    underlying: str
+    event_at: str
+    price_usd: float
+    confidence_usd: float
+    average_usd: float
+    age_ms: float
+    source_count: int
+    venue_count: int
+    validity: str
+    held: str | None
+    rules: str
+
+
+class OracleSourcesRow(TypedDict):
+    underlying: str
+    source: str
+    venue: str
+    kind: str
+    quote_currency: str
+    event_at: str
+    published_at: str
+    price_usd: float | None
+    confidence_usd: float | None
+    consensus_usd: float | None
+    age_ms: float
+    silent_ms: float
+    gap_ms: float | None
+    limit_ms: float | None
+    still_ms: float
+    still_limit_ms: float | None
+    moved: float | None
+    lag_ms: float | None
+    jitter_ms: float | None
+    deviation: float | None
+    step_back_ms: int
+    weight: float
+    reason: str | None
+
+
 class OracleUpdatesRow(TypedDict):
     venue: str
     instrument: str
@@ -1078,6 +1118,56 @@ TABLES: dict[str, Table] = {
             "unit": Column("STRING", False),
             "price_usd": Column("DOUBLE", True),
             "consensus_usd": Column("DOUBLE", True),
+        },
+    ),
+    "oracle_prices": Table(
+        "oracle_prices.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "price_usd": Column("DOUBLE", False),
+            "confidence_usd": Column("DOUBLE", False),
+            "average_usd": Column("DOUBLE", False),
+            "age_ms": Column("DOUBLE", False),
+            "source_count": Column("INT", False),
+            "venue_count": Column("INT", False),
+            "validity": Column("STRING", False),
+            "held": Column("STRING", True),
+            "rules": Column("STRING", False),
+        },
+    ),
+    "oracle_sources": Table(
+        "oracle_sources.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "source": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "quote_currency": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "published_at": Column("TIMESTAMP_LTZ(3)", False),
+            "price_usd": Column("DOUBLE", True),
+            "confidence_usd": Column("DOUBLE", True),
+            "consensus_usd": Column("DOUBLE", True),
+            "age_ms": Column("DOUBLE", False),
+            "silent_ms": Column("DOUBLE", False),
+            "gap_ms": Column("DOUBLE", True),
+            "limit_ms": Column("DOUBLE", True),
+            "still_ms": Column("DOUBLE", False),
+            "still_limit_ms": Column("DOUBLE", True),
+            "moved": Column("DOUBLE", True),
+            "lag_ms": Column("DOUBLE", True),
+            "jitter_ms": Column("DOUBLE", True),
+            "deviation": Column("DOUBLE", True),
+            "step_back_ms": Column("BIGINT", False),
+            "weight": Column("DOUBLE", False),
+            "reason": Column("STRING", True),
         },
     ),
     "oracle_updates": Table(
