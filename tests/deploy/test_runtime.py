@@ -12,6 +12,7 @@ from deploy import runtime, topics
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 
+NINE_JOBS = jobs.FLOW[:9]
 NAMES = ["archive", "liquidations", "books", "positions", "chains", "bars"]
 
 
@@ -97,7 +98,7 @@ class Cluster:
         return {"slots-available": self.free.pop(0) if len(self.free) > 1 else self.free[0], "slots-total": self.total}
 
     def active(self) -> dict[str, Any]:
-        return {name: SimpleNamespace(is_running=name in self.running) for name in jobs.FLOW}
+        return {name: SimpleNamespace(is_running=name in self.running) for name in NINE_JOBS}
 
 
 def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, *, is_embedded: bool = True) -> list[str]:
@@ -114,7 +115,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
     monkeypatch.setattr(topics, "partitions", lambda _: 4)
     managers = {"taskmanager-0": 1} if is_embedded else {}
     up: Any = SimpleNamespace(home="/nowhere", kafka="k:1", flink="f:2", rest=rest, taskmanagers=managers)
-    runtime.submit(up, jobs.FLOW, parallelism)
+    runtime.submit(up, NINE_JOBS, parallelism)
     return calls
 
 
@@ -125,32 +126,32 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
 def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
     count: int, parallelism: int, slots: int, taskmanagers: int
 ) -> None:
-    names = jobs.FLOW[:count]
+    names = NINE_JOBS[:count]
     assert runtime.slots_needed(names, parallelism) == slots
     assert runtime.taskmanagers_needed(names, parallelism) == taskmanagers
 
 
 def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError, match=r"9 jobs at parallelism 32 need 288 task slots; an embedded cluster has at most 192"):
-        runtime.taskmanagers_needed(jobs.FLOW, 32)
+        runtime.taskmanagers_needed(NINE_JOBS, 32)
     monkeypatch.setenv("GAMMAFLOW_FLINK", "flink:8081")
-    assert runtime.taskmanagers_needed(jobs.FLOW, 32) == 1
+    assert runtime.taskmanagers_needed(NINE_JOBS, 32) == 1
 
 
 def test_jobs_without_slots_are_not_submitted_and_told_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError) as refused:
-        submitted(monkeypatch, Cluster([20], 24, running=tuple(jobs.FLOW)), 4)
+        submitted(monkeypatch, Cluster([20], 24, running=tuple(NINE_JOBS)), 4)
     assert "9 jobs at parallelism 4 need 36 task slots; the cluster at f:2 has 20 of 24 free" in str(refused.value)
     assert "`gammaflow up --taskmanagers 2`" in str(refused.value)
     assert "Kafka" not in str(refused.value)
 
 
 def test_slots_that_a_job_gives_back_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submitted(monkeypatch, Cluster([3, 22], 24, running=tuple(jobs.FLOW)), 2)
+    assert submitted(monkeypatch, Cluster([3, 22], 24, running=tuple(NINE_JOBS)), 2)
 
 
 def test_of_a_cluster_of_ones_own_slots_are_only_told_where_jobs_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submitted(monkeypatch, Cluster([0], 0, running=tuple(jobs.FLOW)), 4, is_embedded=False)
+    assert submitted(monkeypatch, Cluster([0], 0, running=tuple(NINE_JOBS)), 4, is_embedded=False)
     with pytest.raises(FlinkError, match="need 36 task slots, and of the 24 of the cluster at f:2 none is free") as refused:
         submitted(monkeypatch, Cluster([0], 24), 4, is_embedded=False)
     assert "Kafka" not in str(refused.value)
@@ -160,4 +161,4 @@ def test_of_a_cluster_of_ones_own_slots_are_only_told_where_jobs_wait_for_them(m
 
 def test_more_tasks_than_partitions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError, match="parallelism 5: a job has at most as many tasks as topics have partitions, 4"):
-        submitted(monkeypatch, Cluster([99], 99, running=tuple(jobs.FLOW)), 5)
+        submitted(monkeypatch, Cluster([99], 99, running=tuple(NINE_JOBS)), 5)
