@@ -8,14 +8,15 @@ connection; so does a request from outside, such as the job books writes (`feeds
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
 import requests
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import ClientConnection, connect, process_exception
+from websockets.client import backoff
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
@@ -56,19 +57,24 @@ class Pace:
 
     def __init__(self, per_s: float) -> None:
         self._every_s = 1 / per_s
-        self._next_s = 0.0
+        self._next_s = self._paused_until_s = 0.0
 
     async def turn(self) -> None:
         """Wait for the next turn."""
-        now_s = time.monotonic()
-        at_s = max(now_s, self._next_s)
-        self._next_s = at_s + self._every_s
-        if at_s > now_s:
-            await asyncio.sleep(at_s - now_s)
+        while True:
+            now_s = time.monotonic()
+            at_s = max(now_s, self._next_s)
+            self._next_s = at_s + self._every_s
+            if at_s > now_s:
+                await asyncio.sleep(at_s - now_s)
+            # A turn that was given before a pause began is taken back.
+            if at_s >= self._paused_until_s:
+                return
 
     def pause(self, seconds: float) -> None:
         """Give no turn for so long."""
-        self._next_s = max(self._next_s, time.monotonic() + seconds)
+        self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
+        self._next_s = self._paused_until_s
 
 
 class Asker:
@@ -92,7 +98,7 @@ class Asker:
             else:
                 if response.ok:
                     return response.content
-                wait_s = _told_s(response, pause_s)
+                wait_s = _told_s(response.headers, pause_s)
                 if response.status_code in _TOO_MANY:
                     self._pace.pause(wait_s)
                 _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
@@ -106,8 +112,8 @@ class Asker:
         return requests.post(ask.url, ask.body, headers=headers, timeout=_ANSWER_S, proxies=self._proxies)
 
 
-def _told_s(response: requests.Response, otherwise_s: float) -> float:
-    told = response.headers.get("Retry-After", "")
+def _told_s(headers: Mapping[str, str], otherwise_s: float) -> float:
+    told = headers.get("Retry-After", "")
     return float(told) if told.isdecimal() else otherwise_s
 
 
@@ -131,25 +137,14 @@ async def listen(
     `via` is a proxy; where `tries` are given, so many refused connections in a row are an end.  Of `resyncs` those for books of
     the session's market and `symbols` are answered: the venue is asked for that one book anew, and not again within
     `ask_again_s`.  `heard` gets each message as it came, with its address and time of receipt (microseconds).  `pause_s` is
-    waited before a lost connection is opened again; refused ones wait longer and longer.
-    Raises what `websockets` holds to be final, such as an address that is none or a refusal by the venue, and the last refusal
-    of `tries`.
+    waited before a lost connection is opened again; refused ones wait longer and longer.  Raises as `_opened`.
     """
-    converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
+    converter, name, number, was_open = converter or Converter(), name or session.url, 0, False
     asker = asker or Asker(session, via)
-    opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
-    is_final = opening.process_exception
-
-    def announced(error: Exception) -> Exception | None:
-        nonlocal refused
-        refused += 1
-        _log.warning("%s: no connection: %s", name, error)
-        return error if refused == tries else is_final(error)
-
-    opening.process_exception = announced
-    async for socket in opening:
+    while True:
+        socket = await _opened(session, name, via, tries, pause_s, was_open)
         _log.info("%s: connected", name)
-        refused = 0
+        was_open = True
         connection = _Connection(session, symbols, socket, asker, resyncs, ask_again_s)
         try:
             await connection.begin()
@@ -166,6 +161,32 @@ async def listen(
         finally:
             await connection.close()
         await asyncio.sleep(pause_s)
+
+
+async def _opened(
+    session: Session, name: str, via: str | None, tries: int | None, pause_s: float, was_open: bool
+) -> ClientConnection:
+    """A connection, as soon as one is granted: an attempt that fails is logged and made again, later and later, and not before
+    the venue has said to come again.
+
+    Raises the last failure of `tries`.  Where there are none, raises what `websockets` holds to be final, such as an address
+    that is none or a refusal, unless a connection `was_open`: what was granted once will be granted again.
+    """
+    failed = 0
+    for wait_s in backoff(5 * pause_s, 3 * pause_s, _LONGEST_PAUSE_S):
+        try:
+            return await connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
+        except (OSError, WebSocketException) as error:
+            _log.warning("%s: no connection: %s", name, error)
+            failed += 1
+            status = error.response.status_code if isinstance(error, InvalidStatus) else None
+            is_final = tries is None and not was_open and status not in _TOO_MANY and process_exception(error) is not None
+            if failed == tries or is_final:
+                raise
+            if isinstance(error, InvalidStatus):
+                wait_s = _told_s(error.response.headers, wait_s)
+        await asyncio.sleep(wait_s)
+    raise AssertionError("waits have no end")
 
 
 async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Event, **options: Any) -> Tally:
