@@ -174,7 +174,7 @@ def stage(plan: Plan, times: Times, is_brief: bool) -> Iterator[Stage]:
         try:
             yield up
         except BaseException:
-            console.print(f"the end of the feed's log:\n{processes.tail(up.log, 60)}", markup=False)
+            console.print(f"the end of the feed's log:\n{processes.tail(up.log, 300)}", markup=False)
             raise
         finally:
             up.close()
