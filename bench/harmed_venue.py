@@ -83,6 +83,7 @@ class Market:
         self.ahead_ms = 0  # of the venue's clock
 
     def now_ms(self) -> int:
+        """The venue's clock."""
         return time.time_ns() // 1_000_000 + self.ahead_ms
 
     def message(self) -> tuple[str, str]:

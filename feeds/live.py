@@ -175,7 +175,10 @@ async def _opened(
     failed = 0
     for wait_s in backoff(5 * pause_s, 3 * pause_s, _LONGEST_PAUSE_S):
         try:
-            return await connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
+            # After a burst the answer to a ping waits behind thousands of messages; silence is noticed without pings.
+            return await connect(
+                session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, ping_timeout=None, proxy=via or True
+            )
         except (OSError, WebSocketException) as error:
             _log.warning("%s: no connection: %s", name, error)
             failed += 1

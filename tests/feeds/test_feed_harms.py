@@ -1,4 +1,4 @@
-"""A feed against a venue that does everything at once that venues do: `bench.feed_harms` for half a minute instead of an hour."""
+"""A feed against a venue that does to it all that venues do: `bench.feed_harms` for half a minute instead of an hour."""
 
 from bench.feed_harms import HARMS, Times, measured, slots
 from bench.harmed_venue import Plan
