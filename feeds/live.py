@@ -257,7 +257,7 @@ class _Connection:
         self._pace = Pace(session.limits.requests_per_s)
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
-        self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
+        self._snapshots: dict[str, tuple[int, int]] = {}  # exchange time and sequence of each book's last one
         # Each book still to be asked for: what it must not be older than, and why.
         self._wanted: dict[str, tuple[int, str]] = {}
         self._asking: set[str] = set()  # books that were asked for lately
@@ -304,7 +304,7 @@ class _Connection:
             symbol, previous = row["instrument"], row["prev_sequence"]
             known = self._sequences.get(symbol)
             if row["kind"] == "snapshot":
-                self._snapshots_ms[symbol] = record.event_ms
+                self._snapshots[symbol] = record.event_ms, row["sequence"] or 0
                 if symbol in self._wanted and self._wanted[symbol][0] < record.event_ms:
                     del self._wanted[symbol]  # it is here
                 if self._session.snapshot(symbol) is not None:
@@ -312,12 +312,13 @@ class _Connection:
             self._sequences[symbol] = row["sequence"]
             # Where the venue does not number its updates, none can be seen to be missing.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
-                self.want(symbol, record.event_ms, f"{previous} follows {known}")
+                self.want(symbol, record.event_ms, f"{previous} follows {known}", row["sequence"])
 
-    def want(self, symbol: str, since_ms: int, reason: str) -> None:
-        """Ask for one book anew, unless a snapshot after `since_ms` is here already: now, or once the last asking is
-        `ask_again_s` ago and no such snapshot has come of it."""
-        if since_ms < self._snapshots_ms.get(symbol, since_ms):
+    def want(self, symbol: str, since_ms: int, reason: str, sequence: int = 0) -> None:
+        """Ask for one book anew, unless a snapshot after `since_ms` and not before `sequence` is here already: now, or once the
+        last asking is `ask_again_s` ago and no such snapshot has come of it."""
+        snapshot_ms, snapshot_sequence = self._snapshots.get(symbol, (since_ms, 0))
+        if since_ms < snapshot_ms and sequence <= snapshot_sequence:
             return
         self._wanted[symbol] = since_ms, reason
         if symbol not in self._asking:
@@ -354,7 +355,7 @@ class _Connection:
                     await self._send(self._session.unsubscribe(gone))
                     for symbol in gone:
                         self._sequences.pop(symbol, None)
-                        self._snapshots_ms.pop(symbol, None)
+                        self._snapshots.pop(symbol, None)
                         self._wanted.pop(symbol, None)
                 if new:
                     await self._send(self._session.subscribe(new))

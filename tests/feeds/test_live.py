@@ -9,17 +9,22 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
-from feeds import Record, binance, bitget, deribit, okx
+from feeds import Record, binance, bitget, deribit, live, okx
 from feeds.binance import OPTIONS, SPOT, USDM
 from feeds.capture import Tally, read
-from feeds.live import Symbols, keep_time, run
+from feeds.live import Pace, Symbols, keep_time, run
 from feeds.resync import Resync
 from feeds.session import Ask, Limits, Request, Session
 from feeds.venues import VENUES
@@ -221,8 +226,10 @@ def depth(sequence: int, previous: int) -> bytes:
     )
 
 
-def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_a_gap() -> None:
-    now_ms = time.time_ns() // 1_000_000
+@pytest.mark.parametrize("ahead_ms", [0, 30_000])
+def test_a_binance_book_gets_its_snapshot_once_the_stream_is_on_and_again_after_a_gap(ahead_ms: int) -> None:
+    """So it does where the venue's clock was ahead at the snapshot."""
+    now_ms = time.time_ns() // 1_000_000 + ahead_ms
     snapshot = orjson.dumps({"lastUpdateId": 5, "E": now_ms, "T": now_ms, "bids": [["1", "1"]], "asks": []})
     paths: list[Any] = []
 
@@ -490,6 +497,99 @@ def test_stop_ends_a_silent_connection_and_one_that_cannot_be_opened() -> None:
                 assert await collect(deribit.session("deribit", url=address), NAMES, sink) == Tally()
 
     asyncio.run(scenario())
+
+
+def refusing(statuses: list[int], talk: Callable[[ServerConnection], Awaitable[None]]) -> Any:
+    """A server that refuses connections with these statuses, one after the other; 0 lets one in, and so does the end."""
+    left = list(statuses)
+
+    def answer(socket: ServerConnection, request: Any) -> Response | None:
+        status = left.pop(0) if left else 0
+        headers = Headers({"Retry-After": "1", "Content-Length": "0"})
+        return Response(status, "", headers, b"") if status else None
+
+    return serve(talk, "127.0.0.1", 0, process_request=answer)
+
+
+async def sends_a_book(socket: ServerConnection) -> None:
+    await requests(socket, 2)
+    await socket.send(book(type="snapshot", change_id=1))
+
+
+@pytest.mark.parametrize("statuses", [[0, 403, 403], [0, 401], [0, 404], [429]])
+def test_a_refused_connection_is_tried_again_once_one_was_open_or_the_venue_says_when(statuses: list[int]) -> None:
+    async def scenario() -> None:
+        async with refusing(statuses, sends_a_book) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            start_s = time.monotonic()
+            sink = Collected(
+                lambda records: len([one for one in records if one.table == "order_books"]) == statuses.count(0) + 1
+            )
+            await collect(deribit.session("deribit", url=url), NAMES, sink)
+            assert time.monotonic() - start_s >= len([status for status in statuses if status])  # Retry-After: 1
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_is_refused_from_the_first_is_an_end() -> None:
+    async def scenario() -> None:
+        async with refusing([403], sends_a_book) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            await collect(deribit.session("deribit", url=url), NAMES, Collected(lambda records: False))
+
+    with pytest.raises(InvalidStatus, match="HTTP 403"):
+        asyncio.run(scenario())
+
+
+def test_the_last_of_several_tries_is_an_end_and_each_waits_as_it_is_told() -> None:
+    async def scenario() -> None:
+        async with refusing([403, 403], sends_a_book) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            await collect(deribit.session("deribit", url=url), NAMES, Collected(lambda records: False), tries=2)
+
+    start_s = time.monotonic()
+    with pytest.raises(InvalidStatus, match="HTTP 403"):
+        asyncio.run(scenario())
+    assert time.monotonic() - start_s >= 1.0  # Retry-After: 1
+
+
+def test_a_connection_whose_pings_are_answered_late_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a burst an answer is behind thousands of messages: here it never comes."""
+    monkeypatch.setattr(live, "connect", partial(live.connect, ping_interval=0.02, ping_timeout=0.05))
+    connections = []
+
+    async def talk(socket: ServerConnection) -> None:
+        connections.append(socket)
+        socket.transport.pause_reading()
+        for number in range(1, 6):
+            await asyncio.sleep(0.1)
+            await socket.send(book(type="snapshot", change_id=number))
+
+    async def scenario() -> None:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: records[-1].row.get("sequence") == 5)
+            await collect(deribit.session("deribit", url=url), NAMES, sink)
+
+    asyncio.run(scenario())
+    assert len(connections) == 1
+
+
+def test_requests_that_wait_for_their_turn_wait_on_when_the_venue_says_so() -> None:
+    async def scenario() -> list[float]:
+        pace, start_s = Pace(50), time.monotonic()
+
+        async def ask() -> float:
+            await pace.turn()
+            return time.monotonic() - start_s
+
+        asking = [asyncio.create_task(ask()) for _ in range(5)]
+        await asking[0]
+        pace.pause(0.3)
+        return sorted(await asyncio.gather(*asking))
+
+    times_s = asyncio.run(scenario())
+    assert times_s[1] >= 0.3
+    assert all(later - earlier >= 0.019 for earlier, later in pairwise(times_s))
 
 
 def test_a_sink_that_fails_ends_the_feed_with_its_error() -> None:
