@@ -8,7 +8,7 @@ broker of its own.  Every `SLOT_S` comes one of these, in turn:
   slow       the feed itself stands still for a while
   burst      50,000 messages at once
   listing    a contract joins, and expires later
-  clock      the venue's clock jumps half a minute ahead, then 20 s behind, then back
+  clock      the venue's clock jumps half a minute ahead, then 20 s behind, then back, and at each jump messages are lost
   refused    a connection whose subscriptions are refused
   forbidden  connections get 403, requests 401 and 403
   limited    connections get 429, requests 429 and 418, with the time after which to come again

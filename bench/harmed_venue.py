@@ -179,6 +179,8 @@ class Venue:
         self.limited: list[int] = []  # statuses of the next answers
         self.closed_until_s, self.asked_too_soon, self.asked = 0.0, 0, 0
         self.queue = 0  # of messages of a burst
+        self.unsent: list[int] = []  # counts of messages that no one was sent
+        self.to_skip = 0
         self.harms: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
             "cut": self._cut,
             "burst": self._burst,
@@ -282,7 +284,11 @@ class Venue:
     def _send(self, number: int) -> None:
         for _ in range(number):
             stream, text = self.market.message()
-            broadcast(self.receivers[stream], text)
+            if self.to_skip:
+                self.to_skip -= 1
+                self.unsent.append(self.market.count)
+            else:
+                broadcast(self.receivers[stream], text)
         self.steps.append((time.monotonic(), self.market.count))
 
     async def _harm(self, slot: Slot, start_s: float) -> None:
@@ -339,10 +345,14 @@ class Venue:
         self.market.names = [other for other in self.market.names if other != name]
 
     async def _clock(self, turn: int) -> None:
-        """Jump half a minute ahead, then behind, then back."""
+        """Jump half a minute ahead, then behind, then back; a connection made when it is ahead misses messages later."""
         for ahead_ms in (30_000, -20_000, 0):
             self.market.ahead_ms = ahead_ms
+            if ahead_ms > 0:
+                await self._hang_up(await self._victim(turn))
+            await self._victim(turn)
             await asyncio.sleep(self.plan.slot_s / 4)
+            self.to_skip = 10 * self.plan.symbols
 
     async def _forbidden(self, turn: int) -> None:
         """Hang up, and forbid connections (403) and requests (401) for a while."""
@@ -381,7 +391,7 @@ class Venue:
             is_sure = np.zeros(len(at), bool)
             for since, until in sent[stream]:
                 is_sure[np.searchsorted(at, since, "right") : np.searchsorted(at, until, "right")] = True
-            arrays[stream] = is_sure
+            arrays[stream] = is_sure & ~np.isin(at, self.unsent)
         np.savez_compressed(self.truth.with_suffix(".npz"), **arrays)
         told = {
             "books": {name: self.market.book(name) for name in list(self.market.books)},

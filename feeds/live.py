@@ -155,8 +155,8 @@ async def listen(
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
-        except (ConnectionClosed, TimeoutError) as error:
-            reason = f"silent for {_SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
+        except ConnectionClosed as error:
+            reason = f"silent for {_SILENCE_S:g} s" if connection.is_silent else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
             await connection.close()
@@ -263,7 +263,10 @@ class _Connection:
         self._asking: set[str] = set()  # books that were asked for lately
         self._fetched: list[tuple[int, bytes, str, str]] = []
         self._started = asyncio.Event()  # the venue has said something
+        self._heard_s = time.monotonic()
+        self.is_silent = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._watch())
         if session.ping is not None:
             self._start(self._ping(session.ping))
         if resyncs is not None:
@@ -280,8 +283,8 @@ class _Connection:
         """Each message with its time of receipt (microseconds), its symbol if it was asked for by that, and its address."""
         is_first = True
         while True:
-            async with asyncio.timeout(_SILENCE_S):
-                message = await self._socket.recv(decode=False)
+            message = await self._socket.recv(decode=False)
+            self._heard_s = time.monotonic()
             yield time.time_ns() // 1000, message, None, self._session.url
             reply = self._session.reply(message)
             if reply is not None:
@@ -379,6 +382,13 @@ class _Connection:
                 self._fetch(symbol)
                 await asyncio.sleep(self._ask_again_s)
         self._asking.discard(symbol)
+
+    async def _watch(self) -> None:
+        """Break a connection that is silent for too long; a time limit on each message would cost more than its reading."""
+        while (left_s := self._heard_s + _SILENCE_S - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+        self.is_silent = True
+        self._socket.transport.abort()
 
     async def _ping(self, text: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too

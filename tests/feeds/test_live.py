@@ -574,6 +574,25 @@ def test_a_connection_whose_pings_are_answered_late_goes_on(monkeypatch: pytest.
     assert len(connections) == 1
 
 
+def test_a_connection_that_says_nothing_for_long_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live, "_SILENCE_S", 0.2)
+
+    async def talk(socket: ServerConnection) -> None:
+        await socket.send(book(type="snapshot", change_id=1))
+        await socket.wait_closed()
+
+    async def scenario() -> None:
+        async with venue(talk) as url:
+            sink = Collected(lambda records: sum(record.table == "order_books" for record in records) == 2)
+            await collect(deribit.session("deribit", url=url), NAMES, sink)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert "connection lost after message 1 (silent for 0.2 s)" in caplog.text
+
+
 def test_requests_that_wait_for_their_turn_wait_on_when_the_venue_says_so() -> None:
     async def scenario() -> list[float]:
         pace, start_s = Pace(50), time.monotonic()
