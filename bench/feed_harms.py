@@ -30,7 +30,7 @@ import queue
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -83,7 +83,7 @@ def slots(seconds: float, slot_s: float, first_s: float, last_s: float) -> list[
 class Stage:
     """The processes: broker, venue, feed, and the one that converts what the feed records."""
 
-    def __init__(self, folder: Path, plan: Plan, times: Times, is_brief: bool) -> None:
+    def __init__(self, folder: Path, plan: Plan, times: Times, is_brief: bool, options: Sequence[str] | None) -> None:
         self.folder, self.plan, self.is_brief = folder, plan, is_brief
         self.port = processes.free_port(0)
         self.kafka = f"127.0.0.1:{self.port}"
@@ -100,12 +100,11 @@ class Stage:
             time.sleep(0.05)
         self.counts, self.log = folder / "counts.json", folder / "feed.log"
         self.recording = folder / "recording" / "feed"
-        options = [str(port.value), str(self.counts), str(times.silence), str(times.listing), str(times.pause)]
-        command = ["feed", "binance_usdm", "--redundant", "--record", str(self.recording)]
+        wanted = ["--redundant", "--record", str(self.recording)] if options is None else options
+        command = ["feed", "binance_usdm", *wanted]
+        own = [str(port.value), str(self.counts), str(times.silence), str(times.listing), str(times.pause)]
         environment = {**os.environ, "GAMMAFLOW_KAFKA": self.kafka}
-        self.feed = processes.start(
-            [sys.executable, "-m", "bench.harmed_feed", *options, "--", *command], self.log, environment
-        )
+        self.feed = processes.start([sys.executable, "-m", "bench.harmed_feed", *own, "--", *command], self.log, environment)
         self.process = psutil.Process(self.feed)
         self.files, self.results = context.Queue(), context.Queue()
         self.converter = self._start(context, harmed_rows.follow, self.files, self.results)
@@ -128,10 +127,16 @@ class Stage:
 
     def sample(self, at_s: float) -> Sample:
         """What the feed holds.  Raises `BenchError` where it has ended."""
-        if not processes.is_alive(self.feed):
-            raise BenchError(f"the feed has ended:\n{processes.tail(self.log, 40)}")
+        self.check()
         tasks = orjson.loads(self.counts.read_bytes() or b"{}").get("tasks", 0) if self.counts.exists() else 0
         return Sample(at_s, self.process.memory_info().rss / 1e6, self.process.num_fds(), tasks)
+
+    def check(self) -> None:
+        """Raises `BenchError` where the feed or the venue has ended."""
+        if not processes.is_alive(self.feed):
+            raise BenchError(f"the feed has ended:\n{processes.tail(self.log, 40)}")
+        if not self.venue.is_alive():
+            raise BenchError("the venue has failed")
 
     def harm(self, name: str) -> None:
         """Do what does not come from the venue."""
@@ -167,10 +172,10 @@ class Stage:
 
 
 @contextmanager
-def stage(plan: Plan, times: Times, is_brief: bool) -> Iterator[Stage]:
-    """A stage in a folder of its own, until the block ends."""
+def stage(plan: Plan, times: Times, is_brief: bool, options: Sequence[str] | None = None) -> Iterator[Stage]:
+    """A stage in a folder of its own, until the block ends; `options` of the feed are to record two connections unless told."""
     with TemporaryDirectory(prefix="gammaflow-harms-") as folder:
-        up = Stage(Path(folder), plan, times, is_brief)
+        up = Stage(Path(folder), plan, times, is_brief, options)
         try:
             yield up
         except BaseException:
@@ -188,8 +193,6 @@ def played(up: Stage, written: Written) -> list[Sample]:
     # The venue begins once the feed has subscribed: the harms of both may be as far apart as that.
     while not up.has_ended.is_set() or time.monotonic() < quiet_s + QUIET_S:
         now_s = time.monotonic()
-        if not up.venue.is_alive():
-            raise BenchError("the venue has failed")
         if now_s > start_s + 2 * up.plan.seconds + 300:
             raise BenchError("the venue has not come to its end: a feed does not come back")
         if written.read(0.2) or not up.has_ended.is_set():

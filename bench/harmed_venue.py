@@ -67,6 +67,7 @@ class Plan:
     retry_s: int
     slot_s: float
     seed: int = 24
+    connections: int = 2  # that a feed has
 
 
 class Market:
@@ -298,10 +299,10 @@ class Venue:
         self.done[slot.harm] += 1
 
     async def _victim(self, turn: int) -> Client:
-        """One of two connections that have everything."""
-        while len(whole := [client for client in self.clients if self._is_whole(client)]) < 2:
+        """One of the connections, once all of them have everything."""
+        while len(whole := [client for client in self.clients if self._is_whole(client)]) < self.plan.connections:
             await asyncio.sleep(STEP_S)
-        return whole[turn % 2]
+        return whole[turn % len(whole)]
 
     def _is_whole(self, client: Client) -> bool:
         return all(f"{name.lower()}@{kind}" in client.streams for name in self.market.names for kind in KINDS)
@@ -412,7 +413,7 @@ def _answered(status: int, body: bytes, retry_s: int | None = None, size: int | 
 
 
 def run(plan: Plan, truth: Path, port: Any, has_ended: Any) -> None:
-    """The venue's process: tells its port, plays once two connections have everything, and writes the truth.
+    """The venue's process: tells its port, plays once its connections have everything, and writes the truth.
 
     It goes on answering until it is ended, so that what is still asked is answered.
     """
