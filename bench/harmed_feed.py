@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 
@@ -43,11 +44,15 @@ def counting(path: Path) -> Any:
 def run(port: int, counts: Path, silence_s: float, listing_s: float, pause_s: float) -> None:
     """The command, with the times given: those of the product are for venues that are far away."""
     urls = f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{port}/fapi/v1"
-    binance._SESSIONS[binance.USDM] = (*urls, "aggTrade")
-    live._SILENCE_S = silence_s
-    feeding.Feed = partial(Feed, listing_s=listing_s, pause_s=pause_s)  # type: ignore[misc,assignment]
-    feeding.serve = counting(counts)
-    main.app()
+    sessions = {binance.USDM: (*urls, "aggTrade")}
+    feed = partial(Feed, listing_s=listing_s, pause_s=pause_s)
+    with (
+        patch.dict(binance._SESSIONS, sessions),
+        patch.object(live, "_SILENCE_S", silence_s),
+        patch.object(feeding, "Feed", feed),
+        patch.object(feeding, "serve", counting(counts)),
+    ):
+        main.app()
 
 
 if __name__ == "__main__":

@@ -174,14 +174,12 @@ class Venue:
         self.sent: list[tuple[str, int, int]] = []  # stream, and the counts between which it was surely sent to some client
         self.steps: list[tuple[float, int]] = []  # clock and count
         self.done: dict[str, int] = defaultdict(int)
-        self.left = 0  # connections that a feed closed without need
-        self.cut_answers = self.refused_requests = 0
+        self.cut_answers = self.refused_requests = self.left = 0  # how many of the next; connections closed without need
         self.refusal: tuple[int, float] | None = None  # of upgrades: status, and until when
         self.limited: list[int] = []  # statuses of the next answers
         self.closed_until_s, self.asked_too_soon, self.asked = 0.0, 0, 0
-        self.queue = 0  # of messages of a burst
-        self.unsent: list[int] = []  # counts of messages that no one was sent
-        self.to_skip = 0
+        self.queue = self.to_skip = 0  # messages of a burst, and those that no one is to be sent
+        self.unsent: list[int] = []  # their counts
         self.harms: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
             "cut": self._cut,
             "burst": self._burst,
@@ -202,8 +200,7 @@ class Venue:
                 return _answered(self.refusal[0], b'{"code":-1003,"msg":"no more connections"}', self.plan.retry_s)
             return None
         self.asked += 1
-        # A request may be on its way when the first refusal is.
-        self.asked_too_soon += now_s < self.closed_until_s - 0.05
+        self.asked_too_soon += now_s < self.closed_until_s - 0.05  # one may be on its way when another is refused
         if self.limited:
             status = self.limited.pop(0)
             self.closed_until_s = now_s + self.plan.retry_s if status in (418, 429) else 0.0
@@ -270,17 +267,18 @@ class Venue:
         """Send what is due, and harm as planned, until the end."""
         start_s = time.monotonic()
         harming = [asyncio.create_task(self._harm(slot, start_s)) for slot in self.plan.slots if slot.harm in self.harms]
-        due, burst = 0.0, 0
-        while (now_s := time.monotonic() - start_s) < self.plan.seconds:
+        burst = 0
+        # Harms take longer where the machine is busy: all of them have their end, and every connection is whole at last.
+        while (now_s := time.monotonic() - start_s) < self.plan.seconds or not (
+            all(task.done() for task in harming) and len(self._whole()) >= self.plan.connections
+        ):
             due = now_s * self.plan.per_s - (self.market.count - burst)
             extra = min(self.queue, 1_000)
             self.queue -= extra
             burst += extra
             self._send(min(int(due), 1_000) + extra)
             await asyncio.sleep(0 if extra else STEP_S)
-        for task in harming:
-            task.cancel()
-        await asyncio.gather(*harming, return_exceptions=True)
+        await asyncio.gather(*harming)
 
     def _send(self, number: int) -> None:
         for _ in range(number):
@@ -300,12 +298,13 @@ class Venue:
 
     async def _victim(self, turn: int) -> Client:
         """One of the connections, once all of them have everything."""
-        while len(whole := [client for client in self.clients if self._is_whole(client)]) < self.plan.connections:
+        while len(whole := self._whole()) < self.plan.connections:
             await asyncio.sleep(STEP_S)
         return whole[turn % len(whole)]
 
-    def _is_whole(self, client: Client) -> bool:
-        return all(f"{name.lower()}@{kind}" in client.streams for name in self.market.names for kind in KINDS)
+    def _whole(self) -> list[Client]:
+        streams = {f"{name.lower()}@{kind}" for name in self.market.names for kind in KINDS}
+        return [client for client in self.clients if streams <= client.streams.keys()]
 
     async def _cut(self, turn: int) -> None:
         """Hang up within a message, and within the next two whole books that are answered."""
@@ -415,7 +414,7 @@ def _answered(status: int, body: bytes, retry_s: int | None = None, size: int | 
 def run(plan: Plan, truth: Path, port: Any, has_ended: Any) -> None:
     """The venue's process: tells its port, plays once its connections have everything, and writes the truth.
 
-    It goes on answering until it is ended, so that what is still asked is answered.
+    It goes on answering until it is ended.
     """
 
     async def served() -> None:
@@ -426,10 +425,11 @@ def run(plan: Plan, truth: Path, port: Any, has_ended: Any) -> None:
             port.value = server.sockets[0].getsockname()[1]
             await venue._victim(0)
             await venue.play()
-            await venue._victim(0)
             venue.write()
             has_ended.set()
-            await stop.wait()
+            while not stop.is_set():
+                broadcast(server.connections, '{"result":null,"id":0}')  # silence would be the end of a connection
+                await asyncio.sleep(0.5)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(served())

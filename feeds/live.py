@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import requests
-from websockets.asyncio.client import ClientConnection, connect, process_exception
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import backoff
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
@@ -174,16 +174,16 @@ async def _opened(
     """
     failed = 0
     for wait_s in backoff(5 * pause_s, 3 * pause_s, _LONGEST_PAUSE_S):
+        # After a burst the answer to a ping waits behind thousands of messages; silence is noticed without pings.
+        opening = connect(session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, ping_timeout=None, proxy=via or True)
         try:
-            # After a burst the answer to a ping waits behind thousands of messages; silence is noticed without pings.
-            return await connect(
-                session.url, max_size=_MAX_MESSAGE_BYTES, close_timeout=2, ping_timeout=None, proxy=via or True
-            )
+            return await opening
         except (OSError, WebSocketException) as error:
             _log.warning("%s: no connection: %s", name, error)
             failed += 1
             status = error.response.status_code if isinstance(error, InvalidStatus) else None
-            is_final = tries is None and not was_open and status not in _TOO_MANY and process_exception(error) is not None
+            can_be_final = tries is None and not was_open and status not in _TOO_MANY
+            is_final = can_be_final and opening.process_exception(error) is not None
             if failed == tries or is_final:
                 raise
             if isinstance(error, InvalidStatus):
@@ -334,8 +334,8 @@ class _Connection:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._socket.close()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -360,6 +360,10 @@ class _Connection:
                         self._sequences.pop(symbol, None)
                         self._snapshots.pop(symbol, None)
                         self._wanted.pop(symbol, None)
+                    # A contract that is gone has no book: it would be asked for without end.
+                    for task in self._tasks:
+                        if task.get_name() in gone:
+                            task.cancel()
                 if new:
                     await self._send(self._session.subscribe(new))
                     await self._started.wait()
@@ -399,7 +403,7 @@ class _Connection:
     def _fetch(self, symbol: str) -> None:
         ask = self._session.snapshot(symbol)
         if ask is not None:
-            self._start(self._snapshot(symbol, ask))
+            self._start(self._snapshot(symbol, ask), symbol)
 
     async def _snapshot(self, symbol: str, ask: Ask) -> None:
         message = await self._asker.answer(ask)
