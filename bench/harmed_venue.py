@@ -394,7 +394,7 @@ class Venue:
             arrays[stream] = is_sure & ~np.isin(at, self.unsent)
         np.savez_compressed(self.truth.with_suffix(".npz"), **arrays)
         told = {
-            "books": {name: self.market.book(name) for name in list(self.market.books)},
+            "books": {name: self.market.book(name) for name in self.market.names},
             "messages": self.market.count,
             "harms": self.done,
             "closed_by_the_feed": self.left,
@@ -438,7 +438,7 @@ def run(plan: Plan, truth: Path, port: Any, has_ended: Any) -> None:
 class Truth:
     """What a venue wrote at its end.
 
-    books    the last book of each contract
+    books    the last book of each contract that is still listed
     is_sure  by stream, whether each of its messages (numbered from 1) surely reached a connection that went on
     told     counts
     """
