@@ -36,11 +36,13 @@ from feeds.publish import Publisher
 from feeds.venues import VENUES
 
 CAPTURES = HERE.parent.parent / "shared" / "captures"
-MESSAGES = 60_000
+MESSAGES = 40_000
 """Of each venue, in a pass."""
 PASSES = 3
 PER_S, WARM_S, MEASURED_S = 5_000, 10.0, 30.0
 TABLES_READ = ("order_books", "trades", "tickers")
+PUSHED = {*TABLES_READ, "index_prices", "trading_halts"}
+"""What venues send all the time: listings come once a minute."""
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 _TIME = re.compile(rb"(?<!\d)1[67]\d{11}(?!\d)")
 """Milliseconds since 1970, of the years 2020 to 2027."""
@@ -77,7 +79,8 @@ def captured(venue: str) -> list[Line]:
     paths = [path for path in sorted((CAPTURES / venue).glob("*")) if ".rest." not in path.name]
     lines = [line for path in paths for line in read(venue, path)] or list(sampled(venue))
     converter = Converter()
-    return [line for line in lines if (converted := converter.convert(line)).table and not converted.fault]
+    converted = [converter.convert(line) for line in lines]
+    return [one.line for one in converted if one.table in PUSHED and not one.fault]
 
 
 def sampled(venue: str) -> Iterator[Line]:
