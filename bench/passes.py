@@ -26,8 +26,6 @@ from deploy.rest import Job
 from deploy.runtime import Runtime
 
 HERE = Path(__file__).parent
-PEERS = HERE / ".venv-peers"
-REQUIREMENTS = HERE / "peers" / "requirements.txt"
 FROM, TO = 0.15, 0.95
 SAMPLE_S = 0.1
 PASS_S = 3.0
@@ -194,14 +192,16 @@ def end(up: Runtime, job: Job, timeout_s: float = 60.0) -> None:
         time.sleep(SAMPLE_S)
 
 
-def peers_python() -> str:
-    """The interpreter of the peers' own environment, made on first use and again when its requirements change."""
-    python, done = PEERS / "bin" / "python", PEERS / ".done"
-    if not done.exists() or done.read_text() != REQUIREMENTS.read_text():
-        print(f"installing the peers into {PEERS}")
+def peers_python(name: str = "requirements") -> str:
+    """The interpreter of an environment of peers, made on first use and again when its file of `peers` changes."""
+    folder = HERE / (".venv-peers" if name == "requirements" else f".venv-peers-{name}")
+    requirements = HERE / "peers" / f"{name}.txt"
+    python, done = folder / "bin" / "python", folder / ".done"
+    if not done.exists() or done.read_text() != requirements.read_text():
+        print(f"installing peers into {folder}")
         uv = str(Path(sys.executable).parent / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(REQUIREMENTS)]
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(requirements)]
         subprocess.run(install, check=True)
-        done.write_text(REQUIREMENTS.read_text())
+        done.write_text(requirements.read_text())
     return str(python)

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import orjson
 import requests
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.client import backoff
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
@@ -60,19 +61,24 @@ class Pace:
 
     def __init__(self, per_s: float) -> None:
         self._every_s = 1 / per_s
-        self._next_s = 0.0
+        self._next_s = self._paused_until_s = 0.0
 
     async def turn(self) -> None:
         """Wait for the next turn."""
-        now_s = time.monotonic()
-        at_s = max(now_s, self._next_s)
-        self._next_s = at_s + self._every_s
-        if at_s > now_s:
-            await asyncio.sleep(at_s - now_s)
+        while True:
+            now_s = time.monotonic()
+            at_s = max(now_s, self._next_s)
+            self._next_s = at_s + self._every_s
+            if at_s > now_s:
+                await asyncio.sleep(at_s - now_s)
+            # A turn that was given before a pause began is taken back.
+            if at_s >= self._paused_until_s:
+                return
 
     def pause(self, seconds: float) -> None:
         """Allow no turn for so long."""
-        self._next_s = max(self._next_s, time.monotonic() + seconds)
+        self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
+        self._next_s = self._paused_until_s
 
 
 class Asker:
@@ -141,10 +147,9 @@ async def listen(
     `via` is a proxy; with `tries`, so many refused connections in a row end it.  `resyncs` request single books of the market
     and `symbols`; the same book is not requested again within `ask_again_s`.  `heard` gets each message as it came, with its
     address and time of receipt (microseconds).  `counts` are the connection's counters.  A lost connection is opened again
-    after `pause_s`, a refused one later and later.  Raises what `websockets` regards as final, such as an invalid address or a
-    refusal by the venue, and the last refusal of `tries`.
+    after `pause_s`, a refused one later and later.  Raises as `_opened`.
     """
-    converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
+    converter, name, number, was_open = converter or Converter(), name or session.url, 0, False
     asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
     if session.poll is not None:
         counts.is_open = True
@@ -154,20 +159,10 @@ async def listen(
             counts.messages += 1
             counts.newest_us = received_us
             yield converter.convert(Line(session.venue, name, number, received_us, message, "message", url=url))
-    opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
-    is_final = opening.process_exception
-
-    def announced(error: Exception) -> Exception | None:
-        nonlocal refused
-        refused += 1
-        counts.refused += 1
-        _log.warning("%s: no connection: %s", name, error)
-        return error if refused == tries else is_final(error)
-
-    opening.process_exception = announced
-    async for socket in opening:
+    while True:
+        socket = await _opened(session, name, via, tries, pause_s, was_open, counts)
         _log.info("%s: connected", name)
-        refused = 0
+        was_open = True
         counts.opened += 1
         counts.is_open = True
         connection = _Connection(session, symbols, socket, asker, resyncs, counts, ask_again_s)
@@ -182,14 +177,44 @@ async def listen(
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
-        except (ConnectionClosed, TimeoutError) as error:
+        except ConnectionClosed as error:
             counts.lost += 1
-            reason = f"silent for {SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
+            reason = f"silent for {SILENCE_S:g} s" if connection.is_silent else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
             counts.is_open = False
             await connection.close()
         await asyncio.sleep(pause_s)
+
+
+async def _opened(
+    session: Session, name: str, via: str | None, tries: int | None, pause_s: float, was_open: bool, counts: ConnectionCounts
+) -> ClientConnection:
+    """A connection, as soon as one is granted: an attempt that fails is logged and made again, later and later, and not before
+    the venue has said to come again.
+
+    Raises the last failure of `tries`.  Where there are none, raises what `websockets` holds to be final, such as an address
+    that is none or a refusal, unless a connection `was_open`: what was granted once will be granted again.
+    """
+    failed = 0
+    for wait_s in backoff(5 * pause_s, 3 * pause_s, LONGEST_PAUSE_S):
+        # After a burst the answer to a ping waits behind thousands of messages; silence is noticed without pings.
+        opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, ping_timeout=None, proxy=via or True)
+        try:
+            return await opening
+        except (OSError, WebSocketException) as error:
+            _log.warning("%s: no connection: %s", name, error)
+            failed += 1
+            counts.refused += 1
+            status = error.response.status_code if isinstance(error, InvalidStatus) else None
+            can_be_final = tries is None and not was_open and status not in TOO_MANY
+            is_final = can_be_final and opening.process_exception(error) is not None
+            if failed == tries or is_final:
+                raise
+            if isinstance(error, InvalidStatus):
+                wait_s = retry_after_s(error.response.headers, wait_s)
+        await asyncio.sleep(wait_s)
+    raise AssertionError("waits have no end")
 
 
 async def _polled(
@@ -297,13 +322,16 @@ class _Connection:
         self._pace = Pace(session.limits.requests_per_s)
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
-        self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
+        self._snapshots: dict[str, tuple[int, int]] = {}  # exchange time and sequence of each book's last one
         # Each book that is still to be requested: how old it may be, the kind of reason, and why.
         self._wanted: dict[str, tuple[int, str, str]] = {}
         self._asking: set[str] = set()  # books that were requested lately
         self._fetched: list[tuple[int, bytes, str, str]] = []
         self._started = asyncio.Event()  # the venue has said something
+        self._heard_s = time.monotonic()
+        self.is_silent = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._watch())
         if session.ping is not None:
             self._start(self._ping(session.ping))
         if resyncs is not None:
@@ -320,8 +348,8 @@ class _Connection:
         """Each message with its time of receipt (microseconds), the symbol if it was requested by that, and its address."""
         is_first = True
         while True:
-            async with asyncio.timeout(SILENCE_S):
-                message = await self._socket.recv(decode=False)
+            message = await self._socket.recv(decode=False)
+            self._heard_s = time.monotonic()
             yield time.time_ns() // 1000, message, None, self._session.url
             reply = self._session.reply(message)
             if reply is not None:
@@ -344,7 +372,7 @@ class _Connection:
             symbol, previous = row["instrument"], row["prev_sequence"]
             known = self._sequences.get(symbol)
             if row["kind"] == "snapshot":
-                self._snapshots_ms[symbol] = record.event_ms
+                self._snapshots[symbol] = record.event_ms, row["sequence"] or 0
                 if symbol in self._wanted and self._wanted[symbol][0] < record.event_ms:
                     del self._wanted[symbol]  # it is here
                 if self._session.snapshot(symbol) is not None:
@@ -353,12 +381,13 @@ class _Connection:
             # If a venue does not number its updates, no gap can be seen.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
                 self._counts.gaps += 1
-                self.want(symbol, record.event_ms, "gap", f"{previous} follows {known}")
+                self.want(symbol, record.event_ms, "gap", f"{previous} follows {known}", row["sequence"])
 
-    def want(self, symbol: str, since_ms: int, kind: str, reason: str) -> None:
-        """Request one book, unless a snapshot after `since_ms` is here already: now, or `ask_again_s` after the last request if
-        that has brought no such snapshot."""
-        if since_ms < self._snapshots_ms.get(symbol, since_ms):
+    def want(self, symbol: str, since_ms: int, kind: str, reason: str, sequence: int = 0) -> None:
+        """Request one book, unless a snapshot after `since_ms` and not before `sequence` is here already: now, or `ask_again_s`
+        after the last request if that has brought no such snapshot."""
+        snapshot_ms, snapshot_sequence = self._snapshots.get(symbol, (since_ms, 0))
+        if since_ms < snapshot_ms and sequence <= snapshot_sequence:
             return
         self._wanted[symbol] = since_ms, kind, reason
         if symbol not in self._asking:
@@ -371,8 +400,8 @@ class _Connection:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._socket.close()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -395,8 +424,12 @@ class _Connection:
                     await self._send(self._session.unsubscribe(gone))
                     for symbol in gone:
                         self._sequences.pop(symbol, None)
-                        self._snapshots_ms.pop(symbol, None)
+                        self._snapshots.pop(symbol, None)
                         self._wanted.pop(symbol, None)
+                    # A contract that is gone has no book: it would be asked for without end.
+                    for task in self._tasks:
+                        if task.get_name() in gone:
+                            task.cancel()
                 if new:
                     await self._send(self._session.subscribe(new))
                     await self._started.wait()
@@ -421,6 +454,13 @@ class _Connection:
                 await asyncio.sleep(self._ask_again_s)
         self._asking.discard(symbol)
 
+    async def _watch(self) -> None:
+        """Break a connection that is silent for too long; a time limit on each message would cost more than its reading."""
+        while (left_s := self._heard_s + SILENCE_S - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+        self.is_silent = True
+        self._socket.transport.abort()
+
     async def _ping(self, text: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too
             while True:
@@ -430,7 +470,7 @@ class _Connection:
     def _fetch(self, symbol: str) -> None:
         ask = self._session.snapshot(symbol)
         if ask is not None:
-            self._start(self._snapshot(symbol, ask))
+            self._start(self._snapshot(symbol, ask), symbol)
 
     async def _snapshot(self, symbol: str, ask: Ask) -> None:
         message = await self._asker.answer(ask)

@@ -78,7 +78,8 @@ def encoded(row: Mapping[str, Any]) -> bytes:
 def _digits(value: object) -> orjson.Fragment:
     if type(value) is not Decimal or not value.is_finite():
         raise TypeError
-    return orjson.Fragment(format(value, "f"))
+    text = str(value)  # twice as fast as `format`, but with an exponent where the number is small
+    return orjson.Fragment(format(value, "f") if "E" in text else text)
 
 
 _SPACE = b" \t\n\r"

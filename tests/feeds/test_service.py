@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import http.server
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -298,6 +300,31 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match=r"file/feed\.log\.\S+\.gz: "):
         Recording(tmp_path / "file" / "feed.log")
+
+
+def test_a_full_disk_is_one_clear_line_at_a_message_and_at_the_end(tmp_path: Path) -> None:
+    """A limit on the size of files is what fills here: the system refuses the write as on a full disk."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from feeds.recording import Recording, RecordingError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+recording = Recording(Path(sys.argv[1]))
+def keep():
+    for number in range(100_000):
+        recording.keep("wss://venue", number, b"%x" % number)
+for attempt in (keep, recording.close):
+    try:
+        attempt()
+    except RecordingError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "feed.log")], capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert len(lines) == 2
+    assert all("File too large; free some space, or record elsewhere" in line for line in lines)
 
 
 def test_a_row_is_let_through_once_and_forgotten_after_so_many_others() -> None:
