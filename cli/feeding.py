@@ -103,6 +103,9 @@ def feed(
         raise ValueError("--keys and --since need --private ACCOUNT")
     if account is not None and (record or is_redundant):
         raise ValueError("--private: without --record and --redundant; a private channel is one connection, not recorded")
+    if account is None:
+        venue_of(market)
+    _check_paths(via or [])
     with ExitStack() as stack:
         if account is not None:
             own = account_keys(market, keys)
@@ -135,9 +138,14 @@ def servers() -> str:
 def market_feed(market: str, patterns: list[str], publisher: Publisher, **options: Any) -> Feed:
     """A feed of a venue's market.  Raises `ValueError` for an unknown market, and for a proxy that is none of HTTP."""
     _check_paths(options.get("paths", ()))
+    return Feed(venue_of(market).session(market), patterns, publisher, **options)
+
+
+def venue_of(market: str) -> Any:
+    """The module of the venue with this market.  Raises `ValueError` for an unknown market."""
     venues = {name: venue for venue in VENUES.values() for name in venue.MARKETS}
     _check_market(market, venues, "no market")
-    return Feed(venues[market].session(market), patterns, publisher, **options)
+    return venues[market]
 
 
 def account_keys(market: str, path: Path | None) -> Keys:

@@ -622,7 +622,7 @@ def test_a_connection_whose_pings_are_answered_late_goes_on(monkeypatch: pytest.
 def test_a_connection_that_says_nothing_for_long_is_opened_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(live, "_SILENCE_S", 0.2)
+    monkeypatch.setattr(live, "SILENCE_S", 0.2)
 
     async def talk(socket: ServerConnection) -> None:
         await socket.send(book(type="snapshot", change_id=1))
