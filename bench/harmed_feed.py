@@ -48,7 +48,7 @@ def run(port: int, counts: Path, silence_s: float, listing_s: float, pause_s: fl
     feed = partial(Feed, listing_s=listing_s, pause_s=pause_s)
     with (
         patch.dict(binance._SESSIONS, sessions),
-        patch.object(live, "_SILENCE_S", silence_s),
+        patch.object(live, "SILENCE_S", silence_s),
         patch.object(feeding, "Feed", feed),
         patch.object(feeding, "serve", counting(counts)),
     ):
