@@ -42,8 +42,9 @@ import psutil
 import typer
 
 from bench import harmed_rows, harmed_venue
+from bench.harmed_market import Plan, Slot
 from bench.harmed_rows import Chains, Written
-from bench.harmed_venue import Plan, Slot, Truth
+from bench.harmed_venue import Truth
 from bench.passes import BenchError
 from bench.report import Figures, console, run
 from deploy import broker, processes, topics

@@ -26,7 +26,7 @@ import typer
 from confluent_kafka import Consumer, TopicPartition
 
 from bench.feed_harms import Times, stage
-from bench.harmed_venue import Market, Plan
+from bench.harmed_market import Market, Plan
 from bench.latency import received_us
 from bench.passes import HERE, BenchError, peers_python
 from bench.report import Figures, console, has_default_settings, run_chosen

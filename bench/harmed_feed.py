@@ -15,7 +15,6 @@ import orjson
 from cli import feeding, main
 from feeds import binance, live
 from feeds.capture import Tally
-from feeds.publish import Publisher
 from feeds.service import Feed
 
 
@@ -23,7 +22,7 @@ def counting(path: Path) -> Any:
     """`feeding.serve`, with its tasks counted."""
     serve = feeding.serve
 
-    async def counted(running: Feed, publisher: Publisher, seconds: float | None = None) -> Tally:
+    async def counted(*arguments: Any, **options: Any) -> Tally:
         async def count() -> None:
             while True:
                 path.write_bytes(orjson.dumps({"tasks": len(asyncio.all_tasks()) - 2}))
@@ -31,7 +30,7 @@ def counting(path: Path) -> Any:
 
         counter = asyncio.create_task(count())
         try:
-            return await serve(running, publisher, seconds)
+            return await serve(*arguments, **options)
         finally:
             counter.cancel()
             await asyncio.gather(counter, return_exceptions=True)
@@ -48,7 +47,7 @@ def run(port: int, counts: Path, silence_s: float, listing_s: float, pause_s: fl
     feed = partial(Feed, listing_s=listing_s, pause_s=pause_s)
     with (
         patch.dict(binance._SESSIONS, sessions),
-        patch.object(live, "_SILENCE_S", silence_s),
+        patch.object(live, "SILENCE_S", silence_s),
         patch.object(feeding, "Feed", feed),
         patch.object(feeding, "serve", counting(counts)),
     ):

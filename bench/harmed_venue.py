@@ -7,17 +7,15 @@ Harms that come from elsewhere, such as a broker that is away, are done by `benc
 """
 
 import asyncio
-import random
 import signal
 import time
-from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -27,131 +25,13 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from bench.harmed_market import KINDS, Market, Plan, Slot
+
 STEP_S = 0.01
 UNSURE_S = 2.0
 """What was sent on a connection so long before it was broken may not have arrived."""
-KINDS = ("depth@100ms", "bookTicker", "aggTrade", "markPrice@1s")
-WEIGHTS = (60, 20, 15, 5)
-"""How many of a hundred messages are of each kind."""
-MIDDLE, REACH = 10_000, 40
-"""Prices, in ticks of 0.01: bids are below the middle, asks above it."""
-DAY_MS = 86_400_000
-
-
-class Slot(NamedTuple):
-    """When a harm is done, in s since the start, and how often it was done before."""
-
-    at_s: float
-    harm: str
-    turn: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the venue plays.
-
-    per_s      messages a second
-    seconds    for how long
-    symbols    perpetual contracts; a dated one joins at each change of the listing
-    burst      messages of a burst
-    slots      the harms
-    retry_s    what a refusal by the rate limit says in `Retry-After`
-    slot_s     between two harms
-    """
-
-    per_s: int
-    seconds: float
-    symbols: int
-    burst: int
-    slots: list[Slot]
-    retry_s: int
-    slot_s: float
-    seed: int = 24
-    connections: int = 2  # that a feed has
-
-
-class Market:
-    """The contracts, their books and the messages."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.random = random.Random(plan.seed)
-        self.names = [f"C{number:02d}USDT" for number in range(plan.symbols)]
-        self.delivery_ms: dict[str, int] = {}
-        self.books: dict[str, tuple[dict[int, str], dict[int, str]]] = defaultdict(lambda: ({}, {}))
-        self.last: dict[str, int] = defaultdict(int)  # number of the last message of each stream
-        self.count = 0  # of all messages
-        self.counts: dict[str, array[int]] = defaultdict(lambda: array("L"))  # of each stream, `count` at each of its messages
-        self.ahead_ms = 0  # of the venue's clock
-
-    def now_ms(self) -> int:
-        """The venue's clock."""
-        return time.time_ns() // 1_000_000 + self.ahead_ms
-
-    def message(self) -> tuple[str, str]:
-        """The next message and its stream."""
-        draw = self.random
-        name, kind = draw.choice(self.names), draw.choices(KINDS, WEIGHTS)[0]
-        stream, at_ms = f"{name.lower()}@{kind}", self.now_ms()
-        number = self.last[stream] = self.last[stream] + 1
-        self.count += 1
-        self.counts[stream].append(self.count)
-        if kind == KINDS[0]:
-            sides = []
-            for side, base in zip(self.books[name], (MIDDLE - REACH, MIDDLE + 1), strict=True):
-                changes = []
-                for _ in range(draw.randint(0, 2)):
-                    tick = base + draw.randrange(REACH)
-                    size = f"{draw.randrange(1, 9_999) / 1000:.3f}" if draw.random() < 0.8 else "0.000"
-                    changes.append(f'["{tick / 100:.2f}","{size}"]')
-                    side[tick] = size
-                sides.append(",".join(changes))
-            data = (
-                f'"e":"depthUpdate","E":{at_ms},"T":{at_ms},"s":"{name}","U":{3 * number - 2},"u":{3 * number},'
-                f'"pu":{3 * number - 3},"b":[{sides[0]}],"a":[{sides[1]}]'
-            )
-        elif kind == KINDS[1]:
-            data = (
-                f'"e":"bookTicker","u":{number},"s":"{name}","b":"99.9{number % 10}","B":"1.{number % 1000:03d}",'
-                f'"a":"100.0{number % 9 + 1}","A":"2.000","T":{at_ms},"E":{at_ms}'
-            )
-        elif kind == KINDS[2]:
-            data = (
-                f'"e":"aggTrade","E":{at_ms},"a":{number},"s":"{name}","p":"100.0{number % 10}","q":"0.{number % 999 + 1:03d}",'
-                f'"f":{number},"l":{number},"T":{at_ms},"m":{"true" if number % 2 else "false"}'
-            )
-        else:
-            price = f"{100 + number // 10_000}.{number % 10_000:04d}"  # by which its number is known
-            data = (
-                f'"e":"markPriceUpdate","E":{at_ms},"s":"{name}","p":"{price}","i":"{price}",'
-                f'"P":"{price}","r":"0.0001","T":{at_ms // DAY_MS * DAY_MS + DAY_MS}'
-            )
-        return stream, f'{{"stream":"{stream}","data":{{{data}}}}}'
-
-    def book(self, name: str) -> dict[str, Any]:
-        """The whole book, as it is answered."""
-        bids, asks = ([[f"{t / 100:.2f}", size] for t, size in side.items() if float(size)] for side in self.books[name])
-        at_ms, number = self.now_ms(), 3 * self.last[f"{name.lower()}@{KINDS[0]}"]
-        return {"lastUpdateId": number, "E": at_ms, "T": at_ms, "bids": sorted(bids, reverse=True), "asks": sorted(asks)}
-
-    def listing(self) -> dict[str, Any]:
-        """All contracts, as they are answered."""
-        symbols = []
-        for name in self.names:
-            dated = name in self.delivery_ms
-            symbols.append(
-                {
-                    "symbol": name,
-                    "pair": name.partition("_")[0],
-                    "contractType": "CURRENT_QUARTER" if dated else "PERPETUAL",
-                    "deliveryDate": self.delivery_ms.get(name, 4_133_404_800_000 - DAY_MS),
-                    "status": "TRADING",
-                    "baseAsset": name.partition("USDT")[0],
-                    "quoteAsset": "USDT",
-                    "marginAsset": "USDT",
-                    "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}],
-                }
-            )
-        return {"serverTime": self.now_ms(), "symbols": symbols}
+MOST_BYTES, SLOW_S = 32 << 20, 120.0
+"""A client for which more is waiting is cut off; what was sent to it so long before may not have arrived."""
 
 
 @dataclass(eq=False)
@@ -243,7 +123,7 @@ class Venue:
             if client.is_healthy and not client.may_leave:
                 self.left += 1
                 print(f"a healthy connection was closed: {socket.close_code} {socket.close_reason}", flush=True)
-            self.end(client, is_sure=False)
+            self.end(client, UNSURE_S)
             self.clients.remove(client)
 
     def _forget(self, client: Client, stream: str, until: int) -> None:
@@ -253,12 +133,12 @@ class Venue:
         with suppress(ValueError):
             self.receivers[stream].remove(client.socket)
 
-    def end(self, client: Client, is_sure: bool) -> None:
-        """Send no more; what was sent lately arrives where `is_sure`."""
+    def end(self, client: Client, unsure_s: float = 0.0) -> None:
+        """Send no more; what was sent in the last `unsure_s` may not arrive."""
         client.is_healthy = False
         until = self.market.count
-        if not is_sure:
-            at = bisect_right(self.steps, (time.monotonic() - UNSURE_S, 0)) - 1
+        if unsure_s:
+            at = bisect_right(self.steps, (time.monotonic() - unsure_s, 0)) - 1
             until = self.steps[at][1] if at >= 0 else 0
         for stream in list(client.streams):
             self._forget(client, stream, until)
@@ -289,6 +169,11 @@ class Venue:
             else:
                 broadcast(self.receivers[stream], text)
         self.steps.append((time.monotonic(), self.market.count))
+        for client in [client for client in self.clients if client.is_healthy]:
+            if client.socket.transport.get_write_buffer_size() > MOST_BYTES:
+                self.done["cut_off"] += 1
+                self.end(client, SLOW_S)
+                client.socket.transport.abort()
 
     async def _harm(self, slot: Slot, start_s: float) -> None:
         await asyncio.sleep(max(0.0, start_s + slot.at_s - time.monotonic()))
@@ -309,7 +194,7 @@ class Venue:
     async def _cut(self, turn: int) -> None:
         """Hang up within a message, and within the next two whole books that are answered."""
         client = await self._victim(turn)
-        self.end(client, is_sure=True)
+        self.end(client)
         self.cut_answers = 2
         stream, text = self.market.message()
         broadcast(self.receivers[stream], text)
@@ -323,7 +208,7 @@ class Venue:
     async def _half_open(self, turn: int) -> None:
         """Send no more, and by turns do not even answer pings."""
         client = await self._victim(turn)
-        self.end(client, is_sure=True)
+        self.end(client)
         if turn % 2 == 0:
             client.socket.transport.pause_reading()
             # It is not noticed here that the feed has left.
@@ -371,17 +256,17 @@ class Venue:
     async def _outage(self, turn: int) -> None:
         """Break every connection at once: what is made until they are back is lost."""
         for client in list(self.clients):
-            self.end(client, is_sure=False)
+            self.end(client, UNSURE_S)
             client.socket.transport.abort()
 
     async def _hang_up(self, client: Client) -> None:
-        self.end(client, is_sure=True)
+        self.end(client)
         await client.socket.close(1001, "going away")
 
     def write(self) -> None:
         """Write what is true: see `Truth`."""
         for client in self.clients:
-            self.end(client, is_sure=True)
+            self.end(client)
         arrays: dict[str, Any] = {}
         sent: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for stream, since, until in self.sent:
@@ -421,7 +306,7 @@ def run(plan: Plan, truth: Path, port: Any, has_ended: Any) -> None:
         venue, stop = Venue(plan, truth), asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         options: dict[str, Any] = {"compression": None, "ping_interval": None, "max_queue": None}
-        async with serve(venue.talk, "127.0.0.1", 0, process_request=venue.answer, close_timeout=1, **options) as server:
+        async with serve(venue.talk, "127.0.0.1", 0, process_request=venue.answer, close_timeout=60, **options) as server:
             port.value = server.sockets[0].getsockname()[1]
             await venue._victim(0)
             await venue.play()

@@ -87,6 +87,7 @@ class Asker:
     def __init__(self, session: Session, via: str | None = None) -> None:
         self.refused = self.pauses = 0  # questions without an answer; of these, those after which the venue wants a pause
         self._pace = Pace(session.limits.asks_per_s)
+        self._one = asyncio.Lock()
         self._proxies = {"http": via, "https": via} if via else None
 
     async def answer(self, ask: Ask) -> bytes:
@@ -94,9 +95,11 @@ class Asker:
         that says how long to wait (429, 418) is obeyed."""
         pause_s = 1.0
         while True:
-            await self._pace.turn()
             try:
-                response = await asyncio.to_thread(self._get, ask)
+                # One at a time: a request that follows a refusal obeys it, however busy the loop is.
+                async with self._one:
+                    await self._pace.turn()
+                    response = await asyncio.to_thread(self._get, ask)
             except requests.RequestException as error:
                 self.refused += 1
                 _log.warning("%s: no answer (%s); again in %g s", ask.url, error, pause_s)
@@ -138,6 +141,7 @@ async def listen(
     resyncs: asyncio.Queue[Resync] | None = None,
     heard: Callable[[str, int, bytes], None] = lambda url, received_us, message: None,
     counts: ConnectionCounts | None = None,
+    is_behind: Callable[[], bool] = lambda: False,
     pause_s: float = 1.0,
     ask_again_s: float = _ASK_AGAIN_S,
 ) -> AsyncIterator[Converted]:
@@ -147,7 +151,7 @@ async def listen(
     `via` is a proxy; with `tries`, so many refused connections in a row end it.  `resyncs` request single books of the market
     and `symbols`; the same book is not requested again within `ask_again_s`.  `heard` gets each message as it came, with its
     address and time of receipt (microseconds).  `counts` are the connection's counters.  A lost connection is opened again
-    after `pause_s`, a refused one later and later.  Raises as `_opened`.
+    after `pause_s`, and so is one that `is_behind` after a message; a refused one later and later.  Raises as `_opened`.
     """
     converter, name, number, was_open = converter or Converter(), name or session.url, 0, False
     asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
@@ -177,6 +181,9 @@ async def listen(
                 converted = converter.convert(line)
                 connection.mend(converted.records)
                 yield converted
+                if is_behind():
+                    _log.warning("%s: far behind the other connection; reconnecting", name)
+                    break
         except ConnectionClosed as error:
             counts.lost += 1
             reason = f"silent for {SILENCE_S:g} s" if connection.is_silent else error

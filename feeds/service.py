@@ -45,15 +45,25 @@ class Once:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
-        self._seen: dict[tuple[str, int], None] = {}
+        self._number = 0  # of new rows
+        self._seen: dict[tuple[str, int], int] = {}
+        self._behind = 0
+
+    def is_behind(self) -> bool:
+        """Whether the last row was new so long ago that the next ones may be forgotten: all that its connection is yet to bring
+        has come by the other one."""
+        return self._behind > self._remembered // 2
 
     def is_new(self, record: Record) -> bool:
         """Whether no recent row is equal; the time of receipt does not count."""
         row = {name: value for name, value in record.row.items() if name != "received_at"}
         seen = record.table, hash(orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS))
-        if seen in self._seen:
+        number = self._seen.get(seen)
+        self._behind = 0 if number is None else self._number - number
+        if number is not None:
             return False
-        self._seen[seen] = None
+        self._number += 1
+        self._seen[seen] = self._number
         if len(self._seen) > self._remembered:
             del self._seen[next(iter(self._seen))]
         return True
@@ -196,6 +206,7 @@ class Feed:
                     resyncs=queue,
                     heard=self._heard,
                     counts=counts,
+                    is_behind=self._is_behind,
                     pause_s=self.pause_s,
                 )
                 async with aclosing(stream) as converted_stream:  # type: ignore[type-var]
@@ -208,6 +219,9 @@ class Feed:
                 choice += 1
                 self.path_changes += 1
                 _log.warning("%s: path %s is dead (%s); taking %s", name, via, error, paths[choice % len(paths)])
+
+    def _is_behind(self) -> bool:
+        return self._once is not None and self._once.is_behind()
 
     def _heard(self, url: str, received_us: int, message: bytes) -> None:
         if self.recording is not None:

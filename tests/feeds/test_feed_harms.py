@@ -1,7 +1,7 @@
 """A feed against a venue that does to it all that venues do: `bench.feed_harms` for half a minute instead of an hour."""
 
 from bench.feed_harms import HARMS, Times, measured, slots
-from bench.harmed_venue import Plan
+from bench.harmed_market import Plan
 
 SLOT_S = 2.0
 

@@ -209,6 +209,25 @@ def test_of_two_connections_each_row_is_published_once_and_one_that_dies_costs_n
     assert changes == [2, 3, 4, 5]
 
 
+def test_a_connection_that_is_far_behind_the_other_one_is_opened_again_before_its_rows_are_forgotten() -> None:
+    async def play(venue: Venue, sink: Collected, feed: Feed) -> None:
+        feed._once = once
+        await venue.until(lambda: len(venue.heard) == 2)
+        first, second = venue.connections
+        messages = [book("BTCUSDT", "update", seq=sequence, pseq=sequence - 1) for sequence in range(2, 42)]
+        for message in messages:
+            await first.send(message)
+        await sink.until(lambda _: ("BTCUSDT", 41) in sink.books())
+        await second.send(messages[-2])
+        await second.send(messages[0])
+        await venue.until(lambda: len(venue.heard) == 3)
+
+    once = Once(remembered=60)
+    sink, venue, _ = fed([["BTCUSDT"]], ["BTCUSDT"], play, is_redundant=True)
+    assert len(venue.connections) == 3
+    assert [sequence for _, sequence in sink.books() if sequence > 1] == list(range(2, 42))
+
+
 def test_a_venue_that_says_when_to_come_again_is_not_asked_before() -> None:
     async def play(venue: Venue, sink: Collected, feed: Feed) -> None:
         await sink.until(lambda _: bool(sink.books()))
