@@ -207,7 +207,9 @@ def _check_market(market: str, known: dict[str, Any], complaint: str) -> None:
 @contextmanager
 def publishing(servers: str, subject: str, latencies: Latencies | None = None) -> Iterator[Publisher]:
     """A publisher among others: it reports its time, and its process may become the keeper.  Raises `PublishError`."""
-    with Keeper(servers), Publisher(servers, writer=writer_name(subject), latencies=latencies) as publisher:
+    publisher = Publisher(servers, writer=writer_name(subject), latencies=latencies)
+    # The keeper is the last to leave: it tells the time that the publisher reports at its end.
+    with Keeper(servers), publisher:
         yield publisher
 
 
