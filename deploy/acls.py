@@ -51,7 +51,7 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     found += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
     found += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]
     found += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", GROUP)]
-    found += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
+    found += [Right(reader, "READ", "topic", topic) for topic in (*(table.topic for table in TABLES.values()), TIMES)]
     # Lag is told from what each job has committed.
     found += [Right(reader, "DESCRIBE", "group", job) for job in running]
     found += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
