@@ -52,7 +52,7 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
     needed += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]
     needed += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills", GROUP)]
-    needed += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
+    needed += [Right(reader, "READ", "topic", topic) for topic in (*(table.topic for table in TABLES.values()), TIMES)]
     # Lag is computed from the committed offsets of each job.
     needed += [Right(reader, "DESCRIBE", "group", job) for job in running]
     needed += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
