@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from cli import main
+from cli import feeding, main
 from feeds.publish import Publisher
 
 
@@ -24,7 +24,7 @@ def refused(arguments: list[str]) -> str:
 def broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that takes everything."""
     monkeypatch.setenv("GAMMAFLOW_KAFKA", "127.0.0.1:1")
-    monkeypatch.setattr(main, "Publisher", lambda servers: nullcontext(mock.Mock(spec=Publisher)))
+    monkeypatch.setattr(feeding, "Publisher", lambda servers: nullcontext(mock.Mock(spec=Publisher)))
 
 
 @pytest.mark.usefixtures("broker")
@@ -48,5 +48,5 @@ def test_a_recording_that_cannot_be_written_is_named_before_anything_is_started(
 
 def test_a_broker_that_is_dead_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAMMAFLOW_KAFKA", "127.0.0.1:1")
-    monkeypatch.setattr(main, "Publisher", partial(Publisher, timeout_s=0.5))
+    monkeypatch.setattr(feeding, "Publisher", partial(Publisher, timeout_s=0.5))
     assert refused(["deribit"]).startswith("gammaflow: no Kafka broker answers at 127.0.0.1:1 within 0.5 s")
