@@ -1,7 +1,9 @@
 """`gammaflow feed` with something wrong: one line that names it, and status 1."""
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
@@ -18,11 +20,20 @@ def refused(arguments: list[str]) -> str:
     return line
 
 
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that takes everything."""
+    monkeypatch.setenv("GAMMAFLOW_KAFKA", "127.0.0.1:1")
+    monkeypatch.setattr(feeding, "Publisher", lambda servers: nullcontext(mock.Mock(spec=Publisher)))
+
+
+@pytest.mark.usefixtures("broker")
 def test_a_wrong_market_is_named_with_the_nearest() -> None:
     assert refused(["binance_usd"]).startswith("gammaflow: no market 'binance_usd'; there are ")
     assert refused(["binance_usd"]).endswith("Is it binance_usdm?")
 
 
+@pytest.mark.usefixtures("broker")
 def test_a_wrong_proxy_is_named_with_what_is_expected() -> None:
     assert (
         refused(["deribit", "--via", "socks5://here:1"]) == "gammaflow: --via: expected http://host:port, got 'socks5://here:1'"
