@@ -1,8 +1,8 @@
 """How many messages does one feed process convert and publish, and how soon are they in Kafka?  `make bench BENCH=feeds`.
 
   rates    messages a second of each venue, converted and published to a broker on this machine, by one process on one core; the
-           messages are captured ones or samples (../shared/captures), lengthened, with their times moved on.  Of Binance USD-M
-           also those that cryptofeed converts, in the same run; it publishes nothing, but keeps the books
+           messages are captured ones or samples (../shared/captures), again and again, with times of `DENSE` a second.  Of
+           Binance USD-M also those that cryptofeed converts, in the same run; it publishes nothing, but keeps the books
   latency  `gammaflow feed binance_usdm` listens to a venue on this machine (`bench.harmed_venue`, without harms) at `PER_S`
            messages a second: the time from the receipt of a message until a consumer has its row
 
@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count, islice
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import geometric_mean, median
 from tempfile import TemporaryDirectory
@@ -43,7 +43,8 @@ PER_S, WARM_S, MEASURED_S = 5_000, 10.0, 30.0
 TABLES_READ = ("order_books", "trades", "tickers")
 PUSHED = {*TABLES_READ, "index_prices", "trading_halts"}
 """What venues send all the time: listings come once a minute."""
-MINUTE_MS, DAY_MS = 60_000, 86_400_000
+DENSE = 20_000
+DAY_MS = 86_400_000
 _TIME = re.compile(rb"(?<!\d)1[67]\d{11}(?!\d)")
 """Milliseconds since 1970, of the years 2020 to 2027."""
 
@@ -100,20 +101,22 @@ def sampled(venue: str) -> Iterator[Line]:
 
 
 def lengthened(lines: Sequence[Line], number: int) -> list[Line]:
-    """So many messages: the same again and again, each time with later times."""
-    span_ms = min(MINUTE_MS, (max(line.received_us for line in lines) - min(line.received_us for line in lines)) // 1000)
+    """So many messages: the same again and again, with times as if `DENSE` came a second.
 
-    def later(line: Line, by_ms: int) -> Line:
-        received_ms = line.received_us // 1000
+    Heartbeats follow these times: of a quiet capture, played at full speed, there would be more than messages.
+    """
+    start_us = time.time_ns() // 1000 - 1000 * DAY_MS
+
+    def at(line: Line, received_us: int) -> Line:
+        before_ms, by_ms = line.received_us // 1000, received_us // 1000 - line.received_us // 1000
 
         def moved(match: re.Match[bytes]) -> bytes:
             value = int(match[0])
-            return b"%d" % (value + by_ms) if abs(value - received_ms) < DAY_MS else match[0]
+            return b"%d" % (value + by_ms) if abs(value - before_ms) < DAY_MS else match[0]
 
-        return line._replace(message=_TIME.sub(moved, line.message), received_us=line.received_us + 1000 * by_ms)
+        return line._replace(message=_TIME.sub(moved, line.message), received_us=received_us)
 
-    cycles = (later(line, cycle * (span_ms + 1_000)) if cycle else line for cycle in count() for line in lines)
-    return list(islice(cycles, number))
+    return [at(line, start_us + place * 1_000_000 // DENSE) for place, line in enumerate(islice(cycle(lines), number))]
 
 
 def conversion(lines: Sequence[Line]) -> float:
