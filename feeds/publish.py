@@ -47,6 +47,11 @@ SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
 """Of these, tables whose rows show what a venue's clock says, and that it is alive."""
 
 
+LISTED = frozenset({"instruments", "trading_halts"})
+"""Of these, tables whose rows do not advance the time: what a listing or a status says is newer than the first messages of a
+subscription, which may still come."""
+
+
 class PublishError(Exception):
     """Records that did not reach Kafka, or cannot; the message names the topic, the broker or the setting, and the reason."""
 
@@ -124,7 +129,7 @@ class Publisher:
         self._clocks = Clocks()
         # Common time and receipt of each venue's newest row, of those that were heard since the last heartbeat.
         self._spoken: dict[str, tuple[int, str]] = {}
-        self._newest_ms = self._told_ms = self._venue_times_ms = 0
+        self._newest_ms = self._listed_ms = self._told_ms = self._venue_times_ms = 0
         every_ms = heartbeat_ms()
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
@@ -198,7 +203,9 @@ class Publisher:
         """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
         is_spoken = record.table in SPOKEN
         common_ms = self._clocks.timestamp_ms(record.row, record.event_ms, is_spoken)
-        if record.table in FEED_TABLES and common_ms > self._newest_ms:
+        if record.table in LISTED:
+            self._listed_ms = max(self._listed_ms, common_ms)
+        elif record.table in FEED_TABLES and common_ms > self._newest_ms:
             self._newest_ms = common_ms
             # One that reports does so at each tick.
             if self._reports is None and self._beats.is_due(self._newest_ms):
@@ -259,6 +266,7 @@ class Publisher:
         if isinstance(error, PublishError):
             self._producer.purge()  # one that reports is soon held for dead
             return
+        self._newest_ms = max(self._newest_ms, self._listed_ms)
         if error is None and self._reports is None and self._newest_ms:
             self.heartbeat(self._newest_ms + END_MS)
         if error is None:
