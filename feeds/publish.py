@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
-from feeds.clocks import Clocks
+from feeds.clocks import SPOKEN, Clocks, tells_time
 from feeds.heartbeats import KEY, Heartbeats
 from feeds.metrics import Latencies
 from feeds.packs import packing
@@ -41,15 +41,6 @@ VENUE_TIMES_MS = 100
 """Of event time between two rows of `venue_times` of a venue that speaks."""
 END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
-
-
-SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
-"""Of these, tables whose rows show what a venue's clock says, and that it is alive."""
-
-
-LISTED = frozenset({"instruments", "trading_halts"})
-"""Of these, tables whose rows do not advance the time: what a listing or a status says is newer than the first messages of a
-subscription, which may still come."""
 
 
 class PublishError(Exception):
@@ -129,7 +120,8 @@ class Publisher:
         self._clocks = Clocks()
         # Common time and receipt of each venue's newest row, of those that were heard since the last heartbeat.
         self._spoken: dict[str, tuple[int, str]] = {}
-        self._newest_ms = self._listed_ms = self._told_ms = self._venue_times_ms = 0
+        self._newest_ms = self._told_ms = self._venue_times_ms = 0
+        self._last_ms = 0  # of all records, also of those that do not tell the time
         every_ms = heartbeat_ms()
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
@@ -203,9 +195,9 @@ class Publisher:
         """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
         is_spoken = record.table in SPOKEN
         common_ms = self._clocks.timestamp_ms(record.row, record.event_ms, is_spoken)
-        if record.table in LISTED:
-            self._listed_ms = max(self._listed_ms, common_ms)
-        elif record.table in FEED_TABLES and common_ms > self._newest_ms:
+        if record.table in FEED_TABLES:
+            self._last_ms = max(self._last_ms, common_ms)
+        if record.table in FEED_TABLES and common_ms > self._newest_ms and tells_time(record):
             self._newest_ms = common_ms
             # One that reports does so at each tick.
             if self._reports is None and self._beats.is_due(self._newest_ms):
@@ -266,7 +258,7 @@ class Publisher:
         if isinstance(error, PublishError):
             self._producer.purge()  # one that reports is soon held for dead
             return
-        self._newest_ms = max(self._newest_ms, self._listed_ms)
+        self._newest_ms = max(self._newest_ms, self._last_ms)
         if error is None and self._reports is None and self._newest_ms:
             self.heartbeat(self._newest_ms + END_MS)
         if error is None:

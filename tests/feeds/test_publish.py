@@ -142,6 +142,19 @@ def test_time_is_told_in_every_partition_that_feeds_write_and_never_steps_back(m
     assert [at for _, value, _, at in sent if value is not None] == [5_000, 8_000]
 
 
+def test_a_status_without_a_time_of_its_own_makes_no_message_late_and_one_with_a_time_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    status = {"venue": "v", "instrument": "A", "received_at": instant_us(START_US + 900_000), "is_halted": False}
+    with Publisher("nowhere") as publisher:
+        publisher.publish(Record("index_prices", START_MS, INDEX))
+        publisher.publish(Record("trading_halts", START_MS + 900, status))
+        publisher.publish(Record("trading_halts", START_MS + 500, status))
+    beats = {at for _, value, _, at in publisher._producer.sent if value is None}
+    assert beats == {START_MS, START_MS + 500, START_MS + 900 + END_MS}
+
+
 def test_the_time_never_overtakes_a_row_that_waits_for_others_of_its_instant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "Producer", Broker)
     with Publisher("nowhere") as publisher:
