@@ -15,7 +15,7 @@ from rich.table import Table
 
 from deploy import topics
 from engine.controls import SAID, Log, Word
-from schemas.clients import Unreachable, reached
+from schemas.clients import Unreachable, reached, to_end
 from schemas.controls import MODES, control_fault
 from schemas.records import TABLES, TradingControlsRow
 from schemas.rows import encoded, instant_ms
@@ -101,20 +101,11 @@ def standing(servers: str) -> Log:
     try:
         if TOPIC not in known:
             raise ControlError(f"the broker at {servers} has no topic {TOPIC} that we may see; `gammaflow up` makes it")
-        left = set(range(known[TOPIC]))
-        consumer.assign([TopicPartition(TOPIC, part, 0) for part in left])
-        while left:
-            message = consumer.poll(READ_S)
-            error = KafkaError(KafkaError._TIMED_OUT) if message is None else message.error()
-            if error is None:
-                kind, said_ms = message.timestamp()
-                log.take(message.partition(), message.offset(), message.key(), message.value(), said_ms if kind else 0)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                left.discard(message.partition())
-            else:
-                raise ControlError(f"{TOPIC} at {servers} was not read to its end: {error.str()}")
+        for message in to_end(consumer, [TopicPartition(TOPIC, part, 0) for part in range(known[TOPIC])], READ_S):
+            kind, said_ms = message.timestamp()
+            log.take(message.partition(), message.offset(), message.key(), message.value(), said_ms if kind else 0)
     except KafkaException as error:
-        raise ControlError(f"{TOPIC} at {servers}: {error.args[0].str()}") from error
+        raise ControlError(f"{TOPIC} at {servers} was not read to its end: {error.args[0].str()}") from error
     finally:
         consumer.close()
     return log

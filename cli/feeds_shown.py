@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from rich.table import Table
 
 from deploy import topics
 from deploy.topics import TopicError
 from feeds.status import EVERY_S
+from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import fault, instant_ms, to_ms, to_us
 
@@ -17,7 +18,6 @@ SILENT_S = 3 * EVERY_S
 """How old a row may be before its feed is said to be silent."""
 FORGOTTEN_S = 7 * 86_400.0
 """How long a feed that has ended, or fallen silent, is shown."""
-_WAIT_S = 10.0
 
 Row = Mapping[str, Any]
 
@@ -26,26 +26,13 @@ def newest(servers: str) -> list[Row]:
     """The newest row of each feed, by name.  Raises `TopicError`."""
     consumer, existing = topics.consuming(servers, "gammaflow-status", {"enable.partition.eof": True})
     topic = TABLES["feed_status"].topic
-    left = {(topic, part) for part in range(existing.get(topic, 0))}
-    messages: list[Message] = []
+    parts = [TopicPartition(topic, part, 0) for part in range(existing.get(topic, 0))]
     try:
-        consumer.assign([TopicPartition(*part, 0) for part in left])
-        while left:
-            message = consumer.poll(_WAIT_S)
-            if message is None:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            error = message.error()
-            if error is None:
-                messages.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                left.discard((message.topic(), message.partition()))
-            else:
-                raise KafkaException(error)
+        return newest_of(message.value() for message in to_end(consumer, parts))
     except KafkaException as error:
         raise TopicError(f"{topic} at {servers}: {error.args[0].str()}") from error
     finally:
         consumer.close()
-    return newest_of(message.value() for message in messages)
 
 
 def newest_of(values: Iterable[bytes | None]) -> list[Row]:

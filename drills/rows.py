@@ -1,20 +1,19 @@
 """The rows of topics, and whether two runs have the same."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from pyarrow import parquet
 
 from deploy import topics
 from deploy.topics import TopicError
+from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import key, parted
 
-SILENCE_S, POLL_S = 10.0, 0.1
 ARCHIVE = "archive/"
 """Prefix of a table's name for its rows in the archive."""
 
@@ -36,28 +35,17 @@ def read(servers: str, tables: list[str]) -> Rows:
     consumer, partitions = topics.consuming(servers, "gammaflow-drill", {"enable.partition.eof": True})
     rows: Rows = {table: Counter() for table in tables}
     table_of = {TABLES[table].topic: table for table in tables}
-    unread = {(topic, part) for topic in table_of for part in range(partitions[topic])}
+    parts = [TopicPartition(topic, part, 0) for topic in table_of for part in range(partitions[topic])]
     try:
-        consumer.assign([TopicPartition(*part, 0) for part in sorted(unread)])
-        heard_s = time.monotonic()
-        while unread:
-            messages = consumer.consume(10_000, timeout=POLL_S)
-            if messages:
-                heard_s = time.monotonic()
-            elif time.monotonic() > heard_s + SILENCE_S:
-                raise TopicError(f"the broker has sent nothing for {SILENCE_S:g} s; unread are {sorted(unread)}")
-            for message in messages:
-                if (error := message.error()) is None:
-                    if message.value() is not None:
-                        table, own = table_of[message.topic()], parted(message.value())
-                        for value in own:
-                            # A record with rows of several keys has no key.
-                            row_key = message.key() if len(own) == 1 else key(table, orjson.loads(value)).encode()
-                            rows[table][Row(row_key, message.timestamp()[1], value)] += 1
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard((message.topic(), message.partition()))
-                else:
-                    raise TopicError(f"{message.topic()}: {error.str()}")
+        for message in to_end(consumer, parts):
+            if message.value() is not None:
+                table, own = table_of[message.topic()], parted(message.value())
+                for value in own:
+                    # A record with rows of several keys has no key.
+                    row_key = message.key() if len(own) == 1 else key(table, orjson.loads(value)).encode()
+                    rows[table][Row(row_key, message.timestamp()[1], value)] += 1
+    except KafkaException as error:
+        raise TopicError(error.args[0].str()) from error
     finally:
         consumer.close()
     return rows

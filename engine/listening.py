@@ -35,6 +35,7 @@ from engine.controls import (
 )
 from engine.controls import recorded as by_shard
 from schemas import security
+from schemas.clients import to_end
 from schemas.controls import GATE, RUN
 from schemas.records import TABLES
 from schemas.rows import Fault, fault, instant_ms, instant_us, to_ms
@@ -165,7 +166,9 @@ class Live:
 
     def begin(self, consumer: Any) -> None:
         """Read from the beginning.  Raises `RuntimeError` where there is no such topic."""
-        self._parts = assign(consumer, TOPIC)
+        parts = beginnings(consumer, TOPIC)
+        consumer.assign(parts)
+        self._parts = [part.partition for part in parts]
         with self._changed:
             self._fresh, self._next, self._asked = Log(), {}, None
 
@@ -239,20 +242,12 @@ class Recorded:
         consumer = self._make(settings(self.source))
         rows: list[Row] = []
         try:
-            left = set(assign(consumer, topic))
-            while left:
-                message = consumer.poll(START_S)
-                error = KafkaError(KafkaError._TIMED_OUT) if message is None else message.error()
-                if error is None:
-                    row, wrong = decoded(message.value() or b"null")
-                    if wrong is None and fault(APPLIED, row) is None:
-                        rows.append(row)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(message.partition())
-                else:
-                    raise RuntimeError(f"{topic}: partitions {sorted(left)} were not read to their end: {error.str()}")
+            for message in to_end(consumer, beginnings(consumer, topic), START_S):
+                row, wrong = decoded(message.value() or b"null")
+                if wrong is None and fault(APPLIED, row) is None:
+                    rows.append(row)
         except KafkaException as error:
-            raise RuntimeError(f"{topic}: {error.args[0].str()}") from error
+            raise RuntimeError(f"{topic} was not read to its end: {error.args[0].str()}") from error
         finally:
             consumer.close()
         return rows
@@ -274,14 +269,13 @@ def settings(source: Source) -> dict[str, Any]:
     }
 
 
-def assign(consumer: Any, topic: str) -> list[int]:
-    """Let a consumer read a topic from the beginning; returns its partitions.  Raises `RuntimeError` where there are none."""
+def beginnings(consumer: Any, topic: str) -> list[TopicPartition]:
+    """The beginning of each partition of a topic.  Raises `RuntimeError` if there is none."""
     described = consumer.list_topics(topic, timeout=2.0).topics.get(topic)
     parts = sorted(described.partitions) if described is not None and described.error is None else []
     if not parts:
         raise RuntimeError(f"the broker has no topic {topic} that we may see")
-    consumer.assign([TopicPartition(topic, part, OFFSET_BEGINNING) for part in parts])
-    return parts
+    return [TopicPartition(topic, part, OFFSET_BEGINNING) for part in parts]
 
 
 def ends(consumer: Any, topic: str, parts: list[int]) -> dict[int, int]:

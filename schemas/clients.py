@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas import security
 
@@ -53,6 +53,29 @@ def reached(
             reason = _reason(faults, error.args[0])
             raise Unreachable(f"no Kafka broker answers at {servers} within {timeout_s:g} s, {manner}: {reason}") from None
         return client, {name: len(topic.partitions) for name, topic in known.items()}
+
+
+def to_end(consumer: Consumer, starts: Iterable[TopicPartition], silence_s: float = 10.0) -> Iterator[Message]:
+    """Every record of these partitions, from their offsets to their ends; the consumer has `enable.partition.eof`.
+
+    Raises `KafkaException`, also if nothing comes for `silence_s`.
+    """
+    parts = list(starts)
+    unread = {(part.topic, part.partition) for part in parts}
+    consumer.assign(parts)
+    while unread:
+        message = consumer.poll(silence_s)
+        if message is None:
+            names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(unread))
+            reason = f"nothing for {silence_s:g} s, unread are {names}"
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, reason))
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() == KafkaError._PARTITION_EOF:
+            unread.discard((message.topic(), message.partition()))
+        else:
+            raise KafkaException(error)
 
 
 def _reason(faults: deque[KafkaError], last: KafkaError) -> str:

@@ -22,6 +22,7 @@ from feeds import Record
 from feeds.following import Follower
 from feeds.keeper import Keeper
 from feeds.publish import END_MS, FEED_TABLES, Publisher, PublishError
+from schemas.clients import to_end
 from tests.jobs.playing import read
 
 PAGE = (cluster.ROOT / "docs" / "bring_your_own_topics.md").read_text()
@@ -214,18 +215,11 @@ def test_no_row_is_late_and_time_goes_on_when_the_keeper_stops_and_a_feed_dies(s
 
 def logs(suite: Runtime, starts: dict[tuple[str, int], int]) -> dict[tuple[str, int], list[tuple[bytes | None, int]]]:
     """Value and timestamp of each record of the partitions, from these offsets on."""
-    found: dict[tuple[str, int], list[tuple[bytes | None, int]]] = {part: [] for part in starts}
+    records: dict[tuple[str, int], list[tuple[bytes | None, int]]] = {part: [] for part in starts}
     consumer, _ = topics.consuming(suite.kafka, "gammaflow-logs", {"enable.partition.eof": True})
-    unread = set(starts)
     try:
-        consumer.assign([TopicPartition(*part, starts[part]) for part in starts])
-        while unread:
-            for message in consumer.consume(10_000, timeout=0.2):
-                part = message.topic(), message.partition()
-                if message.error() is None:
-                    found[part].append((message.value(), message.timestamp()[1]))
-                else:
-                    unread.discard(part)
+        for message in to_end(consumer, [TopicPartition(*part, offset) for part, offset in starts.items()]):
+            records[message.topic(), message.partition()].append((message.value(), message.timestamp()[1]))
     finally:
         consumer.close()
-    return found
+    return records

@@ -66,10 +66,10 @@ class Consumer:
                 self.next[part] += 1
                 self.told_end.discard(part)
                 key, value = log[offset]
-                return _Message(part, offset, key, value, None)
+                return _Message(self.broker.topic, part, offset, key, value, None)
             if part not in self.told_end:
                 self.told_end.add(part)
-                return _Message(part, offset, None, None, KafkaError(KafkaError._PARTITION_EOF))
+                return _Message(self.broker.topic, part, offset, None, None, KafkaError(KafkaError._PARTITION_EOF))
         return None
 
     def close(self) -> None:
@@ -77,7 +77,10 @@ class Consumer:
 
 
 class _Message:
-    def __init__(self, part: int, offset: int, key: bytes | None, value: bytes | None, error: KafkaError | None) -> None:
+    def __init__(
+        self, topic: str, part: int, offset: int, key: bytes | None, value: bytes | None, error: KafkaError | None
+    ) -> None:
+        self.topic = lambda: topic
         self.partition, self.offset = lambda: part, lambda: offset
         self.key, self.value, self.error = lambda: key, lambda: value, lambda: error
         self.timestamp = lambda: (1, SAID_MS)

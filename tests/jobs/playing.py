@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from time import time
 
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 import jobs
@@ -16,6 +16,7 @@ from drills.suite import Suite
 from feeds import Record
 from feeds.clocks import SPOKEN, Clocks
 from feeds.publish import END_MS, FEED_TABLES, Publisher
+from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import to_ms
 from tests.jobs.cases import (
@@ -249,16 +250,9 @@ def newest_day_ms(servers: str) -> int:
 def read(servers: str, tables: list[str], starts: dict[tuple[str, int], int]) -> Iterator[tuple[str, bytes]]:
     """The rows of topics with their tables; heartbeats, which have no value, left out."""
     consumer, _ = topics.consuming(servers, "gammaflow-cases", {"enable.partition.eof": True})
-    unread = set(topics.ends(servers, tables))
     try:
-        consumer.assign([TopicPartition(*part, starts[part]) for part in sorted(unread)])
-        while unread:
-            for message in consumer.consume(10_000, timeout=0.5):
-                error = message.error()
-                if error is not None:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    unread.discard((message.topic(), message.partition()))
-                elif message.value() is not None:
-                    yield _table(message.topic()), message.value()
+        for message in to_end(consumer, [TopicPartition(*part, starts[part]) for part in topics.ends(servers, tables)]):
+            if message.value() is not None:
+                yield _table(message.topic()), message.value()
     finally:
         consumer.close()
