@@ -24,11 +24,14 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, Va
 
 from engine import batch, listening
 from engine.contract import Kernel, Lines, State, kernel
-from engine.controls import APPLIED, Source
+from engine.controls import APPLIED, Source, applied, gate
 from engine.metrics import Metrics
+from schemas.controls import GATE
 from schemas.partitions import partition_of
 from schemas.records import TABLES
+from schemas.rows import instant_us
 
+_CONTROLS = TABLES[APPLIED].topic.encode()
 KEPT_PARTS = 10_000
 """At most this many parts of batches are kept until entries are stored.  Parts are small when only heartbeats arrive."""
 LATE_BYTES = 4 << 20
@@ -316,9 +319,12 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self.metrics.restored_entries.inc()
         held = list(self.held.get())
         shard.kept = len(held)
+        journal = list(self.journal.get())
+        if journal and not any(_CONTROLS in messages for *_, messages in held):
+            self._open_gate(shard)
         done: set[int] = set()
         ends_ms = [until_ms for until_ms, *_ in held]
-        for until_ms, step in self.journal.get():
+        for until_ms, step in journal:
             # In earlier versions a journal had the messages themselves.
             data = step if isinstance(step, bytes) else batch.RECORD.join(held[index][3] for index in step if held[index][3])
             if data:
@@ -333,6 +339,14 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
                 shard.held.setdefault(until_ms, []).append(_Part(until_ms, is_late, messages, index))
         shard.sweep_ms = self.next_sweep.value()
         return shard
+
+    def _open_gate(self, shard: _Shard) -> None:
+        """Open the gate for the steps of a journal that was written before there were controls: they obeyed none."""
+        kernel = shard.running.kernel
+        if kernel.obeyed is not None and not kernel.obeyed(shard.state):
+            at = instant_us(0)
+            row = applied(kernel.name, 0, 0, (GATE, gate(True, "there were no controls", at)), at, is_start=True)
+            self._step(shard, None, batch.record(APPLIED, 0, 0, row), is_again=True)
 
 
 def portions(parts: Iterable[_Part]) -> Iterator[list[_Part]]:

@@ -93,7 +93,6 @@ from kernels.liquidations.quotes import DecisionBatch
 from kernels.liquidations.rules import RULES
 from kernels.liquidations.stage import Batch
 from kernels.market import indices
-from schemas.controls import GATE, RUN
 from schemas.rows import key, to_ms
 
 
@@ -151,8 +150,6 @@ class Decisions:
         if kind in (gate.KIND, gate.BREAK):
             (self.gate if kind == gate.KIND else self.breaks).decode(key, data)
             return
-        if data[0] < 3:  # before there were controls, nothing was held by them
-            self.gate.learn(dict.fromkeys(("who", "why", "said_at", "ends_at", "liquidations")) | {"scope": GATE, "mode": RUN})
         stored = unpacked("liquidations", name, data, VERSION, MIGRATIONS)
         if kind == "case":
             self.cases[key] = case = Case()

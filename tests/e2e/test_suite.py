@@ -184,8 +184,7 @@ def test_every_message_of_the_capture_is_one_row(clean: Replay) -> None:
     assert terms == {("deribit", item["instrument_name"]) for item in listed() if "combo" not in item["kind"]}
     books = {"order_books", "venue_times", "book_tops", "book_depth", "book_metrics", "venue_clocks"}
     chains = {"forwards", "vol_surfaces", "chain_greeks"}
-    new = {"trading_halts", "oracle_prices", "oracle_sources"}
-    assert set(counts) == {"tickers", "option_greeks", "instruments", "margin_scalings"} | books | chains | new
+    assert set(counts) == {"tickers", "option_greeks", "instruments", "trading_halts", "margin_scalings"} | books | chains
     tops = Counter(row["instrument"] for row in clean.tables["book_tops"])
     assert all(tops[name] <= count for name, count in Counter(data["instrument_name"] for data in messages("book")).items())
     assert set(tops) == {data["instrument_name"] for data in messages("book")}

@@ -513,6 +513,18 @@ def test_a_control_is_told_where_nothing_else_comes(flink: Cluster, spoken: Spok
     assert flink.calls == [(100, ["all"])]
 
 
+def test_the_journal_of_a_version_without_controls_is_stepped_through_with_an_open_gate(flink: Cluster, spoken: Spoken) -> None:
+    flink.declare(store_share=-1.0)
+    flink.send(50, 1)
+    flink.advance(49)  # no control is told, as in a version that knew none
+    assert flink.lists["journal"]
+    flink.start()
+    flink.send(100, 2)
+    spoken.next = ["all"]
+    flink.advance(99)
+    assert flink.calls == [(None, ["gate"]), (50, [1]), (100, [2, "all"])]
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_after_a_recovery_the_kernel_obeys_what_it_did_without_being_told_again(
     flink: Cluster, spoken: Spoken, is_stored: bool
