@@ -29,7 +29,7 @@ from feeds.publish import Publisher, PublishError
 from feeds.recording import Recording, RecordingError
 from feeds.resync import ResyncError
 from feeds.service import Feed, FeedError
-from feeds.status import VERSION, Reporter
+from feeds.status import VERSION, StatusWriter
 from feeds.times import writer_name
 from feeds.venues import VENUES
 
@@ -228,24 +228,24 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     tasks = [asyncio.create_task(live.keep_time(publisher))]
     tasks[0].add_done_callback(lambda _: stop.set())  # what cannot be told stops the feed
-    reporter = None if watch is None or isinstance(running, PrivateFeed) else Reporter(watch.name, running, publisher)
+    writer = None if watch is None or isinstance(running, PrivateFeed) else StatusWriter(watch.name, running, publisher)
     try:
         if isinstance(running, PrivateFeed):
             await running.serve(stop)
         else:
             with resync.requests(publisher.servers) as resyncs, ExitStack() as stack:
                 running.resyncs = resyncs
-                if watch is not None and reporter is not None:
-                    tasks += _watched(running, publisher, watch, reporter, stack)
+                if watch is not None and writer is not None:
+                    tasks += _watched(running, publisher, watch, writer, stack)
                 await running.serve(stop)
-                if reporter is not None:
-                    reporter.write("stopped")
+                if writer is not None:
+                    writer.write("stopped")
         if tasks[0].done():
             tasks[0].result()
     except (FeedError, RecordingError, ResyncError, MetricsError) as error:
-        if reporter is not None:
+        if writer is not None:
             with suppress(PublishError):
-                reporter.write("failed", str(error))
+                writer.write("failed", str(error))
         raise
     finally:
         for task in tasks:
@@ -257,10 +257,10 @@ async def serve(
 
 
 def _watched(
-    running: Feed, publisher: Publisher, watch: Watch, reporter: Reporter, stack: ExitStack
+    running: Feed, publisher: Publisher, watch: Watch, writer: StatusWriter, stack: ExitStack
 ) -> "list[asyncio.Task[None]]":
     health = Health(running)
-    tasks = [asyncio.create_task(reporter.watch(health.tick))]
+    tasks = [asyncio.create_task(writer.watch(health.tick))]
     if watch.port is not None:
         metrics = FeedMetrics(running, publisher, watch.latencies, VERSION)
         stack.enter_context(serving(metrics, health, watch.address, watch.port))

@@ -26,8 +26,6 @@ BEHIND_MS = 250
 """How far it may be behind: the way of a message takes as long, from one continent to another and through a busy exchange."""
 FAR_MS = 60_000
 """A time that is further off is no clock's: old news, or what its reader refuses (`feeds.checks.MAX_AHEAD_MS`)."""
-SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
-"""Tables whose rows show what a venue's clock says, and that it is alive."""
 
 
 def tells_time(record: Record) -> bool:
@@ -35,8 +33,7 @@ def tells_time(record: Record) -> bool:
 
     A status in a listing has no time, and bears that of its receipt: older messages of the venue may still be on their way.
     """
-    received_at = record.row.get("received_at")
-    return record.table in SPOKEN or not isinstance(received_at, str) or to_ms(received_at) != record.event_ms
+    return record.table != "trading_halts" or to_ms(record.row["received_at"]) != record.event_ms
 
 
 class Clocks:

@@ -87,7 +87,7 @@ class Asker:
     def __init__(self, session: Session, via: str | None = None) -> None:
         self.refused = self.pauses = 0  # questions without an answer; of these, those after which the venue wants a pause
         self._pace = Pace(session.limits.asks_per_s)
-        self._one = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._proxies = {"http": via, "https": via} if via else None
 
     async def answer(self, ask: Ask) -> bytes:
@@ -97,7 +97,7 @@ class Asker:
         while True:
             try:
                 # One at a time: a request that follows a refusal obeys it, however busy the loop is.
-                async with self._one:
+                async with self._lock:
                     await self._pace.turn()
                     response = await asyncio.to_thread(self._get, ask)
             except requests.RequestException as error:
@@ -155,14 +155,19 @@ async def listen(
     """
     converter, name, number, was_open = converter or Converter(), name or session.url, 0, False
     asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
+
+    def converted(received_us: int, message: bytes, symbol: str | None, url: str) -> Converted:
+        nonlocal number
+        number += 1
+        counts.messages += 1
+        counts.newest_us = received_us
+        heard(url, received_us, message)
+        return converter.convert(Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url))
+
     if session.poll is not None:
         counts.is_open = True
         async for received_us, message, url in _polled(session.poll, symbols, asker):
-            number += 1
-            heard(url, received_us, message)
-            counts.messages += 1
-            counts.newest_us = received_us
-            yield converter.convert(Line(session.venue, name, number, received_us, message, "message", url=url))
+            yield converted(received_us, message, None, url)
     while True:
         socket = await _opened(session, name, via, tries, pause_s, was_open, counts)
         _log.info("%s: connected", name)
@@ -173,14 +178,9 @@ async def listen(
         try:
             await connection.begin()
             async for received_us, message, symbol, url in connection.messages():
-                number += 1
-                counts.messages += 1
-                counts.newest_us = received_us
-                heard(url, received_us, message)
-                line = Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url)
-                converted = converter.convert(line)
-                connection.mend(converted.records)
-                yield converted
+                result = converted(received_us, message, symbol, url)
+                connection.mend(result.records)
+                yield result
                 if is_behind():
                     _log.warning("%s: far behind the other connection; reconnecting", name)
                     break
@@ -197,11 +197,11 @@ async def listen(
 async def _opened(
     session: Session, name: str, via: str | None, tries: int | None, pause_s: float, was_open: bool, counts: ConnectionCounts
 ) -> ClientConnection:
-    """A connection, as soon as one is granted: an attempt that fails is logged and made again, later and later, and not before
-    the venue has said to come again.
+    """An open connection.  A failed attempt is logged and repeated, later and later, and not before the time that the venue
+    sets.
 
-    Raises the last failure of `tries`.  Where there are none, raises what `websockets` holds to be final, such as an address
-    that is none or a refusal, unless a connection `was_open`: what was granted once will be granted again.
+    Raises the last failure of `tries`.  Without `tries` it raises what `websockets` regards as final, such as an invalid
+    address or a refusal, unless a connection `was_open` before.
     """
     failed = 0
     for wait_s in backoff(5 * pause_s, 3 * pause_s, LONGEST_PAUSE_S):
@@ -227,7 +227,7 @@ async def _opened(
 async def _polled(
     poll: Callable[[Sequence[str]], Ask], symbols: Symbols, asker: Asker
 ) -> AsyncIterator[tuple[int, bytes, str]]:
-    """Each answer that is another than the one before, without end: time of receipt (microseconds), answer and address."""
+    """Each response that differs from the one before, without end: time of receipt (microseconds), response and address."""
     before = b""
     while True:
         while not symbols.names:
@@ -275,23 +275,23 @@ async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Even
 
 
 class Timekeeper(Protocol):
-    """Whoever tells the time of what it publishes: `feeds.publish.Publisher`."""
+    """What writes the time of its own records: `feeds.publish.Publisher`."""
 
     counts: Counter[str]
     every_ms: int
 
     def tick(self) -> None:
-        """Tell the time of what was published last."""
+        """Write the time of the newest record."""
 
     def tell_time(self, receiver_ms: int) -> None:
-        """Say that it is so late by the receiver's clock."""
+        """Advance the time to this instant of the receiver's clock."""
 
 
 async def keep_time(publisher: Timekeeper, *, behind_ms: int = BEHIND_MS) -> None:
-    """Go on telling the time, without end; where nothing comes for `behind_ms`, it is that far behind the clock on the wall.
+    """Advance the time, without end.  If nothing comes for `behind_ms`, it follows the machine's clock at that distance.
 
-    Else a venue that goes quiet would stop the clock by which that is noticed, and hold up all other feeds.  While this process
-    is itself late, messages may wait in its sockets: then the clock says nothing.
+    Otherwise a venue that falls silent would stop the clock that shows its silence, and hold up all other feeds.  While this
+    process is itself late, messages may wait in its sockets: then the clock does not count.
     """
     every_s, count = publisher.every_ms / 1000, -1
     turn_s = quiet_since_s = time.monotonic()

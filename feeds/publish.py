@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
-from feeds.clocks import SPOKEN, Clocks, tells_time
+from feeds.clocks import Clocks, tells_time
 from feeds.heartbeats import KEY, Heartbeats
 from feeds.metrics import Latencies
 from feeds.packs import packing
@@ -41,6 +41,10 @@ VENUE_TIMES_MS = 100
 """Of event time between two rows of `venue_times` of a venue that speaks."""
 END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
+
+
+SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
+"""Of these, tables whose rows show what a venue's clock says, and that it is alive."""
 
 
 class PublishError(Exception):

@@ -21,7 +21,7 @@ EVERY_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Reporter:
+class StatusWriter:
     """Writes how a feed is, every `EVERY_S`, and how it ended."""
 
     def __init__(self, name: str | None, feed: Feed, publisher: Publisher) -> None:

@@ -158,7 +158,7 @@ def test_a_broker_without_the_topic_costs_a_warning_and_no_feed(caplog: pytest.L
             raise AssertionError("nothing can be written")
 
     feed = Feed(bitget.session(MARKET), ["*"], sink=None)  # type: ignore[arg-type]
-    reporter = status.Reporter(None, feed, Blind())  # type: ignore[arg-type]
+    reporter = status.StatusWriter(None, feed, Blind())  # type: ignore[arg-type]
     reporter.write("running")
     assert "no topic feed_status.v1 that we may see" in caplog.text
     assert reporter.name.startswith("bitget_spot@")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds.capture import convert, merged, read
-from feeds.clocks import AHEAD_MS, BEHIND_MS, FAR_MS, SPOKEN, Clocks, error_ms
-from feeds.publish import FEED_TABLES
+from feeds.clocks import AHEAD_MS, BEHIND_MS, FAR_MS, Clocks, error_ms
+from feeds.publish import FEED_TABLES, SPOKEN
 from schemas.rows import instant_us, to_ms
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"

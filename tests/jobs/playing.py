@@ -14,8 +14,8 @@ from deploy import processes, runtime, topics
 from deploy.runtime import Runtime
 from drills.suite import Suite
 from feeds import Record
-from feeds.clocks import SPOKEN, Clocks
-from feeds.publish import END_MS, FEED_TABLES, Publisher
+from feeds.clocks import Clocks
+from feeds.publish import END_MS, FEED_TABLES, SPOKEN, Publisher
 from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import to_ms
