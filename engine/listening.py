@@ -46,7 +46,7 @@ TOPIC = TABLES[SAID].topic
 READ_WITHIN_S = 1.0
 ASK_S = 0.2
 GRACE_S = 0.25
-"""How long a shard waits for a topic that was known a moment ago: the thread may only have had no processor."""
+"""How long a shard waits for a topic that was known a moment ago: perhaps the thread only lacked processor time."""
 START_S = 20.0
 """How long a host that starts waits for the topic, before it goes on with a closed gate."""
 TURN_S = 0.05
@@ -56,7 +56,7 @@ NEVER_S = -float("inf")
 
 
 def opened(source: Source) -> Controls:
-    """Controls as `source.mode` says, already listening where they are live."""
+    """The controls by `source.mode`; live ones are already being read."""
     if source.mode == RECORDED:
         return Recorded(source)
     live = Live(source)
@@ -65,7 +65,7 @@ def opened(source: Source) -> Controls:
 
 
 class Live:
-    """The topic of controls, as it is read by a thread."""
+    """The topic of controls, read by a thread."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class Live:
         self._was_open = True
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop the thread."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
@@ -149,7 +149,7 @@ class Live:
         return [dead_letter(message, wrong, until_ms - 1) for message, wrong in waiting]
 
     def _listen(self) -> None:
-        """Until closed: connect, read, and after any trouble connect anew.  Whatever it is, the thread must not end of it."""
+        """Connect and read until closed.  After any error it connects again: no error may end the thread."""
         while not self._closing.is_set():
             consumer = None
             try:
@@ -173,7 +173,7 @@ class Live:
             self._fresh, self._next, self._asked = Log(), {}, None
 
     def turn(self, consumer: Any) -> None:
-        """Read what is there, or wait for it a little; ask where the topic ends, if it is time."""
+        """Read new records, or wait for them briefly; ask for the end of the topic when that is due."""
         message = consumer.poll(TURN_S)
         with self._changed:
             while message is not None:
@@ -220,7 +220,7 @@ class Recorded:
         """Nothing is open."""
 
     def words(self, shard: int, until_ms: int, in_force: InForce) -> Words:
-        """As of `Controls`.  Raises `RuntimeError` where the record cannot be read: what would hold must not be guessed."""
+        """See `Controls`.  Raises `RuntimeError` if the topic cannot be read: controls must not be guessed."""
         if self._rows is None:
             self._rows = by_shard(self.source.job, self._read())
         own = self._rows.get(shard, [])
@@ -279,7 +279,7 @@ def beginnings(consumer: Any, topic: str) -> list[TopicPartition]:
 
 
 def ends(consumer: Any, topic: str, parts: list[int]) -> dict[int, int]:
-    """Where partitions of a topic end, by the broker's word of now.  Raises `KafkaException`."""
+    """The current end of each partition, as the broker reports it.  Raises `KafkaException`."""
     answers = consumer.offsets_for_times([TopicPartition(topic, part, OFFSET_END) for part in parts], timeout=READ_WITHIN_S / 2)
     for answer in answers:
         if answer.error is not None:

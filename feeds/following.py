@@ -1,4 +1,4 @@
-"""The time of topics that others write: read off their records, and off the clock where none come."""
+"""The time of topics that other producers write: the newest timestamp, or the clock while no records come."""
 
 import threading
 import time

@@ -9,7 +9,7 @@ from schemas.records import TradingHaltsRow
 
 
 def halt(venue: str, instrument: str | None, status: str, is_halted: bool, event_ms: int, received: Received) -> Record:
-    """Whether trading of an instrument, or without one of a whole venue, is halted; the reason is the venue's own word.
+    """Whether trading of an instrument is halted, or, without an instrument, of the whole venue; the reason is the venue's.
 
     Raises one of `feeds.checks.ODD` where the exchange time is wild.
     """
@@ -26,9 +26,9 @@ def halt(venue: str, instrument: str | None, status: str, is_halted: bool, event
 
 
 def with_status(terms: Record, status: Any, trading: Container[str], received: Received) -> list[Record]:
-    """The terms of a listed contract and its status, which is one of `trading` or a halt; the terms alone without a status.
+    """The terms of a listed contract, and its status if it has one: a status that is not in `trading` is a halt.
 
-    A listing has no time: its statuses take the newest of the connection, else that of the receipt.
+    A listing has no time: its statuses get the newest time of the connection, or the time of receipt.
     """
     if terms.table != "instruments" or type(status) is not str or not status:
         return [terms]

@@ -1,4 +1,4 @@
-"""Heartbeats: records without a value that say what time it is in every partition."""
+"""Heartbeats: records without a value, which tell every partition the time."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,7 +1,7 @@
-"""The keeper of time: one process writes the heartbeats of all feed topics, whoever writes their rows.
+"""The keeper of time: one process writes the heartbeats into all feed topics, for all writers.
 
-Candidates are the members of a Kafka consumer group: every `gammaflow feed` and `gammaflow heartbeats`.  The one that owns the
-partition of reports is the keeper.  When it stops or dies, Kafka gives the partition to another.
+Every `gammaflow feed` and `gammaflow heartbeats` is a member of one Kafka consumer group.  The member that has the partition of
+reports is the keeper.  When it stops or dies, Kafka assigns the partition to another member.
 """
 
 import logging
@@ -23,8 +23,8 @@ from schemas.security import FEED, manner
 
 GROUP = "gammaflow-time"
 SESSION_MS = 6_000
-"""How long a keeper may be silent before another takes over: the least that brokers allow by default."""
-_END_S = 2.0  # what a keeper that stops takes to tell the last time
+"""How long a keeper may be silent before another member takes over: the shortest session that brokers allow by default."""
+_END_S = 2.0  # how long a keeper that stops may take to write the last heartbeats
 _AGAIN_S = 1.0
 _SETTINGS = {
     "group.id": GROUP,
@@ -88,7 +88,7 @@ class Keeper:
             while not self._is_stopped.is_set():
                 self._take(consumer.poll(0.1))
             if self.is_keeper:
-                # What its own process has reported last is told before it goes.
+                # The last report of its own process counts, too.
                 end = consumer.get_watermark_offsets(TopicPartition(TOPIC, PARTITION), timeout=_END_S)[1]
                 while self.is_keeper and self._next < end and (message := consumer.poll(_END_S)) is not None:
                     self._take(message)
@@ -106,7 +106,7 @@ class Keeper:
         consumer.incremental_assign(parts)
 
     def _since(self, consumer: Consumer, part: TopicPartition) -> tuple[int, int]:
-        """From where the reports say which writers live, and the end of those that are there."""
+        """The offset from which the reports show all living writers, and the end of the log."""
         low, high = consumer.get_watermark_offsets(part, timeout=10)
         if low == high:
             return high, high
@@ -123,7 +123,7 @@ class Keeper:
         consumer.incremental_unassign(parts)
 
     def _take(self, message: Message | None) -> None:
-        """Take a report, and tell the time that follows from it."""
+        """Take a report, and write heartbeats if the time has advanced."""
         self._producer.poll(0)
         if message is None:
             return
@@ -137,7 +137,7 @@ class Keeper:
             for writer in self._times.take(report, message.timestamp()[1]):
                 _log.warning("%s has reported nothing for %g s: nobody waits for it any more", writer, self._dead_ms / 1000)
         self._next = message.offset() + 1
-        # Before it has read what was there it does not know all who live.
+        # Before it has read the reports up to here, it does not know all living writers.
         if self.is_keeper and self._next >= self._known_at:
             time_ms = self._times.time_ms()
             if time_ms >= self._times.told_ms + self._heartbeats.every_ms:

@@ -1,4 +1,4 @@
-"""The time of one writer among several: it reports up to when its rows are in the log, and leaves heartbeats to the keeper."""
+"""A writer among several: it reports the time up to which its rows are in the log; the keeper writes the heartbeats."""
 
 import time
 from collections import deque
@@ -8,14 +8,14 @@ from typing import Any
 from feeds.times import JOIN_MS, JOINS, LEAVES, LIVES, Report
 
 ALIVE_MS = 1_000
-"""How long a writer whose time stands still says nothing."""
+"""A writer whose time does not advance reports this often that it is alive."""
 
 Delivered = Callable[[Any, Any], None]
-"""Takes what became of a record, from the producer: an error or None, and the record."""
+"""The delivery callback of the producer: an error or None, and the record."""
 
 
 class _Span:
-    """The rows that were handed over from one time to the next."""
+    """The rows that the producer got between two reported times."""
 
     def __init__(self, reported: Delivered) -> None:
         self.time_ms = 0  # once it is over
@@ -28,7 +28,7 @@ class _Span:
 
 
 class Reports:
-    """Reports the time of a writer, no sooner than the broker has acknowledged all rows of before.
+    """Reports the time of a writer once the broker has acknowledged all rows before it.
 
     Rows and reports go into different partitions, between which there is no order.  So a time is reported when the last of the
     rows that were handed over before it has been acknowledged: whoever reads the report finds them in the log.
@@ -49,22 +49,22 @@ class Reports:
         self._report(JOINS)
 
     def tell(self, time_ms: int) -> None:
-        """Report this time as soon as all that has been handed over is acknowledged."""
+        """Report this time as soon as all rows so far are acknowledged."""
         self._open.time_ms = time_ms
         self._spans.append(self._open)
         self._open = _Span(self._reported)
 
     @property
     def delivered(self) -> Delivered:
-        """What the producer is to call for the next record; `handed_over` says that it will."""
+        """The delivery callback for the next record; call `handed_over` once the producer has accepted it."""
         return self._open.delivered
 
     def handed_over(self) -> None:
-        """Take notice of a record that the producer has taken."""
+        """Count a record that the producer has accepted."""
         self._open.left += 1
 
     def advance(self) -> None:
-        """Report how far all is acknowledged; where that is no further than before, once a second that the writer lives."""
+        """Report how far all rows are acknowledged; if that has not advanced, report once a second that the writer is alive."""
         time_ms = self._time_ms
         while self._spans and not self._spans[0].left:
             time_ms = max(time_ms, self._spans.popleft().time_ms)
@@ -73,7 +73,7 @@ class Reports:
             self._report(LIVES)
 
     def leave(self, time_ms: int) -> None:
-        """Report that nothing more comes; it was all acknowledged, and nobody who is alone need wait before `time_ms`."""
+        """Report that this writer ends; all its rows are acknowledged.  After the last one the time advances to `time_ms`."""
         self._time_ms = max(self._time_ms, time_ms)
         self._report(LEAVES)
 

@@ -1,8 +1,8 @@
-"""What the writers of feed topics say of the time, and what follows from it for all of them.
+"""The time of several writers of feed topics.
 
-A writer reports up to when its rows are in the log; the time of all is the minimum over the writers that live.  All here
-follows from the reports in their order and from the broker's clock, which stamps them: whoever reads the same reports comes to
-the same time.
+Each writer reports the time up to which its rows are in the log.  The common time is the minimum over the writers that are
+alive.  It depends only on the reports, their order, and the broker's timestamps on them: every reader of the same reports
+computes the same time.
 """
 
 import logging
@@ -22,14 +22,14 @@ TOPIC = "feed_times.v1"
 """All reports are in its first partition: schemas/_feed_times.sql."""
 PARTITION = 0
 JOINS, LIVES, LEAVES, TOLD = "joins", "lives", "leaves", "told"
-"""What a report says: the first three of a writer, the last of the keeper."""
+"""The kinds of reports: the first three come from writers, the last one from the keeper."""
 DEAD_MS = 5_000
-"""How long, by the broker's clock, a writer may be silent before it is waited for no longer."""
+"""How long a writer may be silent, by the broker's clock, before the keeper no longer waits for it."""
 FAR_MS = 60_000
-"""How far the time of a writer may be behind the broker's clock before it is waited for no longer: at a minute behind rows,
-time goes on in any case (schemas/_connectors.sql)."""
+"""How far a writer may be behind the broker's clock before the keeper no longer waits for it.  A row advances the watermark at
+this distance in any case (schemas/_connectors.sql)."""
 JOIN_MS = 5_000
-"""How far behind its clock a writer joins: it has said nothing yet, and nobody is to move past what it is about to say."""
+"""A writer joins at its clock less this: the time must not pass the first rows that it will write."""
 
 _log = logging.getLogger(__name__)
 

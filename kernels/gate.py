@@ -28,7 +28,7 @@ VERSION = 1
 KIND, BREAK = "control", "break"
 """The first part of the names of entries, up to the slash."""
 KEPT_MS = 24 * 60 * 60 * 1000
-"""So long a break that has ended is remembered, in case a row of it comes late."""
+"""How long a break that has ended is kept, in case one of its rows comes late."""
 
 
 class Act(StrEnum):
@@ -44,7 +44,7 @@ class Act(StrEnum):
 FORCED = frozenset({Act.LIQUIDATE, Act.DELEVERAGE})
 REDUCING = FORCED | {Act.REDUCE}
 EVERY = REDUCING | {Act.INCREASE}
-"""Whatever may be held: all but a cancel."""
+"""All acts that may be held: all but a cancel."""
 
 
 class Reason(StrEnum):
@@ -69,7 +69,7 @@ class Reason(StrEnum):
 
 ORDER = {reason: place for place, reason in enumerate(Reason)}
 Holds = Mapping[Reason, frozenset[Act]]
-"""Which acts a reason holds.  Controls are not in it: what they hold follows from their mode."""
+"""The acts that each reason holds.  Controls are not in it: their mode decides."""
 PRICES = tuple(reason for reason in Reason if ORDER[Reason.NO_VALUATION] <= ORDER[reason] < ORDER[Reason.STALE_BOOK])
 STRICT: Holds = {
     Reason.HALTED: EVERY,
@@ -79,7 +79,7 @@ STRICT: Holds = {
     Reason.STALE_BOOK: EVERY - {Act.DELEVERAGE},
     Reason.NO_DEPTH: EVERY - {Act.DELEVERAGE},
 }
-"""No price in doubt, and no order on it."""
+"""No order while a price is in doubt."""
 DRIFT: Holds = {
     **STRICT,
     Reason.TOO_UNCERTAIN: frozenset({Act.INCREASE}),
@@ -87,11 +87,11 @@ DRIFT: Holds = {
     Reason.INSUFFICIENT: frozenset({Act.INCREASE}),
     Reason.STALE: frozenset({Act.INCREASE}),
 }
-"""As Drift has it: only a price that is not positive, or too volatile, holds what reduces."""
+"""Drift's table: only a price that is not positive or too volatile holds an order that reduces."""
 
 
 class Request(NamedTuple):
-    """An order that is about to be put out: what it does, and whose it is.  Empty where there is nothing to say."""
+    """An order that a kernel is about to emit: what it does and whose it is.  A field that does not apply is empty."""
 
     act: Act
     venue: str = ""
@@ -104,7 +104,7 @@ class Request(NamedTuple):
     trader: str = ""
 
     def scopes(self) -> list[str]:
-        """Every scope that it is in."""
+        """All scopes that contain it."""
         named = [f"{kind}:{name}" for kind, name in self._asdict().items() if name and kind not in ("act", "instrument")]
         return [ALL, *named, *([f"instrument:{self.venue}:{self.instrument}"] if self.instrument else [])]
 
@@ -149,18 +149,18 @@ class Gate:
         self.controls[scope] = unpacked("gate", f"{KIND}/{scope}", data, VERSION)
 
     def gauges(self) -> dict[str, float]:
-        """How many controls are in force, and whether the gate is closed because nobody knows: 1, else 0."""
+        """The number of controls in force; and 1 if the gate is closed because the topic is not known, else 0."""
         return {
             "controls_in_force": len(self.controls.keys() - {GATE}),
             "is_gate_closed": self._unread(Act.INCREASE) is not None,
         }
 
     def is_quiet(self, act: Act) -> bool:
-        """Whether no control holds any order of this kind, whosoever it is."""
+        """Whether no control holds any order of this kind."""
         return self._unread(act) is None and not any(_applies(control, act) for control in self.controls.values())
 
     def control(self, request: Request) -> Held | None:
-        """The control that holds an order: the strictest of all scopes that the order is in."""
+        """The control that holds an order: the strictest of all scopes that contain it."""
         if (unread := self._unread(request.act)) is not None or len(self.controls) == 1:
             return unread
         own = [control for scope in request.scopes() if (control := self.controls.get(scope))]
@@ -173,7 +173,7 @@ class Gate:
         return Held(_MODES[mode], scope, why)
 
     def held(self, request: Request, conditions: Iterable[Held] = ()) -> Held | None:
-        """The first reason for which an order must not be put out now; None where it may.
+        """The first reason why an order must not be emitted now; None if it may.
 
         `conditions` are those that the kernel knows of: halts, prices, the book.  They are looked at only where no control
         holds the order.
@@ -189,7 +189,7 @@ class Gate:
         )
 
     def to_cancel(self, resting: Iterable[Request]) -> list[bool]:
-        """Of each order that rests, whether it must be cancelled.  `act` says what the order does where it fills.
+        """Whether each resting order must be cancelled.  `act` says what the order does when it fills.
 
         A kill cancels what rests; a topic that cannot be read cancels nothing: nobody has said so.
         """
@@ -203,7 +203,7 @@ class Gate:
 
 
 class Breaks:
-    """Circuit breaks of our own: of each the newest row of `circuit_breaks`, by event time."""
+    """Our own circuit breaks: the newest row of each in `circuit_breaks`, by event time."""
 
     COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at")
 
@@ -218,11 +218,11 @@ class Breaks:
         return f"{BREAK}/{name}"
 
     def is_quiet(self) -> bool:
-        """Whether none stops anything."""
+        """Whether no break stops anything."""
         return not any(known["is_halted"] for known in self.breaks.values())
 
     def held(self, request: Request) -> Held | None:
-        """The first break, by id, that stops an order: all that it names are the order's own."""
+        """The first break, by id, that stops an order: every column that it names equals the order's."""
         for name in sorted(self.breaks):
             known = self.breaks[name]
             named = [column for column in ("venue", "instrument", "underlying") if known[column] is not None]
@@ -234,7 +234,7 @@ class Breaks:
         return None
 
     def forget(self, until_ms: int) -> list[str]:
-        """Free what ended long ago; returns the names of the entries."""
+        """Free breaks that ended long ago; returns the names of the entries."""
         over = [
             name for name, known in self.breaks.items() if not known["is_halted"] and known["event_ms"] + KEPT_MS <= until_ms
         ]
@@ -252,7 +252,7 @@ class Breaks:
 
 
 def act_of(position: float, reducing: float, order: float) -> Act:
-    """Whether an order reduces a position, for certain: it may not turn it round, with what is ordered already.
+    """Whether an order certainly reduces a position: together with the open orders it must not reverse it.
 
     position    contracts, negative where short
     reducing    contracts of open orders that reduce it, above zero
@@ -263,7 +263,7 @@ def act_of(position: float, reducing: float, order: float) -> Act:
 
 
 def _applies(control: Mapping[str, Any], act: Act) -> bool:
-    """Whether a control, other than that the topic is unread, holds what does this."""
+    """Whether a control holds this act.  An unread topic is not a control."""
     if control["scope"] == GATE or control["mode"] == RUN or act is Act.CANCEL:
         return False
     if act in FORCED and not control["liquidations"]:
