@@ -65,7 +65,9 @@ pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet 
 app.add_typer(pictures, name="plot")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
-SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "option_greeks")]
+SHOWN = [
+    name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"], catalogue.optional()), "option_greeks")
+]
 """The jobs of the demo: all that liquidations need, and the Greeks of each option."""
 
 Names = Annotated[
@@ -174,7 +176,7 @@ def jobs() -> None:
         table.add_column(heading, overflow="fold")
     for name in catalogue.FLOW:
         job = catalogue.job(name)
-        reads = "every topic" if job.is_for_each_topic else ", ".join(job.reads)
+        reads = "every topic" if job.is_for_each_topic else ", ".join([*job.reads, *(f"({table})" for table in job.may_read)])
         table.add_row(name, job.question, reads, ", ".join(job.writes) or "Parquet")
     console.print(table)
 

@@ -205,7 +205,7 @@ class Gate:
 class Breaks:
     """Our own circuit breaks: the newest row of each in `circuit_breaks`, by event time."""
 
-    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at")
+    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at", "passes_exits")
 
     def __init__(self) -> None:
         self.breaks: dict[str, dict[str, Any]] = {}  # by break_id
@@ -225,6 +225,8 @@ class Breaks:
         """The first break, by id, that stops an order: every column that it names equals the order's."""
         for name in sorted(self.breaks):
             known = self.breaks[name]
+            if known.get("passes_exits") and request.act in REDUCING:
+                continue
             named = [column for column in ("venue", "instrument", "underlying") if known[column] is not None]
             if known["is_halted"] and named and all(known[column] == getattr(request, column) for column in named):
                 end = f", until {known['planned_end_at']} as planned" if known["planned_end_at"] is not None else ""
