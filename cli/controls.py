@@ -124,7 +124,7 @@ def show(console: Console, words: list[Word]) -> None:
         named = "stop too" if row["liquidations"] and row["mode"] != "reduce-only" else "go on"
         cells = (row["scope"], row["mode"], row["who"], row["event_at"], row["ends_at"] or "taken back", named, row["why"])
         table.add_row(*cells)
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def in_force(log: Log, now_ms: int | None = None) -> list[Word]:

@@ -86,9 +86,9 @@ class _Running:
     def state(self, number: int) -> State:
         """An empty state of a shard."""
         state: State = self.kernel.new()
-        if self.kernel.place is not None:
+        if self.kernel.set_keys is not None:
             own, count = self.partitions[number], len(self.partitions)
-            self.kernel.place(state, lambda key: partition_of(key, count) == own)
+            self.kernel.set_keys(state, lambda key: partition_of(key, count) == own)
         return state
 
 

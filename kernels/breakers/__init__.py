@@ -355,8 +355,9 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
 
 
 def gauges(state: State) -> dict[str, float]:
-    """How many breaks there are."""
-    return {"active_breaks": float(len(state.active))}
+    """How many breaks there are, those that are pending among them; and how many stop something."""
+    halted = sum(state.markets[name].watches[rule_name].state == HALTED for name, rule_name in state.active)
+    return {"active_breaks": float(len(state.active)), "breaks_in_force": float(halted)}
 
 
 KERNEL = Kernel(
