@@ -37,8 +37,8 @@ from udfs.breakers import (
 KEPT_MS = 2 * DAY_MS
 LATE_MS = 5 * 60_000
 """The last minutes before a settlement, in which a dynamic breaker halts for a shorter time."""
-MOST = 1e15
-"""A price or size beyond is none: no feed lets one through."""
+LEAST, MOST = 1e-15, 1e15
+"""What is beyond is no price and no size: the ratio of any two others is a finite number."""
 MOST_FAULTS = 1000
 """Of an oracle; the oldest are forgotten, those that are over first."""
 SETTLEMENT, REFERENCE = "settlement", "reference"
@@ -101,7 +101,7 @@ def _market(state: State, message: Message) -> tuple[str, Market]:
 
 
 def _is_price(value: float | None) -> bool:
-    return value is not None and 0 < value < MOST
+    return value is not None and LEAST < value < MOST
 
 
 def _learn_top(market: Market, row: dict[str, Any], event_ms: int) -> None:
