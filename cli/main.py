@@ -512,7 +512,7 @@ def say(scope: str, mode: str, why: str, until: str | None, liquidations: bool, 
     with errors():
         row = operator.control(scope, mode, why, until, liquidations, who)
         servers = feeding.servers()
-        console.print(operator.said(row, operator.say(servers, row)), soft_wrap=True)
+        console.print(operator.confirmation(row, *operator.say(servers, row)), soft_wrap=True)
         operator.show(console, operator.in_force(operator.standing(servers)))
 
 

@@ -27,7 +27,7 @@ from schemas.rows import Fault, instant_ms, shown, to_ms
 Row = dict[str, Any]
 InForce = Mapping[str, Mapping[str, Any]]
 """By scope, the rows of `controls_applied` that a kernel obeys."""
-SAID, APPLIED = "trading_controls", "controls_applied"
+CONTROLS, APPLIED = "trading_controls", "controls_applied"
 LIVE, RECORDED = "live", "recorded"
 ENGINE = "the engine"
 OBEYED = ("mode", "who", "why", "said_at", "ends_at", "liquidations")
@@ -47,8 +47,8 @@ class Source(NamedTuple):
 class Words(NamedTuple):
     """What has changed with one batch."""
 
-    told: list[Row]  # of `controls_applied`, as messages for the kernel
-    written: list[Output]  # the same, and dead letters, for their topics
+    rows: list[Row]  # of `controls_applied`, as messages for the kernel
+    outputs: list[Output]  # the same, and dead letters, for their topics
 
 
 class Controls(Protocol):
@@ -95,12 +95,12 @@ class Log:
         if wrong is None:
             self.newest[partition, name] = Word(row, partition, offset)
             return None
-        at = f"{TABLES[SAID].topic}, partition {partition}, offset {offset}"
+        at = f"{TABLES[CONTROLS].topic}, partition {partition}, offset {offset}"
         why = f"{at}, is no control: {wrong.field or 'the row'}: expected {wrong.expected}, got {wrong.got}"
         halt: Row = {"scope": ALL if scope_fault(name) else name, "mode": HALT, "who": ENGINE, "why": why}
         halt |= {"event_at": instant_ms(max(said_ms, 0)), "ends_at": None, "liquidations": False}
         self.newest[partition, name] = Word(halt, partition, offset)
-        return Message(SAID, partition, offset, row, value), wrong
+        return Message(CONTROLS, partition, offset, row, value), wrong
 
     def in_force(self, now_ms: int) -> dict[str, Word]:
         """The control of each scope that is in force at an instant.
@@ -144,13 +144,13 @@ def changes(
 
     Who starts is told of the gate anyway: that row says so.
     """
-    told = [
+    changed = [
         (scope, control)
         for scope, control in wanted.items()
         if (is_start and scope == GATE) or scope not in in_force or _differs(scope, control, in_force[scope])
     ]
-    told += [(scope, ended(scope, control)) for scope, control in in_force.items() if scope not in wanted]
-    return sorted(told, key=lambda change: (change[0] != GATE, change[0]))
+    changed += [(scope, ended(scope, control)) for scope, control in in_force.items() if scope not in wanted]
+    return sorted(changed, key=lambda change: (change[0] != GATE, change[0]))
 
 
 def applied(job: str, shard: int, until_ms: int, change: tuple[str, Mapping[str, Any]], at: str, is_start: bool) -> Row:

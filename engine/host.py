@@ -244,8 +244,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             return b"", []
         partition = running.partitions[shard.number]
         words = running.controls.words(partition, until_ms, running.kernel.obeyed(shard.state))
-        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.told))
-        lines = batch.encode(words.written)
+        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.rows))
+        lines = batch.encode(words.outputs)
         self.metrics.emitted(lines)
         return data, lines
 

@@ -19,8 +19,8 @@ from engine.checks import dead_letter
 from engine.contract import Message, Output
 from engine.controls import (
     APPLIED,
+    CONTROLS,
     RECORDED,
-    SAID,
     Controls,
     InForce,
     Log,
@@ -42,7 +42,7 @@ from schemas.rows import Fault, fault, instant_ms, instant_us, to_ms
 
 _log = logging.getLogger(__name__)
 
-TOPIC = TABLES[SAID].topic
+TOPIC = TABLES[CONTROLS].topic
 READ_WITHIN_S = 1.0
 ASK_S = 0.2
 GRACE_S = 0.25
@@ -79,7 +79,8 @@ class Live:
         self.trouble = "nothing has come yet"
         self._log = Log()  # as of then, and what has come since
         self._fresh = self._log  # what is being read: another one after a reconnection, until all of it has been read
-        self._letters: dict[tuple[int, int], tuple[Message, Fault] | None] = {}  # by place; None once it has been put out
+        # By partition and offset; None once it has been emitted.
+        self._letters: dict[tuple[int, int], tuple[Message, Fault] | None] = {}
         self._parts: list[int] = []
         self._next: dict[int, int] = {}  # by partition, the offset behind what has been read
         self._asked: tuple[float, dict[int, int]] | None = None  # when, and where the partitions ended then
@@ -87,7 +88,7 @@ class Live:
         self._changed = Condition()
         self._closing = Event()
         self._thread = Thread(target=self._listen, name="controls", daemon=True)
-        self._told: dict[int, tuple[bool, dict[str, Word] | None]] = {}  # by shard, what it was told last
+        self._given: dict[int, tuple[bool, dict[str, Word] | None]] = {}  # by shard: is the gate open, and what is in force
         self._was_open = True
 
     def start(self) -> None:
@@ -105,10 +106,10 @@ class Live:
         is_open, standing, why = self._now()
         # Of all shards, which may be in several processes, one answers for bad records.
         outputs = self._dead_letters(until_ms) if shard == 0 else []
-        if self._told.get(shard) == (is_open, standing):
+        if self._given.get(shard) == (is_open, standing):
             return Words([], outputs)
-        is_start = shard not in self._told
-        self._told[shard] = is_open, standing
+        is_start = shard not in self._given
+        self._given[shard] = is_open, standing
         wall_us = self._wall_us()
         wanted: dict[str, Any] = {GATE: gate(is_open, why, instant_ms(wall_us // 1000))}
         if standing is None:  # of what the kernel obeys nobody has said yet that it has ended
@@ -116,16 +117,16 @@ class Live:
         else:
             wanted |= {scope: word.control() for scope, word in standing.items()}
         with self._changed:
-            told = changes(wanted, in_force, self._log.ended, is_start)
+            changed = changes(wanted, in_force, self._log.ended, is_start)
         at = instant_us(wall_us)
-        rows = [applied(self.source.job, shard, until_ms, change, at, is_start and not n) for n, change in enumerate(told)]
+        rows = [applied(self.source.job, shard, until_ms, change, at, is_start and not n) for n, change in enumerate(changed)]
         return Words(rows, outputs + [Output(APPLIED, until_ms - 1, row) for row in rows])
 
     def _now(self) -> tuple[bool, dict[str, Word] | None, str]:
         """Whether the topic is known, what is in force (None where it was never known), and why the gate is open or closed."""
         with self._changed:
             # Waited for once, not with every batch of a gate that is closed.
-            wait_s = START_S if not self._told else GRACE_S if self._was_open else 0.0
+            wait_s = START_S if not self._given else GRACE_S if self._was_open else 0.0
             is_open = self._changed.wait_for(self._is_known, wait_s)
             standing = None if self.read_s == NEVER_S else self._log.in_force(self._wall_us() // 1000)
             age_s = self._clock_s() - self.read_s
@@ -134,7 +135,7 @@ class Live:
             why = f"{TOPIC} has not been read yet: {self.trouble}"
         elif not is_open:
             why = f"{TOPIC} was last known {age_s:.1f} s ago, more than {READ_WITHIN_S:g} s: {self.trouble}"
-        if is_open != self._was_open or not self._told:
+        if is_open != self._was_open or not self._given:
             _log.log(logging.INFO if is_open else logging.ERROR, "the gate of %s: %s", self.source.job, why)
         self._was_open = is_open
         return is_open, standing, why
@@ -214,7 +215,7 @@ class Recorded:
     def __init__(self, source: Source, make: Callable[[dict[str, Any]], Any] = Consumer) -> None:
         self.source, self._make = source, make
         self._rows: dict[int, list[Row]] | None = None  # by shard
-        self._told: dict[int, int] = {}  # by shard, how many of its rows are of the past
+        self._past: dict[int, int] = {}  # by shard, how many of its rows are of the past
 
     def close(self) -> None:
         """Nothing is open."""
@@ -225,16 +226,16 @@ class Recorded:
             self._rows = by_shard(self.source.job, self._read())
         own = self._rows.get(shard, [])
         past = bisect_left(own, until_ms, key=lambda row: to_ms(row["event_at"]))
-        if self._told.get(shard) == past:
+        if self._past.get(shard) == past:
             return NOTHING
-        self._told[shard] = past
+        self._past[shard] = past
         at = instant_ms(until_ms - 1)
         newest: dict[str, Any] = {GATE: gate(True, "as recorded", at)} | {row["scope"]: row for row in own[:past]}
         wanted = {scope: row for scope, row in newest.items() if row["mode"] != RUN or scope == GATE}
-        told = changes(wanted, in_force, lambda scope, control: newest.get(scope) or {**control, "mode": RUN})
-        ago = [change[1].get("applied_at") or instant_us(until_ms * 1000) for change in told]
+        changed = changes(wanted, in_force, lambda scope, control: newest.get(scope) or {**control, "mode": RUN})
+        applied_at = [change[1].get("applied_at") or instant_us(until_ms * 1000) for change in changed]
         job = self.source.job
-        rows = [applied(job, shard, until_ms, change, at, False) for change, at in zip(told, ago, strict=True)]
+        rows = [applied(job, shard, until_ms, change, at, False) for change, at in zip(changed, applied_at, strict=True)]
         return Words(rows, [])
 
     def _read(self) -> list[Row]:

@@ -67,7 +67,7 @@ class Reason(StrEnum):
     NO_DEPTH = "no depth"
 
 
-ORDER = {reason: place for place, reason in enumerate(Reason)}
+ORDER = {reason: rank for rank, reason in enumerate(Reason)}
 Holds = Mapping[Reason, frozenset[Act]]
 """The acts that each reason holds.  Controls are not in it: their mode decides."""
 PRICES = tuple(reason for reason in Reason if ORDER[Reason.NO_VALUATION] <= ORDER[reason] < ORDER[Reason.STALE_BOOK])
@@ -183,8 +183,8 @@ class Gate:
         if (control := self.control(request)) is not None:
             return control
         return min(
-            (one for one in conditions if request.act in self.holds[one.reason] - one.passes),
-            key=lambda one: (ORDER[one.reason], one.thing),
+            (condition for condition in conditions if request.act in self.holds[condition.reason] - condition.passes),
+            key=lambda condition: (ORDER[condition.reason], condition.thing),
             default=None,
         )
 
@@ -196,10 +196,10 @@ class Gate:
         return [(held := self.control(order)) is not None and held.reason is Reason.CANCEL_ALL for order in resting]
 
     def _unread(self, act: Act) -> Held | None:
-        told = self.controls.get(GATE)
-        if act is Act.CANCEL or (told is not None and told["mode"] == RUN):
+        topic = self.controls.get(GATE)
+        if act is Act.CANCEL or (topic is not None and topic["mode"] == RUN):
             return None
-        return Held(Reason.UNREAD, "", "the topic of controls has not been read yet" if told is None else str(told["why"]))
+        return Held(Reason.UNREAD, "", "the topic of controls has not been read yet" if topic is None else str(topic["why"]))
 
 
 class Breaks:

@@ -92,11 +92,11 @@ def fill_band(oracle: float, mean: float, oracle_fraction: float, mean_fraction:
     return both(around(oracle, oracle_fraction, is_edge_out=True), around(mean, mean_fraction, is_edge_out=True))
 
 
-def both(one: Band, other: Band) -> Band:
+def both(first: Band, second: Band) -> Band:
     """The prices within two bands, which agree on whether their edges are out."""
-    lowers = [band.lower for band in (one, other) if band.lower is not None]
-    uppers = [band.upper for band in (one, other) if band.upper is not None]
-    return Band(max(lowers, default=None), min(uppers, default=None), one.is_edge_out)
+    lowers = [band.lower for band in (first, second) if band.lower is not None]
+    uppers = [band.upper for band in (first, second) if band.upper is not None]
+    return Band(max(lowers, default=None), min(uppers, default=None), first.is_edge_out)
 
 
 @lru_cache(4096)
@@ -174,9 +174,9 @@ def session_band(references: Mapping[str, float], up: Sequence[tuple[str, float]
     return Band(max(lowers, default=None), min(uppers, default=None))
 
 
-def ticks_between(table: TickTable, one: float, other: float) -> float:
+def ticks_between(table: TickTable, first: float, second: float) -> float:
     """How many ticks two prices are apart, over every step of the tick table between them; a part of a tick is a fraction."""
-    low, high = sorted((exact(one), exact(other)))
+    low, high = sorted((exact(first), exact(second)))
     count = Decimal(0)
     for start, end, tick in table:
         bottom = max(low, exact(start))

@@ -30,14 +30,14 @@ class Window:
         """Add a price.  One of a step that has left the window does not count."""
         start = at_ms // self.step_ms * self.step_ms
         steps = self.steps
-        place = len(steps)
-        while place and steps[place - 1][0] > start:
-            place -= 1
-        if place and steps[place - 1][0] == start:
-            step = steps[place - 1]
+        index = len(steps)
+        while index and steps[index - 1][0] > start:
+            index -= 1
+        if index and steps[index - 1][0] == start:
+            step = steps[index - 1]
             step[1:] = [step[1] + 1, step[2] + price, max(step[3], price), min(step[4], price), price]
         else:
-            steps.insert(place, [start, 1, price, price, price, price])
+            steps.insert(index, [start, 1, price, price, price, price])
         while steps[0][0] < steps[-1][0] - STEPS * self.step_ms:
             del steps[0]
 

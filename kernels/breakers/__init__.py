@@ -63,7 +63,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
             state.learn(key("instruments", row), Terms(to_ms(row["event_at"]), row["kind"], row["underlying"], expiry_ms))
     for event_ms, rank, message in _in_order(good):
         name, market = _market(state, message)
-        market.heard_ms = max(market.heard_ms, event_ms)
+        market.newest_ms = max(market.newest_ms, event_ms)
         state.touched.add("market/" + name)
         if until_ms is not None:
             state.fresh.add(name)
@@ -239,18 +239,18 @@ def _due(state: State, name: str, at_ms: int, until_ms: int) -> list[Output]:
 def _calmed(state: State, name: str, rule_name: str, at_ms: int, until_ms: int, reason: str) -> list[Output]:
     """End a break at an instant, and tell it if the break was told."""
     market = state.markets[name]
-    watch, told = market.watches[rule_name], market.watches[rule_name].told
+    watch, last_row = market.watches[rule_name], market.watches[rule_name].last_row
     if watch.state == HALTED:
         watch.window.clear()
         watch.fixings.pop(REFERENCE, None)
-    watch.state, watch.told, watch.end_ms, watch.calm_ms = CALM, None, None, None
+    watch.state, watch.last_row, watch.end_ms, watch.calm_ms = CALM, None, None, None
     if rule_name not in RULE:
         del market.watches[rule_name]
     state.active.discard((name, rule_name))
     state.touched.add("market/" + name)
-    if told is None:
+    if last_row is None:
         return []
-    row = told | {"event_at": instant_ms(at_ms), "state": "resumed", "is_halted": False, "reason": reason}
+    row = last_row | {"event_at": instant_ms(at_ms), "state": "resumed", "is_halted": False, "reason": reason}
     return [Output("circuit_breaks", until_ms - 1, row | dict.fromkeys(FIGURES))]
 
 
@@ -274,7 +274,7 @@ def _judged(state: State, name: str, rule: Rule, until_ms: int) -> list[Output]:
         state.touched.add("market/" + name)
         if isinstance(rule.condition, Luld) and rule.hold_s:
             observed_ms, end_ms = max(market.top_ms, market.price_ms), until_ms + int(1000 * rule.hold_s)
-            return [_told(state, name, rule, "limit", broken, until_ms, until_ms, observed_ms, end_ms)]
+            return [_emitted(state, name, rule, "limit", broken, until_ms, until_ms, observed_ms, end_ms)]
     elif watch.state == PENDING and broken is None:
         return _calmed(state, name, rule.name, until_ms, until_ms, "the limit state is over")
     elif watch.state == HALTED and watch.end_ms is None:
@@ -294,7 +294,7 @@ def _halted(state: State, name: str, rule: Rule, broken: Break, at_ms: int, unti
     watch.end_ms = _end_ms(rule, broken, at_ms, observed_ms)
     state.active.add((name, rule.name))
     state.touched.add("market/" + name)
-    return _told(state, name, rule, "halted", broken, at_ms, until_ms, observed_ms, watch.end_ms)
+    return _emitted(state, name, rule, "halted", broken, at_ms, until_ms, observed_ms, watch.end_ms)
 
 
 def _end_ms(rule: Rule, broken: Break, at_ms: int, observed_ms: int | None) -> int | None:
@@ -311,11 +311,11 @@ def _end_ms(rule: Rule, broken: Break, at_ms: int, observed_ms: int | None) -> i
     return at_ms + int(1000 * halt_s)
 
 
-def _told(
+def _emitted(
     state: State,
     name: str,
     rule: Rule,
-    what: str,
+    reached: str,
     broken: Break,
     at_ms: int,
     until_ms: int,
@@ -325,14 +325,14 @@ def _told(
     """The row of a break, which is kept until its end."""
     market, watch = state.markets[name], state.watch(name, rule)
     is_instrument, is_underlying = rule.stops == INSTRUMENT, rule.stops == UNDERLYING
-    watch.told = {
-        "break_id": watch.told["break_id"] if watch.told else f"{rule.name}/{name}/{instant_ms(at_ms)}",
+    watch.last_row = {
+        "break_id": watch.last_row["break_id"] if watch.last_row else f"{rule.name}/{name}/{instant_ms(at_ms)}",
         "subject": name,
         "event_at": instant_ms(at_ms),
         "rule": rule.name,
         "kind": rule.kind,
-        "state": what,
-        "is_halted": what == "halted",
+        "state": reached,
+        "is_halted": reached == "halted",
         "venue": None if is_underlying else market.venue,
         "instrument": market.instrument if is_instrument else None,
         "underlying": state.underlying(name) if is_underlying else None,
@@ -345,7 +345,7 @@ def _told(
         "planned_end_at": None if end_ms is None else instant_ms(end_ms),
         "reason": broken.reason,
     }
-    return Output("circuit_breaks", until_ms - 1, watch.told)
+    return Output("circuit_breaks", until_ms - 1, watch.last_row)
 
 
 def end_window(state: State, until_ms: int) -> list[Lines]:

@@ -38,7 +38,7 @@ class Watch:
     calm_ms: int | None = None  # since when it does not hold, during such a halt
     level: int = 0  # of several the deepest that was reached since the last settlement
     depth: float | None = None  # the newest figure of the book, of a rule about depth
-    told: dict[str, Any] | None = None  # the row that was told last, of a break that has not ended
+    last_row: dict[str, Any] | None = None  # that was emitted, of a break that has not ended
 
     def references(self) -> dict[str, float]:
         """The prices of its fixings."""
@@ -47,15 +47,15 @@ class Watch:
     def stored(self) -> list[Any]:
         """What an entry keeps."""
         clocks = [self.since_ms, self.end_ms, self.calm_ms]
-        return [self.window.steps, self.fixings, self.state, clocks, self.level, self.depth, self.told]
+        return [self.window.steps, self.fixings, self.state, clocks, self.level, self.depth, self.last_row]
 
     @classmethod
     def restored(cls, rule: Rule | None, stored: list[Any]) -> "Watch":
         """What an entry kept of a rule; of one that there is no longer the state alone."""
-        steps, fixings, state, (since_ms, end_ms, calm_ms), level, depth, told = stored
+        steps, fixings, state, (since_ms, end_ms, calm_ms), level, depth, last_row = stored
         window = Window(STEPS) if rule is None else Window(rule.window_ms, steps)
         references = {name: (at, price) for name, (at, price) in fixings.items()}
-        return cls(window, references, state, since_ms, end_ms, calm_ms, level, depth, told)
+        return cls(window, references, state, since_ms, end_ms, calm_ms, level, depth, last_row)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Market:
     table: str  # trades, index_prices or oracle_faults
     venue: str  # empty of an oracle
     name: str  # of the instrument, or of the underlying
-    heard_ms: int = 0
+    newest_ms: int = 0  # exchange time of its newest message
     price: float | None = None  # of the newest trade or index price
     price_ms: int = -1
     mark: float | None = None
@@ -90,7 +90,7 @@ class Market:
 
     def stored(self) -> list[Any]:
         """What an entry keeps."""
-        head = [self.table, self.venue, self.name, self.heard_ms, self.price, self.price_ms, self.mark, self.mark_ms]
+        head = [self.table, self.venue, self.name, self.newest_ms, self.price, self.price_ms, self.mark, self.mark_ms]
         head += [self.index, self.index_ms, self.bid, self.ask, self.top_ms, self.has_book, self.faults]
         return [head, {rule: watch.stored() for rule, watch in self.watches.items()}]
 
@@ -150,7 +150,7 @@ class State:
             self.touched.add("terms/" + name)
             self._rules.pop(name, None)
         broken = {name for name, _ in self.active}
-        for name in [name for name, market in self.markets.items() if market.heard_ms <= until_ms - kept_ms]:
+        for name in [name for name, market in self.markets.items() if market.newest_ms <= until_ms - kept_ms]:
             if name not in broken:
                 del self.markets[name]
                 self._rules.pop(name, None)
