@@ -1,9 +1,9 @@
-"""How a host hears of controls: by a thread that reads their topic as it grows, or from the record of a run before.
+"""How a host reads controls: by a thread that reads their topic as it grows, or from what an earlier run has recorded.
 
-The thread knows the topic as of an instant once it has read all that was there when, at that instant, it asked the broker where
-the topic ends.  It asks every `ASK_S`; that a client has nothing new to give proves nothing, for it says the same of a broker
-that is away.  What it has not known for `READ_WITHIN_S` closes the gate.  After any trouble it connects anew and reads all from
-the beginning; until it has, what was known before goes on to hold.
+Every `ASK_S` the thread asks the broker for the ends of the topic.  When it has read up to these ends, it knows the topic as of
+the instant when it asked.  A client that returns nothing proves nothing: it does the same when the broker is away.  If the
+topic was last known more than `READ_WITHIN_S` ago, the gate is closed.  After any error the thread connects anew and reads from
+the beginning.  Until it has read everything, the controls that were known stay in force.
 """
 
 import logging
@@ -46,9 +46,9 @@ TOPIC = TABLES[CONTROLS].topic
 READ_WITHIN_S = 1.0
 ASK_S = 0.2
 GRACE_S = 0.25
-"""How long a shard waits for a topic that was known a moment ago: perhaps the thread only lacked processor time."""
+"""A shard waits this long for a topic that was known a moment ago: the thread may only lack processor time."""
 START_S = 20.0
-"""How long a host that starts waits for the topic, before it goes on with a closed gate."""
+"""A host that starts waits this long for the topic; then it goes on with a closed gate."""
 TURN_S = 0.05
 RETRY_S = 0.5
 NOTHING = Words([], [])
@@ -56,7 +56,7 @@ NEVER_S = -float("inf")
 
 
 def opened(source: Source) -> Controls:
-    """The controls by `source.mode`; live ones are already being read."""
+    """The controls by `source.mode`.  For live ones the thread has been started."""
     if source.mode == RECORDED:
         return Recorded(source)
     live = Live(source)
@@ -78,7 +78,7 @@ class Live:
         self.read_s = NEVER_S  # when all had been read that was in the topic then
         self.trouble = "nothing has come yet"
         self._log = Log()  # as of then, and what has come since
-        self._fresh = self._log  # what is being read: another one after a reconnection, until all of it has been read
+        self._fresh = self._log  # what is being read; after a reconnection a new log, until everything has been read
         # By partition and offset; None once it has been emitted.
         self._letters: dict[tuple[int, int], tuple[Message, Fault] | None] = {}
         self._parts: list[int] = []
@@ -102,9 +102,9 @@ class Live:
             self._thread.join(timeout=5)
 
     def words(self, shard: int, until_ms: int, in_force: InForce) -> Words:
-        """As of `Controls`."""
+        """See `Controls`."""
         is_open, standing, why = self._now()
-        # Of all shards, which may be in several processes, one answers for bad records.
+        # Shards may be in several processes: only the first one emits dead letters.
         outputs = self._dead_letters(until_ms) if shard == 0 else []
         if self._given.get(shard) == (is_open, standing):
             return Words([], outputs)
@@ -112,7 +112,7 @@ class Live:
         self._given[shard] = is_open, standing
         wall_us = self._wall_us()
         wanted: dict[str, Any] = {GATE: gate(is_open, why, instant_ms(wall_us // 1000))}
-        if standing is None:  # of what the kernel obeys nobody has said yet that it has ended
+        if standing is None:  # the topic was never known: what the kernel obeys stays in force
             wanted = {**in_force, **wanted}
         else:
             wanted |= {scope: word.control() for scope, word in standing.items()}
@@ -123,9 +123,9 @@ class Live:
         return Words(rows, outputs + [Output(APPLIED, until_ms - 1, row) for row in rows])
 
     def _now(self) -> tuple[bool, dict[str, Word] | None, str]:
-        """Whether the topic is known, what is in force (None where it was never known), and why the gate is open or closed."""
+        """Whether the topic is known, what is in force (None if it was never known), and why the gate is open or closed."""
         with self._changed:
-            # Waited for once, not with every batch of a gate that is closed.
+            # Wait once, and not again with every batch while the gate is closed.
             wait_s = START_S if not self._given else GRACE_S if self._was_open else 0.0
             is_open = self._changed.wait_for(self._is_known, wait_s)
             standing = None if self.read_s == NEVER_S else self._log.in_force(self._wall_us() // 1000)
@@ -150,7 +150,7 @@ class Live:
         return [dead_letter(message, wrong, until_ms - 1) for message, wrong in waiting]
 
     def _listen(self) -> None:
-        """Connect and read until closed.  After any error it connects again: no error may end the thread."""
+        """Connect and read until `close`.  After any error connect again: no error may end the thread."""
         while not self._closing.is_set():
             consumer = None
             try:
@@ -166,7 +166,7 @@ class Live:
                     consumer.close()
 
     def begin(self, consumer: Any) -> None:
-        """Read from the beginning.  Raises `RuntimeError` where there is no such topic."""
+        """Read from the beginning.  Raises `RuntimeError` if there is no such topic."""
         parts = beginnings(consumer, TOPIC)
         consumer.assign(parts)
         self._parts = [part.partition for part in parts]
@@ -174,7 +174,7 @@ class Live:
             self._fresh, self._next, self._asked = Log(), {}, None
 
     def turn(self, consumer: Any) -> None:
-        """Read new records, or wait for them briefly; ask for the end of the topic when that is due."""
+        """Read new records, or wait for them briefly; ask for the ends of the topic when that is due."""
         message = consumer.poll(TURN_S)
         with self._changed:
             while message is not None:
@@ -207,9 +207,9 @@ class Live:
 
 
 class Recorded:
-    """What a run before has obeyed, as it stands in `controls_applied` when this one begins; without any, everything runs.
+    """The controls that an earlier run obeyed: the rows of `controls_applied` when this run begins.
 
-    It is not written again.
+    Without any row everything runs.  The rows are not written again.
     """
 
     def __init__(self, source: Source, make: Callable[[dict[str, Any]], Any] = Consumer) -> None:
@@ -261,7 +261,7 @@ def settings(source: Source) -> dict[str, Any]:
         "group.id": source.user,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        # A word of an operator need not be committed to count.
+        # A control counts even before its record is committed.
         "isolation.level": "read_uncommitted",
         "enable.partition.eof": True,
         "reconnect.backoff.max.ms": 1000,

@@ -4,12 +4,13 @@ Rules    `udfs/breaker_sets/suite.json`; `udfs.breakers` says when each kind is 
 Entries  market/<venue:instrument>, or of an index <venue:underlying:currency>, or of an oracle <underlying>: its newest
          prices or faults, and the window, references and state of each rule that watches it; freed after two days of silence
          terms/<venue:instrument>: kind and underlying, from `instruments`; freed two days after its expiry
-Order    instruments first, then each market's messages by exchange time, a book before a ticker before a trade, then by offset.
-         One price breaks an instant rule at once; a lasting one is judged at the end of each micro-batch
-Time     a break begins at the end of the micro-batch of what broke it, in the common time, and ends at its planned end: before
-         the messages of its market that are not older.  While a rule is broken, nothing enters its window; then it begins anew
-Late     a late message is learned: it counts in windows and, if it is the newest, as the newest price.  It breaks nothing by
-         itself; the next message in time is judged with it
+Order    instruments first; then the messages of each market by exchange time, a book before a ticker before a trade, then by
+         offset.  One price breaks an instant rule at once.  Lasting rules are judged at the end of each micro-batch
+Time     a break begins at the end of the micro-batch of the message that broke the rule, in common time.  It ends at its
+         planned end, before the messages of its market from then on.  While it lasts, no price enters the rule's window; after
+         it the window begins anew
+Late     a late message counts in windows and, if it is the newest, as the newest price.  It breaks nothing by itself; the next
+         message in time is judged together with it
 """
 
 from collections.abc import Iterable
@@ -36,11 +37,11 @@ from udfs.breakers import (
 
 KEPT_MS = 2 * DAY_MS
 LATE_MS = 5 * 60_000
-"""The last minutes before a settlement, in which a dynamic breaker halts for a shorter time."""
+"""In these last minutes before a settlement a dynamic breaker halts for a shorter time."""
 LEAST, MOST = 1e-15, 1e15
-"""What is beyond is no price and no size: the ratio of any two others is a finite number."""
+"""Prices and sizes outside are ignored, so that the ratio of any two is a finite number."""
 MOST_FAULTS = 1000
-"""Of an oracle; the oldest are forgotten, those that are over first."""
+"""Kept of an oracle.  Beyond that the oldest fault that is over is forgotten; if none is over, the oldest."""
 SETTLEMENT, REFERENCE = "settlement", "reference"
 FIGURES = ("observed_at", "figure", "reference", "lower_limit", "upper_limit", "planned_end_at")
 """The columns of a break that its end does not have."""
@@ -136,7 +137,7 @@ def _learn_ticker(state: State, name: str, row: dict[str, Any], event_ms: int) -
 
 
 def _learn_fault(market: Market, row: dict[str, Any], event_ms: int) -> None:
-    """Note a fault of a source, or its end; of rows of one instant the end counts."""
+    """Keep a fault of a source, or its end.  If both are of one instant, the end counts."""
     name, is_over = f"{row['source']}/{row['kind']}", row["is_over"]
     if (event_ms, is_over) >= _since(market.faults.get(name, 0)):
         market.faults[name] = -event_ms if is_over else event_ms
@@ -150,7 +151,7 @@ def _since(stored: int) -> tuple[int, bool]:
 
 
 def _priced(state: State, name: str, row: dict[str, Any], event_ms: int, until_ms: int | None) -> list[Output]:
-    """Judge a trade or an index price by the instant rules, and let all learn it."""
+    """Judge a trade or an index price by the instant rules, and add it to the windows of all rules."""
     market = state.markets[name]
     price = row["price"] if market.table == TRADES else row["price_usd"]
     if not _is_price(price) or row.get("off_market") is not None:
@@ -180,8 +181,8 @@ def _priced(state: State, name: str, row: dict[str, Any], event_ms: int, until_m
 
 
 def _fix(rule: Rule, watch: Watch, market: Market, event_ms: int, price: float) -> None:
-    """Keep the references of earlier prices: the last one before a time of each day, at first the first price of all; and the
-    reference of Limit Up-Limit Down, which follows the mean."""
+    """Keep the references of earlier prices: the last price before a time of day; until there is one, the first price of all.
+    The reference of Limit Up-Limit Down follows the mean."""
     for name, at_ms in rule.fixings.items():
         day = (event_ms - at_ms) // DAY_MS
         known = watch.fixings.get(name)
@@ -202,7 +203,7 @@ def _fix(rule: Rule, watch: Watch, market: Market, event_ms: int, price: float) 
 
 
 def decide(state: State, until_ms: int) -> list[Output]:
-    """What the end of a micro-batch decides: lasting rules of the markets that were heard, and all that time ends or begins."""
+    """The rows at the end of a micro-batch: lasting rules of markets with new messages, and breaks whose time has come."""
     outputs: list[Output] = []
     for name in sorted(state.fresh):
         for rule in state.rules(name):
@@ -220,7 +221,7 @@ def _due(state: State, name: str, at_ms: int, until_ms: int) -> list[Output]:
     market = state.markets[name]
     for rule_name in sorted(rule_name for rule_name, watch in market.watches.items() if watch.state != CALM):
         watch, rule = market.watches[rule_name], RULE.get(rule_name)
-        if rule is None or rule not in state.rules(name):  # it is gone, or its contract has other terms
+        if rule is None or rule not in state.rules(name):  # the rule is gone, or the contract has other terms
             outputs += _calmed(state, name, rule_name, until_ms, until_ms, "the rule is no longer one for it")
             continue
         held_ms = watch.since_ms + int(1000 * rule.hold_s)
@@ -237,7 +238,7 @@ def _due(state: State, name: str, at_ms: int, until_ms: int) -> list[Output]:
 
 
 def _calmed(state: State, name: str, rule_name: str, at_ms: int, until_ms: int, reason: str) -> list[Output]:
-    """End a break at an instant, and tell it if the break was told."""
+    """End a break at an instant; a row says so if there was a row of its beginning."""
     market = state.markets[name]
     watch, last_row = market.watches[rule_name], market.watches[rule_name].last_row
     if watch.state == HALTED:
@@ -255,7 +256,7 @@ def _calmed(state: State, name: str, rule_name: str, at_ms: int, until_ms: int, 
 
 
 def _lasting_prices(rule: Rule, market: Market, watch: Watch) -> Prices:
-    """What a lasting rule is judged by; Limit Up-Limit Down by quotes or the last trade, whichever is newer."""
+    """The prices for a lasting rule.  Limit Up-Limit Down goes by quotes or the last trade, whichever is newer."""
     prices = Prices(market.price, **market.quotes())
     prices.window, prices.fixings, prices.depth = watch.window, watch.references(), watch.depth
     prices.faults = [name for name, since_ms in market.faults.items() if since_ms > 0]

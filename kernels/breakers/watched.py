@@ -28,17 +28,17 @@ class Terms(NamedTuple):
 
 @dataclass
 class Watch:
-    """One rule and one market: its window and references, and whether it is broken."""
+    """One rule for one market: its window and references, and whether it is broken."""
 
     window: Window
     fixings: dict[str, tuple[int, float]] = field(default_factory=dict)  # day, or time in ms; and price
     state: str = CALM
     since_ms: int = 0  # when it became pending or halted, in the common time
-    end_ms: int | None = None  # of a halt; None: when the condition has not held for long enough
-    calm_ms: int | None = None  # since when it does not hold, during such a halt
-    level: int = 0  # of several the deepest that was reached since the last settlement
-    depth: float | None = None  # the newest figure of the book, of a rule about depth
-    last_row: dict[str, Any] | None = None  # that was emitted, of a break that has not ended
+    end_ms: int | None = None  # of a halt; None if it ends when the condition has not held for long enough
+    calm_ms: int | None = None  # since when the condition does not hold, during such a halt
+    level: int = 0  # of a rule with levels, the deepest that was reached since the last settlement
+    depth: float | None = None  # of a rule about depth, the newest figure of the book
+    last_row: dict[str, Any] | None = None  # the newest row of a break that has not ended
 
     def references(self) -> dict[str, float]:
         """The prices of its fixings."""
@@ -51,7 +51,7 @@ class Watch:
 
     @classmethod
     def restored(cls, rule: Rule | None, stored: list[Any]) -> "Watch":
-        """What an entry kept of a rule; of one that there is no longer the state alone."""
+        """Restore from an entry.  Of a rule that no longer exists only the state counts."""
         steps, fixings, state, (since_ms, end_ms, calm_ms), level, depth, last_row = stored
         window = Window(STEPS) if rule is None else Window(rule.window_ms, steps)
         references = {name: (at, price) for name, (at, price) in fixings.items()}
@@ -76,7 +76,7 @@ class Market:
     ask: float | None = None
     top_ms: int = -1
     has_book: bool = False
-    faults: dict[str, int] = field(default_factory=dict)  # of an oracle, by source/kind: since when, below 0 once it is over
+    faults: dict[str, int] = field(default_factory=dict)  # of an oracle, by source/kind: since when; negative: over since
     watches: dict[str, Watch] = field(default_factory=dict)  # by rule
 
     @property
@@ -85,7 +85,7 @@ class Market:
         return self.name if self.table == TRADES else None
 
     def quotes(self) -> dict[str, Any]:
-        """What `Prices` tells beside the price and what is a rule's own."""
+        """The fields of `Prices` that are the same for all rules, without the price."""
         return {"bid": self.bid, "ask": self.ask, "has_book": self.has_book, "mark": self.mark, "index": self.index}
 
     def stored(self) -> list[Any]:
@@ -168,7 +168,7 @@ class State:
     def decode(self, name: str, data: bytes) -> None:
         """Restore one entry.  Raises `ValueError` for bytes of a version that this code does not read.
 
-        Of a rule that there is no longer its break alone is kept, so that its end is told.
+        Of a rule that no longer exists only a break is kept, so that a row says that it has ended.
         """
         stored = unpacked("breakers", name, data, VERSION, MIGRATIONS)
         kind, _, own = name.partition("/")
