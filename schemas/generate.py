@@ -15,7 +15,7 @@ import schemas
 TARGET = Path(__file__).with_name("records.py")
 HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?P<cleanup>Compacted|Append-only)")
 DELIVERY = "'sink.delivery-guarantee' = 'exactly-once'"
-LEFT_OUT = {"block_height"}
+LEFT_OUT = {"block_height", "lot_size"}
 """Columns that a row may go without: most venues have nothing to say there, and a field costs whoever reads it."""
 PYTHON_TYPES = {
     "STRING": "str",
