@@ -75,6 +75,16 @@ class Request(NamedTuple):
     is_unanswered: bool = False  # that has been told
 
 
+class Nature(NamedTuple):
+    """What an order is and stays, through all its replaces."""
+
+    source: str = "venue"  # liquidation, hedge, algorithm or person; venue: not requested here
+    owner_group: str | None = None
+    parent: str | None = None  # client_order_id
+    is_reduce_only: bool = False
+    expires_at: str | None = None
+
+
 class Change(NamedTuple):
     """What a report has changed."""
 
@@ -98,8 +108,10 @@ class Order:
         price: Decimal | None = None,
         order_type: str | None = None,
         time_in_force: str | None = None,
+        nature: Nature | None = None,
     ) -> None:
         self.key = key
+        self.nature = nature or Nature()
         self.venue = venue
         self.instrument = instrument
         self.side = side
@@ -117,6 +129,11 @@ class Order:
         self.is_done_for_day = False
         self.is_stopped = False
         self.ending: str | None = None
+        self.rows = 0  # written of it
+        self.told_status: str | None = None  # in the last of them
+        self.changed_ms = 0
+        self.reserved_usd = 0.0  # what credit keeps back for what is open of it
+        self.digests: dict[str, str] = {}  # of the contents of each request, by client_order_id
 
     @property
     def cum_quantity(self) -> Decimal:
@@ -136,9 +153,15 @@ class Order:
         return max(EXACT.subtract(quantity, self.cum_quantity), ZERO)
 
     @property
+    def largest_left(self) -> Decimal:
+        """What may still trade at most: by the quantity in force, or by one that an open replace asks for."""
+        asked = [request.quantity for request in self.requests.values() if request.kind == "replace"]
+        return max(map(self.left_of, [self.quantity, *asked]))
+
+    @property
     def is_working(self) -> bool:
         """Whether a part of it may still trade."""
-        return self.leaves_quantity > 0 or any(request.kind == "replace" for request in self.requests.values())
+        return self.largest_left > 0
 
     def status(self, is_with_pending: bool = True) -> str:
         """The status of the highest precedence among those that hold."""
