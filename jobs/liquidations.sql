@@ -12,6 +12,7 @@ SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth';
 SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings';
+SET 'gammaflow.tells-time' = 'liquidation_orders, account_margin';
 
 -- A batch costs some milliseconds, however few accounts it concerns.
 SET 'gammaflow.window' = '0.1';

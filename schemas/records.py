@@ -916,7 +916,7 @@ TABLES: dict[str, Table] = {
         "liquidation_orders.v1",
         ("account",),
         False,
-        True,
+        False,
         {
             "order_id": Column("STRING", False),
             "account": Column("STRING", False),

@@ -347,7 +347,7 @@ def on_grid(number: Decimal, step: float | None, rounding: str) -> Decimal:
     if not step:
         return number
     each = Decimal(repr(step))
-    return EXACT.multiply(EXACT.divide(number, each).to_integral_value(rounding), each)
+    return EXACT.multiply(EXACT.divide(number, each).to_integral_value(rounding), each).normalize(EXACT)
 
 
 def _report(row: Mapping[str, Any]) -> Report:
