@@ -21,7 +21,7 @@ import jobs as catalogue
 import schemas
 from cli import book as ladders
 from cli import drill as drills
-from cli import feeding, play, summary
+from cli import feeding, orders, play, summary
 from cli.display import Display, kernels_table, watermark
 from deploy import acls as access
 from deploy import cluster, jars, java, runtime, topics
@@ -59,6 +59,7 @@ app = typer.Typer(
 )
 pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet files that a replay or demo left behind.")
 app.add_typer(pictures, name="plot")
+app.add_typer(orders.app, name="order")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "option_greeks")]

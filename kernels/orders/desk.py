@@ -109,7 +109,8 @@ class Desk:
         account, report = self.state.account(account_name), _report(row)
         order, change, absorbed = account.orders.apply(report, row["venue"], row["instrument"])
         for other in absorbed:
-            account.open.pop(other.key, None)
+            other.ending = "cancelled"  # it is the other one now
+            account.count(other)
             self.state.touched.add(order_entry(account_name, other.key))
         if change is None:
             return

@@ -28,14 +28,17 @@ class Executions:
 
     def __init__(self) -> None:
         self.by_id: dict[str, Execution] = {}
+        self._named: set[str] = set()  # by corrections and busts
         self.quantity = ZERO
         self.worth: Decimal | None = ZERO  # quantity × price; None where a price is missing
 
     def add(self, exec_id: str, execution: Execution) -> Decimal:
         """Count an execution; returns by how much the quantity traded changes."""
         before = self.quantity
-        is_plain = execution.corrects is None and exec_id not in self._corrected()
+        is_plain = execution.corrects is None and exec_id not in self._named
         self.by_id[exec_id] = execution
+        if execution.corrects is not None:
+            self._named.add(execution.corrects)
         if is_plain:
             self._sum(execution)
         else:
@@ -71,10 +74,8 @@ class Executions:
         """What `stored` returned."""
         for exec_id, (event_ms, quantity, price, corrects) in stored.items():
             self.by_id[exec_id] = Execution(event_ms, Decimal(quantity), None if price is None else Decimal(price), corrects)
+        self._named = {execution.corrects for execution in self.by_id.values() if execution.corrects is not None}
         self._sum_again()
-
-    def _corrected(self) -> set[str]:
-        return {execution.corrects for execution in self.by_id.values() if execution.corrects is not None}
 
     def _sum(self, execution: Execution) -> None:
         self.quantity = EXACT.add(self.quantity, execution.quantity)

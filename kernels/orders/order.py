@@ -133,6 +133,7 @@ class Order:
         self.told_status: str | None = None  # in the last of them
         self.changed_ms = 0
         self.reserved_usd = 0.0  # what credit keeps back for what is open of it
+        self.counted = ZERO, 0  # contracts and millionths of USD among what its account has open
         self.digests: dict[str, str] = {}  # of the contents of each request, by client_order_id
 
     @property

@@ -18,6 +18,7 @@ from kernels.orders.rules import RULES, Rules
 from kernels.orders.worth import Contract, Mark
 
 VERSION = 1
+MILLION = 1_000_000
 UNTRADED_MS = 60_000
 """So long an order that is done, and has not traded, is remembered: longer than a request may be old."""
 TRADED_MS = 24 * 60 * 60 * 1000
@@ -41,6 +42,8 @@ class Account:
     def __init__(self) -> None:
         self.orders = Orders()
         self.open: dict[str, Order] = {}  # those that may still trade, by key
+        self._opened: dict[tuple[str, str | None], Decimal] = {}  # by venue:instrument and side: what they may trade at most
+        self._kept = 0  # what credit keeps back for them, in millionths of a USD: whole numbers have one sum in any order
         self.positions: dict[str, tuple[int, Decimal]] = {}  # by venue:instrument: time of the row, contracts
         self.unbooked: dict[str, Unbooked] = {}  # by exec_id
         self.booked: dict[str, int] = {}  # by fill_id of those whose report has not come: when
@@ -53,21 +56,32 @@ class Account:
         changes = [fill.change for fill in self.unbooked.values() if fill.instrument == instrument and fill.booked_ms is None]
         return _total([self.positions.get(instrument, (0, ZERO))[1], *changes])
 
-    def opened(self, instrument: str, side: str, without: Order | None = None) -> Decimal:
-        """Contracts that open orders on one side of an instrument may still trade at most."""
-        return _total(
-            order.largest_left
-            for order in self.open.values()
-            if order.side == side and order is not without and f"{order.venue}:{order.instrument}" == instrument
-        )
+    def count(self, order: Order) -> None:
+        """Count what an order may still trade, and what is kept back for it, among what is open; as it is now."""
+        place = f"{order.venue}:{order.instrument}", order.side
+        left, kept = (order.largest_left, round(order.reserved_usd * MILLION)) if order.is_working else (ZERO, 0)
+        self._opened[place] = EXACT.add(self._opened.get(place, ZERO), EXACT.subtract(left, order.counted[0]))
+        self._kept += kept - order.counted[1]
+        order.counted = left, kept
+        if order.is_working:
+            self.open[order.key] = order
+            return
+        self.open.pop(order.key, None)
+        if not self._opened[place]:
+            del self._opened[place]
 
-    def free_usd(self, without: Order | None = None) -> float | None:
-        """Equity less initial margin, less what is kept back for open orders and for fills that margin does not include."""
+    def opened(self, instrument: str, side: str, without: Order) -> Decimal:
+        """Contracts that the other open orders on one side of an instrument may still trade at most."""
+        own = without.counted[0] if without.side == side else ZERO
+        return EXACT.subtract(self._opened.get((instrument, side), ZERO), own)
+
+    def free_usd(self, without: Order) -> float | None:
+        """Equity less initial margin, less what is kept back for other open orders and for fills that margin lacks."""
         if self.margin[1] is None:
             return None
-        kept = [order.reserved_usd for order in self.open.values() if order is not without]
+        kept = (self._kept - without.counted[1]) / MILLION
         # fsum: the same sum in whatever order.
-        return self.margin[1] - math.fsum([*kept, *(fill.reserved_usd for fill in self.unbooked.values())])
+        return self.margin[1] - kept - math.fsum(fill.reserved_usd for fill in self.unbooked.values())
 
     def book(self, fill_id: str, now_ms: int) -> None:
         """Know that `positions` has a fill."""
@@ -143,10 +157,8 @@ class State:
         """Store an order that has changed, and look at it again when it can be forgotten."""
         account = self.account(account_name)
         account.orders.add(order)
-        if order.is_working:
-            account.open[order.key] = order
-        else:
-            account.open.pop(order.key, None)
+        account.count(order)
+        if not order.is_working:
             self.wake(Due(order.changed_ms + kept_ms(order), account_name, order.key, ""))
         self.touched.add(order_entry(account_name, order.key))
 
@@ -154,7 +166,6 @@ class State:
         """Forget an order."""
         account = self.accounts[account_name]
         account.orders.remove(order)
-        account.open.pop(order.key, None)
         self.touched.add(order_entry(account_name, order.key))
 
     def wake(self, due: Due) -> None:
@@ -210,9 +221,8 @@ class State:
     def _restore_order(self, account_name: str, order: Order) -> None:
         account = self.account(account_name)
         account.orders.add(order)
-        if order.is_working:
-            account.open[order.key] = order
-        else:
+        account.count(order)
+        if not order.is_working:
             self.wake(Due(order.changed_ms + kept_ms(order), account_name, order.key, ""))
         for client_order_id, request in order.requests.items():
             if not request.is_unanswered:
