@@ -430,4 +430,4 @@ def _decimal(number: Any) -> Decimal | None:
 
 
 def _digits(number: Decimal | None) -> str | None:
-    return None if number is None else f"{number:f}"
+    return None if number is None else f"{number.normalize(EXACT):f}"
