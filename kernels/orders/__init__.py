@@ -55,7 +55,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     if until_ms is not None:
         state.now_ms = until_ms - 1
         state.touched.add("clock")
-    desk = Desk(state, state.now_ms)
+    # Late messages come with no time; before the first batch they have only their own.
+    desk = Desk(state, state.now_ms or max((to_ms(message.row["event_at"]) for message in good), default=0))
     with localcontext(EXACT):
         learn(state, good)
         for message in _in_order(good, "execution_reports", "exec_id"):
@@ -109,7 +110,15 @@ def wrong_request(row: dict[str, Any]) -> Fault | None:
     if (row.get("orig_client_order_id") is None) != (row["request"] == "new"):
         expected = "an id of a replace and a cancel, NULL of a new order"
         return Fault("orig_client_order_id", expected, shown(row.get("orig_client_order_id")))
+    for column in ("price", "quantity"):
+        if row.get(column) is not None and not _fits(Decimal(row[column])):
+            return Fault(column, "up to 20 digits before the point and 18 after it", shown(row[column]))
     return None
+
+
+def _fits(number: Decimal) -> bool:
+    exponent = number.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -18 and number.adjusted() < 20
 
 
 def _hold(state: State, row: dict[str, Any]) -> None:

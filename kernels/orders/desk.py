@@ -73,8 +73,9 @@ class Desk:
         name = client_order_id("liquidation", row["order_id"])
         if self.state.account(row["account"]).orders.get(name) is not None:
             return
+        is_old = self.now_ms - to_ms(row["event_at"]) > self.state.rules.limits_of(row["account"]).max_age_s * SECOND_MS
         for order in self._resting(row["account"]):
-            if order.nature.source != "liquidation":
+            if order.nature.source != "liquidation" and not is_old:
                 self._cancel(row["account"], order, f"the account is liquidated by {row['order_id']}")
         contract = self.state.listing.terms.get(f"{row['venue']}:{row['instrument']}")
         # Towards less: it may not trade worse than its limit, nor more than was decided.
@@ -190,7 +191,7 @@ class Desk:
         if differing:
             return Refusal("form", "; ".join(f"{column} {row.get(column)} of an order with another" for column in differing))
         if row["request"] == "cancel":
-            is_over = not order.is_working and order.status(is_with_pending=False) != "pending_new"
+            is_over = order.ending is not None or (order.quantity is not None and not order.is_working)
             return Refusal("too late", f"the order is {order.status()}, nothing is left of it") if is_over else None
         if row["request"] == "replace" and order.ending is not None:
             return Refusal("too late", f"the order is {order.status()}")

@@ -45,10 +45,12 @@ class Executions:
             self._sum_again()
         return EXACT.subtract(self.quantity, before)
 
-    def reprice(self, exec_id: str, price: Decimal) -> None:
-        """Give an execution the price that its first report left open."""
-        self.by_id[exec_id] = self.by_id[exec_id]._replace(price=price)
+    def complete(self, exec_id: str, quantity: Decimal, price: Decimal | None) -> Decimal:
+        """Give an execution what its first report left open; returns by how much the quantity traded changes."""
+        before = self.quantity
+        self.by_id[exec_id] = self.by_id[exec_id]._replace(quantity=quantity, price=price)
         self._sum_again()
+        return EXACT.subtract(self.quantity, before)
 
     def split(self, ratio: Decimal) -> None:
         """Restate what has traded: each contract becomes `ratio` contracts of the same worth."""

@@ -237,11 +237,14 @@ class Order:
         if differing:
             reason = "; ".join(f"{theirs} where the first had {ours}" for ours, theirs in differing)
             return Change("conflict", self.status(), reason=f"exec_id {report.exec_id} came with other contents: {reason}")
-        self.seen[report.exec_id] = tuple(theirs if ours is None else ours for ours, theirs in pairs)
-        execution = self.executions.by_id.get(report.exec_id)
-        if execution is not None and execution.price is None and report.last_price is not None:
-            self.executions.reprice(report.exec_id, report.last_price)
-        return None
+        merged = tuple(theirs if ours is None else ours for ours, theirs in pairs)
+        if merged == known or report.exec_id not in self.executions.by_id:
+            return None
+        self.seen[report.exec_id] = merged
+        quantity, price = merged[2:4]
+        is_bust = report.exec_type == "trade_cancel"
+        traded = self.executions.complete(report.exec_id, ZERO if is_bust or quantity is None else quantity, price)
+        return Change(report.exec_type, self.status(), traded, report.reason)
 
     def _trade(self, report: Report) -> Decimal:
         self.is_acknowledged = True

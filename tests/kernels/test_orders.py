@@ -279,13 +279,19 @@ def test_an_order_that_was_not_requested_here_is_followed_all_the_same() -> None
 def test_what_is_no_request_is_a_dead_letter_and_costs_the_others_nothing() -> None:
     path = Path()
     outputs = path.step(
-        request("A-1"), request("B", kind="amend"), request("C", "cancel"), request("D", source="me"), request("E")
+        request("A-1"),
+        request("B", kind="amend"),
+        request("C", "cancel"),
+        request("D", source="me"),
+        request("E"),
+        request("F", quantity="1e-19"),
     )
     assert [output.row["field"] for output in outputs if output.table == "dead_letters"] == [
         "client_order_id",
         "request",
         "orig_client_order_id",
         "source",
+        "quantity",
     ]
     assert sent(outputs) == [("new", "E", None)]
 
