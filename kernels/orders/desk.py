@@ -363,7 +363,11 @@ def _report(row: Mapping[str, Any]) -> Report:
         row.get("order_id"),
         row.get("order_status"),
         row["side"],
-        *(_decimal(row.get(column)) for column in ("price", "quantity", "cum_quantity", "last_price", "last_quantity")),
+        price=_decimal(row.get("price")),
+        quantity=_decimal(row.get("quantity")),
+        cum_quantity=_decimal(row.get("cum_quantity")),
+        last_price=_decimal(row.get("last_price")),
+        last_quantity=_decimal(row.get("last_quantity")),
         exec_ref_id=row.get("exec_ref_id"),
         reason=reason,
         # At-least-once: an order that was sent again is refused as such, and stands as it did.

@@ -156,8 +156,11 @@ class Order:
     @property
     def largest_left(self) -> Decimal:
         """What may still trade at most: by the quantity in force, or by one that an open replace asks for."""
-        asked = [request.quantity for request in self.requests.values() if request.kind == "replace"]
-        return max(map(self.left_of, [self.quantity, *asked]))
+        most = self.leaves_quantity
+        for request in self.requests.values():
+            if request.kind == "replace":
+                most = max(most, self.left_of(request.quantity))
+        return most
 
     @property
     def is_working(self) -> bool:
@@ -237,11 +240,12 @@ class Order:
         if differing:
             reason = "; ".join(f"{theirs} where the first had {ours}" for ours, theirs in differing)
             return Change("conflict", self.status(), reason=f"exec_id {report.exec_id} came with other contents: {reason}")
-        merged = tuple(theirs if ours is None else ours for ours, theirs in pairs)
+        merged: tuple[Any, ...] = tuple(theirs if ours is None else ours for ours, theirs in pairs)
         if merged == known or report.exec_id not in self.executions.by_id:
             return None
         self.seen[report.exec_id] = merged
-        quantity, price = merged[2:4]
+        quantity: Decimal | None = merged[2]
+        price: Decimal | None = merged[3]
         is_bust = report.exec_type == "trade_cancel"
         traded = self.executions.complete(report.exec_id, ZERO if is_bust or quantity is None else quantity, price)
         return Change(report.exec_type, self.status(), traded, report.reason)

@@ -59,11 +59,12 @@ class Account:
     def count(self, order: Order) -> None:
         """Count what an order may still trade, and what is kept back for it, among what is open; as it is now."""
         place = f"{order.venue}:{order.instrument}", order.side
-        left, kept = (order.largest_left, round(order.reserved_usd * MILLION)) if order.is_working else (ZERO, 0)
+        left = order.largest_left
+        kept = round(order.reserved_usd * MILLION) if left else 0
         self._opened[place] = EXACT.add(self._opened.get(place, ZERO), EXACT.subtract(left, order.counted[0]))
         self._kept += kept - order.counted[1]
         order.counted = left, kept
-        if order.is_working:
+        if left:
             self.open[order.key] = order
             return
         self.open.pop(order.key, None)
@@ -129,7 +130,9 @@ class State:
 
     def account(self, name: str) -> Account:
         """An account, new where it is not known."""
-        return self.accounts.setdefault(name, Account())
+        if (account := self.accounts.get(name)) is None:
+            account = self.accounts[name] = Account()
+        return account
 
     def halt(self, venue: str, instrument: str) -> str | None:
         """Why trading is halted; None where it is not."""
@@ -158,7 +161,7 @@ class State:
         account = self.account(account_name)
         account.orders.add(order)
         account.count(order)
-        if not order.is_working:
+        if order.key not in account.open:
             self.wake(Due(order.changed_ms + kept_ms(order), account_name, order.key, ""))
         self.touched.add(order_entry(account_name, order.key))
 
@@ -263,7 +266,7 @@ def _stored_order(order: Order) -> list[Any]:
         exec_id: [kind, side, _text(quantity), _text(price), ref]
         for exec_id, (kind, side, quantity, price, ref) in order.seen.items()
     }
-    what = [order.venue, order.instrument, order.side, _text(order.quantity), _text(order.price)]
+    what: list[Any] = [order.venue, order.instrument, order.side, _text(order.quantity), _text(order.price)]
     what += [order.order_type, order.time_in_force, list(order.nature)]
     flags = [order.is_acknowledged, order.is_done_for_day, order.is_stopped, order.ending]
     counts = [order.rows, order.told_status, order.changed_ms, order.reserved_usd]

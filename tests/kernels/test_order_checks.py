@@ -69,7 +69,7 @@ def test_each_check_refuses_by_its_limit_with_the_figures(
 
 
 def test_every_check_has_a_case_that_it_refuses() -> None:
-    (mark,) = (m for m in test_each_check_refuses_by_its_limit_with_the_figures.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
+    (mark,) = (m for m in test_each_check_refuses_by_its_limit_with_the_figures.pytestmark if m.name == "parametrize")
     assert {case[0] for case in mark.args[1]} == set(CHECKS)
 
 

@@ -18,14 +18,14 @@ def at(ms: int) -> dict[str, str]:
 
 def market(ms: int = T0, mark: float = 100.0) -> list[Message]:
     """A perpetual that is traded, and an account with 1,000 USD that are free."""
-    terms = {"kind": "perpetual", "underlying": "BTC", "quote_currency": "USDT", "settlement_currency": "USDT"}
+    terms: dict[str, Any] = {"kind": "perpetual", "underlying": "BTC", "quote_currency": "USDT", "settlement_currency": "USDT"}
     terms |= {"is_inverse": False, "contract_size": 1.0, "tick_size": 0.5, "lot_size": 0.001}
     name = {"venue": "v", "instrument": "P"} | at(ms)
     return [Message("instruments", 0, 0, name | terms), Message("tickers", 0, 0, name | {"mark_price": mark}), margin(ms)]
 
 
 def margin(ms: int, equity: float = 1_000.0, initial: float = 0.0) -> Message:
-    row = {"account": "a", "event_at": instant_ms(ms), "model": "standard", "status": "healthy"}
+    row: dict[str, Any] = {"account": "a", "event_at": instant_ms(ms), "model": "standard", "status": "healthy"}
     return Message("account_margin", 0, 0, row | {"equity_usd": equity, "initial_margin_usd": initial})
 
 
@@ -52,7 +52,14 @@ def held(size: str, fill_id: str, ms: int = T0) -> Message:
 
 
 def liquidation(size: float = 4.0, limit: float | None = 95.3, side: str = "sell", ms: int = T0) -> Message:
-    row = {"order_id": "a/1/1", "account": "a", "event_at": instant_ms(ms), "venue": "v", "instrument": "P", "side": side}
+    row: dict[str, Any] = {
+        "order_id": "a/1/1",
+        "account": "a",
+        "event_at": instant_ms(ms),
+        "venue": "v",
+        "instrument": "P",
+        "side": side,
+    }
     row |= {"size": size, "mark_price": 100.0, "equity_usd": -1.0, "maintenance_margin_usd": 5.0, "reason": "r"}
     return Message("liquidation_orders", 0, 0, row | {"limit_price": limit})
 
@@ -286,13 +293,8 @@ def test_what_is_no_request_is_a_dead_letter_and_costs_the_others_nothing() -> N
         request("E"),
         request("F", quantity="1e-19"),
     )
-    assert [output.row["field"] for output in outputs if output.table == "dead_letters"] == [
-        "client_order_id",
-        "request",
-        "orig_client_order_id",
-        "source",
-        "quantity",
-    ]
+    wrong = {output.row["field"] for output in outputs if output.table == "dead_letters"}
+    assert wrong == {"client_order_id", "request", "orig_client_order_id", "source", "quantity"}
     assert sent(outputs) == [("new", "E", None)]
 
 
