@@ -3,5 +3,5 @@
 import signal
 import sys
 
-# So that one that is told to stop stops what it has started.
+# On SIGTERM, a benchmark stops the processes that it has started.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -4,27 +4,27 @@ The job is the production job with the default settings: no -D, no configuration
 are taken every 5 s, exactly once.  Each part runs by itself, on brokers and clusters of its own (`bench.report`):
 
   few      the load over 50 instruments: the job, the ceiling, and the same work in three peers
-  many     the load over 50 and over `MANY` instruments, pass about, on two runtimes: what more instruments cost
-  rocksdb  both loads with the state in RocksDB: the only part, with `two`, that departs from the defaults, and what it is about
+  many     the load over 50 and over `MANY` instruments, alternately, on two runtimes: what more instruments cost
+  rocksdb  both loads with the state in RocksDB; only this part and `two` depart from the defaults
   stages   the job up to each of its stages: where each microsecond goes
   late     the latency at `RATES` messages a second, Kafka to Kafka (`bench.latency`)
   two      two TaskManagers of one slot against one, each bounded as a container is
 
 In `few`, the same topic is read by
 
-  raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling; of the
-            same rows, as feeds write them, and once more with a row a record, as venues send them
+  raw_read  a Flink SQL job that reads the bytes and drops them, with the same parallelism and checkpoints: the ceiling; with
+            rows packed as feeds write them, and with one row in each record, as venues send them
   books     the job, submitted as `gammaflow submit` does
   Bytewax   the same work in peers/bytewax_books.py, recovery off
-  Quix      the same work in peers/quix_books.py, in one process: where a second one joins it takes over partitions without
-            their books, which are in memory.  Twice its rate is the most that two could do
-  consumer  the same work in peers/consumer_books.py, which keeps no state but in memory
+  Quix      the same work in peers/quix_books.py, in one process: a second process would take over partitions without their
+            books, which are in memory.  Two could reach twice its rate at most
+  consumer  the same work in peers/consumer_books.py, which keeps its state only in memory
 
-each of the other peers with as many processes as the job has parallel tasks.  Flink's jobs run `WARM_PASSES` times before they
-are measured, for a JVM compiles while it runs, for some 40 s; the raw read's first pass is a figure too.  The first pass also
-says how long the load must be on this machine: see `bench.passes`.
+The other peers have as many processes as the job has parallel tasks.  Flink's jobs run `WARM_PASSES` times before they are
+measured, for a JVM compiles for some 40 s while it runs; the raw read's first pass is a figure too.  The first pass also shows
+how long the load must be on this machine: see `bench.passes`.
 
-The tops written are counted and must be as many as the kernel gives for the same stream in this process, else the part fails.
+The job must write as many tops as the kernel gives for the same stream in this process, or the part fails.
 """
 
 import os
@@ -68,27 +68,27 @@ from deploy.runtime import Runtime
 from schemas.records import TABLES
 
 COPIES = {"raw_read": 8, "inbox": 4, "batches": 2}
-"""So often a stage reads the topic at once in its first pass."""
+"""How many times a stage reads the topic at once in its first pass."""
 MOST_COPIES = 4
-"""Times as many at most, where that pass was short."""
+"""At most this many times as often, after a short first pass."""
 WARM_PASSES = 2
-"""Before one is measured: Java's compiler takes 1.1 us a message in the first, 0.6 in the second and 0.2 in the third."""
+"""Passes before a measured one: Java's compiler takes 1.1 us a message in the first, 0.6 in the second, 0.2 in the third."""
 GROWTH_PASSES = 5
 TRIES = 5
 MANY = 5_000
 RATES = (5_000, 50_000)
 BROKER_CORES = 0.6
-"""What the broker, the JobManager and the system need beside two TaskManagers."""
+"""Cores that the broker, the JobManager and the system need beside two TaskManagers."""
 WARM_S, MEASURED_S = 30.0, 20.0
 PEERS = {"bytewax": "bytewax_books.py", "quix": "quix_books.py", "consumer": "consumer_books.py"}
 ROCKSDB = {"state.backend.type": "rocksdb"}
 
 
 def stage(name: str, up: Runtime, messages: int, parallelism: int, copies: int) -> Pass:
-    """The job up to one of its stages, into nothing: `raw_read` reads the topic's bytes, and no more."""
+    """The job up to one of its stages, without output: `raw_read` only reads the topic's bytes."""
     runtime.flink_run(up, [name], ["-py", str(HERE / "stage.py"), name, str(copies)], parallelism)
     job = up.rest.active()[name]
-    # A record has several messages, and heartbeats are records too.
+    # A record may have several messages, and heartbeats are records too.
     tables = ["order_books"] if name == "raw_read" else jobs.job("books").reads
     records = copies * sum(topics.ends(up.kafka, tables).values())
     meter = Meter(lambda: records_read(up, job), up.taskmanagers.values())
@@ -98,7 +98,7 @@ def stage(name: str, up: Runtime, messages: int, parallelism: int, copies: int) 
 
 
 def measured_stage(name: str, up: Runtime, given: Load, parallelism: int) -> tuple[Pass, Pass]:
-    """A stage once it is warm, with as many copies as this machine needs for a pass of `STAGE_PASS_S`; and its first pass."""
+    """A pass of a warm stage, with as many copies as this machine needs for `STAGE_PASS_S`; and its first pass."""
     copies = COPIES[name]
     first = announced(f"{name}, first pass", stage(name, up, given.messages, parallelism, copies))
     copies *= growth(first.took_s, STAGE_PASS_S, MOST_COPIES)
@@ -107,15 +107,17 @@ def measured_stage(name: str, up: Runtime, given: Load, parallelism: int) -> tup
 
 
 def measured_pass(samples: list[tuple[float, int]], meter: Meter, messages: int, start: int, tops: int = 0) -> Pass:
-    """What samples of a pass say of it."""
-    seen = watched(samples, messages, start)
-    return Pass(messages_per_s(samples, seen), tops, os.getloadavg()[0], meter.us_per_message(seen), between_marks(samples))
+    """A pass from its samples."""
+    counted = watched(samples, messages, start)
+    return Pass(
+        messages_per_s(samples, counted), tops, os.getloadavg()[0], meter.us_per_message(counted), between_marks(samples)
+    )
 
 
 def records_read(up: Runtime, job: Job) -> int:
-    """What the sources of a job have counted so far: all records, heartbeats too.
+    """How many records the sources of a job have read so far, with heartbeats.
 
-    A busy JobManager resets a connection now and then, so it is asked up to `TRIES` times.
+    A busy JobManager sometimes resets a connection, so it makes up to `TRIES` requests.
     """
     for _ in range(TRIES - 1):
         with suppress(FlinkError):
@@ -135,7 +137,7 @@ def _records_read(up: Runtime, job: Job) -> int:
 
 
 class Checkpoints(NamedTuple):
-    """What checkpoints of a pass were like."""
+    """The checkpoints of a pass."""
 
     completed: int
     bytes: int  # the largest
@@ -143,14 +145,14 @@ class Checkpoints(NamedTuple):
 
 
 def production(up: Runtime, given: Load, submit: Callable[[], None]) -> tuple[Pass, Checkpoints]:
-    """The books job as it stands, from being submitted until it has written all tops."""
+    """The production books job, from its submission until it has written all tops."""
     ends = Ends(up.kafka, TABLES["book_tops"].topic)
     since = ends.offsets()
     submit()
     job = up.rest.active()["books"]
 
     def is_done(number: int, quiet_s: float) -> bool:
-        # Asked only where it stands still: each answer takes a moment of the machine.
+        # Only when the count stands still, because each request costs processor time.
         if quiet_s <= QUIET_S:
             return False
         if "books" not in up.rest.active():
@@ -174,7 +176,7 @@ def production(up: Runtime, given: Load, submit: Callable[[], None]) -> tuple[Pa
 
 
 def submitting(up: Runtime, parallelism: int, settings: dict[str, str] | None = None) -> Callable[[], None]:
-    """What submits the job, with the default settings where none are given."""
+    """A function that submits the job, by default with the default settings."""
     return partial(runtime.submit, up, ["books"], parallelism, settings)
 
 
@@ -182,7 +184,7 @@ T = TypeVar("T", Pass, tuple[Pass, Checkpoints])
 
 
 def published(up: Runtime, messages: int, instruments: int, is_packed: bool = True) -> Load:
-    """Make a load and write it."""
+    """Make a load and publish it."""
     console.print(f"making and publishing {messages:,} messages of {instruments:,} instruments; logs in {up.logs}")
     given = Load(up.kafka, instruments, is_packed)
     given.add(messages)
@@ -190,14 +192,14 @@ def published(up: Runtime, messages: int, instruments: int, is_packed: bool = Tr
 
 
 def lengthened(given: Load, took_s: float) -> None:
-    """Let the load grow where a pass that took so long between the marks says too little."""
+    """Extend the load if a pass that took this long between the marks is too short."""
     if (times := growth(took_s)) > 1:
         console.print(f"{took_s:.1f} s between the marks are too few here: publishing {times} times as many messages")
         given.add((times - 1) * given.messages)
 
 
 def warm(name: str, up: Runtime, given: Load, submit: Callable[[], None], passes: int = WARM_PASSES) -> None:
-    """Run the job so many times; its first pass says whether the load is long enough for this machine."""
+    """Run the job this many times; its first pass shows whether the load is long enough for this machine."""
     for number in range(passes):
         result = announced(f"{name}, warming up", production(up, given, submit))
         if number == 0:
@@ -219,12 +221,12 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
         pids: list[int] = []
         try:
             for number in range(workers):
-                own = ",".join(str(part) for part in range(partitions) if part % workers == number)
+                parts = ",".join(str(part) for part in range(partitions) if part % workers == number)
                 command = [python, script]
                 if name == "bytewax":
-                    place = ["-i", str(number), "-a", addresses] if workers > 1 else []
-                    command = [python, "-m", "bytewax.run", *place, script]
-                pids.append(processes.start(command, log, {**env, "PARTITIONS": own, "Quix__State__Dir": folder}))
+                    cluster = ["-i", str(number), "-a", addresses] if workers > 1 else []
+                    command = [python, "-m", "bytewax.run", *cluster, script]
+                pids.append(processes.start(command, log, {**env, "PARTITIONS": parts, "Quix__State__Dir": folder}))
             samples = watch(ends, lambda _, quiet_s: quiet_s > QUIET_S and not any(map(processes.is_alive, pids)))
         finally:
             processes.stop(pids)
@@ -235,14 +237,14 @@ def peer(name: str, up: Runtime, given: Load, workers: int) -> Pass:
 
 
 def checked(name: str, result: Pass, tops: int) -> Pass:
-    """The pass, if it wrote as many tops as the kernel gives.  Raises `BenchError`."""
+    """The pass, if it wrote as many tops as the kernel gives.  Raises `BenchError` otherwise."""
     if result.tops != tops:
         raise BenchError(f"{name} wrote {result.tops} tops, the kernel gives {tops}")
     return result
 
 
 def announced(name: str, result: T) -> T:
-    """The same, its rate printed."""
+    """Print a result and return it."""
     rate = result if isinstance(result, Pass) else result[0]
     us = f", {rate.us_per_message:.2f} us of the TaskManagers' processors a message" if rate.us_per_message else ""
     console.print(f"{name:<28} {rate.messages_per_s:>10,.0f} messages/s, load average {rate.load_average:.1f}{us}")
@@ -289,11 +291,10 @@ def few(messages: int, instruments: int, parallelism: int, names: list[str]) -> 
 
 
 def many(messages: int, instruments: int, parallelism: int) -> Figures:
-    """What `MANY` instruments cost more: passes over few and many by turns, each on its own runtime, after a warm-up.
+    """The cost of `MANY` instruments: passes over few and many alternate, each on its own runtime, after a warm-up.
 
-    The growth is that of each pair of passes, which were run within a minute of each other.  A rate also depends on where
-    checkpoints and Java's compiler fall in its few seconds; the processor time of the TaskManager does so less, so its growth
-    is a figure too.
+    The growth is that of each pair of passes, which run within a minute.  A rate also depends on the times of checkpoints and
+    of Java's compiler; the processor time of the TaskManager less so, and its growth is a figure too.
     """
     counts = (instruments, MANY)
     with ExitStack() as stack:
@@ -328,7 +329,7 @@ def many(messages: int, instruments: int, parallelism: int) -> Figures:
 
 
 def rocksdb(messages: int, instruments: int, parallelism: int) -> Figures:
-    """The job with its state in RocksDB, as where it does not fit the memory."""
+    """The job with its state in RocksDB, as for state that does not fit into memory."""
     figures: Figures = {}
     for count, suffix in ((instruments, ""), (MANY, f"_at_{MANY}")):
         with runtime.temporary() as up:
@@ -345,7 +346,7 @@ def rocksdb(messages: int, instruments: int, parallelism: int) -> Figures:
 
 
 def stages(messages: int, instruments: int, parallelism: int) -> Figures:
-    """Where each microsecond goes: the job up to each of its stages, and the kernel by itself in this process."""
+    """Where the time goes: the job up to each of its stages, and the kernel by itself in this process."""
     with runtime.temporary() as up:
         given = published(up, messages, instruments)
         us = {"kernel": given.truth.kernel_s * 1e6 / given.messages}
@@ -373,25 +374,25 @@ def late(instruments: int, parallelism: int) -> Figures:
 
 
 def two(messages: int) -> Figures:
-    """Two TaskManagers of one slot against one, each with as much of the processors as leaves the broker what it needs.
+    """Two TaskManagers of one slot against one, each limited so that the broker has enough of the processors.
 
-    Over `MANY` instruments: of few one partition has 42 %, and the TaskManager that has it bounds the other one.
+    Over `MANY` instruments: with few, one partition has 42 % of the load, and its TaskManager limits the rate.
     """
     cores = min(1.0, ((os.cpu_count() or 1) - BROKER_CORES) / 2)
     with ExitStack() as stack:
         shares = [stack.enter_context(share.share(cores)) for _ in range(2)]
-        # The second task goes to the second TaskManager only where the first one has no slot left.
+        # The second task goes to the second TaskManager only if the first has no slot left.
         up = stack.enter_context(runtime.temporary({"taskmanager": {"numberOfTaskSlots": 1}}, taskmanagers=2))
-        for core, (pid, own) in enumerate(zip(up.taskmanagers.values(), shares, strict=True)):
-            if own is None:
+        for core, (pid, limit) in enumerate(zip(up.taskmanagers.values(), shares, strict=True)):
+            if limit is None:
                 console.print(f"no control group can be made here: TaskManager {pid} is bound to a core of its own instead")
                 share.bind(pid, core % (os.cpu_count() or 1))
                 cores = 1.0
             else:
-                own.take(pid)
+                limit.take(pid)
         given = published(up, messages, MANY)
         rates = {}
-        # A part of a core has to compile beside its work, and the second JVM has compiled nothing yet when the first one has.
+        # With part of a core, a JVM compiles slowly beside its work, and the second JVM starts cold.
         for parallelism, passes in ((1, 2 * WARM_PASSES), (2, 3 * WARM_PASSES)):
             submit = submitting(up, parallelism)
             warm(f"{parallelism} TaskManager", up, given, submit, passes)
@@ -411,12 +412,12 @@ def main(
     messages: Annotated[
         int, typer.Option(min=20_000, help="Book messages in the load; more where the machine is fast.")
     ] = 4_000_000,
-    instruments: Annotated[int, typer.Option(min=1, help="Instruments that they are of.")] = 50,
+    instruments: Annotated[int, typer.Option(min=1, help="Instruments in the load.")] = 50,
     parallelism: Annotated[int, typer.Option(min=1, help="Parallel tasks of the jobs, and processes of each peer.")] = 2,
-    peers: Annotated[str, typer.Option(help=f"Which peers: of {','.join(PEERS)}.")] = ",".join(PEERS),
-    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
+    peers: Annotated[str, typer.Option(help=f"Which peers, of {','.join(PEERS)}.")] = ",".join(PEERS),
+    parts: Annotated[str, typer.Option(help=f"Which parts, of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
-    """Measure the books job; parts that are left out keep their figures of an earlier run."""
+    """Measure the books job; other parts keep the figures of an earlier run."""
     names = [name for name in peers.split(",") if name]
     if unknown := set(names) - PEERS.keys():
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}")

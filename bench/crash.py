@@ -1,21 +1,20 @@
 """From a price in Kafka to the liquidation order in Kafka, with many accounts; and a crash that liquidates many at once.
 
-The jobs positions and liquidations run on a TaskManager each: those of one share an interpreter.  A process of its own writes
-by the clock on the wall:
+The jobs positions and liquidations run on one TaskManager each, for jobs on one TaskManager share an interpreter.  A separate
+process writes in real time:
 
-  prices  a batch each `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
+  prices  a batch every `BATCH_S`: index and perpetual of each of `COINS`, and the options of one of them
   books   the depth of each perpetual, as the job books would write it
-  fills   `FILLS_PER_S` of accounts that are in no danger; and every liquidation order is filled at once, at the mark
+  fills   `FILLS_PER_S` for accounts that are in no danger; and every liquidation order is filled at once, at the mark
 
-First it opens the accounts: a deposit and fills for each.  Those that are to be liquidated hold one perpetual, and have just as
-much cash that they will be when its price has fallen to a given part of where it began: `STEADY` accounts one after the other
-on the way down to `CALM`, half of them while all warms up, `crashed` of all accounts in one second on the way to `CRASH`, then
-more of them one by one again.
+First it opens the accounts: a deposit and fills for each.  An account to be liquidated holds one perpetual, and its cash
+decides at which part of the first price that happens: `STEADY` accounts one after the other on the way down to `CALM`, half of
+them during the warm-up; `crashed` of all accounts in one second on the way to `CRASH`; then more of them one by one again.
 
-A first order of an account is as late as the instant at which it is read is after the newest price that its decision can have
-known.  Orders are read as they are written; who reads only what is committed sees them with the next checkpoint, and how late
-that is, is told too.  The job has caught up with the crash when orders come as soon as the target again: of all that come after
-that, no more than one in a hundred is later, as before it.  When the very last one was later, is told too.
+The latency of an account's first order is the time from the newest price that its decision can have known to the instant at
+which the order is read.  Orders are read when they are written.  A reader of committed records gets them with the next
+checkpoint, which is measured too.  The job has caught up with the crash once, of all following orders, no more than one in a
+hundred is later than the target, as before the crash.  The time of the very last late order is a figure too.
 """
 
 import multiprocessing
@@ -48,19 +47,19 @@ STEADY = 1_500
 CALM, CRASH, END = 0.985, 0.95, 0.94
 PORTFOLIO_SHARE, MODEL = 0.05, "deribit_like"
 WARM_S, STEADY_S, CRASH_S, AFTER_S = 180.0, 60.0, 1.0, 20.0
-"""Java compiles what the jobs do for three minutes and more, where two cores have little to spare for it."""
+"""Java compiles for three minutes and more, if two cores have little time left for it."""
 TARGET_MS = 300.0
 OPENING_MS = 20_000
 OPEN_S = 600.0
 HEARTBEAT_TABLES = (*FEED_TABLES, "book_depth")
-"""Where heartbeats tell the time: where feeds write, and where books would."""
+"""The tables with heartbeats: those of feeds, and those of the job books."""
 VENUE = "sim"
 JOBS = ("positions", "liquidations")
 MARGIN_ROWS = "account_margin"
 
 
 class Figures(NamedTuple):
-    """What was measured, in ms and s."""
+    """The figures, in ms and s."""
 
     p50_ms: float
     p99_ms: float
@@ -71,7 +70,7 @@ class Figures(NamedTuple):
     catch_up_s: float
     last_late_s: float  # after the crash began
     behind_s: float  # how far the writer was behind its own pace at the end
-    margin_rows: int = 0  # rows of account_margin that were written meanwhile
+    margin_rows: int = 0  # rows of account_margin written during the run
 
 
 def perpetual(coin: str) -> str:
@@ -100,7 +99,7 @@ def listing(event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def prices(number: int, level: float, event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The price batch of one instant, at a part of the first prices."""
+    """The price batch of one instant, at `level` times the first prices."""
     at = {"venue": VENUE, "event_at": instant_ms(event_ms), "received_at": instant_us(event_ms * 1000)}
     for coin, first in COINS.items():
         price = first * level
@@ -108,13 +107,13 @@ def prices(number: int, level: float, event_ms: int) -> Iterator[tuple[str, dict
         yield "tickers", at | {"instrument": perpetual(coin), "mark_price": price, "index_price_usd": price}
     coin, first = list(COINS.items())[number % len(COINS)]
     for strike in range(STRIKES):
-        # The mark is not that of a model: margin takes it as it is, and vols alone are looked at beside it.
+        # The mark is not from a model: margin uses only it and the volatilities.
         worth = {"mark_price": 0.03 * first * level, "mark_iv": 0.6, "forward_usd": first * level}
         yield "tickers", at | {"instrument": f"{coin}-{strike}"} | worth
 
 
 def depths(level: float, event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The books of the perpetuals: as much as anyone wants, close to the mark."""
+    """The books of the perpetuals: any size, close to the mark."""
     for coin, first in COINS.items():
         near = [[first * level * (1 + side * 1e-4), 1e9] for side in (-1, 1)]
         book = {"bids": near[:1], "asks": near[1:], "is_stale": False}
@@ -125,7 +124,7 @@ def depths(level: float, event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def ends(crashed: int) -> list[float]:
-    """By account that is to be liquidated, at which part of the first prices."""
+    """For each account to be liquidated, the part of the first prices at which that happens."""
     steady = [1 - (1 - CALM) * (number + 0.5) / STEADY for number in range(STEADY)]
     crash = [CALM - (CALM - CRASH) * (number + 0.5) / crashed for number in range(crashed)]
     after = STEADY // 4
@@ -149,7 +148,7 @@ def fill(account: str, instrument: str, side: str, price: float, size: float, nu
 
 
 def opening(accounts: int, crashed: int, start_ms: int) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """A deposit and the first fills of each account, with their times: all at one instant would be one batch."""
+    """A deposit and the first fills of each account, at different times: at one instant they would be one batch."""
     numbers = count()
     chance, coins = random.Random(11), list(COINS)
     at = ends(crashed)
@@ -181,7 +180,7 @@ def opening(accounts: int, crashed: int, start_ms: int) -> Iterator[tuple[str, d
 
 
 def maintenance(coin: str, size: float, price: float) -> float:
-    """Maintenance margin of a perpetual by itself, as a part of its notional."""
+    """Maintenance margin of a single perpetual, as a part of its notional."""
     rates = standard_margin.futures_schedule(coin)
     margin = standard_margin.linear_future(
         np.array([size]),
@@ -194,7 +193,7 @@ def maintenance(coin: str, size: float, price: float) -> float:
 
 
 def level(since_s: float) -> float:
-    """Prices as a part of the first ones, so long after the start."""
+    """Prices as a part of the first prices, `since_s` after the start."""
     falls_s = np.cumsum([0.0, WARM_S, STEADY_S, CRASH_S, AFTER_S])
     return float(np.interp(since_s, falls_s, [1.0, (1.0 + CALM) / 2, CALM, CRASH, END]))
 
@@ -205,10 +204,10 @@ def now_ms() -> int:
 
 
 def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
-    """Write contracts, first prices and the accounts, and wait until all jobs have gone through them."""
+    """Write contracts, first prices and the accounts, and wait until all jobs have processed them."""
     writer = Writer(up.kafka, HEARTBEAT_TABLES)
     start_ms = now_ms() - OPENING_MS
-    for table, row in [*listing(start_ms), *(one for n in range(len(COINS)) for one in prices(n, 1.0, start_ms))]:
+    for table, row in [*listing(start_ms), *(record for n in range(len(COINS)) for record in prices(n, 1.0, start_ms))]:
         writer.row(table, row, start_ms)
     for table, row, event_ms in opening(accounts, crashed, start_ms):
         writer.row(table, row, event_ms)
@@ -216,10 +215,10 @@ def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
         writer.producer.poll(0)
     writer.beat(now_ms())
     writer.flush()
-    # No heartbeat follows: there is an end that a job can have read.
+    # No heartbeat follows, so a job can read everything.
     for name in JOBS:
         runtime.wait_read(up, name)
-    # What is read is not judged yet.  Now time goes on, or the last batch would tell of nothing.
+    # Records that are read may not be processed yet: heartbeats must end the last batch.
     deadline_s = time.monotonic() + OPEN_S
     for name in JOBS:
         while _known(up, name) < accounts:
@@ -231,15 +230,15 @@ def open_accounts(up: Runtime, accounts: int, crashed: int) -> None:
 
 
 def _known(up: Runtime, name: str) -> float:
-    """Of how many accounts a job knows."""
+    """How many accounts a job knows."""
     if (job := up.rest.active().get(name)) is None:
         raise BenchError(f"the job {name} has ended; logs in {up.logs}")
-    found = up.rest.metrics(job, ["accounts"])
-    return found["accounts"].sum if found else 0.0
+    by_name = up.rest.metrics(job, ["accounts"])
+    return by_name["accounts"].sum if by_name else 0.0
 
 
 def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is_ready: Any) -> None:
-    """The writer's process: the whole play, and fills for what is ordered."""
+    """The writer's process: all prices, books and fills, also those of the orders."""
     writer, numbers, chance = Writer(servers, HEARTBEAT_TABLES), count(10_000_000), random.Random(5)
     consumer = reader(servers, "read_uncommitted")
     first_safe, coins = len(ends(crashed)), list(COINS)
@@ -252,7 +251,7 @@ def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is
             for message in consumer.consume(500, timeout=0.005):
                 order = orjson.loads(message.value())
                 event_ms = now_ms()
-                made = fill(
+                filling = fill(
                     order["account"],
                     order["instrument"],
                     order["side"],
@@ -261,15 +260,15 @@ def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is
                     next(numbers),
                     event_ms,
                 )
-                writer.row("fills", made, event_ms)
+                writer.row("fills", filling, event_ms)
             event_ms = now_ms()
             while filled < (time.monotonic() - start_s) * FILLS_PER_S:
                 name, coin = f"acct-{chance.randrange(first_safe, accounts):06d}", chance.choice(coins)
                 size = chance.uniform(10, 100) / COINS[coin]
-                made = fill(
+                filling = fill(
                     name, perpetual(coin), chance.choice(["buy", "sell"]), COINS[coin] * at, size, next(numbers), event_ms
                 )
-                writer.row("fills", made, event_ms)
+                writer.row("fills", filling, event_ms)
                 filled += 1
             writer.beat(event_ms)
             writer.producer.poll(0)
@@ -290,7 +289,7 @@ def write(servers: str, accounts: int, crashed: int, times: Any, behind: Any, is
 
 
 def reader(servers: str, isolation: str) -> Consumer:
-    """A consumer of the orders from now on."""
+    """A consumer of new orders."""
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -305,7 +304,7 @@ def reader(servers: str, isolation: str) -> Consumer:
 
 
 class Order(NamedTuple):
-    """An order as it was read."""
+    """An order, and when it was read."""
 
     account: str
     round: int
@@ -314,7 +313,7 @@ class Order(NamedTuple):
 
 
 def listen(up: Runtime, writer: Any) -> tuple[list[Order], list[Order]]:
-    """Read orders until the writer has ended: as written, and as committed."""
+    """Read orders until the writer has ended: when written, and when committed."""
     consumers = [reader(up.kafka, isolation) for isolation in ("read_uncommitted", "read_committed")]
     found: tuple[list[Order], list[Order]] = ([], [])
     try:
@@ -366,18 +365,18 @@ def measured(accounts: int = 100_000, crashed_share: float = 0.05) -> Figures:
 
 
 def rows_since(servers: str, since: dict[tuple[str, int], int]) -> int:
-    """How many records with a value lie behind these offsets of partitions: heartbeats have none."""
+    """How many records with a value follow these offsets of partitions: heartbeats have none."""
     settings = {"group.id": "bench-rows", "isolation.level": "read_uncommitted", "enable.auto.commit": False}
     consumer = Consumer({"bootstrap.servers": servers, "enable.partition.eof": True, **settings})
     consumer.assign([TopicPartition(topic, part, offset) for (topic, part), offset in since.items()])
-    rows, left = 0, set(since)
+    rows, unread = 0, set(since)
     try:
-        while left:
+        while unread:
             for message in consumer.consume(10_000, timeout=10):
                 if error := message.error():
                     if error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
-                    left.discard((message.topic(), message.partition()))
+                    unread.discard((message.topic(), message.partition()))
                 elif message.value() is not None:
                     rows += 1
     finally:
@@ -386,12 +385,12 @@ def rows_since(servers: str, since: dict[tuple[str, int], int]) -> int:
 
 
 def figures(orders: list[Order], committed: list[Order], times: list[int], crashed: int, behind_s: float) -> Figures:
-    """What the orders say, given when each price batch was written."""
+    """The figures from the orders and the times of the price batches."""
     warm, crash = int(WARM_S / BATCH_S), int((WARM_S + STEADY_S) / BATCH_S)
 
-    def lateness(found: list[Order], since: int, until: int) -> list[float]:
+    def lateness(chosen: list[Order], since: int, until: int) -> list[float]:
         late = []
-        for order in found:
+        for order in chosen:
             number = bisect_right(times, order.decided_ms) - 1
             if order.round == 1 and since <= number < until:
                 late.append(float(order.read_ms - times[number]))
@@ -427,7 +426,7 @@ def figures(orders: list[Order], committed: list[Order], times: list[int], crash
 
 
 def caught_up_ms(late: list[tuple[int, int]], since_ms: int) -> int:
-    """From when on no more than one order in a hundred comes later than the target; of each, when it was read and how late."""
+    """From when on no more than one order in a hundred is later than the target; `late`: when each was read, how late."""
     late = sorted(late)
     is_late = np.array([after_ms > TARGET_MS for _, after_ms in late])
     share = np.cumsum(is_late[::-1])[::-1] / np.arange(len(late), 0, -1)

@@ -1,12 +1,12 @@
-"""What do all jobs together take of the processors?  `make bench BENCH=house`.
+"""How much processor time do all jobs together take?  `make bench BENCH=house`.
 
 All jobs but the archive run with the default settings on one embedded broker and cluster, as `gammaflow up` starts them:
 
   demo     a feed plays the simulated market of `make demo` in real time, without its crash
-  idle     nothing comes but heartbeats by the clock
+  idle     only heartbeats in real time
   grouped  the market again, with the same jobs in four groups
 
-After `WARM_S` the processor time of each process is measured for `MEASURED_S`, and told in cores.
+After `WARM_S` the processor time of each process is measured for `MEASURED_S`, in cores.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from feeds.simulator import Scenario, simulate
 NAMES = [name for name in jobs.FLOW if name != "archive"]
 WARM_S, MEASURED_S = 120.0, 60.0
 MARGIN_S = 30.0
-"""A feed goes on for so long after it is measured: until its process has been looked at."""
+"""How long a feed goes on after the measurement, until the processor time of its process has been read."""
 PARTS = ("demo", "idle", "grouped")
 GROUPS = ["books", "chains+option_greeks+positions", "liquidations", "bars+book_metrics+venue_clocks"]
 
@@ -36,8 +36,8 @@ Feed = Callable[[str, float, Any, Any], None]
 
 
 def demo(servers: str, seconds: float, behind: Any, is_ready: Any) -> None:
-    """Play the market of the demonstration by its own pace."""
-    # Made beforehand where it can be: what is measured is a feed, not a simulation.
+    """Play the market of the demonstration in real time."""
+    # Simulated beforehand, as far as possible, because a feed is measured and not the simulation.
     records = list(simulate(Scenario(duration_s=int(seconds), crash_size=0.0)))
     with Publisher(servers) as publisher:
         is_ready.set()
@@ -47,7 +47,7 @@ def demo(servers: str, seconds: float, behind: Any, is_ready: Any) -> None:
 
 
 def idle(servers: str, seconds: float, behind: Any, is_ready: Any) -> None:
-    """Tell the time by the clock, and nothing else."""
+    """Write only heartbeats, in real time."""
     every_s = heartbeat_ms() / 1000
     with Publisher(servers) as publisher:
         is_ready.set()
@@ -71,7 +71,7 @@ def processor_s(up: Runtime, feed_pid: int) -> dict[str, float]:
 
 
 def cores(feed: Feed, warm_s: float, measured_s: float, names: list[str]) -> Figures:
-    """Cores by kind of process, with these jobs or groups and a feed."""
+    """The cores of each kind of process, with these jobs or groups and a feed."""
     with runtime.temporary(taskmanagers=runtime.taskmanagers_needed(names, 1)) as up:
         console.print(f"submitting {len(names)} jobs; logs in {up.logs}")
         runtime.submit(up, names)
@@ -110,28 +110,28 @@ def cores(feed: Feed, warm_s: float, measured_s: float, names: list[str]) -> Fig
 
 
 def records_behind(up: Runtime, names: list[str]) -> int:
-    """How many records lie in topics that their jobs have not read yet, by what the jobs' metrics say."""
+    """How many records the jobs have not read yet, by their metrics."""
     active, topic_of = up.rest.active(), {topic.replace(".", "_"): topic for topic in topics.existing_topics(up.kafka)}
-    left = 0
+    unread = 0
     for name in names:
         if name in active:
             read = {(topic_of[topic], part): offset for (topic, part), offset in up.rest.read(active[name]).items()}
-            left += topics.lag(up.kafka, name, jobs.job(name).reads, read)
-    return left
+            unread += topics.lag(up.kafka, name, jobs.job(name).reads, read)
+    return unread
 
 
 def named(part: str, feed: Feed, warm_s: float, measured_s: float, names: list[str]) -> Figures:
-    """The figures of a part, by names of their own."""
+    """The figures of a part, with its name in theirs."""
     figures = {"default_settings": has_default_settings(), **cores(feed, warm_s, measured_s, names)}
     return {f"{part}_{name}": value for name, value in figures.items()}
 
 
 def main(
-    warm_s: Annotated[float, typer.Option(min=1.0, help="How long all runs before it is measured, in s.")] = WARM_S,
-    measured_s: Annotated[float, typer.Option(min=1.0, help="How long it is measured, in s.")] = MEASURED_S,
-    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
+    warm_s: Annotated[float, typer.Option(min=1.0, help="Seconds of warm-up.")] = WARM_S,
+    measured_s: Annotated[float, typer.Option(min=1.0, help="Seconds of the measurement.")] = MEASURED_S,
+    parts: Annotated[str, typer.Option(help=f"Which parts, of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
-    """Measure what all jobs take; a part that is left out keeps its figures of an earlier run."""
+    """Measure the processor time of all jobs; other parts keep the figures of an earlier run."""
     every: dict[str, Callable[[], Figures]] = {
         "demo": lambda: named("demo", demo, warm_s, measured_s, NAMES),
         "idle": lambda: named("idle", idle, warm_s, measured_s, NAMES),

@@ -1,8 +1,8 @@
-"""From Kafka to Kafka: how long after its message does a changed top of a book reach those who read it?
+"""From Kafka to Kafka: how long after its message does a changed top of a book reach its readers?
 
-A process of its own writes the load of `bench.load` by the clock on the wall: event time and time of receipt of a row are the
-instant at which it is due to be handed to the producer.  The consumer takes that time from the top that the row has led to, and
-subtracts it from its own: so the producer's and the consumer's part is in the figure, and where the writer is late, that too.
+A separate process writes the load of `bench.load` in real time: event time and time of receipt of a row are the instant at
+which the producer is due to get it.  The consumer subtracts that time, which the resulting top has, from its own.  So the
+figure includes the times of the producer and the consumer, and any delay of the writer.
 """
 
 import math
@@ -24,12 +24,12 @@ from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
 STEP_S = 0.002
-"""The writer hands over what is due this often."""
+"""How often the writer sends the rows that are due."""
 RECEIVED = b'"received_at":"'
 
 
 class Latency(NamedTuple):
-    """Of the tops that were written after the warm-up, in ms."""
+    """The latency of the tops after the warm-up, in ms."""
 
     p50: float
     p99: float
@@ -51,7 +51,7 @@ def measured(up: Runtime, per_s: int, instruments: int, parallelism: int, warm_s
     arguments = (up.kafka, per_s, instruments, warm_s + for_s, behind, is_ready)
     writer = context.Process(target=write, args=arguments, daemon=True)
     writer.start()
-    found: list[float] = []
+    latencies: list[float] = []
     try:
         while not is_ready.wait(1):
             if not writer.is_alive():
@@ -64,16 +64,16 @@ def measured(up: Runtime, per_s: int, instruments: int, parallelism: int, warm_s
                 continue
             for message in messages:
                 if (value := message.value()) is not None:
-                    found.append((now_us - received_us(value)) / 1e3)
+                    latencies.append((now_us - received_us(value)) / 1e3)
         writer.join(60)
     finally:
         writer.kill()
         consumer.close()
         end(up, up.rest.active()["books"])
-    if not found:
+    if not latencies:
         raise BenchError("no top was written")
-    p50, p99 = (float(x) for x in np.percentile(found, [50, 99]))
-    return Latency(round(p50, 1), round(p99, 1), len(found), round(behind.value, 3))
+    p50, p99 = (float(x) for x in np.percentile(latencies, [50, 99]))
+    return Latency(round(p50, 1), round(p99, 1), len(latencies), round(behind.value, 3))
 
 
 def received_us(value: bytes) -> int:
@@ -112,7 +112,7 @@ def write(servers: str, per_s: int, instruments: int, for_s: float, behind: Any,
 
 
 def prepared(messages: int, instruments: int) -> list[tuple[str, bytes, bytes, bytes]]:
-    """Key and value of each row of the load, the value parted where its two times stand."""
+    """Key and value of each row of the load, the value split at its two times."""
     parted = []
     for _, row in load.stream(messages, instruments):
         head, middle, tail = orjson.dumps(row | {"event_at": "\\", "received_at": "\\"}).split(b"\\\\")

@@ -1,9 +1,9 @@
 """The load of the benchmarks: a seeded stream of `order_books` rows, and its way into Kafka.
 
-Each instrument's book stands on a grid of prices with 10 to 100 levels a side.  A message changes about four levels: seven in
-ten change levels behind the top (three sizes in ten are 0, a deletion); the others also change the top's size, and a third of
-those instead move both best prices by one step.  So about 30 % of the messages change the top.  Instruments take turns at
-random, all equally often.
+Each instrument's book is on a grid of prices with 10 to 100 levels a side.  A message changes about four levels.  Seven in ten
+messages change levels behind the top (three sizes in ten are 0, a deletion); the others change the size at the top or, one in
+three of them, move both best prices by one step.  So about 30 % of the messages change the top.  The instruments are drawn at
+random, all with the same probability.
 """
 
 import random
@@ -19,26 +19,27 @@ from bench.passes import BenchError
 from deploy import topics
 from engine import batch
 from feeds.heartbeats import KEY, Heartbeats
-from feeds.packs import Packs, partition_of
+from feeds.packs import Packs
 from feeds.publish import END_MS, HEARTBEAT_MS
 from kernels import books
+from schemas.partitions import partition_of
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
 Row = dict[str, Any]
 
 START_MS = 1_717_200_000_000
-"""2024-06-01: a broker refuses what lies ahead of its clock."""
+"""2024-06-01: a broker refuses timestamps ahead of its clock."""
 MESSAGES_PER_MS = 100
-"""Of event time: a catch-up reads about as much in the time that the load spans."""
+"""Of event time: a job that catches up reads about this many."""
 TOP_SHARE = 0.3
 WINDOW_MS = 20
-"""As the job has by default (`engine.run.WINDOW_S`)."""
+"""The default of the job (`engine.run.WINDOW_S`)."""
 TOPIC = TABLES["order_books"].topic
 
 
 class Ladder:
-    """One instrument's book, as far as the stream must know it; prices in steps of half a dollar."""
+    """One instrument's book, as far as the stream needs it; prices in steps of half a dollar."""
 
     def __init__(self, instrument: str, chance: random.Random) -> None:
         self.instrument = instrument
@@ -102,7 +103,7 @@ class Ladder:
 
 
 class Stream:
-    """A stream that goes on where it ended."""
+    """A stream that continues where it ended."""
 
     def __init__(self, instruments: int, seed: int = 7) -> None:
         self.chance = random.Random(seed)
@@ -132,17 +133,17 @@ def stream(messages: int, instruments: int, seed: int = 7) -> Iterator[tuple[int
 
 
 class Truth:
-    """What the kernel says of the stream when it runs here, without Flink."""
+    """The rows of the kernel for the stream, run here, without Flink."""
 
     def __init__(self) -> None:
         self.state = books.new()
         self.batch: list[bytes] = []
         self.until_ms = START_MS + WINDOW_MS
-        self.messages = self.records = self.tops = self.others = self.level_changes = 0
+        self.messages = self.records = self.tops = self.faults = self.level_changes = 0
         self.kernel_s = 0.0  # of processor time
 
     def count(self, row: Row) -> None:
-        """Take notice of a row."""
+        """Count a row."""
         self.messages += 1
         if row["kind"] == "change":
             self.level_changes += len(row["bids"]) + len(row["asks"])
@@ -167,18 +168,18 @@ class Truth:
             if table == "book_tops":
                 self.tops += rows
             elif table != "book_depth":
-                self.others += rows
+                self.faults += rows
         self.batch = []
 
 
 class Load:
-    """What lies in order_books.v1, which can grow: rows as `feeds.publish.Publisher` writes them, and heartbeats.
+    """The contents of order_books.v1, which can grow: rows as `feeds.publish.Publisher` writes them, and heartbeats.
 
-    Batches of the producer are larger than a feed's: the load is made fast, and read many times.
+    The producer's batches are larger than a feed's, so that the load is written fast.
     """
 
     def __init__(self, servers: str, instruments: int, is_packed: bool = True, heartbeat_tables: Iterable[str] = ()) -> None:
-        """In the topics of `heartbeat_tables` heartbeats tell the time; where none is named, in those that `books` reads."""
+        """Heartbeats go to the topics of `heartbeat_tables`, by default to those that `books` reads."""
         self.instruments, self.truth, self.end_ms = instruments, Truth(), START_MS
         self._stream = Stream(instruments)
         self._servers = servers
@@ -191,13 +192,13 @@ class Load:
 
     @property
     def messages(self) -> int:
-        """How many there are."""
+        """How many messages there are."""
         return self.truth.messages
 
     def add(self, messages: int) -> None:
-        """Write the next rows, which end with heartbeats: a job can have read them all.  Raises `BenchError`.
+        """Write the next rows, and heartbeats after them, so that a job can process them all.  Raises `BenchError`.
 
-        Event time goes on behind these.
+        The event time of the next call follows the heartbeats.
         """
         self._producer = producer = Producer(
             {
@@ -225,10 +226,10 @@ class Load:
         self.truth.step()
         if left := producer.flush(60):
             raise BenchError(f"{left} records were not acknowledged")
-        # Else it would look for its broker when that is long gone.
+        # Otherwise it would look for its broker after that has stopped.
         self._producer = None
-        if self.truth.others:
-            raise BenchError(f"the load is wrong: the kernel finds {self.truth.others} faults in it")
+        if self.truth.faults:
+            raise BenchError(f"the load is wrong: the kernel finds {self.truth.faults} faults in it")
 
     def _send(self, partition: int, row_key: str | None, value: bytes, event_ms: int) -> None:
         self.truth.add(event_ms, value)
@@ -244,7 +245,6 @@ class Load:
         while True:
             try:
                 self._producer.produce(topic, value, row_key, partition, timestamp=event_ms)
-                self._heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
                 self._producer.poll(0.1)

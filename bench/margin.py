@@ -1,15 +1,15 @@
 """How fast is margin, and how soon does a price become a liquidation order?  `make bench BENCH=margin`.
 
-The kernel, on one core: 100,000 accounts hold a million positions in 2,000 instruments, which are the options, a perpetual and
-a coin of each of four underlyings, and are revalued in the 31 scenarios of `scenario_grid`.
+The kernel, on one core: 100,000 accounts hold a million positions in 2,000 instruments (the options, a perpetual and a coin of
+each of four underlyings), and are revalued in the 31 scenarios of `scenario_grid`.
 
   full         every instrument valued, every account's requirement on every underlying, and their sum
-  incremental  the same when one underlying has moved: the one that has most positions, four in ten of them
+  incremental  the same when one underlying has moved: the one with most positions, four in ten of them
   pandas       the full work by a data frame of positions, grouped by account and expiry
   account loop the full work account by account, each with numpy; measured on `LOOP_ACCOUNTS` and scaled up
 
-Both peers start from the same values of instruments, whose making is counted for them too, and must arrive at the same
-requirements, else the run fails.  Times are medians.
+Both peers start from the same values of instruments, and their times include the valuation.  If their requirements differ, the
+run fails.  Times are medians.
 
 The jobs: from a price in Kafka to the order in Kafka, and a crash (`bench.crash`).
 """
@@ -36,7 +36,7 @@ from udfs.portfolio_positions import Instruments, Positions
 from udfs.portfolio_values import Market
 
 SHARES = (0.4, 0.3, 0.2, 0.1)
-"""Of the positions, on each underlying."""
+"""The share of the positions on each underlying."""
 EXPIRIES = 10
 FUTURES_SHARE = 0.2
 PARAMETERS = "scenario_grid"
@@ -107,19 +107,21 @@ def full(parameters: Parameters, books: list[Book], cash: FloatArray) -> list[Re
 
 
 def total(books: list[Book], required: list[Requirements], cash: FloatArray) -> portfolio_margin.Margins:
-    """What accounts require in all."""
-    return portfolio_margin.margins(len(cash), cash, [(book.positions, one) for book, one in zip(books, required, strict=True)])
+    """The total requirements of accounts."""
+    return portfolio_margin.margins(
+        len(cash), cash, [(book.positions, requirements) for book, requirements in zip(books, required, strict=True)]
+    )
 
 
 def median_ms(work: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """How long it takes, in the median; collected garbage is not its."""
-    took = []
+    """The median time of a call, without garbage collection."""
+    times = []
     for _ in range(repeats):
         gc.collect()
         start_s = time.perf_counter()
         work()
-        took.append(1e3 * (time.perf_counter() - start_s))
-    return float(np.median(took))
+        times.append(1e3 * (time.perf_counter() - start_s))
+    return float(np.median(times))
 
 
 def pandas_worst(parameters: Parameters, books: list[Book]) -> list[FloatArray]:
@@ -165,17 +167,17 @@ def loop_worst(parameters: Parameters, books: list[Book], accounts: int) -> list
 
 def factors(parameters: Parameters, worth: portfolio_values.Values) -> FloatArray:
     """The dampening of every scenario, in the order of its values."""
-    return np.append([one.dampening_factor for one in parameters.scenarios], 1.0)[worth.order]
+    return np.append([scenario.dampening_factor for scenario in parameters.scenarios], 1.0)[worth.order]
 
 
 def agree(name: str, theirs: Any, ours: FloatArray) -> None:
-    """Raises `BenchError` where a peer's worst losses are others."""
+    """Raises `BenchError` if a peer's worst losses differ."""
     if not np.allclose(np.asarray(theirs), ours, rtol=1e-9, atol=1e-7):
-        raise BenchError(f"{name} finds other losses")
+        raise BenchError(f"{name} computes other losses")
 
 
 def kernel(accounts: int, positions: int, instruments: int) -> dict[str, Any]:
-    """Everything that is measured in this process, on one core."""
+    """The figures of this process, on one core."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     parameters = margin_parameters.parameter_set(PARAMETERS)
     growth = {}
@@ -226,7 +228,7 @@ def kernel(accounts: int, positions: int, instruments: int) -> dict[str, Any]:
 
 
 def jobs(accounts: int) -> dict[str, Any]:
-    """What is measured with the jobs."""
+    """The figures of the jobs."""
     result = crash.measured(accounts)
     console.print(result)
     return {
@@ -248,11 +250,11 @@ def jobs(accounts: int) -> dict[str, Any]:
 
 def main(
     accounts: Annotated[int, typer.Option(min=100, help="Accounts.")] = 100_000,
-    positions: Annotated[int, typer.Option(min=1_000, help="Positions they hold in all.")] = 1_000_000,
-    instruments: Annotated[int, typer.Option(min=80, help="Instruments that there are.")] = 2_000,
-    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
+    positions: Annotated[int, typer.Option(min=1_000, help="Positions of all accounts.")] = 1_000_000,
+    instruments: Annotated[int, typer.Option(min=80, help="Number of instruments.")] = 2_000,
+    parts: Annotated[str, typer.Option(help=f"Which parts, of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
-    """Measure margin; parts that are left out keep their figures of an earlier run."""
+    """Measure margin; other parts keep the figures of an earlier run."""
     every: dict[str, Callable[[], Figures]] = {
         "jobs": lambda: jobs(accounts),
         "kernel": lambda: kernel(accounts, positions, instruments),

@@ -2,10 +2,10 @@
 
 A rate is the messages a second between 15 % and 95 % of the progress, so that start-up and warm-up are left out.  Progress is
 sampled ten times a second.  For programs that write, it is the sum of the end offsets of their output topic: a message counts
-when its result is written.  For the stages it is what Flink's REST interface says that the sources have read, which is new once
-a second.
+when its result is written.  For the stages it is the number of records that the sources have read, which Flink's REST interface
+updates once a second.
 
-How long a pass has to be depends on the machine, so the first pass finds out: `growth` says how much more there must be to read
+How long the load must be depends on the machine.  The first pass shows it: `growth` says how many times longer the load must be
 for a pass that lasts `PASS_S` between the marks.
 """
 
@@ -26,14 +26,12 @@ from deploy.rest import Job
 from deploy.runtime import Runtime
 
 HERE = Path(__file__).parent
-PEERS = HERE / ".venv-peers"
-REQUIREMENTS = HERE / "peers" / "requirements.txt"
 FROM, TO = 0.15, 0.95
 SAMPLE_S = 0.1
 PASS_S = 3.0
-"""How long a pass has to last between the marks: 30 samples of end offsets."""
+"""The time of a pass between the marks: 30 samples of end offsets."""
 STAGE_PASS_S = 8.0
-"""How long a pass of a stage has to last between the marks: 8 values of the REST interface."""
+"""The time of a pass of a stage between the marks: 8 values of the REST interface."""
 MAX_GROWTH = 16
 QUIET_S = 3.0
 """A topic that has not grown for this long is complete."""
@@ -41,7 +39,7 @@ LIMIT_S = 600.0
 
 
 class Pass(NamedTuple):
-    """One program's way through the topic."""
+    """One program's pass through the topic."""
 
     messages_per_s: float
     tops: int  # rows written; 0 for a stage
@@ -51,41 +49,40 @@ class Pass(NamedTuple):
 
 
 class Meter:
-    """A count that notes, each time it is asked, how much processor time some processes have taken."""
+    """A count that also notes, at each call, how much processor time some processes have taken."""
 
     def __init__(self, count: Callable[[], int], pids: Iterable[int]) -> None:
         self.count = count
-        self.processes = [one for pid in pids for one in processes.family(pid)]
+        self.processes = [process for pid in pids for process in processes.family(pid)]
         self.samples: list[tuple[int, float]] = []
 
     def __call__(self) -> int:
         """The count now."""
         number = self.count()
         times = [process.cpu_times() for process in self.processes]
-        self.samples.append((number, sum(one.user + one.system for one in times)))
+        self.samples.append((number, sum(spent.user + spent.system for spent in times)))
         return number
 
     def us_per_message(self, messages: float) -> float:
-        """Processor time in microseconds between `FROM` and `TO` of the progress, by each of these messages."""
+        """Processor time in microseconds for each of these messages, between `FROM` and `TO` of the progress."""
         return between_marks([(cpu_s, number) for number, cpu_s in self.samples]) * 1e6 / ((TO - FROM) * messages)
 
 
 class BenchError(RuntimeError):
-    """The run says nothing: a program failed, or its answer is wrong."""
+    """The run has no result: a program failed, or its output is wrong."""
 
 
 def between_marks(samples: Sequence[tuple[float, int]]) -> float:
-    """How far a value went while the count beside it went from `FROM` to `TO` of its way: samples of (value, count).
+    """How much a value grew while the count grew from `FROM` to `TO` of its total, from samples of (value, count).
 
-    Only samples in which the count is new say something, for a count that is asked for more often than it changes is old in
-    the others.  Between them both are taken to grow evenly.
+    Only samples with a new count matter, for the others repeat an old one.  Between them, both are assumed to grow evenly.
     """
     start, total = samples[0][1], samples[-1][1] - samples[0][1]
     pairs = list(pairwise(samples))
     new = [after for before, after in pairs if after[1] > before[1]]
     if not new:
         raise BenchError("nothing was counted")
-    # Until its first step the count was right, too.
+    # The last sample before the first growth counts, too.
     last_before = next(before for before, after in pairs if after[1] > before[1])
     steps = list(pairwise([last_before, *new]))
 
@@ -98,9 +95,9 @@ def between_marks(samples: Sequence[tuple[float, int]]) -> float:
 
 
 def messages_per_s(samples: Sequence[tuple[float, int]], messages: float) -> float:
-    """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count), the last one being the whole.
+    """The rate between `FROM` and `TO` of the progress, from samples of (time in s, count); the last one has the total.
 
-    Raises `BenchError` where the marks are less than two samples apart, for the rate would be nothing but interpolation.
+    Raises `BenchError` if the marks are less than two samples apart, for the rate would only be an interpolation.
     """
     took_s = between_marks(samples)
     if took_s < 2 * SAMPLE_S:
@@ -114,12 +111,12 @@ def watched(samples: Sequence[tuple[float, int]], messages: int, start: int) -> 
 
 
 def growth(took_s: float, wanted_s: float = PASS_S, most: int = MAX_GROWTH) -> int:
-    """How many times as much there must be to read, so that a pass that took `took_s` between the marks takes `wanted_s`."""
+    """How many times longer the load must be for a pass of `wanted_s` instead of `took_s` between the marks."""
     return min(most, max(1, math.ceil(wanted_s / max(took_s, SAMPLE_S))))
 
 
 class Spread(NamedTuple):
-    """What several passes gave."""
+    """The median, least and greatest of several passes."""
 
     median: float
     min: float
@@ -127,7 +124,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of_passes(cls, values: Sequence[float]) -> "Spread":
-        """The spread of what each pass gave."""
+        """The spread of the values of passes."""
         return cls(median(values), min(values), max(values))
 
     def figures(self, name: str, digits: int | None = None) -> dict[str, float]:
@@ -154,7 +151,7 @@ def watch(count: Callable[[], int], is_done: Callable[[int, float], bool]) -> li
 
 
 class Ends:
-    """The end offsets of a topic, summed, by one connection that stays."""
+    """The sum of a topic's end offsets, over one lasting connection."""
 
     def __init__(self, servers: str, topic: str) -> None:
         self.consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False})
@@ -165,28 +162,28 @@ class Ends:
         return sum(self.offsets())
 
     def offsets(self) -> list[int]:
-        """Each of them now."""
+        """The current end offset of each partition."""
         return [self.consumer.get_watermark_offsets(part, timeout=10)[1] for part in self.parts]
 
     def values(self, since: list[int] | None = None) -> int:
-        """How many records, from these offsets on or of all, have a value: all but the heartbeats."""
+        """How many records have a value, which heartbeats have not: of all, or from these offsets on."""
         since = since or [0] * len(self.parts)
-        left = self() - sum(since)
+        unread = self() - sum(since)
         number = 0
         starts = zip(self.parts, since, strict=True)
         self.consumer.assign([TopicPartition(part.topic, part.partition, start) for part, start in starts])
-        while left > 0:
-            found = self.consumer.consume(10_000, timeout=10)
-            if not found:
-                raise BenchError(f"{left} records of {self.parts[0].topic} could not be read back")
-            left -= len(found)
-            number += sum(message.value() is not None for message in found)
+        while unread > 0:
+            messages = self.consumer.consume(10_000, timeout=10)
+            if not messages:
+                raise BenchError(f"{unread} records of {self.parts[0].topic} could not be read back")
+            unread -= len(messages)
+            number += sum(message.value() is not None for message in messages)
         self.consumer.unassign()
         return number
 
 
 def end(up: Runtime, job: Job, timeout_s: float = 60.0) -> None:
-    """Cancel a job and wait until it is gone, so that it takes nothing from the next one."""
+    """Cancel a job and wait until it has ended, so that it takes no time from the next one."""
     up.rest.cancel(job)
     deadline = time.monotonic() + timeout_s
     while job.name in up.rest.active():
@@ -195,14 +192,16 @@ def end(up: Runtime, job: Job, timeout_s: float = 60.0) -> None:
         time.sleep(SAMPLE_S)
 
 
-def peers_python() -> str:
-    """The interpreter of the peers' own environment, made on first use and again when its requirements change."""
-    python, done = PEERS / "bin" / "python", PEERS / ".done"
-    if not done.exists() or done.read_text() != REQUIREMENTS.read_text():
-        print(f"installing the peers into {PEERS}")
+def peers_python(name: str = "requirements") -> str:
+    """The interpreter of an environment of peers, made on first use and again when its file of `peers` changes."""
+    folder = HERE / (".venv-peers" if name == "requirements" else f".venv-peers-{name}")
+    requirements = HERE / "peers" / f"{name}.txt"
+    python, done = folder / "bin" / "python", folder / ".done"
+    if not done.exists() or done.read_text() != requirements.read_text():
+        print(f"installing peers into {folder}")
         uv = str(Path(sys.executable).parent / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(PEERS)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(REQUIREMENTS)]
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(requirements)]
         subprocess.run(install, check=True)
-        done.write_text(REQUIREMENTS.read_text())
+        done.write_text(requirements.read_text())
     return str(python)

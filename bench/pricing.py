@@ -3,24 +3,24 @@
 The mathematics, in this process and on one core, with compiled code warm:
 
   iv_per_s          implied volatilities of options out of the money, one call for all
-  greeks_per_s      delta, gamma, vega, theta and rho of the same options, a set of five counting once
+  greeks_per_s      delta, gamma, vega, theta and rho of the same options; all five count as one
   all_greeks_per_s  value and all thirteen Greeks in USD
   surface_*_ms      from the prices of 1,508 options on 13 expiries to a fitted surface: bid and ask volatilities and the fit,
                     from nothing (cold) and from the last surface after every quote has moved (warm)
   surface_*_real_like
                     over 100 chains as a venue quotes them (`bench/real_like.py`), fitted from nothing: the share of quotes
-                    inside, the share of slices with less than half of theirs inside, and of those that say that they are far
-                    from their quotes; and the time for a chain, volatilities given
+                    inside, the share of slices with less than half of their quotes inside, and of slices marked as far from
+                    their quotes; and the time for a chain with given volatilities
 
 The job `chains`, Kafka to Kafka, on a broker and a cluster of its own (`bench/repricing.py`):
 
-  job_rows_per_s              rows of `chain_greeks` written while ticks of all futures that lie ready are caught up with
+  job_rows_per_s              rows of `chain_greeks` written while the job catches up with ticks of all futures
   reprice_p99_ms              from a tick of all futures to the last of 2,002 options' rows, read back, at two ticks a second
-  reprice_without_wait_*_ms   the same from the instant at which the window of the tick is over: what the job itself takes
+  reprice_without_wait_*_ms   the same from the end of the tick's window: the time of the job itself
 
-The peers do the same options in an environment of their own (`peers/pricing.py`), on the same core right after; theirs are in
-the names of the figures.  A rate is the best of a few rounds, which is what the code can do when nothing else runs; a time of a
-surface is the median.  An error is the greatest relative one against the volatility that the price was made from.
+The peers value the same options in an environment of their own (`peers/pricing.py`), on the same core right afterwards; the
+names of their figures contain theirs.  A rate is the best of a few rounds, when nothing else runs; the time of a surface is a
+median.  An error is the greatest relative error against the volatility from which the price was made.
 """
 
 import json
@@ -65,7 +65,7 @@ class Options(NamedTuple):
 class Quotes(NamedTuple):
     """The chain that a surface is fitted to, in USD."""
 
-    expiry: Any  # place in `EXPIRIES`
+    expiry: Any  # index in `EXPIRIES`
     K: FloatArray
     is_call: Any
     bid: FloatArray
@@ -113,7 +113,7 @@ def per_s(number: int, work: Callable[[], Any]) -> float:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long it takes."""
+    """The time of a call."""
     start_s = time.perf_counter()
     work()
     return time.perf_counter() - start_s
@@ -144,7 +144,7 @@ def mathematics(number: int) -> dict[str, Any]:
 
 
 def real_likeness() -> dict[str, Any]:
-    """How good surfaces are where quotes are as a venue's."""
+    """The quality of surfaces for quotes like a venue's."""
     chains = [real_like.chain(seed) for seed in range(CHAINS)]
     surfaces = [vol_surface.fit(*chain) for chain in chains]
     fit_s = [seconds(partial(vol_surface.fit, *chain)) for chain in chains]
@@ -162,7 +162,7 @@ def real_likeness() -> dict[str, Any]:
 
 
 def peers(number: int) -> dict[str, Any]:
-    """What the peers reach with the same options."""
+    """The figures of the peers for the same options."""
     o = options(number)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "options.npz"
@@ -181,9 +181,9 @@ PARTS = ("job", "mathematics", "peers")
 
 def main(
     number: Annotated[int, typer.Option("--options", min=20_000, help="Options in one call.")] = 100_000,
-    parts: Annotated[str, typer.Option(help=f"Which parts: of {','.join(PARTS)}.")] = ",".join(PARTS),
+    parts: Annotated[str, typer.Option(help=f"Which parts, of {','.join(PARTS)}.")] = ",".join(PARTS),
 ) -> None:
-    """Measure the job, then the mathematics and the peers on one core; parts that are left out keep their figures."""
+    """Measure the job, then the mathematics and the peers on one core; other parts keep their figures."""
     every: dict[str, Callable[[], Figures]] = {
         "job": repricing.measured,
         "mathematics": lambda: on_one_core(lambda: mathematics(number) | real_likeness()),
@@ -193,7 +193,7 @@ def main(
 
 
 def on_one_core(measure: Callable[[], Figures]) -> Figures:
-    """What is measured while this process, and those that it starts, are bound to one core."""
+    """The figures of a function while this process and its children are bound to one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:

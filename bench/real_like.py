@@ -2,18 +2,18 @@
 
 The true prices are those of Bates (1996), "Jumps and stochastic volatility", by Lewis's (2001) integral over the characteristic
 function: free of arbitrage between strikes and between expiries, steep in the wings a few hours before expiry, and no SVI.
-They run on a market clock: weekends are slow, so that neighbours across one are almost equal in total variance, and an event
-adds the variance of days to the expiries after it.  Far from the money makers ask, and pay, for the chance alone: a fraction
-of a tick or a few, which no smile of such a process explains, and which decays less than a price free of arbitrage does.
+They run on a market clock: weekends are slow, so that expiries on both sides of one are almost equal in total variance, and an
+event adds the variance of days to the expiries after it.  Far from the money, makers charge and pay a small extra price: from a
+fraction of a tick to a few ticks, which no smile of such a process explains, and which decays more slowly than a price free of
+arbitrage.
 
 The quotes follow Deribit's conventions for coin options: expiries at 08:00 UTC on the next days, Fridays, and last Fridays of
 months and quarters; prices in coin, in ticks of 0.0001 below 0.005 and of 0.0005 from there; few and wide quotes far from the
-money and far in time.  A side is quoted by how far a maker leans, so the true price is rarely in the middle.  A bid below one
-tick is none.
+money and far in time.  Makers lean to one side, so the true price is rarely in the middle.  A bid below one tick is left out.
 
-They are as hard as chains of the market are.  A fit that only penalised arbitrage, out to one span beyond the quotes, and then
+They are as difficult as chains of the market.  A fit that only penalised arbitrage, out to one span beyond the quotes, and then
 mixed its parameters with those of a flat smile left 4.4% of the slices of the first 100 with less than half of their quotes
-inside, 6.8% outside bid and ask at the money and half a vol point or more off there.
+inside, and 6.8% outside bid and ask at the money, half a vol point off or more.
 """
 
 import math
@@ -31,14 +31,14 @@ DAY = 1.0 / 365.0
 
 
 _REACH, _NODES = 14.0, 300
-"""Of the integral of a price: to how many over the standard deviation, and at how many points."""
+"""The integral of a price: its upper bound, divided by the standard deviation, and the number of points."""
 
 
 class Chain(NamedTuple):
-    """Quotes of one underlying at one instant, as `udfs.vol_surface.fit` takes them; NaN where there is no such side."""
+    """Quotes of one underlying at one instant, as `udfs.vol_surface.fit` takes them; NaN for a missing side."""
 
     T: FloatArray  # years, one an expiry
-    expiry: NDArray[np.int64]  # place in `T`
+    expiry: NDArray[np.int64]  # index in `T`
     k: FloatArray
     bid_iv: FloatArray
     ask_iv: FloatArray
@@ -88,7 +88,7 @@ def chain(seed: int) -> Chain:
 
 
 def _expiry_days(start: float) -> FloatArray:
-    """Days from a start in the week to the expiries: three next days, four Fridays, then months and quarters."""
+    """Days from a start in the week to the expiries: the next three days, four Fridays, then months and quarters."""
     day = math.floor(start) + 1 - start
     friday = (4.0 - start) % 7.0
     listed = {day, day + 1, day + 2, friday, friday + 7, friday + 14, friday + 21}
@@ -119,7 +119,7 @@ def _call(market: _Market, tau: float, k: FloatArray) -> FloatArray:
     mean, variance = market.jump_mean, market.jump_vol**2
     growth = math.exp(mean + 0.5 * variance) - 1.0
     jump = market.jumps * tau * (np.exp(1j * z * mean - 0.5 * variance * z * z) - 1.0 - 1j * z * growth)
-    # Less Black's, of which the price is known: what is left has no pole close to the real axis.
+    # Minus Black's, whose price is known: the difference has no pole close to the real axis.
     w = tau * market.mean_v
     bates = np.exp(by_v0 * market.v0 + by_mean * market.mean_v + jump)
     density = (bates - np.exp(-0.5 * w * (u * u + 0.25))) / (u * u + 0.25)

@@ -1,8 +1,8 @@
 """How a benchmark runs its parts, and where its figures are written.
 
 `results/<bench>.json` is one flat object.  A part's figures stand beside its stamp: `<part>_commit`, `<part>_date`,
-`<part>_machine`, `<part>_load_average_at_end` and `<part>_figures`, the names of its figures.  So what one part measured today
-can be told from what another measured last week.  `commit`, `date` and `machine` without a part are those of the last write.
+`<part>_machine`, `<part>_load_average_at_end` and `<part>_figures`, the names of its figures.  So it is clear when each part
+was measured, and on what.  `commit`, `date` and `machine` without a part are those of the last write.
 """
 
 import json
@@ -31,13 +31,13 @@ Figures = dict[str, Any]
 def run(bench: str, parts: Mapping[str, Callable[[], Figures]], results: Path = RESULTS) -> None:
     """Run each part by itself and write its figures as soon as it is done.
 
-    A part that fails leaves no figures, not even those of an earlier run, and the other parts run all the same.  Exits with 1,
-    naming every part that failed, once all have run.
+    A part that fails leaves no figures, not even those of an earlier run, and the other parts still run.  When all have run, it
+    names the failed parts and exits with 1.
     """
     path = results / f"{bench}.json"
     failures: dict[str, Exception] = {}
     for part, measure in parts.items():
-        # Taken first: a commit that is made meanwhile is not what was measured.
+        # Before the part: a later commit is not the measured one.
         stamp = {"commit": commit(), "date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine()}
         console.print(f"[bold]{bench}: {part}[/bold]")
         figures: Figures | None = None
@@ -64,21 +64,21 @@ def run(bench: str, parts: Mapping[str, Callable[[], Figures]], results: Path = 
 def updated(
     before: Figures, part: str, figures: Figures | None, stamp: Mapping[str, str], load_average: float = 0.0
 ) -> Figures:
-    """The object of an earlier run with this part's figures in place of its old ones; without them where `figures` is None.
+    """The object of an earlier run with this part's figures instead of its old ones, or without any if `figures` is None.
 
-    Parts that were not run keep theirs.  A figure that no part's stamp names is dropped, for nobody knows which run it is of.
-    Raises `ValueError` where two parts have a figure of the same name.
+    Parts that were not run keep their figures.  A figure that no part's stamp names is dropped, for its run is unknown.  Raises
+    `ValueError` if two parts have a figure of the same name.
     """
-    others = [name.removesuffix("_figures") for name in before if name.endswith("_figures") and name != f"{part}_figures"]
+    kept = [name.removesuffix("_figures") for name in before if name.endswith("_figures") and name != f"{part}_figures"]
     result: Figures = {}
-    for other in others:
-        names = [*before[f"{other}_figures"].split(", "), *stamped(other)]
+    for kept_part in kept:
+        names = [*before[f"{kept_part}_figures"].split(", "), *stamped(kept_part)]
         result |= {name: before[name] for name in names if name in before}
     if figures is not None:
-        own = dict(zip(stamped(part), [*(stamp[name] for name in STAMPS), load_average, ", ".join(figures)], strict=True))
-        if doubled := (figures.keys() & {*result, *own, *STAMPS}) | (own.keys() & result.keys()):
-            raise ValueError(f"the part {part} has figures that stand there already: {', '.join(sorted(doubled))}")
-        result |= figures | own
+        own_stamp = dict(zip(stamped(part), [*(stamp[name] for name in STAMPS), load_average, ", ".join(figures)], strict=True))
+        if doubled := (figures.keys() & {*result, *own_stamp, *STAMPS}) | (own_stamp.keys() & result.keys()):
+            raise ValueError(f"the part {part} has figures that another part has: {', '.join(sorted(doubled))}")
+        result |= figures | own_stamp
     return result | {name: stamp[name] for name in STAMPS}
 
 
@@ -98,18 +98,18 @@ def show(title: str, figures: Figures) -> None:
 def run_chosen(bench: str, parts: Mapping[str, Callable[[], Figures]], names: str) -> None:
     """Run the parts that a comma-separated list names.  Raises `typer.BadParameter` for an unknown name."""
     try:
-        wanted = chosen(parts, names)
+        selected = chosen(parts, names)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    run(bench, wanted)
+    run(bench, selected)
 
 
 def chosen(parts: Mapping[str, Callable[[], Figures]], names: str) -> dict[str, Callable[[], Figures]]:
     """The parts that a comma-separated list names, in their own order.  Raises `ValueError` for an unknown name."""
-    wanted = [name.strip() for name in names.split(",")]
-    if unknown := sorted(set(wanted) - parts.keys()):
+    selected = [name.strip() for name in names.split(",")]
+    if unknown := sorted(set(selected) - parts.keys()):
         raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(parts)}")
-    return {name: part for name, part in parts.items() if name in wanted}
+    return {name: part for name, part in parts.items() if name in selected}
 
 
 def has_default_settings() -> bool:

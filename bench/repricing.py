@@ -2,18 +2,19 @@
 
 Both figures are of the production job with the default settings, submitted as `gammaflow submit` does, at parallelism 2.
 
-Every option has a top on both sides of a slice of SSVI, so the first batch fits a surface; after that only the futures' tops
-move, one an expiry, to and fro by `MOVE`.  That is more than the bound of `kernels.chains.forwards`, so each tick prices every
-option anew, and too little to bring the middle volatilities of the standing quotes to the bound of
-`kernels.chains.vol_surfaces`: no tick fits the surface again.  It is looked at in each batch all the same, and in the run for
-latency fitted anew once a minute.
+Every option has bid and ask around a slice of SSVI, so the first batch fits a surface.  After that only the futures' tops move,
+one for each expiry, to and fro by `MOVE`.  That is more than the bound of `kernels.chains.forwards`, so each tick reprices
+every option.  It is too little to move the middle volatilities by the bound of `kernels.chains.vol_surfaces`, so no tick fits
+the surface again.  The surface is still checked in each batch and, in the run for latency, fitted once a minute.
 
-Throughput  `TICKS` ticks of `UNDERLYINGS` chains, one a window, lie ready.  The rate is that of the rows between 15 % and 95 %
-            of the progress, of the second of two passes: see `bench.passes`.  All rows are counted, and the fits.
-Latency     Ticks of one chain come twice a second by the clock, at any place within their window, and what is event time is
-            the clock.  Feeds say every 10 ms in every partition what time it is.  From handing the first record of a tick to
-            the producer until the consumer has the last row.  The wait for the end of the window, and for what may be out of
-            order, is a part of it.  What the job itself takes is told beside it: the same less that wait.
+Throughput  `TICKS` ticks of `UNDERLYINGS` chains, one in each window, are in Kafka.  The rate is that of the rows between 15 %
+and
+            95 % of the progress, in the second of two passes: see `bench.passes`.  All rows are counted, and the fits.
+Latency     Ticks of one chain come twice a second in real time, at any position in their window.  The feed writes heartbeats
+into
+            every partition every 10 ms.  The latency lasts from the first record of a tick, when the producer gets it, until
+            the consumer has the last row.  It includes the wait for the end of the window and for records out of order.  The
+            latency without that wait, the time of the job itself, is a figure too.
 """
 
 import random
@@ -37,7 +38,7 @@ OPTIONS, DAYS = 2_002, (1, 2, 3, 7, 14, 21, 30, 60, 90, 150, 240, 330, 500)
 UNDERLYINGS = 8
 TICKS = 120
 WINDOW_MS, DELAY_MS = 20, 100
-"""The window of the job, and how long it waits for what feeds write out of order: the defaults (`engine.run`)."""
+"""The window of the job, and how long it waits for records out of order: the defaults (`engine.run`)."""
 FORWARD, HALF_SPREAD, HALF_VOL = 60_000.0, 0.25, 0.01
 MOVE = 1.2e-5
 START_MS = 1_717_200_000_000
@@ -48,7 +49,7 @@ Row = dict[str, Any]
 
 
 class Feed:
-    """Writes rows, and says in every partition what time it is."""
+    """Writes rows, and heartbeats into every partition."""
 
     def __init__(self, servers: str) -> None:
         self.producer = Producer(
@@ -68,7 +69,7 @@ class Feed:
         self.producer.poll(0)
 
     def heartbeat(self, event_ms: int) -> None:
-        """That it is `event_ms`."""
+        """Write a heartbeat with this time into every partition."""
         for table in INPUTS:
             for partition in self.partitions[table]:
                 self.producer.produce(TABLES[table].topic, None, "heartbeat", partition, timestamp=event_ms)
@@ -76,8 +77,8 @@ class Feed:
 
 
 def underlyings(number: int) -> list[str]:
-    """The names of so many."""
-    return [f"COIN{place}" for place in range(number)]
+    """The names of this many underlyings."""
+    return [f"COIN{index}" for index in range(number)]
 
 
 def chain(currency: str, start_ms: int) -> Iterator[tuple[str, Row]]:
@@ -157,21 +158,21 @@ def measured() -> dict[str, Any]:
 
 
 def throughput(up: Runtime, number: int = UNDERLYINGS, ticks: int = TICKS) -> tuple[float, int]:
-    """Rows a second of the second pass, and how many they were."""
+    """Rows a second of the second pass, and their number."""
     feed = Feed(up.kafka)
     currencies = underlyings(number)
     for currency in currencies:
         for table, row in chain(currency, START_MS):
             feed.write(table, START_MS, row)
-    for place in range(1, ticks + 1):
-        event_ms = START_MS + place * WINDOW_MS
+    for turn in range(1, ticks + 1):
+        event_ms = START_MS + turn * WINDOW_MS
         for currency in currencies:
-            for table, row in tick(currency, event_ms, place):
+            for table, row in tick(currency, event_ms, turn):
                 feed.write(table, event_ms, row)
         feed.heartbeat(event_ms)
     feed.heartbeat(START_MS + (ticks + 20) * WINDOW_MS)
     feed.producer.flush(60)
-    rows, slices = number * OPTIONS * (ticks + 1), number * len(DAYS)  # the whole chain is put out once when it is new
+    rows, slices = number * OPTIONS * (ticks + 1), number * len(DAYS)  # a new chain emits all its rows once
     rate = 0.0
     for _ in range(2):
         ends, fits = (Ends(up.kafka, TABLES[table].topic) for table in ("chain_greeks", "vol_surfaces"))
@@ -179,16 +180,16 @@ def throughput(up: Runtime, number: int = UNDERLYINGS, ticks: int = TICKS) -> tu
         runtime.submit(up, ["chains"], 2)
         job = up.rest.active()["chains"]
         samples = watch(ends, lambda number, quiet_s, before=before: number - before >= rows or quiet_s > 60)  # type: ignore[misc]
-        found = samples[-1][1] - before, fits() - fitted
-        if found != (rows, slices):
-            raise BenchError(f"the job wrote {found}, {(rows, slices)} rows and slices were expected: {up.rest.failure(job)}")
+        counts = samples[-1][1] - before, fits() - fitted
+        if counts != (rows, slices):
+            raise BenchError(f"the job wrote {counts}, {(rows, slices)} rows and slices were expected: {up.rest.failure(job)}")
         rate = messages_per_s(samples, rows)
         end(up, job)
     return rate, rows
 
 
 def latency(up: Runtime, ticks: int = LATENCY_TICKS) -> tuple[list[float], list[float]]:
-    """Milliseconds from each tick to the last of its rows, and the same from the instant at which its window was over."""
+    """Milliseconds from each tick to the last of its rows, and from the end of its window."""
     topic = TABLES["chain_greeks"].topic
     runtime.submit(up, ["chains"], 2)
     feed = Feed(up.kafka)

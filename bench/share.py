@@ -1,4 +1,4 @@
-"""A share of the processors for a process and its children, kept by the kernel as it is for a container."""
+"""A limit on the processor time of a process and its children, by a control group, as for a container."""
 
 import os
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from deploy import processes
 
 ROOT = Path("/sys/fs/cgroup")
 PERIOD_US = 20_000
-"""Short, so that who has had its share waits for milliseconds, not for a tenth of a second."""
+"""Short, so that a process at its limit waits for milliseconds, not for a tenth of a second."""
 _numbers = count()
 
 
 class Share:
-    """A control group with a bound."""
+    """A control group with a limit."""
 
     def __init__(self, group: Path) -> None:
         self.group = group
 
     def take(self, pid: int) -> None:
-        """Put a process into it, with its children."""
+        """Move a process into it, with its children."""
         for process in processes.family(pid):
             with suppress(ProcessLookupError):  # it has ended
                 (self.group / "cgroup.procs").write_text(str(process.pid))
@@ -29,7 +29,7 @@ class Share:
 
 @contextmanager
 def share(cores: float) -> Iterator[Share | None]:
-    """So many cores for all who take them, who must have ended before it does; None where no control group can be made."""
+    """A share of this many cores, whose processes must end before the block; None if no control group can be made."""
     group = _made(f"gammaflow-bench-{os.getpid()}-{next(_numbers)}", round(cores * PERIOD_US))
     try:
         yield None if group is None else Share(group)
@@ -39,7 +39,7 @@ def share(cores: float) -> Iterator[Share | None]:
 
 
 def bind(pid: int, core: int) -> None:
-    """Bind a process to one core, with its children: every thread that there is; those to come are bound as who makes them."""
+    """Bind a process and its children to one core: all present threads, from which new threads inherit it."""
     for process in processes.family(pid):
         for thread in process.threads():
             with suppress(ProcessLookupError):
@@ -56,9 +56,9 @@ def _made(name: str, quota_us: int) -> Path | None:
             continue
         try:
             for file, bound in bounds.items():
-                # Without making it: where the kernel has made none there is no such bound.
-                with os.fdopen(os.open(group / file, os.O_WRONLY), "w") as told:
-                    told.write(bound)
+                # Without creating the file: if the kernel has not, the group has no such limit.
+                with os.fdopen(os.open(group / file, os.O_WRONLY), "w") as opened:
+                    opened.write(bound)
             return group
         except OSError:
             group.rmdir()

@@ -1,18 +1,18 @@
-"""Does it stay as it is, and does it stand too much?  `make bench BENCH=soak`.
+"""Does the job stay stable, and does it survive overload?  `make bench BENCH=soak`.
 
-The job `books`, with the default settings, reads what a process of its own writes by the clock on the wall:
+The job `books`, with the default settings, reads messages that a separate process writes in real time:
 
-  flood  `FLOOD` messages a second for `FLOOD_S`, more than job, broker and writer get through on one machine; twice, for a JVM
-         compiles while it runs.  What was got through a second, until all of it was read, is the capacity
+  flood  `FLOOD` messages a second for `FLOOD_S`, more than job, broker and writer manage on one machine; twice, for a JVM
+         compiles while it runs.  The rate until all messages are read is the capacity
   soak   half of the capacity for half an hour
   burst  `CALM` messages a second, `TIMES` as many for `BURST_S`, and `CALM` again
 
-Each `SAMPLE_S` is noted what the TaskManager holds (its resident memory; of that the JVM's heap and what lies beside it; the
-rest is Python's and the compilers'), the newest checkpoint, and how late tops came.  Of the soak the first third after the
-warm-up is held against the last one.  A burst is over once tops come as soon again as before it.
+Every `SAMPLE_S` it notes the memory of the TaskManager (resident, the JVM's heap, and the JVM's memory outside the heap; the
+rest is that of Python and the compilers), the newest checkpoint, and the latency of tops.  For the soak, it compares the first
+third after the warm-up with the last one.  A burst is over once the latency is as low as before.
 
-A message bears the time at which it was due: where the writer cannot keep up, its tops are as late as that.  Nothing may be
-lost: a message that was would be a gap, and so a row of `feed_faults`; the run fails where there is one.
+A message has the time at which it was due, so a delay of the writer counts as latency.  A lost message would be a gap, and so a
+row of `feed_faults`; the run fails if there is one.
 """
 
 import multiprocessing
@@ -35,8 +35,8 @@ from bench.report import Figures, console, has_default_settings, run
 from bench.writer import Writer
 from deploy import processes, runtime, topics
 from deploy.runtime import Runtime
-from feeds.packs import partition_of
 from feeds.publish import FEED_TABLES
+from schemas.partitions import partition_of
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us, key
 
@@ -44,14 +44,14 @@ FLOOD, FLOOD_S = 200_000, 25.0
 SOAK_S, WARM_S = 1_800.0, 300.0
 CALM, TIMES, BURST_S, AROUND_S = 20_000, 10, 10.0, 60.0
 CYCLE = 200_000
-"""Messages that are made once; then they come again with higher numbers."""
+"""Messages that are made once, and repeated with higher numbers."""
 STEP = 100
-"""Messages of one instant, about 25 for each partition in a record, as feeds write them."""
+"""Messages of one instant: about 25 in the record of each partition, as feeds write them."""
 SAMPLE_S = 10.0
 KEPT_BYTES = 512 << 20
-"""Of each partition that is read; what is older is deleted."""
+"""The size of each partition that is read; older records are deleted."""
 EVENT, RECEIPT, TURN, BEFORE = b"<event>", b"<receipt>", b"<turn>", b"<before>"
-"""What stands in a record of the cycle where a time, or the first digits of a number, will be."""
+"""Marks in a record of the cycle for a time and for the first digits of a number."""
 MARKS = re.compile(b"(" + b"|".join([EVENT, RECEIPT, TURN, BEFORE]) + b")")
 
 Schedule = list[tuple[int, float]]
@@ -59,7 +59,7 @@ Schedule = list[tuple[int, float]]
 
 
 class Sample(NamedTuple):
-    """What was so at one moment, in MB and ms; the tops are those since the last one."""
+    """A sample, in MB and ms; the tops are those since the last sample."""
 
     at_s: float
     resident_mb: float
@@ -84,11 +84,11 @@ def dues(schedule: Schedule) -> Iterator[float]:
 
 
 Step = list[tuple[int, list[bytes]]]
-"""Records of one instant: the partition and the value of each, parted at its marks."""
+"""Records of one instant: the partition and the value of each, split at its marks."""
 
 
 def cycle(instruments: int, partitions: int) -> tuple[Step, list[Step]]:
-    """A snapshot of each book, and changes that may come again and again: the last of each book makes it what it was first."""
+    """A snapshot of each book, and changes that can be repeated: the last change of each book restores its first state."""
     rows = [row for _, row in load.stream(CYCLE, instruments)]
     snapshots, changes = rows[:instruments], rows[instruments:]
     first = {row["instrument"]: levels(row) for row in snapshots}
@@ -98,7 +98,9 @@ def cycle(instruments: int, partitions: int) -> tuple[Step, list[Step]]:
         books[row["instrument"]] |= levels(row)
     for name, row in newest.items():
         back = dict.fromkeys(books[name], 0) | first[name]
-        sides = {side: [[price, size] for (where, price), size in back.items() if where == side] for side in ("bids", "asks")}
+        sides = {
+            side: [[price, size] for (row_side, price), size in back.items() if row_side == side] for side in ("bids", "asks")
+        }
         changes.append(row | sides | {"sequence": last[name], "prev_sequence": row["sequence"]})
 
     def value(row: dict[str, Any]) -> bytes:
@@ -129,7 +131,7 @@ def levels(row: dict[str, Any]) -> dict[tuple[str, float], float]:
 
 
 def feed(servers: str, schedule: Schedule, instruments: int, turn: int, behind: Any, is_ready: Any) -> None:
-    """The writer's process; its numbers begin with `turn`, and with what follows where it comes round."""
+    """The writer's process; its numbers begin with `turn`, which grows with each cycle."""
     writer = Writer(servers, FEED_TABLES)
     snapshots, steps = cycle(instruments, sum(topic == load.TOPIC for topic, _ in writer.parts))
     start_s, start_us = time.monotonic(), time.time_ns() // 1000
@@ -158,9 +160,9 @@ def feed(servers: str, schedule: Schedule, instruments: int, turn: int, behind: 
 
 
 def keep_little(servers: str) -> None:
-    """Let the broker delete what has been read."""
-    wanted = {"retention.bytes": KEPT_BYTES, "segment.bytes": KEPT_BYTES // 4}
-    entries = [ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
+    """Let the broker delete old records."""
+    options = {"retention.bytes": KEPT_BYTES, "segment.bytes": KEPT_BYTES // 4}
+    entries = [ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in options.items()]
     resource = ConfigResource(ResourceType.TOPIC, load.TOPIC, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": servers})  # which must outlive its answers
     for future in admin.incremental_alter_configs([resource]).values():
@@ -168,17 +170,17 @@ def keep_little(servers: str) -> None:
 
 
 def held(up: Runtime) -> tuple[float, float, float]:
-    """Resident memory of the TaskManager, the JVM's heap in use, and what of its own lies beside the heap, in MB."""
+    """Resident memory of the TaskManager, and the JVM's memory in the heap and outside it, in MB."""
     (name, pid), *_ = up.taskmanagers.items()
     resident = sum(process.memory_info().rss for process in processes.family(pid))
-    told = up.rest.get(f"/taskmanagers/{name}")["metrics"]
-    return resident / 1e6, told["heapUsed"] / 1e6, (told["nonHeapUsed"] + told["directUsed"]) / 1e6
+    memory = up.rest.get(f"/taskmanagers/{name}")["metrics"]
+    return resident / 1e6, memory["heapUsed"] / 1e6, (memory["nonHeapUsed"] + memory["directUsed"]) / 1e6
 
 
 def watched(up: Runtime, writer: Any, behind: Any) -> tuple[list[Sample], float]:
-    """A sample each `SAMPLE_S` until the writer has ended and no tops come any more, and when the last one came, in s.
+    """A sample every `SAMPLE_S` until the writer has ended and no tops come any more, and when the last top came, in s.
 
-    Tops are read of one partition: they are for all alike.
+    Only the tops of one partition are read.
     """
     consumer = Consumer({"bootstrap.servers": up.kafka, "group.id": "bench", "enable.auto.commit": False})
     (topic, part), end = next(iter(topics.ends(up.kafka, ["book_tops"]).items()))
@@ -221,14 +223,14 @@ def watched(up: Runtime, writer: Any, behind: Any) -> tuple[list[Sample], float]
 
 
 class Load:
-    """What plays schedules to a job, one after the other."""
+    """Plays schedules to a job, one after the other."""
 
     def __init__(self, up: Runtime, instruments: int) -> None:
         self.up, self.instruments = up, instruments
         self.turn = 2  # so that no number begins with a zero
 
     def play(self, schedule: Schedule) -> tuple[list[Sample], float]:
-        """Play a schedule until the job has read all of it; gives what `watched` does.  Raises `BenchError` for a loss."""
+        """Play a schedule until the job has read it all; returns the result of `watched`.  Raises `BenchError` for a loss."""
         context = multiprocessing.get_context("spawn")
         behind, is_ready = context.Value("d", 0.0), context.Event()
         arguments = (self.up.kafka, schedule, self.instruments, self.turn, behind, is_ready)
@@ -239,13 +241,13 @@ class Load:
             while not is_ready.wait(1):
                 if not writer.is_alive():
                     raise BenchError("the writer has failed")
-            found = watched(self.up, writer, behind)
+            samples = watched(self.up, writer, behind)
         finally:
             writer.kill()
         runtime.wait_read(self.up, "books")
         if faults := Ends(self.up.kafka, TABLES["feed_faults"].topic).values():
             raise BenchError(f"{faults} faults in a stream that has none: messages were lost")
-        return found
+        return samples
 
 
 def measured(soak_s: float, instruments: int) -> Figures:
@@ -259,47 +261,47 @@ def measured(soak_s: float, instruments: int) -> Figures:
             flood, took_s = load_of.play([(FLOOD, FLOOD_S)])
         capacity = FLOOD * FLOOD_S / took_s
         rate = round(capacity / 2000) * 1000
-        console.print(f"{capacity:,.0f} messages/s are got through: soaking with {rate:,.0f}")
+        console.print(f"the capacity is {capacity:,.0f} messages/s: soaking with {rate:,.0f}")
         schedule = [(rate, soak_s), (CALM, AROUND_S), (CALM * TIMES, BURST_S), (CALM, 2 * AROUND_S)]
         samples, _ = load_of.play(schedule)
     return {"default_settings": has_default_settings()} | overloaded(flood, took_s) | figures(samples, rate, soak_s)
 
 
 def overloaded(samples: list[Sample], took_s: float) -> dict[str, Any]:
-    """What the samples of a flood say."""
+    """The figures of a flood."""
     return {
         "flood_messages": round(FLOOD * FLOOD_S),
         "flood_due_s": FLOOD_S,
         "flood_read_s": round(took_s, 1),
         "capacity_messages_per_s": round(FLOOD * FLOOD_S / took_s),
-        "flood_worst_ms": round(max(one.worst_ms for one in samples if one.tops), 1),
-        "flood_resident_mb": round(max(one.resident_mb for one in samples), 1),
-        "flood_heap_mb": round(max(one.heap_mb for one in samples), 1),
-        "flood_checkpoint_mb": round(max(one.checkpoint_mb for one in samples), 1),
+        "flood_worst_ms": round(max(sample.worst_ms for sample in samples if sample.tops), 1),
+        "flood_resident_mb": round(max(sample.resident_mb for sample in samples), 1),
+        "flood_heap_mb": round(max(sample.heap_mb for sample in samples), 1),
+        "flood_checkpoint_mb": round(max(sample.checkpoint_mb for sample in samples), 1),
     }
 
 
 def figures(samples: list[Sample], rate: int, soak_s: float) -> dict[str, Any]:
-    """What the samples say."""
+    """The figures of a soak."""
     warm_s = min(WARM_S, soak_s / 3)
-    soak = [one for one in samples if warm_s < one.at_s <= soak_s]
+    soak = [sample for sample in samples if warm_s < sample.at_s <= soak_s]
     third = len(soak) // 3
     if not third:
-        raise BenchError("the soak is too short to be told of")
-    found: dict[str, Any] = {"soak_messages_per_s": rate, "soak_s": soak_s}
+        raise BenchError("the soak is too short for figures")
+    result: dict[str, Any] = {"soak_messages_per_s": rate, "soak_s": soak_s}
     for name in ("resident_mb", "heap_mb", "beside_heap_mb", "checkpoint_mb", "checkpoint_ms", "p50_ms", "p99_ms"):
-        for place, part in (("first", soak[:third]), ("middle", soak[third : 2 * third]), ("last", soak[-third:])):
-            found[f"soak_{name}_{place}_third"] = round(median(getattr(sample, name) for sample in part), 1)
-    found["soak_writer_behind_s"] = round(max(one.behind_s for one in soak), 2)
+        for third_name, part in (("first", soak[:third]), ("middle", soak[third : 2 * third]), ("last", soak[-third:])):
+            result[f"soak_{name}_{third_name}_third"] = round(median(getattr(sample, name) for sample in part), 1)
+    result["soak_writer_behind_s"] = round(max(sample.behind_s for sample in soak), 2)
     burst_s = soak_s + AROUND_S
-    before = [one.p99_ms for one in samples if burst_s - AROUND_S / 2 < one.at_s <= burst_s]
-    after = [one for one in samples if one.at_s > burst_s]
-    late = [one.at_s for one in after if not one.p99_ms <= 2 * max(before)]
-    return found | {
+    before = [sample.p99_ms for sample in samples if burst_s - AROUND_S / 2 < sample.at_s <= burst_s]
+    after = [sample for sample in samples if sample.at_s > burst_s]
+    late = [sample.at_s for sample in after if not sample.p99_ms <= 2 * max(before)]
+    return result | {
         "burst_messages_per_s": CALM * TIMES,
         "burst_s": BURST_S,
         "burst_p99_ms_before": round(max(before), 1),
-        "burst_worst_ms": round(max(one.worst_ms for one in after if one.tops), 1),
+        "burst_worst_ms": round(max(sample.worst_ms for sample in after if sample.tops), 1),
         "burst_absorbed_after_s": round(max(late, default=burst_s + BURST_S) - burst_s - BURST_S, 1),
     }
 
@@ -308,7 +310,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=60.0, help="How long the soak lasts.")] = SOAK_S,
     instruments: Annotated[int, typer.Option(min=1, help="Books.")] = 50,
 ) -> None:
-    """Soak the books job, then let a burst come."""
+    """Soak the books job, then send a burst."""
     run("soak", {"soak": lambda: measured(seconds, instruments)})
 
 

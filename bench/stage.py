@@ -1,11 +1,10 @@
-"""Submits the books job up to one of its stages, what that makes dropped: `flink run -py bench/stage.py <stage> <copies>`.
+"""Submits the books job up to one of its stages, and drops the rows: `flink run -py bench/stage.py <stage> <copies>`.
 
     raw_read  the bytes, read                              (raw_read.sql)
     inbox     each record with its shard and its message   (engine/_inbox.sql)
     batches   the batches, as the kernel gets them         (engine/_batches.sql)
 
-`copies` is how often the topic is read at once: once through is over before it can be measured.  The suite's own code comes in
--pyfs.
+`copies` is how many times the topic is read at once: a single read is too short to be measured.  -pyfs has the suite's code.
 """
 
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
+import jobs
 import schemas
 from engine import run
 
@@ -27,7 +27,7 @@ def main(name: str, copies: int) -> None:
     """Submit a stage, without waiting for it to end."""
     tables = StreamTableEnvironment.create(StreamExecutionEnvironment.get_execution_environment())
     tables.get_config().set("pipeline.name", name)
-    # Else the copies would be one.
+    # Otherwise the copies would share one source.
     for reuse in ("source", "sub-plan"):
         tables.get_config().set(f"table.optimizer.reuse-{reuse}-enabled", "false")
     if name == "raw_read":
@@ -37,7 +37,8 @@ def main(name: str, copies: int) -> None:
         for statement in schemas.statements(texts):
             tables.execute_sql(statement)
         return
-    run.prepared(tables, "books", lambda tables, _: run.register_batches(tables))
+    run.register_members(tables, "books", [jobs.job("books")])
+    tables.use_database("books")
     tables.execute_sql(f"CREATE TEMPORARY TABLE dropped ({COLUMNS[name]}) WITH ('connector' = 'blackhole')")
     view = "messages" if name == "inbox" else name
     columns = ", ".join(column.split()[0] for column in COLUMNS[name].split(", "))

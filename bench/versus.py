@@ -1,7 +1,7 @@
 """Is the books job as fast as it was at an older commit?  `make bench BENCH=versus BASE=<commit>`.
 
 The older commit is checked out into a temporary folder, and has a broker and a cluster of its own beside those of the working
-tree, with the same virtual environment.  Both read the same load.  After a warm-up, passes follow each other by turns:
+tree, with the same virtual environment.  Both read the same load.  After a warm-up, these passes alternate:
 
   new    the working tree with the default settings
   equal  the older commit, with each setting in which its defaults differ from those of the working tree set to the latter
@@ -38,7 +38,7 @@ TREE = Path(__file__).parent.parent
 PASSES = 5
 STOP_S = 60.0
 JOB_SETTINGS = ("execution.", "pipeline.", "table.", "state.", "python.")
-"""What a Flink setting begins with that can be set for a job; others are of a cluster."""
+"""The prefixes of Flink settings that can be set for a job; others are for a cluster."""
 
 
 class Contender:
@@ -50,10 +50,10 @@ class Contender:
         self._process = process
         self._lines: IO[str] = process.stdin
         self._answers: IO[str] = process.stdout
-        where = json.loads(self._answer())
-        self.up = Runtime(where["kafka"], where["flink"], where["home"], where["started"])
-        self.reads: list[str] = where["reads"]
-        self.settings: dict[str, str] = where["settings"]
+        fields = json.loads(self._answer())
+        self.up = Runtime(fields["kafka"], fields["flink"], fields["home"], fields["started"])
+        self.reads: list[str] = fields["reads"]
+        self.settings: dict[str, str] = fields["settings"]
 
     def submit(self, settings: dict[str, str]) -> None:
         """Submit the books job with these Flink options."""
@@ -65,13 +65,13 @@ class Contender:
         for line in self._answers:
             if line.startswith(MARK):
                 return line.removeprefix(MARK)
-        raise BenchError(f"a version has ended with {self._process.wait()}; what it said stands above")
+        raise BenchError(f"a version has ended with {self._process.wait()}; its output is above")
 
 
 @contextmanager
 def contender(tree: Path) -> Iterator[Contender]:
     """The version of the suite that is in a folder, stopped at the end."""
-    # Not -m: the bench of the older version is not wanted, and its packages are.
+    # Not -m: it needs the packages of the older version, but not its bench.
     command = [sys.executable, "-P", str(TREE / "bench" / "contender.py")]
     process = subprocess.Popen(
         command,
@@ -80,7 +80,7 @@ def contender(tree: Path) -> Iterator[Contender]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C comes to this process alone, which then stops that one
+        start_new_session=True,  # only this process gets Ctrl-C, and then stops the other
     )
     try:
         yield Contender(process)
@@ -104,9 +104,9 @@ def checked_out(commit: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="gammaflow-versus-") as folder:
         tree = Path(folder) / "tree"
         try:
-            made = git("worktree", "add", "--detach", str(tree), commit)
-            if made.returncode:
-                raise BenchError(f"{commit} could not be checked out: {made.stderr.strip()}")
+            done = git("worktree", "add", "--detach", str(tree), commit)
+            if done.returncode:
+                raise BenchError(f"{commit} could not be checked out: {done.stderr.strip()}")
             yield tree
         finally:
             with processes.uninterrupted():
@@ -114,11 +114,11 @@ def checked_out(commit: str) -> Iterator[Path]:
 
 
 def job_settings(flink: dict[str, str]) -> dict[str, str]:
-    """Of this tree's settings, those that differ from an older version's and can be set for a job."""
+    """This tree's settings that differ from an older version's and can be set for a job."""
     from engine import run as runner  # PyFlink takes seconds to import
 
-    own = flat(cluster.layered(["config", "local"]))
-    different = {name: value for name, value in own.items() if name.startswith(JOB_SETTINGS) and flink.get(name) != value}
+    settings = flat(cluster.layered(["config", "local"]))
+    different = {name: value for name, value in settings.items() if name.startswith(JOB_SETTINGS) and flink.get(name) != value}
     ours = {"gammaflow.window": runner.WINDOW_S, "gammaflow.delay": runner.DELAY_S, "gammaflow.drift": runner.DRIFT_S}
     declared = dict(filter(None, map(schemas.setting, schemas.statements(jobs.job("books").sql))))
     return different | {name: declared.get(name, value) for name, value in ours.items()}
@@ -140,11 +140,11 @@ def measured(base: str, messages: int, instruments: int, passes: int) -> Figures
             side, settings = sides[name]
             return announced(name, production(side.up, loads[id(side)], partial(side.submit, settings)))[0]
 
-        # The older version's JVM runs two of three passes: the new one's must be as warm.
+        # The older version's JVM runs two of three passes: the new JVM must be as warm.
         for turn in range(WARM_PASSES):
             took_s = [a_pass(name).took_s for name in ("new", "equal", "new", "base")]
             if turn == 0:
-                # Both versions must read as much: the fastest pass says how much that is.
+                # Both versions read the same load: the fastest pass decides its length.
                 for given in loads.values():
                     lengthened(given, min(took_s))
         rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -175,8 +175,8 @@ def measured(base: str, messages: int, instruments: int, passes: int) -> Figures
 def main(
     base: Annotated[str, typer.Argument(help="The older commit.")],
     messages: Annotated[int, typer.Option(min=20_000, help="Book messages in the load; more on a fast machine.")] = 4_000_000,
-    instruments: Annotated[int, typer.Option(min=1, help="Instruments that they are of.")] = 50,
-    passes: Annotated[int, typer.Option(min=1, help="Passes of each, by turns.")] = PASSES,
+    instruments: Annotated[int, typer.Option(min=1, help="Instruments in the load.")] = 50,
+    passes: Annotated[int, typer.Option(min=1, help="Passes of each version.")] = PASSES,
 ) -> None:
     """Measure the books job of an older commit against that of the working tree."""
     run("versus", {"books": lambda: measured(base, messages, instruments, passes)})

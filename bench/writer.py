@@ -1,4 +1,4 @@
-"""Writes as a feed does that plays by the clock on the wall: what is handed over is sent at once."""
+"""Writes like a feed in real time: each row is sent at once."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,14 +8,15 @@ from confluent_kafka import Producer
 from bench.passes import BenchError
 from deploy import topics
 from feeds.heartbeats import KEY, Heartbeats
-from feeds.packs import packing, partition_of
+from feeds.packs import packing
 from feeds.publish import PACKED, heartbeat_ms
+from schemas.partitions import partition_of
 from schemas.records import TABLES
 from schemas.rows import encoded, key
 
 
 class Writer:
-    """Writes rows at once, and heartbeats into every silent partition of the topics of these tables."""
+    """Writes rows at once, and heartbeats into every partition of the topics of these tables."""
 
     def __init__(self, servers: str, heartbeat_tables: Iterable[str]) -> None:
         self.producer = Producer(
@@ -45,13 +46,12 @@ class Writer:
         while True:
             try:
                 self.producer.produce(topic, value, row_key, partition, timestamp=event_ms)
-                self.heartbeats.note(topic, partition, event_ms)
                 return
             except BufferError:
                 self.producer.poll(0.1)
 
     def beat(self, event_ms: int) -> None:
-        """Tell the time in each silent partition, where it is time to."""
+        """Write heartbeats into every partition, if they are due."""
         if self.heartbeats.is_due(event_ms):
             self.ship()
             self.heartbeats.tell(event_ms)
@@ -60,12 +60,12 @@ class Writer:
         self.put(topic, None, KEY, event_ms, partition)
 
     def ship(self) -> None:
-        """Hand over rows that wait for others of their instant."""
+        """Send rows that wait for others of their instant."""
         for packs in self.packs.values():
             packs.ship()
 
     def flush(self) -> None:
-        """Wait until all of it is written."""
+        """Wait until all records are written."""
         self.ship()
         if left := self.producer.flush(60):
             raise BenchError(f"{left} records were not acknowledged")

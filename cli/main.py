@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-import os
+import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -20,9 +22,11 @@ from rich.table import Table
 import jobs as catalogue
 import schemas
 from cli import book as ladders
+from cli import controls as operator
 from cli import drill as drills
-from cli import feeding, orders, play, summary
+from cli import feeding, feeds_shown, orders, play, summary
 from cli.display import Display, kernels_table, watermark
+from cli.failing import one_line
 from deploy import acls as access
 from deploy import cluster, jars, java, runtime, topics
 from deploy.jars import JarError
@@ -33,16 +37,16 @@ from drills import suite as drilled
 from drills.harms import CONTROLS, DRILLS
 from feeds import capture as captures
 from feeds.capture import CaptureError, Tally
-from feeds.publish import Publisher, PublishError
+from feeds.following import Follower
+from feeds.keeper import Keeper
+from feeds.publish import HEARTBEAT_MS, Publisher
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
-from feeds.recording import Recording, RecordingError
-from feeds.resync import ResyncError
-from feeds.service import FeedError
 from feeds.simulator import Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
 from schemas import security
+from schemas.controls import CANCEL_ALL, HALT, REDUCE_ONLY, RUN
 from schemas.records import TABLES
 from schemas.rows import fault, parted
 from schemas.rows import key as key_of
@@ -73,29 +77,19 @@ Speed = Annotated[str, typer.Option(help="max, or how many times as fast as it w
 Parallelism = Annotated[int, typer.Option(min=1, max=128, help="Parallel tasks of each operator.")]
 
 
-@contextmanager
-def errors() -> Iterator[None]:
-    """Turn every expected error into one clear line and exit status 1, and let SIGTERM clean up as Ctrl-C does."""
-
-    def stop(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except (
-        *(StartError, TopicError, FlinkError, JarError, CaptureError, PublishError, ResyncError),
-        *(FeedError, RecordingError),
-        *(play.PlayError, ladders.BookError, ValueError),
-    ) as error:
-        console.print(f"gammaflow: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyError as error:
-        console.print(f"gammaflow: {error.args[0]}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("gammaflow: stopped")
-        raise typer.Exit(130) from None
+def errors() -> AbstractContextManager[None]:
+    """Every expected error of a command as one clear line."""
+    kinds = (
+        StartError,
+        TopicError,
+        FlinkError,
+        JarError,
+        CaptureError,
+        operator.ControlError,
+        play.PlayError,
+        ladders.BookError,
+    )
+    return one_line(console, *kinds, *feeding.FAULTS)
 
 
 @app.command()
@@ -133,15 +127,21 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
-    """Show broker, cluster, jobs, checkpoints, lag and watermarks, and the metrics of kernels."""
+def status(
+    is_feeds_only: Annotated[bool, typer.Option("--feeds", help="Only feeds, for which GAMMAFLOW_KAFKA is enough.")] = False,
+) -> None:
+    """Show broker, cluster, jobs, checkpoints, lag and watermarks, the metrics of kernels, and the feeds, wherever they run."""
     with errors():
+        if is_feeds_only:
+            console.print(feeds_shown.table(feeds_shown.newest(feeding.servers()), time.time_ns() // 1_000_000))
+            return
         running = runtime.current(runtime.default_home())
         overview = running.rest.get("/overview")
         console.print(f"Kafka  {running.kafka}: {len(topics.existing_topics(running.kafka))} topics")
         managers, free, slots = overview["taskmanagers"], overview["slots-available"], overview["slots-total"]
         console.print(f"Flink  http://{running.flink}: {managers} TaskManagers, {free} of {slots} slots free")
         console.print(f"Logs   {running.logs}")
+        console.print(f"Controls  {operator.in_a_line(running.kafka)}", markup=False)
         table = Table(box=None, header_style="dim")
         for heading in ("job", "state", "tasks", "checkpoints", "last took", "state size", "lag", "watermark"):
             table.add_column(heading)
@@ -162,6 +162,9 @@ def status() -> None:
         console.print(table)
         console.print()
         console.print(kernels_table(running, newest_of.values()))
+        if feeds := feeds_shown.newest(running.kafka):
+            console.print()
+            console.print(feeds_shown.table(feeds, time.time_ns() // 1_000_000))
 
 
 @app.command()
@@ -418,7 +421,7 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=chosen)
+        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"})
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
@@ -453,6 +456,55 @@ def drill(
             drills.show(console, reports)
         if not all(report.is_green for report in reports):
             raise typer.Exit(1)
+
+
+Scope = Annotated[
+    str, typer.Option(help="all, or venue: underlying: instrument: desk: client: account: algo: trader: with a name.")
+]
+Why = Annotated[str, typer.Option(help="The reason; those who find it on will read it.")]
+Until = Annotated[str | None, typer.Option(help="When it ends by itself: an instant, or 90s, 15m, 2h from now on.")]
+AlsoLiquidations = Annotated[bool, typer.Option("--liquidations", help="Liquidations obey it too; otherwise they go on.")]
+Who = Annotated[str | None, typer.Option(help="Who says so; otherwise the user of this machine.")]
+
+
+@app.command()
+def halt(scope: Scope, why: Why, until: Until = None, liquidations: AlsoLiquidations = False, who: Who = None) -> None:
+    """Halt trading of a scope: no new orders, what rests stays."""
+    say(scope, HALT, why, until, liquidations, who)
+
+
+@app.command()
+def kill(scope: Scope, why: Why, until: Until = None, liquidations: AlsoLiquidations = False, who: Who = None) -> None:
+    """Kill trading of a scope: no new orders, and what rests is cancelled."""
+    say(scope, CANCEL_ALL, why, until, liquidations, who)
+
+
+@app.command(name="reduce-only")
+def reduce_only(scope: Scope, why: Why, until: Until = None, who: Who = None) -> None:
+    """Let a scope only reduce its positions; liquidations do nothing else and go on."""
+    say(scope, REDUCE_ONLY, why, until, False, who)
+
+
+@app.command()
+def resume(scope: Scope, why: Why, who: Who = None) -> None:
+    """Resume trading of a scope; a control of another scope that it is in goes on to hold."""
+    say(scope, RUN, why, None, False, who)
+
+
+def say(scope: str, mode: str, why: str, until: str | None, liquidations: bool, who: str | None) -> None:
+    """Say a control, and show what is on now."""
+    with errors():
+        row = operator.control(scope, mode, why, until, liquidations, who)
+        servers = feeding.servers()
+        console.print(operator.said(row, operator.say(servers, row)), soft_wrap=True)
+        operator.show(console, operator.in_force(operator.standing(servers)))
+
+
+@app.command()
+def controls() -> None:
+    """Show which controls are on: who said what, when, why and until when."""
+    with errors():
+        operator.show(console, operator.in_force(operator.standing(feeding.servers())))
 
 
 Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, as `replay --out` writes it.")]
@@ -551,62 +603,40 @@ def explain(
 
 
 @app.command()
-def feed(
-    market: Annotated[str, typer.Argument(help="A venue's market: deribit, okx, binance_usdm, bybit_linear, dydx …")],
-    symbols: Annotated[
-        list[str] | None, typer.Option("--symbols", "-s", help="A symbol or a pattern, BTC-*; several times. Without: all.")
-    ] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Store each message as received, in files <record>.<time>.gz that `replay` can read.")
-    ] = None,
-    is_redundant: Annotated[bool, typer.Option("--redundant", help="Two connections for every symbol, each row once.")] = False,
-    via: Annotated[
-        list[str] | None,
-        typer.Option(help="A proxy, http://host:port; several times: if one dies, the next is used."),
-    ] = None,
-    account: Annotated[
-        str | None,
-        typer.Option("--private", metavar="ACCOUNT", help="Feed the orders and fills of your own account, under this name."),
-    ] = None,
-    keys: Annotated[
-        Path | None,
-        typer.Option(help="With --private: a JSON file of key, secret and, for OKX, passphrase; else GAMMAFLOW_<VENUE>_KEY, …"),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="With --private: from which time on to request fills. Without: from the newest one in Kafka."),
-    ] = None,
-) -> None:
-    """Feed a market of an exchange into Kafka until it is stopped: listings, books, trades, tickers, status.
+@wraps(feeding.feed)
+def feed(**options: Any) -> None:  # noqa: D103 - as the wrapped one
+    with errors():
+        show_tally(feeding.feed(**options))
 
-    New listings that match join, expired ones leave.  With --private it feeds your orders and fills on that exchange instead.
-    The broker is GAMMAFLOW_KAFKA, or that of `gammaflow up`.
+
+@app.command()
+def heartbeats(
+    names: Annotated[list[str], typer.Argument(metavar="TOPIC…", help="Feed topics that others write, such as trades.v1.")],
+    behind: Annotated[str, typer.Option(help="How old a record may be when it comes: 1s, 250ms.")] = "1s",
+    every: Annotated[str, typer.Option(help="How often the time is told.")] = f"{HEARTBEAT_MS}ms",
+) -> None:
+    """Keep the time of topics that are written by producers of your own, until it is stopped.
+
+    Time goes by the newest record, and where nothing comes, by the clock; both less --behind.  Feeds may write beside them.
     """
     with errors():
-        if account is None and (keys or since):
-            raise ValueError("--keys and --since need --private ACCOUNT")
-        if account is not None:
-            if record or is_redundant:
-                raise ValueError(
-                    "--private: without --record and --redundant; a private channel is one connection, not recorded"
-                )
-            own = feeding.account_keys(market, keys)
-            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
-            with Publisher(servers) as publisher:
-                private = feeding.account_feed(market, account, own, publisher, symbols or [], since, via or [])
-                show_tally(asyncio.run(feeding.serve(private, publisher)))
-            return
-        recording = None if record is None else Recording(record)
-        try:
-            servers = os.environ.get("GAMMAFLOW_KAFKA") or runtime.current(runtime.default_home()).kafka
-            with Publisher(servers) as publisher:
-                running = feeding.market_feed(
-                    market, symbols or ["*"], publisher, paths=via or [], is_redundant=is_redundant, recording=recording
-                )
-                show_tally(asyncio.run(feeding.serve(running, publisher)))
-        finally:
-            if recording is not None:
-                recording.close()
+        behind_ms, every_ms = parsed_ms("--behind", behind), parsed_ms("--every", every)
+        servers = feeding.servers()
+        with Keeper(servers), Follower(servers, names, behind_ms, every_ms) as follower:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: follower.stop())
+            console.print(f"keeping the time of {', '.join(names)} at {servers}")
+            follower.follow()
+        console.print(f"stopped after {follower.count:,} records")
+
+
+def parsed_ms(option: str, text: str) -> int:
+    """A span of time as ms: 1s, 0.5s, 250ms.  Raises `ValueError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)", text.strip())
+    ms = round(float(match[1]) * (1000 if match[2] == "s" else 1)) if match else 0
+    if ms < 1:
+        raise ValueError(f"{option}: expected a time above 0, such as 1s or 250ms, got {text!r}")
+    return ms
 
 
 def parsed_speed(speed: str) -> float | None:
@@ -644,9 +674,7 @@ def parsed_captures(texts: list[str]) -> list[tuple[str, str]]:
 
 def show_tally(tally: Tally) -> None:
     """Print the result of every line."""
-    parts = [f"{count:,} {table}" for table, count in sorted(tally.messages.items())]
-    parts += [f"{tally.control:,} without data", f"{tally.rejected:,} dead letters"]
-    console.print(f"Lines in: {tally.lines:,} = {' + '.join(parts)}\n")
+    console.print(feeding.tally_text(tally))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A bounded run of the whole suite: start, submit, play a feed, let every job finish, and keep the Parquet files."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jobs
@@ -19,6 +20,8 @@ DETERMINISTIC = {
     "execution.checkpointing.interval": "2 s",
     # A replay may go much faster than its own pace.
     "gammaflow.drift": "60",
+    # Nor may an operator's word, which comes when it comes: what is replayed obeys what was recorded.
+    "gammaflow.controls": "recorded",
 }
 
 PATIENT = {"heartbeat": {"timeout": 60_000}}
@@ -36,9 +39,11 @@ def bounded(
     display: Display,
     conf: dict[str, Any] | None = None,
     names: Sequence[str] = tuple(jobs.FLOW),
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Play `feed` through the named jobs, all if none are named, and leave every topic as Parquet under `out`/<table>/.
 
+    `settings` are the jobs' own, in place of those in `DETERMINISTIC`.
     Raises `PlayError`, `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
     """
     if out.exists() and any(out.iterdir()):
@@ -50,7 +55,7 @@ def bounded(
     with runtime.temporary({**PATIENT, **(conf or {})}, taskmanagers, say=display.step, ports=runtime.PORTS) as running:
         refuse_used_topics(running)
         display.step("jobs")
-        runtime.submit(running, list(names), parallelism, DETERMINISTIC, out, archive_interval="5 s")
+        runtime.submit(running, list(names), parallelism, {**DETERMINISTIC, **settings}, out, archive_interval="5 s")
         display.step(f"playing; the cluster's pages are at http://{running.flink}")
         with Publisher(running.kafka) as publisher, display.watching(running, publisher.counts.total, names):
             for _ in feed(publisher):
@@ -62,14 +67,14 @@ def bounded(
 
 def refuse_used_topics(running: Runtime) -> None:
     """Raise `PlayError` if topics already hold records: the jobs would read them too."""
-    used = sorted({topic for (topic, _), end in topics.ends(running.kafka, list(schemas.names())).items() if end})
+    used = sorted({topic for (topic, _), end in topics.ends(running.kafka, schemas.kept()).items() if end})
     if used:
         raise PlayError(f"topics on {running.kafka} hold records already ({', '.join(used)}); a bounded run needs empty ones")
 
 
 def tidy(out: Path) -> None:
     """Give every finished file the name that other tools expect, and remove what was never filled."""
-    for table in schemas.names():
+    for table in schemas.kept():
         folder = out / table
         folder.mkdir(exist_ok=True)
         for number, file in enumerate(sorted(path for path in folder.iterdir() if path.name.startswith("part-"))):

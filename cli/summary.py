@@ -20,7 +20,7 @@ def rows(out: Path, table: str, columns: list[str] | None = None) -> list[dict[s
 
 def counts(out: Path) -> dict[str, int]:
     """The number of rows of every table."""
-    return {name: sum(pq.read_metadata(file).num_rows for file in (out / name).glob("*.parquet")) for name in schemas.names()}
+    return {name: sum(pq.read_metadata(file).num_rows for file in (out / name).glob("*.parquet")) for name in schemas.kept()}
 
 
 def show_counts(console: Console, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what on a broker with an authorizer: read off the jobs, and given to their users."""
+"""The rights of our users on a broker with an authorizer: derived from the jobs, and granted by ACLs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,9 +17,11 @@ from confluent_kafka.admin import (
 import jobs
 from deploy import topics
 from deploy.topics import TopicError
+from feeds.keeper import GROUP
 from feeds.publish import FEED_TABLES
+from feeds.times import TOPIC as TIMES
 from schemas.records import TABLES
-from schemas.security import ADMIN, FEED, READER, user
+from schemas.security import ADMIN, FEED, OPERATOR, READER, user
 
 _KINDS = {
     "topic": ResourceType.TOPIC,
@@ -30,7 +32,7 @@ _KINDS = {
 
 
 class Right(NamedTuple):
-    """What one user may do with one thing, or with all whose names begin so."""
+    """What one user may do with one resource, or with all resources of a prefix."""
 
     user: str
     operation: str  # as Kafka names it; READ and WRITE imply DESCRIBE
@@ -40,60 +42,65 @@ class Right(NamedTuple):
 
 
 def rights(names: Sequence[str] = ()) -> list[Right]:
-    """Every right that our users need, and no more; the jobs and groups that run are all jobs unless `names` says which."""
+    """Every right that our users need, and no more.  `names` are the jobs and groups that run, by default all jobs."""
     running = names or jobs.FLOW
-    found = [right for job in running for right in _of_job(job)]
-    feed, reader, admin = user(FEED), user(READER), user(ADMIN)
-    found += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters")]
-    found += [Right(feed, "READ", "topic", TABLES[table].topic) for table in ("resync_requests", "fills")]
-    found += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills")]
-    found += [Right(reader, "READ", "topic", table.topic) for table in TABLES.values()]
-    # Lag is told from what each job has committed.
-    found += [Right(reader, "DESCRIBE", "group", job) for job in running]
-    found += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
+    needed = [right for job in running for right in _job_rights(job)]
+    feed, reader, admin, operator = user(FEED), user(READER), user(ADMIN), user(OPERATOR)
+    needed += [Right(operator, "WRITE", "topic", TABLES["trading_controls"].topic)]
+    needed += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", "feed_status")]
+    # The keeper of the time of topics that others write reads them.
+    needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
+    needed += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]
+    needed += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills", GROUP)]
+    needed += [Right(reader, "READ", "topic", topic) for topic in (*(table.topic for table in TABLES.values()), TIMES)]
+    # Lag is computed from the committed offsets of each job.
+    needed += [Right(reader, "DESCRIBE", "group", job) for job in running]
+    needed += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
     # With ALTER of the cluster it can give itself any other right.
-    found += [Right(admin, operation, "cluster", "kafka-cluster") for operation in ("CREATE", "DESCRIBE", "ALTER")]
-    return list(dict.fromkeys(found))
+    needed += [Right(admin, operation, "cluster", "kafka-cluster") for operation in ("CREATE", "DESCRIBE", "ALTER")]
+    return list(dict.fromkeys(needed))
 
 
-def _of_job(job: str) -> list[Right]:
+def _job_rights(job: str) -> list[Right]:
     name, declared = user(job), jobs.job(job)
-    found = [Right(name, "READ", "topic", TABLES[table].topic) for table in declared.reads]
-    found += [Right(name, "READ", "group", job)]
+    needed = [Right(name, "READ", "topic", TABLES[table].topic) for table in declared.reads]
+    if declared.obeys:
+        needed += [Right(name, "READ", "topic", TABLES[table].topic) for table in ("trading_controls", jobs.APPLIED)]
+    needed += [Right(name, "READ", "group", job)]
     for member in declared.members or (declared,):
         for table in member.writes:
             topic = TABLES[table].topic
-            found += [Right(name, "WRITE", "topic", topic)]
+            needed += [Right(name, "WRITE", "topic", topic)]
             if TABLES[table].is_exactly_once:
-                # READ: a job that starts asks who has transactions open in the topic, to end its own.
+                # READ: a job that starts looks for open transactions in the topic, to abort its own.
                 prefix = f"{member.name}/{table}"
-                found += [Right(name, "READ", "topic", topic), Right(name, "WRITE", "transactional id", prefix, True)]
-    return found
+                needed += [Right(name, "READ", "topic", topic), Right(name, "WRITE", "transactional id", prefix, True)]
+    return needed
 
 
-def apply(servers: str, wanted: list[Right]) -> tuple[list[Right], list[Right]]:
-    """Give the rights that are missing.  Returns those, and what the same users have beyond them, which is left as it is.
+def apply(servers: str, needed: list[Right]) -> tuple[list[Right], list[Right]]:
+    """Grant the missing rights.  Returns these, and the rights beyond them that the same users have, which it keeps.
 
     Raises `TopicError`.
     """
-    return give(topics.administering(servers), wanted)
+    return give(topics.administering(servers), needed)
 
 
-def give(admin: AdminClient, wanted: list[Right]) -> tuple[list[Right], list[Right]]:
-    """As `apply`, by a client that has reached the broker."""
+def give(admin: AdminClient, needed: list[Right]) -> tuple[list[Right], list[Right]]:
+    """Like `apply`, with a client that has reached the broker."""
     try:
-        users = {right.user for right in wanted}
+        users = {right.user for right in needed}
         anyone = AclBindingFilter(
             ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ALLOW
         )
         had = [_right(binding) for binding in admin.describe_acls(anyone).result(timeout=30)]
-        missing = [right for right in wanted if right not in had]
+        missing = [right for right in needed if right not in had]
         if missing:
             for future in admin.create_acls([_binding(right) for right in missing]).values():
                 future.result(timeout=30)
     except KafkaException as error:
         raise TopicError(f"rights could not be read or given, as {user(ADMIN)}: {error.args[0].str()}") from error
-    return missing, sorted(right for right in had if right.user in users and right not in wanted)
+    return missing, sorted(right for right in had if right.user in users and right not in needed)
 
 
 def _binding(right: Right) -> AclBinding:

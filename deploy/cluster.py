@@ -1,4 +1,4 @@
-"""The local Flink cluster, from the scripts that the apache-flink wheel carries."""
+"""The local Flink cluster, from the scripts in the apache-flink wheel."""
 
 import os
 import sys
@@ -28,13 +28,13 @@ def library() -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of every Flink process and client; lays out `home`/lib and expects `home`/conf."""
+    """The environment of every Flink process and client; fills `home`/lib and expects `home`/conf."""
     lib = home / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     # flink-python belongs on the cluster's own class path: with it in a job's class loader, the second job in one
     # TaskManager dies with NoSuchFieldException: loadedLibraryNames.
-    wanted = [*library().glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch("flink")["flink"]]
-    for jar in wanted:
+    needed = [*library().glob("*.jar"), *(_pyflink() / "opt").glob("flink-python*.jar"), *jars.fetch("flink")["flink"]]
+    for jar in needed:
         link = lib / jar.name
         if not link.exists():
             link.symlink_to(jar)
@@ -60,7 +60,7 @@ def write_conf(home: Path, layers: list[str], *overrides: dict[str, Any]) -> Non
     """Write `home`/conf/config.yaml from files of flink-conf/, then `overrides`, later ones winning."""
     tmp = home / "tmp"
     tmp.mkdir(parents=True, exist_ok=True)
-    # Flink unpacks what travels with a job into Java's own temporary folder, and leaves it there.
+    # Flink unpacks the files of a job into Java's own temporary folder, and leaves them there.
     merged: dict[str, Any] = {"env": {"java": {"opts": {"all": f"-Djava.io.tmpdir={tmp}"}}}, "io": {"tmp": {"dirs": str(tmp)}}}
     for layer in (layered(layers), *overrides):
         _merge(merged, layer)
@@ -74,7 +74,7 @@ def write_conf(home: Path, layers: list[str], *overrides: dict[str, Any]) -> Non
 
 
 def layered(names: list[str]) -> dict[str, Any]:
-    """Files of flink-conf/ as one, later ones winning."""
+    """Files of flink-conf/ merged, later ones winning."""
     yaml = YAML(typ="safe")
     merged: dict[str, Any] = {}
     for name in names:
@@ -100,11 +100,11 @@ def start(
 ) -> dict[str, int]:
     """Start a JobManager and `taskmanagers` on loopback and wait until they are registered.
 
-    With `is_brief` flink-conf/ci.yaml is laid over local.yaml.
+    With `is_brief`, flink-conf/ci.yaml overrides local.yaml.
     Returns the process id of each by its name: jobmanager, taskmanager-0, taskmanager-1 ….
     """
     python = str(Path(sys.executable))
-    place = {
+    settings = {
         "rest": {"port": rest_port},
         "jobmanager": {"rpc": {"port": processes.free_port(0)}},
         "blob": {"server": {"port": "0"}},
@@ -114,11 +114,11 @@ def start(
                 "savepoint-dir": (home.parent / "savepoints").as_uri(),
             }
         },
-        # For a job that asks for it: where what its state becomes is written as it comes.
+        # The changelog of state, for a job that turns it on.
         "state": {"changelog": {"storage": "filesystem", "dstl": {"dfs": {"base-path": (home.parent / "changelog").as_uri()}}}},
         "python": {"executable": python, "client": {"executable": python}},
     }
-    write_conf(home, ["config", "local", *(["ci"] if is_brief else [])], place, conf or {})
+    write_conf(home, ["config", "local", *(["ci"] if is_brief else [])], settings, conf or {})
     names = ["jobmanager", *(f"taskmanager-{number}" for number in range(taskmanagers))]
     pids: dict[str, int] = {}
     try:
@@ -133,7 +133,7 @@ def start(
 
 
 def start_process(home: Path, name: str) -> int:
-    """Start one process of the cluster whose settings are in `home`/conf, by its name as `start` has it; returns its pid."""
+    """Start one process of the cluster whose settings are in `home`/conf, by its name as in `start`; returns its pid."""
     script, *options = ("jobmanager.sh",) if name == "jobmanager" else ("taskmanager.sh", f"-Dtaskmanager.resource-id={name}")
     command = [str(_pyflink() / "bin" / script), "start-foreground", *options]
     return processes.start(command, home.parent / "logs" / f"{name}.log", environment(home))

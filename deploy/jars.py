@@ -1,8 +1,8 @@
 """The Java side, without Java tools: `jars.lock` names every jar by Maven coordinate and sha256.
 
-`fetch()` brings the locked jars into the cache and checks each one, so a second call needs no network;
-`python -m deploy.jars lock` resolves `ROOTS` again and rewrites the lock, and `python -m deploy.jars copy flink <folder>` puts
-those of one class path into a folder.
+`fetch()` downloads the locked jars into the cache and checks each, so a second call needs no network.  `python -m deploy.jars
+lock` resolves `ROOTS` again and rewrites the lock.  `python -m deploy.jars copy flink <folder>` copies the jars of one class
+path into a folder.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ ROOTS: dict[str, tuple[list[str], bool]] = {
         False,
     ),
     "kafka": (["org.apache.kafka:kafka_2.13:4.1.1"], True),
-    # Nothing runs with these: tests hold our manifests against the schema and the options that they contain.
+    # Nothing runs with these: tests compare our manifests with the schema and the options in them.
     "kubernetes": (
         [
             "org.apache.flink:flink-kubernetes-operator-api:1.10.0",
@@ -59,11 +59,11 @@ class Jar(NamedTuple):
 
 
 class JarError(RuntimeError):
-    """A jar could not be had, or is not the one that was locked."""
+    """A jar could not be downloaded, or is not the locked one."""
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept between runs and shared between checkouts: `GAMMAFLOW_CACHE`, else the user's cache."""
+    """The folder of downloads, which checkouts share: `GAMMAFLOW_CACHE`, or else the user's cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("GAMMAFLOW_CACHE") or Path(base) / "gammaflow")
 
@@ -75,9 +75,9 @@ def locked() -> list[Jar]:
 
 
 def fetch(*classpaths: str) -> dict[str, list[Path]]:
-    """The locked jars of these class paths, or of all, downloaded where not yet cached and verified: class path name -> files.
+    """The locked jars of these class paths, or of all, downloaded unless cached, and verified: class path name -> files.
 
-    Raises `JarError` naming the coordinate, with the sha256 that was expected and found.
+    Raises `JarError` with the coordinate and both sha256 sums.
     """
     jars = [jar for jar in locked() if jar.classpath in classpaths or not classpaths]
     missing = [jar for jar in jars if not _path(jar).exists()]
@@ -109,13 +109,13 @@ def _download(jar: Jar) -> None:
         source = _context().project(group, artifact).at_version(version).artifact().resolve()
     except Exception as error:
         raise JarError(f"{jar.coordinate}: download failed ({error}); set-up needs the network once") from error
-    found = _sha256(source)
-    if found != jar.sha256:
+    actual = _sha256(source)
+    if actual != jar.sha256:
         source.unlink()
-        raise JarError(f"{jar.coordinate}: expected sha256 {jar.sha256}, got {found}; the file was removed, try again")
+        raise JarError(f"{jar.coordinate}: expected sha256 {jar.sha256}, got {actual}; the file was removed, try again")
     target = _path(jar)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Named for this process, so that two set-ups at once do not write over each other.
+    # With the name of this process, so that two set-ups at once do not overwrite each other's files.
     source.replace(partial := target.with_suffix(f".{os.getpid()}"))
     partial.replace(target)
 

@@ -1,6 +1,6 @@
 """The Java runtime that comes with the requirements.
 
-`python -m deploy.java schemas.generate` runs a module of ours that talks to Flink's planner in this process' own JVM.
+`python -m deploy.java schemas.generate` runs one of our modules in the environment of a Flink client.
 """
 
 import os
@@ -15,9 +15,9 @@ from deploy import cluster
 
 
 def share_classes() -> None:
-    """Store Java's own classes once as its processes can map them: the runtime comes without, and starts a tenth slower."""
+    """Create the archive of Java's own classes, which the runtime lacks: without it, processes start a tenth slower."""
     if not (JAVA_HOME / "lib" / "server" / "classes.jsa").exists():
-        # Where its folder cannot be written, starts are as slow as they were.
+        # If its folder cannot be written, starts stay slow.
         subprocess.run([JAVA, "-Xshare:dump"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 

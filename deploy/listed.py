@@ -1,6 +1,6 @@
 """The lists of jobs in the README and the compose file: `python -m deploy.listed` writes them, --check compares them.
 
-Each stands between two marker lines and comes from the catalogue (jobs/__init__.py).
+Each list is between two marker lines, and is made from the catalogue (jobs/__init__.py).
 """
 
 import re
@@ -51,7 +51,7 @@ PARTS: list[tuple[str, str, Callable[[], str]]] = [
 
 
 def filled(text: str, marker: str, part: str) -> str:
-    """A text with what stands between its two markers replaced.  Raises `ValueError` unless there are two."""
+    """A text with `part` between its two markers.  Raises `ValueError` unless there are two."""
     pieces = re.split(rf"^{re.escape(marker)}\n", text, flags=re.MULTILINE)
     if len(pieces) != 3:
         raise ValueError(f"expected two lines {marker.strip()!r}, found {len(pieces) - 1}")
@@ -63,10 +63,10 @@ def main(arguments: list[str]) -> None:
     for file, marker, render in PARTS:
         path = cluster.ROOT / file
         text = path.read_text()
-        whole = filled(text, marker, render())
+        new = filled(text, marker, render())
         if "--check" not in arguments:
-            path.write_text(whole)
-        elif whole != text:
+            path.write_text(new)
+        elif new != text:
             raise SystemExit(f"{file} is stale: run `python -m deploy.listed`")
 
 

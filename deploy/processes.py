@@ -1,4 +1,4 @@
-"""Child processes that are always stopped, and ports that are free or say who holds them."""
+"""Child processes that are always stopped, and free ports; an error names the process that holds a port."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ class StartError(RuntimeError):
 
 
 def free_port(preferred: int, pinned: str | None = None) -> int:
-    """`preferred` if it is free, else any free port; with `pinned` (a port in text) that port or an error.
+    """`preferred` if it is free, or any free port; with `pinned` (a port as text) that port or an error.
 
     Raises `StartError` naming the pinned port and the process that holds it.
     """
@@ -39,7 +39,7 @@ def free_port(preferred: int, pinned: str | None = None) -> int:
 
 
 _TOLD: set[int] = set()
-"""Free ports that were told: who was told one may not have opened it yet."""
+"""Free ports that were returned: the caller may not have opened them yet."""
 
 
 def _is_free(port: int) -> bool:
@@ -84,7 +84,7 @@ def wait_until(ready: Callable[[], bool], what: str, pid: int, log: Path, timeou
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, or a word that there is none."""
+    """The last lines of a log, or a text that says that there is none."""
     if not log.exists():
         return "(no log)"
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
@@ -106,13 +106,13 @@ def accepts(port: int) -> bool:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all that it started.  Raises `psutil.NoSuchProcess` where it has ended."""
+    """A process and all its descendants.  Raises `psutil.NoSuchProcess` if it has ended."""
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
 
 def stop(pids: list[int], grace_s: float = 10.0) -> None:
-    """End the processes and all they started: a polite signal, then after `grace_s` an unconditional one."""
+    """End the processes and all their descendants: SIGTERM, then SIGKILL after `grace_s`."""
     members: list[psutil.Process] = []
     for pid in pids:
         try:
@@ -133,7 +133,7 @@ def stop(pids: list[int], grace_s: float = 10.0) -> None:
 
 
 def kill(pid: int) -> None:
-    """End one process at once, as a crash would, and wait until it is gone."""
+    """Kill one process, like a crash, and wait until it is gone."""
     process = psutil.Process(pid)
     process.kill()
     process.wait(timeout=10)
@@ -146,8 +146,8 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """While processes are stopped and folders removed: a second Ctrl-C, or being told to end, does not leave half of them."""
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+    """Ignore signals while processes are stopped and folders removed: a second Ctrl-C must not leave half of them."""
+    if threading.current_thread() is not threading.main_thread():  # other threads get no signals
         yield
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}

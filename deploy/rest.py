@@ -1,4 +1,4 @@
-"""The little that we ask of Flink's REST interface."""
+"""A client of Flink's REST interface, as far as we need it."""
 
 import re
 import time
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import requests
 
 IDS_CHARACTERS = 3_500
-"""How many characters of metric names one request may have: the server takes an address of 4 KB."""
+"""How many characters of metric names a request may have: the server accepts addresses up to 4 KB."""
 OFFSET = re.compile(r"\.KafkaSourceReader\.topic\.([^.]+)\.partition\.(\d+)\.currentOffset$")
 POLL_S = 0.1
 
@@ -30,12 +30,12 @@ class Job(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether all its tasks run.  One that a new JobManager has found, and not yet looked into, has none."""
+        """Whether all its tasks run.  A job that a new JobManager has not restored yet has no tasks."""
         return self.running == self.tasks > 0
 
 
 class Aggregate(NamedTuple):
-    """What several tasks and shards say of one metric."""
+    """One metric of several tasks and shards."""
 
     sum: float
     max: float
@@ -52,7 +52,7 @@ class Flink:
         return self._call("GET", path)
 
     def jobs(self) -> list[Job]:
-        """Every job the cluster knows, newest first."""
+        """Every job that the cluster knows, the newest first."""
         rows = sorted(self.get("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
         return [
             Job(
@@ -75,33 +75,33 @@ class Flink:
         return dict(self.get(f"/jobs/{job.id}/checkpoints"))
 
     def metrics(self, job: Job, names: Iterable[str]) -> dict[str, Aggregate]:
-        """Those of the keyed operator's metrics (engine/metrics.py), by name, over all its tasks, shards and tables.
+        """These metrics of the keyed operator (engine/metrics.py), by name, over all its tasks, shards and tables.
 
-        The name of a row count has its table before it, that of a histogram its statistic behind it: `dead_letters.rows`,
-        `kernel_us_p99`.  One that no task has yet is left out.
+        A row count has its table before the name, a histogram the statistic after it: `dead_letters.rows`, `kernel_us_p99`.  A
+        metric that no task has yet is left out.
         """
         endings = tuple(f".{name}" for name in names)
-        found: dict[str, list[dict[str, float]]] = {}
+        by_name: dict[str, list[dict[str, float]]] = {}
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if ".gammaflow." in row["id"] and row["id"].endswith(endings)]
             for portion in _portions(ids):
                 for row in self.get(f"{path}?get={','.join(portion)}&agg=sum,max"):
-                    found.setdefault(next(end[1:] for end in endings if row["id"].endswith(end)), []).append(row)
+                    by_name.setdefault(next(end[1:] for end in endings if row["id"].endswith(end)), []).append(row)
         return {
-            name: Aggregate(sum(row["sum"] for row in rows), max(row["max"] for row in rows)) for name, rows in found.items()
+            name: Aggregate(sum(row["sum"] for row in rows), max(row["max"] for row in rows)) for name, rows in by_name.items()
         }
 
     def read(self, job: Job) -> dict[tuple[str, int], int]:
-        """Where a job is in the topics that it reads, by topic and partition: the offset behind the newest record it has taken.
+        """The read position of a job, by topic and partition: the offset after the newest record that it has read.
 
-        Left out are partitions of which it has taken none since it was started.  Dots in a topic's name are underscores here.
-        Of a job that has gone on from a checkpoint nothing is said: metrics of the tasks that it had before may still be there.
+        Partitions without a record since the job was started are left out.  Dots in a topic's name are underscores here.  The
+        result is empty for a job that was restored from a checkpoint: metrics of its former tasks may still be there.
         """
-        found: dict[tuple[str, int], int] = {}
+        offsets: dict[tuple[str, int], int] = {}
         restored = self.checkpoints(job)["latest"]["restored"]
         if restored is not None and not restored["is_savepoint"]:
-            return found
+            return offsets
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if OFFSET.search(row["id"])]
@@ -109,8 +109,8 @@ class Flink:
                 for row in self.get(f"{path}?get={','.join(portion)}&agg=max"):
                     part = OFFSET.search(row["id"])
                     if part is not None and row["max"] >= 0:
-                        found[part[1], int(part[2])] = round(row["max"]) + 1
-        return found
+                        offsets[part[1], int(part[2])] = round(row["max"]) + 1
+        return offsets
 
     def failure(self, job: Job) -> str:
         """The root cause of a job's newest failure, one line, or an empty text."""
@@ -134,14 +134,14 @@ class Flink:
             time.sleep(POLL_S)
 
     def checkpoint(self, job: Job) -> bool:
-        """Let a job make a checkpoint now, and wait for it; False where it cannot, as while it starts again."""
+        """Let a job make a checkpoint now, and wait for it; False if it cannot, for example while it restarts."""
         with suppress(FlinkError):
             trigger = self._call("POST", f"/jobs/{job.id}/checkpoints", {})["request-id"]
             return not self._completed(job, f"/checkpoints/{trigger}").get("failure-cause")
         return False
 
     def drain(self, job: Job, target: str) -> None:
-        """Let a job process all it has read, fire its last windows and timers, and finish."""
+        """Let a job process all that it has read, fire its last windows and timers, and finish."""
         self._stop(job, target, is_drained=True)
 
     def stop(self, job: Job, target: str) -> str:
@@ -168,7 +168,7 @@ class Flink:
             time.sleep(POLL_S)
 
     def cancel(self, job: Job) -> None:
-        """End a job without more ado."""
+        """Cancel a job."""
         self._call("PATCH", f"/jobs/{job.id}")
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -1,7 +1,7 @@
 """Where the suite runs: the embedded broker and cluster, or the user's own, behind one object.
 
-`GAMMAFLOW_KAFKA` (host:port, …) and `GAMMAFLOW_FLINK` (host:port of the REST interface) point to the user's own; what they
-point to is not started here, nor stopped.
+`GAMMAFLOW_KAFKA` (host:port, …) and `GAMMAFLOW_FLINK` (host:port of the REST interface) point to the user's own, which are
+neither started nor stopped here.
 """
 
 import json
@@ -26,29 +26,29 @@ from deploy.rest import POLL_S, Flink, FlinkError
 from schemas import TABLE_OF, security
 
 PORTS = (9092, 8081)
-"""Where a user looks for broker and cluster first."""
+"""The ports that a user tries first for broker and cluster."""
 ANY_PORTS = (0, 0)
-"""For what is over soon: whatever else starts at the same moment must not be taken for it."""
+"""Any free ports, for a brief runtime: several may start at the same moment."""
 MAX_TASKMANAGERS = 8
-"""Of an embedded cluster: each may take 4.6 GB of one machine's memory."""
+"""Of an embedded cluster: each may need 4.6 GB of memory."""
 FREE_S = 10.0
-"""How long slots may take to be free: a job that has stopped gives them back a moment later."""
+"""How long to wait for free slots: a stopped job returns them a moment later."""
 SHIPPED = ("engine", "jobs", "kernels", "schemas", "udfs")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A broker and a cluster that answer."""
+    """A broker and a cluster that run."""
 
     kafka: str  # host:port
     flink: str  # host:port of the REST interface
     home: str  # logs and, where embedded, data
-    started: dict[str, int]  # process ids by name: broker, zookeeper, jobmanager, taskmanager-0 …; only of what is embedded
-    is_brief: bool = False  # it lives for minutes: nothing is compiled for long runs
+    started: dict[str, int]  # process ids of embedded processes: broker, zookeeper, jobmanager, taskmanager-0 …
+    is_brief: bool = False  # it runs for minutes, and is not tuned for long runs
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes that were started here, the broker first."""
+        """The processes that we started, the broker first."""
         return tuple(self.started.values())
 
     @property
@@ -68,7 +68,7 @@ class Runtime:
 
 
 def default_home() -> Path:
-    """Where `gammaflow up` keeps its data and logs: `GAMMAFLOW_HOME`, else .run beside the code."""
+    """The folder of data and logs of `gammaflow up`: `GAMMAFLOW_HOME`, or else .run beside the code."""
     return Path(os.environ.get("GAMMAFLOW_HOME") or cluster.ROOT / ".run").resolve()
 
 
@@ -81,12 +81,12 @@ def up(
     is_highly_available: bool = False,
     is_brief: bool = False,
 ) -> Runtime:
-    """Start what is to be embedded, create the topics, and remember it under `home`.
+    """Start the embedded broker and cluster, create the topics, and note the runtime under `home`.
 
-    With `is_highly_available` a JobManager that is started again finds its jobs, by a ZooKeeper of its own.  What `is_brief` is
-    up sooner, and slower once it has run for long.  `ports` are the preferred ones of broker and cluster; where they are taken,
-    or 0, others are used, unless GAMMAFLOW_KAFKA_PORT or GAMMAFLOW_FLINK_PORT insist.  Raises `StartError`, leaving nothing
-    behind.
+    With `is_highly_available`, a restarted JobManager finds its jobs through an embedded ZooKeeper.  With `is_brief`, the
+    runtime is up sooner, but slower in a long run.  `ports` are the preferred ports of broker and cluster.  If they are taken,
+    or 0, it uses other ports, unless GAMMAFLOW_KAFKA_PORT or GAMMAFLOW_FLINK_PORT set them.  Raises `StartError`, and leaves
+    nothing behind.
     """
     kafka, flink = os.environ.get("GAMMAFLOW_KAFKA"), os.environ.get("GAMMAFLOW_FLINK")
     if kafka is None and security.settings() is not None:
@@ -130,7 +130,7 @@ def _remember(runtime: Runtime) -> None:
 
 
 def restart(runtime: Runtime, name: str) -> None:
-    """Start a process of the runtime that has ended once more, on its old address and what it has stored."""
+    """Start a process of the runtime that has ended again, with its old address and its stored data."""
     home = Path(runtime.home)
     if name == "broker":
         port = int(runtime.kafka.rpartition(":")[2])
@@ -141,15 +141,15 @@ def restart(runtime: Runtime, name: str) -> None:
 
 
 def partitions_wanted() -> int:
-    """How many partitions new topics are to have.  Raises `StartError` where GAMMAFLOW_PARTITIONS is no such number."""
-    told = os.environ.get("GAMMAFLOW_PARTITIONS", str(topics.PARTITIONS))
-    if not told.isdecimal() or not 0 < int(told) <= topics.MAX_PARTITIONS:
-        raise StartError(f"GAMMAFLOW_PARTITIONS: expected a number from 1 to {topics.MAX_PARTITIONS}, got {told!r}")
-    return int(told)
+    """The number of partitions of new topics.  Raises `StartError` if GAMMAFLOW_PARTITIONS is not a valid number."""
+    text = os.environ.get("GAMMAFLOW_PARTITIONS", str(topics.PARTITIONS))
+    if not text.isdecimal() or not 0 < int(text) <= topics.MAX_PARTITIONS:
+        raise StartError(f"GAMMAFLOW_PARTITIONS: expected a number from 1 to {topics.MAX_PARTITIONS}, got {text!r}")
+    return int(text)
 
 
 def down(home: Path) -> bool:
-    """Stop what `up` started under `home` and remove its data, but for the logs.  False if nothing was there."""
+    """Stop the runtime that `up` started under `home` and remove its data, except the logs.  False if there was none."""
     state = home / "runtime.json"
     if not state.exists():
         return False
@@ -162,7 +162,7 @@ def down(home: Path) -> bool:
 
 
 def current(home: Path) -> Runtime:
-    """The runtime that is up: the user's own, or the one under `home`.  Raises `StartError` if there is none."""
+    """The runtime that is up: the user's own, or the embedded one under `home`.  Raises `StartError` if there is none."""
     state = home / "runtime.json"
     if state.exists():
         runtime = Runtime(**json.loads(state.read_text()))
@@ -185,7 +185,7 @@ def temporary(
     is_highly_available: bool = False,
     is_brief: bool = False,
 ) -> Iterator[Runtime]:
-    """A runtime of one's own in a temporary folder, stopped and removed at the end; arguments as of `up`."""
+    """A runtime in a temporary folder, stopped and removed at the end; arguments as in `up`."""
     home = Path(tempfile.mkdtemp(prefix="gammaflow-"))
     try:
         yield up(home, conf, taskmanagers, say, ports, is_highly_available, is_brief)
@@ -196,14 +196,14 @@ def temporary(
 
 
 def slots_needed(names: Sequence[str], parallelism: int) -> int:
-    """How many task slots jobs take: each as many as the parallelism, for all operators of a job share them."""
+    """How many task slots jobs need: each as many as the parallelism, for all operators of a job share them."""
     return len(names) * parallelism
 
 
 def taskmanagers_needed(names: Sequence[str], parallelism: int) -> int:
-    """How many TaskManagers of an embedded cluster have slots for these jobs.  Raises `StartError` for too many.
+    """How many TaskManagers an embedded cluster needs for these jobs.  Raises `StartError` for too many.
 
-    A cluster of the user's own has what it has.
+    A cluster of the user's own is not changed.
     """
     if os.environ.get("GAMMAFLOW_FLINK"):
         return 1
@@ -227,11 +227,11 @@ def submit(
     savepoints: dict[str, str] | None = None,
     changed: Mapping[str, str] | None = None,
 ) -> None:
-    """Submit jobs as one would to any cluster, with `flink run`, and wait until their tasks run.
+    """Submit jobs with `flink run`, as to any cluster, and wait until their tasks run.
 
-    `settings` are Flink options for these jobs; `archive` is where the archive job writes; a job named in
-    `savepoints` goes on from there; `changed` is as in `bundle`.  Raises `StartError`, also where the embedded cluster has not
-    enough task slots, and `FlinkError` for a job that does not start, which tries again.
+    `settings` are Flink options for these jobs; `archive` is the folder of the archive job; `savepoints` are those to restore,
+    by job; `changed` is as in `bundle`.  Raises `StartError`, also if the embedded cluster has not enough task slots, and
+    `FlinkError` for a job that does not start; the cluster goes on trying.
     """
     for name in names:
         jobs.job(name)
@@ -244,37 +244,38 @@ def submit(
     paths = savepoints or {}
     for name, path in paths.items():
         contracts.check(path, name, partitions)
-    own = {
+    variables = {
         "GAMMAFLOW_ARCHIVE": (archive or home / "archive").resolve().as_uri(),
         "GAMMAFLOW_ARCHIVE_INTERVAL": archive_interval,
     }
     arguments = ["-pym", "engine.run", *(f"{name}={paths[name]}" if name in paths else name for name in names)]
     try:
-        flink_run(runtime, names, arguments, parallelism, settings, own, changed)
+        flink_run(runtime, names, arguments, parallelism, settings, variables, changed)
     except FlinkError as error:
-        if told := _slots_missing(runtime, names, parallelism):
-            raise FlinkError(f"{error}; {told}") from error
+        if missing := _slots_missing(runtime, names, parallelism):
+            raise FlinkError(f"{error}; {missing}") from error
         users = ", ".join(dict.fromkeys(security.manner(name) for name in names))
         raise FlinkError(f"{error}; to Kafka at {runtime.kafka} they speak {users}") from error
 
 
 def _await_slots(runtime: Runtime, names: Sequence[str], parallelism: int) -> None:
-    """Return once there are task slots for these jobs.  Raises `StartError` where there are none after `FREE_S`."""
+    """Return once there are task slots for these jobs.  Raises `StartError` if there are none after `FREE_S`."""
     deadline = time.monotonic() + FREE_S
     needed = slots_needed(names, parallelism)
     while (overview := runtime.rest.get("/overview"))["slots-available"] < needed:
         if time.monotonic() > deadline:
-            wanted = -(-(needed + overview["slots-total"] - overview["slots-available"]) // cluster.slots_of_taskmanager())
+            taken = overview["slots-total"] - overview["slots-available"]
+            taskmanagers = -(-(needed + taken) // cluster.slots_of_taskmanager())
             raise StartError(
                 f"{len(names)} jobs at parallelism {parallelism} need {needed} task slots; the cluster at {runtime.flink} has "
                 f"{overview['slots-available']} of {overview['slots-total']} free. Lower the parallelism, name fewer jobs, "
-                f"or start it with more: `gammaflow up --taskmanagers {wanted}`"
+                f"or start it with more: `gammaflow up --taskmanagers {taskmanagers}`"
             )
         time.sleep(POLL_S)
 
 
 def _slots_missing(runtime: Runtime, names: Sequence[str], parallelism: int) -> str:
-    """What to say where jobs that have been submitted wait for task slots; nothing where they do not."""
+    """A message, if submitted jobs wait for task slots; otherwise an empty text."""
     with suppress(FlinkError):
         overview, active = runtime.rest.get("/overview"), runtime.rest.active()
         is_waiting = any(name not in active or not active[name].is_running for name in names)
@@ -293,12 +294,12 @@ def flink_run(
     arguments: list[str],
     parallelism: int = 1,
     settings: dict[str, str] | None = None,
-    own: dict[str, str] | None = None,
+    variables: dict[str, str] | None = None,
     changed: Mapping[str, str] | None = None,
 ) -> None:
-    """Call `flink run` with our code, and wait until the tasks of the jobs that it submits, by their names, run.
+    """Call `flink run` with our code, and wait until the tasks of the submitted jobs, `names`, run.
 
-    `arguments` say what is run; `settings` are Flink options, `own` variables of the environment; `changed` is as in `bundle`.
+    `arguments` say what to run; `settings` are Flink options, `variables` are for the environment; `changed` is as in `bundle`.
     Raises `StartError`.
     """
     home = Path(runtime.home)
@@ -306,7 +307,7 @@ def flink_run(
         **cluster.environment(home / "flink"),
         "GAMMAFLOW_KAFKA": runtime.kafka,
         "GAMMAFLOW_PARTITIONS": str(topics.partitions(runtime.kafka)),
-        **(own or {}),
+        **(variables or {}),
     }
     options = [f"-D{key}={value}" for key, value in (settings or {}).items()]
     command = [
@@ -317,7 +318,7 @@ def flink_run(
     log = runtime.logs / "submit.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
-        # From a folder without our code: Python would take that before the bundle's, and the two may differ.
+        # From a folder without our code, which Python would import instead of the bundle's; the two may differ.
         code = subprocess.run(command, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode
     if code:
         raise StartError(f"submitting {', '.join(names)} failed; the end of {log}:\n{_cause(log)}")
@@ -325,7 +326,7 @@ def flink_run(
 
 
 def stop(runtime: Runtime, name: str) -> str:
-    """Stop a job with a savepoint, noting what it holds; returns its path.  Raises `FlinkError`, `KeyError` if none runs."""
+    """Stop a job with a savepoint, and note what it holds; returns its path.  Raises `FlinkError`, `KeyError` if none runs."""
     savepoint = runtime.rest.stop(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())
     if jobs.is_known(name):
         contracts.note(savepoint, name, topics.partitions(runtime.kafka))
@@ -333,7 +334,7 @@ def stop(runtime: Runtime, name: str) -> str:
 
 
 def bundle(home: Path, changed: Mapping[str, str] | None = None) -> Path:
-    """Our own code as the zip file that travels with a job; `changed` are texts of files that differ, or are new."""
+    """Our code as the zip file that is submitted with a job; `changed` are texts of other or new files, by path."""
     path = home / "gammaflow.zip"
     files: dict[str, str | bytes] = {}
     for folder in SHIPPED:
@@ -352,13 +353,13 @@ def _cause(log: Path) -> str:
 
 
 def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
-    """Return once a job has read, and checkpointed, everything in its topics.  Raises `StartError`, `FlinkError`.
+    """Return once a job has read and checkpointed all records of its topics.  Raises `StartError`, `FlinkError`.
 
-    Its metrics say what it has read.  Its consumer group says so too, but where topics are quiet only 10 s later: a source that
-    waits for records does not tell the broker of a checkpoint.
+    Its metrics show the read position.  So does its consumer group, but 10 s later if topics are quiet: a source that waits for
+    records does not commit the offsets of a checkpoint.
     """
     tables = jobs.job(name).reads
-    # As metrics write them; those of earlier versions too, which a job goes on reading.
+    # Named as in metrics; also topics of earlier versions, which a job goes on reading.
     topic_of = {topic.replace(".", "_"): topic for topic in TABLE_OF}
     deadline = time.monotonic() + timeout_s
     while True:
@@ -374,11 +375,12 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
 
 
 def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
-    """Let each job read all there is, for which it has so much time, and finish, once those have whose rows it reads."""
+    """Let each job read all records within `timeout_s`, and finish after the jobs whose rows it reads."""
     drained: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(len(names)) as pool:
         for name in sorted(names, key=jobs.position):
-            before = [of for job, of in drained.items() if not set(jobs.job(job).writes).isdisjoint(jobs.job(name).reads)]
+            reads = jobs.job(name).reads
+            before = [future for job, future in drained.items() if not set(jobs.job(job).writes).isdisjoint(reads)]
             drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
     for job in drained.values():
         job.result()

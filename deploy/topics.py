@@ -1,4 +1,4 @@
-"""The topics on the broker: made as the schemas describe them, counted, and how far each job has read."""
+"""The topics on the broker: created from the schemas; their partitions, and how far each job has read."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,21 +7,23 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from feeds.times import TOPIC as TIMES
 from schemas.clients import Client, Unreachable, reached
 from schemas.records import TABLES
 from schemas.security import ADMIN, READER, manner
 
 PARTITIONS = 4
-"""Of each topic that is made here.  A job's parallelism is bounded by it, and it never changes: it is part of every state."""
+"""Of each new topic.  It limits a job's parallelism, and never changes: all state depends on it."""
 MAX_PARTITIONS = 128
-"""As many as there are key groups (pipeline.max-parallelism): each shard is to have one of its own."""
+"""The number of key groups (pipeline.max-parallelism): each shard needs its own."""
 AHEAD_MS = 120_000
-"""How far ahead of its own clock a broker takes a record: a partition waits until the others have come to the time of its
-newest one.  A feed takes a receiver's clock that is a minute ahead."""
+"""How far ahead of its clock a broker accepts a record timestamp: readers of a partition wait until the others reach the time
+of
+its newest record.  Feeds accept a receiver's clock that is a minute ahead."""
 LISTED_S = 60.0
-# A broker that does not answer is told of by an exception; the client would also write to the terminal.
+# An exception reports a broker that does not answer; the client would also write to the terminal.
 _QUIET = {"log_level": 2}
-# What a broker answers for a group that has never committed, while it finds or makes the place where offsets are kept.
+# A broker's answers for a group that has never committed, while it looks for the group's coordinator.
 _NO_GROUP_YET = (
     KafkaError.GROUP_ID_NOT_FOUND,
     KafkaError.NOT_COORDINATOR,
@@ -32,38 +34,56 @@ _NO_GROUP_YET = (
 
 
 class TopicError(RuntimeError):
-    """The broker could not be asked, or refused."""
+    """The broker did not answer, or refused."""
 
 
 def create(servers: str, partitions: int = PARTITIONS) -> list[str]:
-    """Make every topic that does not exist yet; returns the names of the new ones.  Raises `TopicError`."""
-    return create_named(servers, {table.topic: table.is_compacted for table in TABLES.values()}, partitions)
+    """Create every topic that does not exist yet; returns their names.  Raises `TopicError`."""
+    return [
+        *create_named(servers, {table.topic: table.is_compacted for table in TABLES.values()}, partitions),
+        *_create_times(servers),
+    ]
+
+
+def _create_times(servers: str) -> list[str]:
+    """Create the topic of the feeds' times: one partition, timestamps of the broker's clock, kept for an hour."""
+    settings = {"message.timestamp.type": "LogAppendTime", "retention.ms": "3600000", "segment.ms": "600000"}
+    return _create(servers, [NewTopic(TIMES, num_partitions=1, config=settings)])
 
 
 def create_named(servers: str, names: Mapping[str, bool], partitions: int) -> list[str]:
-    """Make those of the named topics that do not exist yet, compacted or not; returns their names.  Raises `TopicError`."""
-    existing = existing_topics(servers)
+    """Create those of the named topics that do not exist yet, compacted or not; returns their names.  Raises `TopicError`."""
     # Event time is the record timestamp, and a replayed day is old: retention by age would delete it at once.
     settings = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(AHEAD_MS)}
-    wanted = [
-        NewTopic(name, num_partitions=partitions, config={**settings, "cleanup.policy": "compact" if compacted else "delete"})
-        for name, compacted in names.items()
-        if name not in existing
-    ]
-    if wanted:
+    return _create(
+        servers,
+        [
+            NewTopic(
+                name, num_partitions=partitions, config={**settings, "cleanup.policy": "compact" if compacted else "delete"}
+            )
+            for name, compacted in names.items()
+        ],
+    )
+
+
+def _create(servers: str, topics: list[NewTopic]) -> list[str]:
+    """Create those that do not exist yet; returns their names."""
+    existing = existing_topics(servers)
+    new = [topic for topic in topics if topic.topic not in existing]
+    if new:
         admin = administering(servers)
-        for topic, future in admin.create_topics(wanted).items():
+        for topic, future in admin.create_topics(new).items():
             try:
                 future.result(timeout=30)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicError(f"topic {topic}: {error.args[0].str()}") from error
-        _wait_listed(servers, lambda listed: {topic.topic for topic in wanted} <= listed)
-    return [topic.topic for topic in wanted]
+        _wait_listed(servers, lambda listed: {topic.topic for topic in new} <= listed)
+    return [topic.topic for topic in new]
 
 
 def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
-    """Remove the tables' topics, with what they hold, and how far jobs have read; then make the topics anew.
+    """Delete the tables' topics and the consumer groups of jobs; then create the topics again.
 
     Raises `TopicError`.
     """
@@ -74,7 +94,7 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
         try:
             future.result(timeout=30)
         except KafkaException as error:
-            # A job that has told the broker of no checkpoint has no group.
+            # A job that has committed no offsets has no group.
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
     _wait_listed(servers, lambda listed: not listed & set(names))
@@ -82,7 +102,7 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
 
 
 def _wait_listed(servers: str, condition: Callable[[set[str]], bool]) -> None:
-    """Wait for the broker, which answers that topics are made or removed before it lists them so.  Raises `TopicError`."""
+    """Wait until the broker lists topics as created or deleted, which is after it has answered.  Raises `TopicError`."""
     deadline_s = time.monotonic() + LISTED_S
     while not condition(set(existing_topics(servers))):
         if time.monotonic() > deadline_s:
@@ -96,7 +116,7 @@ def existing_topics(servers: str) -> dict[str, int]:
 
 
 def partitions(servers: str) -> int:
-    """How many partitions our topics have, all of them as many.  Raises `TopicError` where they do not."""
+    """The number of partitions of our topics.  Raises `TopicError` if not all have the same number."""
     existing = existing_topics(servers)
     ours = {table.topic: existing.get(table.topic, 0) for table in TABLES.values()}
     if missing := [topic for topic, number in ours.items() if not number]:
@@ -123,19 +143,19 @@ def ends(servers: str, tables: list[str], isolation: str = "read_committed") -> 
 
 def _ends(consumer: Consumer, existing: dict[str, int], tables: list[str]) -> dict[tuple[str, int], int]:
     names = [TABLES[table].topic for table in tables]
-    # All of them in one request; get_watermark_offsets makes two for each partition.
+    # In one request; get_watermark_offsets makes two for each partition.
     parts = [TopicPartition(name, part, OFFSET_END) for name in names for part in range(existing.get(name, 0))]
-    found = consumer.offsets_for_times(parts, timeout=10) if parts else []
-    for part in found:
+    ends = consumer.offsets_for_times(parts, timeout=10) if parts else []
+    for part in ends:
         if part.error is not None:
             raise KafkaException(part.error)
-    return {(part.topic, part.partition): part.offset for part in found}
+    return {(part.topic, part.partition): part.offset for part in ends}
 
 
 def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int] | None = None) -> int:
     """How many records of its topics a job has not yet read and checkpointed, by its consumer group.  Raises `TopicError`.
 
-    With `read`, offsets by topic and partition, also what stands before these is taken as read.
+    With `read`, offsets by topic and partition, records before these count as read, too.
     """
     consumer, existing = consuming(servers, job, {"enable.partition.eof": True})
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
@@ -159,7 +179,7 @@ def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], i
 
 
 def _without_record(consumer: Consumer, parts: list[TopicPartition]) -> set[tuple[str, int]]:
-    """Where no record stands behind an offset: what stands there is the end of a transaction, which nobody reads."""
+    """Partitions without a record after the offset: there is only the end of a transaction, which is not read."""
     unread, without = {(part.topic, part.partition) for part in parts}, set()
     consumer.assign(parts)
     while unread:
@@ -176,20 +196,20 @@ def _without_record(consumer: Consumer, parts: list[TopicPartition]) -> set[tupl
 
 
 def administering(servers: str) -> AdminClient:
-    """A client that may make topics and rights.  It must outlive its answers.  Raises `TopicError`."""
+    """A client that may create topics and rights.  It must outlive its answers.  Raises `TopicError`."""
     return _reached(AdminClient, servers, ADMIN)[0]
 
 
-def consuming(servers: str, group: str, own: dict[str, Any] | None = None) -> tuple[Consumer, dict[str, int]]:
-    """A consumer that looks and leaves no trace, and every topic that it may see.  Raises `TopicError`."""
+def consuming(servers: str, group: str, more: dict[str, Any] | None = None) -> tuple[Consumer, dict[str, int]]:
+    """A consumer that commits nothing, and every topic that it may see.  Raises `TopicError`."""
     settings = {"group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False}
-    return _reached(Consumer, servers, READER, settings | (own or {}))
+    return _reached(Consumer, servers, READER, settings | (more or {}))
 
 
 def _reached(
-    make: Callable[[dict[str, Any]], Client], servers: str, role: str = READER, own: dict[str, Any] | None = None
+    make: Callable[[dict[str, Any]], Client], servers: str, role: str = READER, more: dict[str, Any] | None = None
 ) -> tuple[Client, dict[str, int]]:
     try:
-        return reached(make, servers, role, {**_QUIET, **(own or {})})
+        return reached(make, servers, role, {**_QUIET, **(more or {})})
     except Unreachable as error:
         raise TopicError(str(error)) from None

@@ -1,4 +1,4 @@
-"""High availability on one machine: a ZooKeeper server, from Flink's own jar, that remembers the JobManager's jobs."""
+"""High availability on one machine: a ZooKeeper server, from Flink's own jar, that stores the JobManager's jobs."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ admin.enableServer=false
 """
 MAIN = "org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.server.ZooKeeperServerMain"
 SESSION_MS = 4_000
-"""How long a JobManager that is silent stays the leader: no other one is heard before."""
+"""How long a silent JobManager stays the leader, before another one can take over."""
 
 
 def start(home: Path) -> tuple[int, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Drills: harm done to the running suite, and whether its rows come out as if nothing had happened.
+"""Drills: they harm the running suite, and compare its rows with those of an undisturbed run.
 
-`harms.py` is what is done, `suite.py` the suite that it is done to, `rows.py` how rows are told to be the same.
+`harms.py` has the harms, `suite.py` the suite that they harm, `rows.py` the comparison of rows.
 """

@@ -1,13 +1,12 @@
-"""Golden savepoints: what each job had stored half way through the market, kept, and gone on from by every later version.
+"""Golden savepoints: the state of each job half way through the market, which every later version must restore.
 
-`python -m drills.golden <folder>` makes a folder of them: a savepoint a job; the market that was played, for the last digit of
-its numbers differs from processor to processor, and one day it may be simulated otherwise; and `written.json`, which says how
-much of it was half, how far each topic had been written by then and how many rows each table had.  A version is recorded once,
-when it is released; what was recorded is never recorded again.
+`python -m drills.golden <folder>` makes a folder with a savepoint for each job; the market that was played, for the last digit
+of its numbers depends on the processor, and the simulation may change; and `written.json`, which says where its half was, how
+far each topic had been written by then and how many rows each table had.  A version is recorded once, when it is released.
 
-Whoever goes on from it needs no topic of that time.  A savepoint knows offsets, so each partition is filled with as many
-records without a value, which nobody reads, and the rest of the market is played.  Before and after together must be the rows
-of a run that never stopped.
+A restore does not need the topics of that time.  A savepoint has offsets, so each partition is filled with as many records
+without a value, which no job reads, and the rest of the market is played.  The rows before and after must together be those of
+a run that never stopped.
 """
 
 import gzip
@@ -32,96 +31,104 @@ from feeds.simulator import simulate
 from schemas import RETIRED
 
 NAMES = [name for name in jobs.FLOW if name != "archive"]
-"""All jobs with state that outlives them; the archive's are its read positions."""
+"""All jobs with state beyond read positions: not the archive."""
+NEWER = {"0.1.0": ("oracles", "oracle_faults", "breakers")}
+"""Jobs that are newer than a version."""
 BEGUN_ANEW = {"0.1.0": ("bars", "book_metrics", "venue_clocks")}
-"""SQL jobs whose state has changed since a version: they do not go on from its savepoints, but begin anew."""
+"""SQL jobs whose state has changed since a version: they start without its savepoints."""
 MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
-"""Tables that get more rows now than in that version: each book is written again every ten seconds."""
+"""Tables that have more rows now than in that version: each book has a row every ten seconds."""
 RESTATED = {"0.1.0": ("account_margin", "position_margin")}
-"""Tables of which some rows are written again at the start: margin is a stage of a job now that did not store the status
-of accounts, and writes a row of each at the first whole second."""
-SETTINGS = {"gammaflow.window": "0.05"}
-"""What the jobs had when version 0.1.0 was recorded: rows say at the end of which micro-batch they were made."""
+"""Tables with some rows repeated at the start: margin is now a stage of a job that did not store the status of accounts, and
+writes a row of each account at the first whole second."""
+SETTINGS = {"gammaflow.window": "0.05", "gammaflow.controls": "recorded"}
+"""The settings when version 0.1.0 was recorded, for rows have the end of their micro-batch; and nobody is listened to."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
 
 
 def record(folder: Path) -> None:
     """Play half of the market, stop every job with a savepoint, and keep these in a new folder.
 
-    Raises `FileExistsError`, and as `drills.suite.played`.
+    Raises `FileExistsError`, and what `drills.suite.played` raises.
     """
     folder.mkdir(parents=True)
-    kept = "".join(json.dumps(record) + "\n" for record in simulate(MARKET))
-    (folder / PLAYED).write_bytes(gzip.compress(kept.encode(), mtime=0))
+    lines = "".join(json.dumps(record) + "\n" for record in simulate(MARKET))
+    (folder / PLAYED).write_bytes(gzip.compress(lines.encode(), mtime=0))
     with Stage() as stage:
         suite = stage.suite(NAMES)
-        place = suite.place
+        up = suite.up
         suite.submit()
-        with Publisher(place.kafka) as publisher:
-            first_half = list(takewhile(lambda one: one.event_ms < HALF_TIME_MS, market(folder)))
-            for one in first_half:
-                publisher.publish(one)
+        with Publisher(up.kafka) as publisher:
+            first_half = list(takewhile(lambda record: record.event_ms < HALF_TIME_MS, market(folder)))
+            for record in first_half:
+                publisher.publish(record)
             publisher.flush()
             for name in NAMES:
-                runtime.wait_read(place, name, WAIT_S)
-                savepoint = folder_of(runtime.stop(place, name))
+                runtime.wait_read(up, name, WAIT_S)
+                savepoint = folder_of(runtime.stop(up, name))
                 assert savepoint is not None, "an embedded cluster's savepoints are here"
                 shutil.copytree(savepoint, folder / name)
-            ends = topics.ends(place.kafka, _tables(), isolation="read_uncommitted")
-            rows = {table: found.total() for table, found in suite.read().items()}
+            ends = topics.ends(up.kafka, _tables(), isolation="read_uncommitted")
+            rows = {table: counts.total() for table, counts in suite.read().items()}
     named = {f"{topic}/{part}": end for (topic, part), end in sorted(ends.items())}
     written = {"played": len(first_half), "ends": named, "rows": rows}
     (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n")
 
 
 def kept(folder: Path) -> list[str]:
-    """The jobs that go on from a folder's savepoints."""
-    return [name for name in NAMES if name not in BEGUN_ANEW.get(folder.name, ())]
+    """The jobs that restore a folder's savepoints."""
+    return [name for name in names(folder) if name not in BEGUN_ANEW.get(folder.name, ())]
+
+
+def names(folder: Path) -> list[str]:
+    """The jobs whose savepoints a folder holds."""
+    return [name for name in NAMES if name not in NEWER.get(folder.name, ())]
 
 
 def market(folder: Path) -> list[Record]:
-    """What a folder's jobs were played, and what came after it, in the order of arrival."""
+    """The whole market of a folder, in the order of arrival."""
     with gzip.open(folder / PLAYED, "rt") as lines:
         return [Record(*json.loads(line)) for line in lines]
 
 
 def gone_on(stage: Stage, folder: Path) -> Rows:
-    """Let today's jobs go on from a folder's savepoints, through the rest of the market; returns what they write.
+    """Restore a folder's savepoints with today's jobs, and play the rest of the market; returns what the jobs write.
 
-    Raises as `drills.suite.played`.
+    Raises what `drills.suite.played` raises.
     """
     written, records = json.loads((folder / WRITTEN).read_text()), market(folder)
     names = kept(folder)
     suite = stage.suite(names, settings=SETTINGS)
-    # A broker that has been upgraded has the topics of its earlier versions.
-    topics.create_named(suite.place.kafka, dict.fromkeys(RETIRED, False), topics.partitions(suite.place.kafka))
-    producer = Producer({"bootstrap.servers": suite.place.kafka})
-    for of, end in written["ends"].items():
-        topic, _, part = of.rpartition("/")
+    # An upgraded broker still has the topics of earlier versions.
+    topics.create_named(suite.up.kafka, dict.fromkeys(RETIRED, False), topics.partitions(suite.up.kafka))
+    producer = Producer({"bootstrap.servers": suite.up.kafka})
+    for topic_and_part, end in written["ends"].items():
+        topic, _, part = topic_and_part.rpartition("/")
         for _ in range(end):
             producer.produce(topic, None, "before", int(part), timestamp=records[0].event_ms)
             producer.poll(0)
     producer.flush()
     suite.submit({name: (folder / name).resolve().as_uri() for name in names})
-    with Publisher(suite.place.kafka) as publisher:
-        for one in records[written["played"] :]:
-            publisher.publish(one)
-    runtime.drain(suite.place, names, WAIT_S)
+    with Publisher(suite.up.kafka) as publisher:
+        for record in records[written["played"] :]:
+            publisher.publish(record)
+    runtime.drain(suite.up, names, WAIT_S)
     return suite.read()
 
 
-def differences(folder: Path, expected: Rows, found: Rows) -> list[str]:
-    """What is wrong with what was written after a folder's savepoints, beside the rows of a run that never stopped."""
+def differences(folder: Path, expected: Rows, actual: Rows) -> list[str]:
+    """The faults in the rows after a folder's savepoints, compared with a run that never stopped."""
     before = json.loads((folder / WRITTEN).read_text())["rows"]
     wrong = []
     for table, rows in expected.items():
-        after = found.get(table, Counter())
+        after = actual.get(table, Counter())
         unexpected, left = after - rows, rows - after
         if unexpected and table not in RESTATED.get(folder.name, ()):
             wrong.append(f"{table}: {unexpected.total()} rows that should not be, e.g. {min(unexpected)}")
         has_more = table in MORE_ROWS.get(folder.name, ())
-        if left.total() < before[table] or (left.total() > before[table] and not has_more):
-            wrong.append(f"{table}: {left.total()} rows did not come, of which {before[table]} were written before")
+        written = before.get(table, 0)  # a table may be newer
+        if left.total() < written or (left.total() > written and not has_more):
+            wrong.append(f"{table}: {left.total()} rows did not come, of which {written} were written before")
     return wrong
 
 

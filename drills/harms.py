@@ -1,4 +1,4 @@
-"""The drills: what happens in each, and how."""
+"""The drills, and the harm of each."""
 
 import json
 import re
@@ -13,6 +13,7 @@ import orjson
 from confluent_kafka import Producer
 
 import jobs
+from cli import controls
 from deploy import processes, runtime, topics
 from deploy.processes import StartError
 from deploy.savepoints import FILE, folder_of
@@ -23,6 +24,8 @@ from drills.versions import Version
 from feeds import Record
 from feeds.publish import FEED_TABLES, Publisher
 from feeds.simulator import simulate
+from jobs import APPLIED
+from schemas.controls import ALL, CANCEL_ALL
 from schemas.records import TABLES
 from schemas.rows import instant_ms, to_ms
 
@@ -35,38 +38,38 @@ POISON = b"\x00 is no JSON"
 
 
 def kill_taskmanager(suite: Suite) -> list[str]:
-    """Kill the TaskManager of the first job, whose rows others read; the other one has room for its tasks."""
+    """Kill the TaskManager of the first job, whose rows other jobs read; the other one has slots for its tasks."""
     victim, restarting = next((name, held) for name, held in suite.taskmanagers().items() if suite.names[0] in held)
-    processes.kill(suite.place.started[victim])
+    processes.kill(suite.up.started[victim])
     return restarting
 
 
 def kill_jobmanager(suite: Suite) -> list[str]:
-    """Kill the JobManager and start another one, as a supervisor would: it finds the jobs in ZooKeeper."""
-    processes.kill(suite.place.started["jobmanager"])
-    runtime.restart(suite.place, "jobmanager")
+    """Kill the JobManager and start another one, like a supervisor: it finds the jobs in ZooKeeper."""
+    processes.kill(suite.up.started["jobmanager"])
+    runtime.restart(suite.up, "jobmanager")
     return suite.names
 
 
 def kill_both(suite: Suite) -> list[str]:
-    """Kill a TaskManager and the JobManager, and start only the latter again."""
+    """Kill a TaskManager and the JobManager, and start only the JobManager again."""
     kill_taskmanager(suite)
     return kill_jobmanager(suite)
 
 
 def restart_broker(suite: Suite) -> list[str]:
     """Stop the broker and start it again; jobs and feed wait for it."""
-    processes.stop([suite.place.started["broker"]])
-    runtime.restart(suite.place, "broker")
+    processes.stop([suite.up.started["broker"]])
+    runtime.restart(suite.up, "broker")
     return []
 
 
 def kill_broker(suite: Suite) -> list[str]:
     """Kill the broker while a transaction is open, and start it again."""
-    place = suite.place
-    suite.wait(lambda: bool(open_transactions(place.kafka, suite.written)), "a transaction is open")
-    processes.kill(place.started["broker"])
-    runtime.restart(place, "broker")
+    up = suite.up
+    suite.wait(lambda: bool(open_transactions(up.kafka, suite.written)), "a transaction is open")
+    processes.kill(up.started["broker"])
+    runtime.restart(up, "broker")
     return []
 
 
@@ -83,7 +86,7 @@ def rescale(parallelism: int) -> Harm:
 
 
 def offer_unknown_state(suite: Suite) -> list[str]:
-    """Offer the first job a savepoint of a version to come, which it must refuse, then let all go on from their own."""
+    """Start the first job from a savepoint of a future version, which it must refuse; then restore all from their own."""
     savepoints = suite.stop()
     name = suite.names[0]
     file = _noted(savepoints[name])
@@ -92,7 +95,7 @@ def offer_unknown_state(suite: Suite) -> list[str]:
     try:
         suite.submit(savepoints)
     except StartError as error:
-        if f"kernel {name} is {UNKNOWN_VERSION}" not in str(error) or suite.place.rest.active():
+        if f"kernel {name} is {UNKNOWN_VERSION}" not in str(error) or suite.up.rest.active():
             raise
     else:
         raise StartError(f"job {name} was started from a savepoint of version {UNKNOWN_VERSION}")
@@ -102,7 +105,7 @@ def offer_unknown_state(suite: Suite) -> list[str]:
 
 
 def upgrade(suite: Suite) -> list[str]:
-    """Stop the jobs of an older version, and let the newer one go on from their savepoints."""
+    """Stop the jobs of an older version, and restore their savepoints with the newer version."""
     savepoints = suite.stop()
     _note(savepoints, OLDER)
     suite.restart_taskmanagers()
@@ -114,7 +117,7 @@ def upgrade(suite: Suite) -> list[str]:
 def go_back(suite: Suite) -> list[str]:
     """Upgrade one job, let it write, and go back to the older version and the savepoint from before.
 
-    One whose tables are at-least-once: what the newer version has written stands, and is written again.
+    The job's tables are at-least-once: rows that the newer version has written stay, and are written again.
     """
     name, table = "books", "book_tops"
     savepoints = suite.stop([name])
@@ -122,10 +125,10 @@ def go_back(suite: Suite) -> list[str]:
     older, suite.version = suite.version, {}
     suite.restart_taskmanagers()
     suite.submit(savepoints, [name])
-    ends = topics.ends(suite.place.kafka, [table])
-    suite.wait(lambda: topics.ends(suite.place.kafka, [table]) != ends, "the newer version writes")
-    suite.place.rest.cancel(suite.place.rest.active()[name])
-    suite.wait(lambda: name not in suite.place.rest.active(), "the newer version ends")
+    ends = topics.ends(suite.up.kafka, [table])
+    suite.wait(lambda: topics.ends(suite.up.kafka, [table]) != ends, "the newer version writes")
+    suite.up.rest.cancel(suite.up.rest.active()[name])
+    suite.wait(lambda: name not in suite.up.rest.active(), "the newer version ends")
     suite.version = older
     suite.restart_taskmanagers()
     suite.submit(savepoints, [name])
@@ -133,7 +136,7 @@ def go_back(suite: Suite) -> list[str]:
 
 
 def widen(suite: Suite) -> list[str]:
-    """Stop a job of SQL alone, and let one whose rows have a column more go on from its savepoint."""
+    """Stop a job of SQL alone, and restore its savepoint with a version whose rows have one more column."""
     savepoints = suite.stop(["bars"])
     suite.version = versions.wider()
     suite.submit(savepoints, ["bars"])
@@ -141,7 +144,7 @@ def widen(suite: Suite) -> list[str]:
 
 
 def without_range(rows: Rows, names: list[str]) -> list[str]:
-    """Take the new column out of the rows of bars; returns what is wrong with it: all have it, or none."""
+    """Remove the new column from the rows of bars; returns a fault if all rows have it, or none."""
     found, rows["bars"], wide = rows["bars"], Counter(), 0
     for row, count in found.items():
         value = NEW_COLUMN.sub(b"", row.value)
@@ -151,7 +154,7 @@ def without_range(rows: Rows, names: list[str]) -> list[str]:
 
 
 def _note(savepoints: dict[str, str], kernels: dict[str, int]) -> None:
-    """Note in savepoints the versions that stored them: they were written by another version than this."""
+    """Note in savepoints the versions that stored them, which are not those of this code."""
     for path in savepoints.values():
         file = _noted(path)
         noted = json.loads(file.read_text())
@@ -166,18 +169,18 @@ def _noted(savepoint: str) -> Path:
 
 
 def poison(suite: Suite) -> list[str]:
-    """Write a record that no job can read into every topic that one reads, as of a time that the topic has reached."""
-    producer = Producer({"bootstrap.servers": suite.place.kafka})  # the suite's own broker, which has no locks
+    """Write an unreadable record into every topic that a job reads, with a time that the topic has reached."""
+    producer = Producer({"bootstrap.servers": suite.up.kafka})  # the suite's own broker, which needs no password
     for table in sorted({table for name in suite.names for table in jobs.job(name).reads}):
         event_ms = HALF_TIME_MS - 1_000 if table in FEED_TABLES else MARKET.start_ms
         producer.produce(TABLES[table].topic, POISON, "poison", timestamp=event_ms)
     if left := producer.flush(30):
-        raise StartError(f"{left} poisoned records were not taken by the broker")
+        raise StartError(f"the broker did not accept {left} poisoned records")
     return []
 
 
 def without_poison(rows: Rows, names: list[str]) -> list[str]:
-    """Take the poison, and the dead letters about it, out of the rows; returns what is wrong with the letters.
+    """Remove the poison and its dead letters from the rows; returns what is wrong with the letters.
 
     Each job that writes dead letters must have written one for each topic that it reads.
     """
@@ -198,13 +201,13 @@ def without_poison(rows: Rows, names: list[str]) -> list[str]:
 
 
 def jump_clock(suite: Suite) -> list[str]:
-    """Say once more, as of an hour later, what one venue said in the last moment: its clock has jumped, and jumps back."""
-    # It does not end as a feed does, by telling a time past its last record: the other one, which goes on, is not there yet.
-    publisher = Publisher(suite.place.kafka)
+    """Repeat one venue's messages of the last moment with times an hour later: its clock has jumped, and jumps back."""
+    # Without the heartbeats that end a feed, with a time past its last record: the other feed, which goes on, is not there yet.
+    publisher = Publisher(suite.up.kafka)
     for table, event_ms, row in simulate(MARKET):
         if row.get("venue") == JUMPING and HALF_TIME_MS - 500 <= event_ms < HALF_TIME_MS:
             jumped = Record(table, event_ms + JUMP_MS, {**row, "event_at": instant_ms(event_ms + JUMP_MS)})
-            # What is received later has not been said yet.
+            # Later records have not been received yet.
             if to_ms(row["received_at"]) < HALF_TIME_MS:
                 publisher.publish(jumped)
     publisher.flush()
@@ -212,7 +215,7 @@ def jump_clock(suite: Suite) -> list[str]:
 
 
 def without_jump(rows: Rows, names: list[str]) -> list[str]:
-    """Take the dead letters about rows of an hour later out; returns what is wrong with them: that there are none."""
+    """Remove the dead letters about rows of an hour later; returns a fault if there are none."""
     count = 0
     for row in list(rows["dead_letters"]):
         letter = orjson.loads(row.value)
@@ -222,13 +225,13 @@ def without_jump(rows: Rows, names: list[str]) -> list[str]:
 
 
 def lose_checkpoints(suite: Suite) -> list[str]:
-    """Let no checkpoint be written until one has failed in every job, then let them be written again.
+    """Prevent checkpoints until one has failed in every job, then allow them again.
 
-    A file stands where the folder was: to the superuser no folder is read-only.
+    A file takes the place of the folder, because the superuser can write into any folder.
     """
-    folder = Path(suite.place.home) / "checkpoints"
+    folder = Path(suite.up.home) / "checkpoints"
     away = folder.with_name("checkpoints.away")
-    rest = suite.place.rest
+    rest = suite.up.rest
     active = rest.active()
     failed = {name: rest.checkpoints(active[name])["counts"]["failed"] for name in suite.names}
     folder.rename(away)
@@ -243,26 +246,60 @@ def lose_checkpoints(suite: Suite) -> list[str]:
 
 
 def lose_cluster(suite: Suite) -> list[str]:
-    """Kill the cluster and lose all that it has stored and written: a fresh one has nothing but the feeds' log."""
-    place = suite.place
-    cluster = [name for name in place.started if name != "broker"]
+    """Kill the cluster and remove all its state and rows: a fresh one has only the topics of feeds."""
+    up = suite.up
+    cluster = [name for name in up.started if name != "broker"]
     for name in cluster:
-        processes.kill(place.started[name])
+        processes.kill(up.started[name])
     suite.lose_stored()
-    topics.renew(place.kafka, suite.written, suite.names)
+    topics.renew(up.kafka, suite.written, suite.names)
     suite.start_again(cluster)
     suite.submit()
     return suite.names
 
 
 def forget(suite: Suite) -> list[str]:
-    """Start each job again without its state: its rows come twice, which the topics that are exactly-once must not have."""
-    rest = suite.place.rest
+    """Start each job again without its state: its rows are written twice, which is a fault in exactly-once topics."""
+    rest = suite.up.rest
     for job in rest.active().values():
         rest.cancel(job)
     suite.wait(lambda: not rest.active(), "the jobs end")
     suite.submit()
     return suite.names
+
+
+def kill_switch(suite: Suite) -> list[str]:
+    """Kill all trading in the middle of a crash, liquidations named, and then the TaskManager of those who obey."""
+    servers = suite.up.kafka
+    suite.wait(lambda: _records(servers, "liquidation_orders") > 0, "orders are written")
+    before = _records(servers, APPLIED)
+    controls.say(servers, controls.control("all", CANCEL_ALL, "a drill", liquidations=True, who="drill"))
+    # A row of each shard.
+    suite.wait(lambda: _records(servers, APPLIED) >= before + topics.partitions(servers), "every shard obeys")
+    victim, restarting = next((name, held) for name, held in suite.taskmanagers().items() if "liquidations" in held)
+    processes.kill(suite.up.started[victim])
+    return restarting
+
+
+def _records(servers: str, table: str) -> int:
+    return sum(topics.ends(servers, [table], "read_uncommitted").values())
+
+
+def obeyed(rows: Rows, names: list[str]) -> list[str]:
+    """What is wrong with how a kill was obeyed: orders behind it, or nobody who was held by it."""
+    applied = [orjson.loads(row.value) for row in rows[APPLIED]]
+    kills = [row for row in applied if row["scope"] == ALL and row["mode"] == CANCEL_ALL]
+    if not kills:
+        return [f"{APPLIED}: no shard has obeyed the kill"]
+    since = max(row["event_at"] for row in kills)
+    late = [row for row in map(orjson.loads, (row.value for row in rows["liquidation_orders"])) if row["event_at"] > since]
+    events = [orjson.loads(row.value) for row in rows["liquidation_events"]]
+    faults = [f"liquidation_orders: {len(late)} after the kill of {since}; e.g. {late[0]}"] if late else []
+    if not any(row["kind"] == "held" and CANCEL_ALL in row["reason"] for row in events):
+        faults.append("liquidation_events: nobody was held by the kill")
+    if not any(row["is_start"] and row["event_at"] >= min(kill["event_at"] for kill in kills) for row in applied):
+        faults.append(f"{APPLIED}: no shard has started again after the kill")
+    return faults
 
 
 class Drill(NamedTuple):
@@ -273,63 +310,71 @@ class Drill(NamedTuple):
     parallelism: int = 1
     is_highly_available: bool = False
     settle: Callable[[Rows, list[str]], list[str]] = lambda rows, names: []
-    """Takes out of the rows what the harm itself has put in, given the names of the jobs; returns what is wrong with that."""
+    """Removes from the rows what the harm itself has put in, given the names of the jobs; returns what is wrong with that."""
     version: Callable[[], Version] = dict  # of our code, before the harm
     settings: Mapping[str, str] = MappingProxyType({})  # of the jobs, beside those of every drill
+    apart: frozenset[str] = frozenset()
+    """The tables that the harm changes for good: `settle` alone judges them."""
     jobs: frozenset[str] = frozenset(JOBS)
-    """Which of those that are drilled it needs, with those whose topics they read."""
+    """The jobs that it needs, with those whose topics they read."""
 
 
-# The archive would hold what the harm has put in.
+# The archive would contain what the harm has put in.
 _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
 _CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"}
 
-# In this order most can go on with the processes of the one before: those of one version and one kind of cluster together.
+# In an order in which most drills use the processes of the one before: by version and kind of cluster.
 DRILLS = {
     "taskmanager": Drill("A TaskManager is killed.", kill_taskmanager),
     "changelog": Drill(
-        "A TaskManager is killed while jobs write down each change of what they store.",
+        "A TaskManager is killed while jobs write a changelog of their state.",
         kill_taskmanager,
         settings=_CHANGELOG,
         jobs=frozenset({"books", "positions", "liquidations"}),
     ),
     "changelog-rescale": Drill(
-        "Jobs that write down each change stop with a savepoint and go on with two tasks in place of one.",
+        "Jobs with a changelog stop with a savepoint and go on with two tasks instead of one.",
         rescale(2),
         settings=_CHANGELOG,
         jobs=frozenset({"books", "positions", "liquidations"}),
     ),
-    "poison": Drill("A message that is none comes in every topic.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
-    "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks in place of one.", rescale(2)),
+    "killswitch": Drill(
+        "All trading is killed in the crash, and then a TaskManager: no order comes any more, and other rows are as ever.",
+        kill_switch,
+        settle=obeyed,
+        settings={"gammaflow.controls": "live"},
+        apart=frozenset({"liquidation_orders", "liquidation_events", APPLIED}),
+        jobs=frozenset({"books", "positions", "liquidations"}),
+    ),
+    "poison": Drill("Every topic gets an unreadable message.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
+    "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks instead of one.", rescale(2)),
     "rescale-down": Drill(
-        "Each job stops with a savepoint and goes on with one task in place of two.", rescale(1), parallelism=2
+        "Each job stops with a savepoint and goes on with one task instead of two.", rescale(1), parallelism=2
     ),
     "broker": Drill("The broker is stopped and started again.", restart_broker),
     "transaction": Drill(
         "The broker is killed while a transaction is open.", kill_broker, jobs=frozenset({"positions", "archive"})
     ),
     "clock": Drill("A venue's clock jumps by an hour and back.", jump_clock, settle=without_jump, jobs=_WITHOUT_ARCHIVE),
-    "checkpoints": Drill(
-        "For a while no checkpoint can be written.", lose_checkpoints, jobs=frozenset({"books", "positions", "archive"})
-    ),
+    "checkpoints": Drill("For a while, checkpoints fail.", lose_checkpoints, jobs=frozenset({"books", "positions", "archive"})),
     "version": Drill(
-        "A savepoint of an unknown version is refused, and no job started.",
+        "A savepoint of an unknown version is refused, and no job is started.",
         offer_unknown_state,
         jobs=frozenset({"books", "positions"}),
     ),
     "column": Drill(
-        "A job of SQL goes on as a version with a column more.", widen, settle=without_range, jobs=frozenset({"bars"})
+        "A job of SQL goes on as a version with one more column.", widen, settle=without_range, jobs=frozenset({"bars"})
     ),
     "upgrade": Drill(
-        "Jobs stop, and go on as a version that stores a field more.",
+        "Jobs stop, and go on as a version that stores one more field.",
         upgrade,
         version=versions.older,
         jobs=frozenset({"books", "positions", "liquidations"}),
     ),
-    "replay": Drill("A fresh cluster has nothing but the feeds' log.", lose_cluster),
+    "replay": Drill("A fresh cluster has only the topics of feeds.", lose_cluster),
     "rollback": Drill(
-        "A job is upgraded, and goes back to the version before.",
+        "A job is upgraded, and goes back to the previous version.",
         go_back,
         version=versions.older,
         jobs=frozenset({"books"}),

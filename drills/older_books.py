@@ -10,7 +10,7 @@ VERSION = 3
 
 
 class State(books.State):
-    """Books whose entries are those of version 3."""
+    """Books with entries of version 3."""
 
     def encode(self, name: str) -> bytes | None:
         """One entry as version 3 stored it: without `texts`."""

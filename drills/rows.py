@@ -1,26 +1,25 @@
 """The rows of topics, and whether two runs have the same."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from pyarrow import parquet
 
 from deploy import topics
 from deploy.topics import TopicError
+from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import key, parted
 
-SILENCE_S, POLL_S = 10.0, 0.1
 ARCHIVE = "archive/"
-"""Before the name of a table: what the archive has of it."""
+"""Prefix of a table's name for its rows in the archive."""
 
 
 class Row(NamedTuple):
-    """A row as its readers see it; where in the topic it stands does not matter, nor which others share its record."""
+    """A row as its readers see it; its offset does not matter, nor which rows share its record."""
 
     key: bytes
     event_ms: int
@@ -28,36 +27,25 @@ class Row(NamedTuple):
 
 
 Rows = dict[str, Counter[Row]]
-"""By table, how often each row is there."""
+"""By table, the number of occurrences of each row."""
 
 
 def read(servers: str, tables: list[str]) -> Rows:
-    """Every committed row of the tables' topics, heartbeats left out.  Raises `TopicError`."""
+    """Every committed row of the tables' topics, without heartbeats.  Raises `TopicError`."""
     consumer, partitions = topics.consuming(servers, "gammaflow-drill", {"enable.partition.eof": True})
     rows: Rows = {table: Counter() for table in tables}
     table_of = {TABLES[table].topic: table for table in tables}
-    unread = {(topic, part) for topic in table_of for part in range(partitions[topic])}
+    parts = [TopicPartition(topic, part, 0) for topic in table_of for part in range(partitions[topic])]
     try:
-        consumer.assign([TopicPartition(*part, 0) for part in sorted(unread)])
-        heard_s = time.monotonic()
-        while unread:
-            messages = consumer.consume(10_000, timeout=POLL_S)
-            if messages:
-                heard_s = time.monotonic()
-            elif time.monotonic() > heard_s + SILENCE_S:
-                raise TopicError(f"the broker has sent nothing for {SILENCE_S:g} s; unread are {sorted(unread)}")
-            for message in messages:
-                if (error := message.error()) is None:
-                    if message.value() is not None:
-                        table, own = table_of[message.topic()], parted(message.value())
-                        for value in own:
-                            # Rows of several keys share a record that has none.
-                            row_key = message.key() if len(own) == 1 else key(table, orjson.loads(value)).encode()
-                            rows[table][Row(row_key, message.timestamp()[1], value)] += 1
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard((message.topic(), message.partition()))
-                else:
-                    raise TopicError(f"{message.topic()}: {error.str()}")
+        for message in to_end(consumer, parts):
+            if message.value() is not None:
+                table, own = table_of[message.topic()], parted(message.value())
+                for value in own:
+                    # A record with rows of several keys has no key.
+                    row_key = message.key() if len(own) == 1 else key(table, orjson.loads(value)).encode()
+                    rows[table][Row(row_key, message.timestamp()[1], value)] += 1
+    except KafkaException as error:
+        raise TopicError(error.args[0].str()) from error
     finally:
         consumer.close()
     return rows
@@ -67,33 +55,33 @@ def archived(folder: Path, tables: list[str]) -> Rows:
     """Every row of the tables' finished Parquet files, each table under the name `archive/<table>`."""
     rows: Rows = {}
     for table in tables:
-        found = rows[f"{ARCHIVE}{table}"] = Counter()
+        counts = rows[f"{ARCHIVE}{table}"] = Counter()
         for file in sorted((folder / table).glob("[!._]*")):
             for row in parquet.read_table(file).to_pylist():
                 event_ms = round(row["event_at"].timestamp() * 1000)
-                found[Row(b"", event_ms, repr(sorted(row.items())).encode())] += 1
+                counts[Row(b"", event_ms, repr(sorted(row.items())).encode())] += 1
     return rows
 
 
 def miscounted(rows: Rows) -> list[str]:
-    """What is wrong with an archive: its rows are as many as the topic's, for it is written exactly once."""
+    """The faults of an archive: it must have as many rows as the topic, for it is written exactly once."""
     counts = {table: (rows[table].total(), rows[table.removeprefix(ARCHIVE)].total()) for table in rows if ARCHIVE in table}
     wrong = {table: both for table, both in counts.items() if both[0] != both[1]}
-    return [f"{table}: {count:,} rows, where the topic has {there:,}" for table, (count, there) in wrong.items()]
+    return [f"{table}: {count:,} rows, where the topic has {expected:,}" for table, (count, expected) in wrong.items()]
 
 
 def open_transactions(servers: str, tables: list[str]) -> list[str]:
-    """The topics with records in a transaction that has not ended: what follows them, nobody can read."""
+    """The topics with records in an open transaction: no reader gets the records after them."""
     committed = topics.ends(servers, tables)
     written = topics.ends(servers, tables, isolation="read_uncommitted")
     return sorted({topic for (topic, part), end in written.items() if committed[topic, part] < end})
 
 
 class Comparison(NamedTuple):
-    """What became of one table."""
+    """The rows of one table, compared."""
 
     table: str
-    rows: int  # that there should be
+    rows: int  # expected
     missing: int  # of these
     unexpected: int  # rows that should not be
     repeats: int  # of rows that should
@@ -101,19 +89,19 @@ class Comparison(NamedTuple):
 
     @property
     def is_same(self) -> bool:
-        """Whether its readers are told the same: no repeat where delivery is exactly-once, the same distinct rows elsewhere."""
+        """Whether its readers get the same: no repeats if delivery is exactly-once, or else the same distinct rows."""
         return self.example is None
 
 
-def compare(expected: Rows, found: Rows) -> list[Comparison]:
-    """Every table of an undisturbed run beside what a drill has left of it."""
-    return [_compared(table, rows, found[table]) for table, rows in expected.items()]
+def compare(expected: Rows, actual: Rows) -> list[Comparison]:
+    """Compare each table of an undisturbed run with that of a drill."""
+    return [_compared(table, rows, actual[table]) for table, rows in expected.items()]
 
 
-def _compared(table: str, expected: Counter[Row], found: Counter[Row]) -> Comparison:
+def _compared(table: str, expected: Counter[Row], actual: Counter[Row]) -> Comparison:
     is_exactly_once = TABLES[table.removeprefix(ARCHIVE)].is_exactly_once
-    missing = expected - found if is_exactly_once else Counter(expected.keys()) - found
-    more = found - expected
+    missing = expected - actual if is_exactly_once else Counter(expected.keys()) - actual
+    more = actual - expected
     unexpected = [row for row in more if row not in expected]
     repeats = sum(count for row, count in more.items() if row in expected)
     faults = [*missing, *unexpected]

@@ -1,4 +1,4 @@
-"""What drills are played on, one after the other."""
+"""The broker and cluster of drills, one drill after the other."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ from drills.suite import Suite
 from drills.versions import Version
 from schemas.records import TABLES
 
-# Both TaskManagers get jobs; by default the second one waits until the first is full.
+# Both TaskManagers get jobs; by default the second gets none until the first is full.
 CONF = {"taskmanager": {"load-balance": {"mode": "SLOTS"}}}
 TASKMANAGERS = 2
 
 
 class Stage:
-    """A broker and a cluster, which one drill leaves to the next as good as new.
+    """A broker and a cluster, which are cleaned between drills.
 
-    They are warm then, and what is warm starts jobs in half the time.  After a drill that was not green, `close` it: the next
-    one gets others.
+    A warm cluster starts jobs in half the time.  After a drill that was not green, `close` it: the next drill gets new
+    processes.
     """
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class Stage:
         settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Suite:
-        """The named jobs, of a `version` of our code, where nothing has been written or stored yet; they are not submitted.
+        """The named jobs, of a `version` of our code, on empty topics and without state; they are not submitted.
 
-        `settings` are theirs beside those of every suite.  Raises `StartError`, `TopicError`.
+        `settings` are those of these jobs beside those of every suite.  Raises `StartError`, `TopicError`.
         """
         if foreign := [name for name in ("GAMMAFLOW_KAFKA", "GAMMAFLOW_FLINK") if os.environ.get(name)]:
             raise StartError(f"{' and '.join(foreign)}: drills kill what they run on; it must be embedded")
@@ -53,15 +53,15 @@ class Stage:
             last = None
         if last is None:
             make = runtime.temporary(CONF, TASKMANAGERS, say, is_highly_available=is_highly_available, is_brief=True)
-            place = self._held.enter_context(make)
+            up = self._held.enter_context(make)
         else:
-            place = last.place
+            up = last.up
         self._is_highly_available = is_highly_available
-        self._last = Suite(place, names, parallelism, version, settings or {})
+        self._last = Suite(up, names, parallelism, version, settings or {})
         return self._last
 
     def close(self) -> None:
-        """Stop what was started, and remove what it has stored."""
+        """Stop the processes, and remove their data."""
         self._last = None
         self._held.close()
 
@@ -73,16 +73,16 @@ class Stage:
 
 
 def _is_as_new(last: Suite, version: Version, say: Callable[[str], None]) -> bool:
-    """Whether what a suite has run on could be made as it was before; its TaskManagers have read no code but a version's."""
+    """Whether broker and cluster of a suite could be cleaned; its TaskManagers have imported only this version of our code."""
     say("broker and cluster of the run before, emptied")
-    place = last.place
+    up = last.up
     try:
-        last.wait(lambda: not place.rest.active(), "all jobs have ended")
+        last.wait(lambda: not up.rest.active(), "all jobs have ended")
         last.lose_stored()
-        topics.renew(place.kafka, list(TABLES), jobs.FLOW)
+        topics.renew(up.kafka, list(TABLES), jobs.FLOW)
         if version != last.version:
             last.restart_taskmanagers()
-        last.start_again([name for name, pid in place.started.items() if not processes.is_alive(pid)])
+        last.start_again([name for name, pid in up.started.items() if not processes.is_alive(pid)])
     except (StartError, FlinkError, TopicError):
         return False
     return True

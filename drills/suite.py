@@ -1,4 +1,4 @@
-"""The suite under a drill: on a cluster of its own, fed with a short market, harmed at half time, drained and read."""
+"""The suite under a drill: it plays a short market on its own cluster, is harmed at half time, drained and read."""
 
 import shutil
 import time
@@ -23,7 +23,7 @@ from feeds.simulator import Scenario, simulate
 from schemas import TABLE_OF
 
 JOBS = ("books", "bars", "positions", "liquidations", "archive")
-"""What is drilled unless told otherwise: each kind of job and of topic once.  All jobs take three times as long to start."""
+"""The default jobs of drills: each kind of job and of topic once.  All jobs take three times as long to start."""
 MARKET = Scenario(
     duration_s=16,
     book_updates_per_s=200,
@@ -41,8 +41,10 @@ HALF_TIME_MS = MARKET.start_ms + 500 * MARKET.duration_s
 STEADY = {"book_tops", "book_depth", "book_metrics", "bars", "option_greeks", "chain_greeks", "positions", "account_margin"}
 """Tables with rows, or heartbeats, in every second of the market."""
 SETTINGS = {
-    # A partition is silent here because its broker is away, not because it is quiet: nothing may be guessed by the clock.
+    # Here a partition is silent because its broker is down, so it must not be taken for idle.
     "table.exec.source.idle-timeout": "0 ms",
+    # Nobody speaks, and how a machine is loaded must not say anything either.
+    "gammaflow.controls": "recorded",
     "execution.checkpointing.interval": "2 s",
 }
 WAIT_S = 90.0
@@ -53,7 +55,7 @@ POLL_S = 0.1
 class Suite:
     """Some jobs while the market is played."""
 
-    place: Runtime
+    up: Runtime
     names: list[str]  # of the jobs, in the order of their flow
     parallelism: int
     version: Version = field(default_factory=dict)  # of our code
@@ -65,56 +67,56 @@ class Suite:
         return sorted({table for name in self.names for table in jobs.job(name).writes})
 
     def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
-        """Submit the jobs, or those that are named, and wait until they run; those with a savepoint go on from it."""
+        """Submit the jobs, or the named ones, from their savepoints if there are any, and wait until they run."""
         chosen = self.names if names is None else names
         settings = {**SETTINGS, **self.settings}
         runtime.submit(
-            self.place, chosen, self.parallelism, settings, archive_interval="2 s", savepoints=savepoints, changed=self.version
+            self.up, chosen, self.parallelism, settings, archive_interval="2 s", savepoints=savepoints, changed=self.version
         )
 
     def stop(self, names: list[str] | None = None) -> dict[str, str]:
-        """Stop the jobs, or those that are named, with a savepoint each; returns their paths by the jobs' names."""
+        """Stop the jobs, or the named ones, each with a savepoint; returns the paths by job."""
         chosen = self.names if names is None else names
         with ThreadPoolExecutor(len(chosen)) as pool:
-            return dict(zip(chosen, pool.map(lambda name: runtime.stop(self.place, name), chosen), strict=True))
+            return dict(zip(chosen, pool.map(lambda name: runtime.stop(self.up, name), chosen), strict=True))
 
     def restart_taskmanagers(self) -> None:
-        """Start every TaskManager anew: Python reads changed code only then."""
-        processes.stop(list(self.place.taskmanagers.values()))
-        self.start_again(list(self.place.taskmanagers))
+        """Restart every TaskManager: only then does Python import changed code."""
+        processes.stop(list(self.up.taskmanagers.values()))
+        self.start_again(list(self.up.taskmanagers))
 
     def start_again(self, names: list[str]) -> None:
-        """Start processes of the cluster that have ended, and wait until it knows its TaskManagers."""
+        """Start processes of the cluster that have ended again, and wait until it knows its TaskManagers."""
         for name in names:
-            runtime.restart(self.place, name)
+            runtime.restart(self.up, name)
         self.wait(self.knows_taskmanagers, "the cluster is up")
 
     def lose_stored(self) -> None:
-        """Remove all that the jobs have stored, and the archive."""
+        """Remove the state of all jobs, and the archive."""
         for folder in ("checkpoints", "changelog", "savepoints", "archive"):
-            shutil.rmtree(Path(self.place.home) / folder, ignore_errors=True)
+            shutil.rmtree(Path(self.up.home) / folder, ignore_errors=True)
 
     def read(self) -> Rows:
-        """Every row that the jobs have written, also into the archive."""
+        """Every row that the jobs have written, also those of the archive."""
         if "archive" not in self.names:
-            return read(self.place.kafka, self.written)
+            return read(self.up.kafka, self.written)
         tables = jobs.job("archive").reads
-        return read(self.place.kafka, tables) | archived(Path(self.place.home) / "archive", tables)
+        return read(self.up.kafka, tables) | archived(Path(self.up.home) / "archive", tables)
 
     def knows_taskmanagers(self) -> bool:
-        """Whether the cluster counts the TaskManagers that are alive, and no other.  Raises `FlinkError`."""
-        alive = sum(processes.is_alive(pid) for pid in self.place.taskmanagers.values())
-        return bool(self.place.rest.get("/overview")["taskmanagers"] == alive)
+        """Whether the cluster counts exactly the TaskManagers that are alive.  Raises `FlinkError`."""
+        alive = sum(processes.is_alive(pid) for pid in self.up.taskmanagers.values())
+        return bool(self.up.rest.get("/overview")["taskmanagers"] == alive)
 
     def taskmanagers(self) -> dict[str, list[str]]:
         """The names of the jobs with tasks on each TaskManager, by its own name."""
-        rest = self.place.rest
+        rest = self.up.rest
         job_names = {job.id: job.name for job in rest.jobs()}
-        slots = {name: rest.get(f"/taskmanagers/{name}")["allocatedSlots"] for name in self.place.taskmanagers}
+        slots = {name: rest.get(f"/taskmanagers/{name}")["allocatedSlots"] for name in self.up.taskmanagers}
         return {name: sorted({job_names[slot["jobId"]] for slot in held}) for name, held in slots.items()}
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        """Return once a condition holds, which may raise `FlinkError` until then.  Raises `FlinkError` if it never does."""
+        """Return once a condition holds; it may raise `FlinkError` until then.  Raises `FlinkError` after `WAIT_S`."""
         deadline_s = time.monotonic() + WAIT_S
         while time.monotonic() < deadline_s:
             # A JobManager that has been killed does not answer.
@@ -125,26 +127,26 @@ class Suite:
         raise FlinkError(f"{what}: not within {WAIT_S:g} s of the harm")
 
     def have_restarted(self, names: list[str], since_ms: float) -> bool:
-        """Whether all tasks of the named jobs run, and were started after an instant.  Raises `FlinkError`."""
-        active = self.place.rest.active()
+        """Whether all tasks of the named jobs run and were started after an instant.  Raises `FlinkError`."""
+        active = self.up.rest.active()
         if not all(name in active and active[name].is_running for name in names):
             return False
-        details = [self.place.rest.get(f"/jobs/{active[name].id}") for name in names]
+        details = [self.up.rest.get(f"/jobs/{active[name].id}") for name in names]
         return all(vertex["start-time"] >= since_ms for job in details for vertex in job["vertices"])
 
 
 Harm = Callable[[Suite], list[str]]
-"""What a drill does at half time; returns the names of the jobs that have to start again for it."""
+"""What a drill does at half time; returns the names of the jobs that must restart."""
 
 
 @dataclass
 class Played:
-    """What a run has left, and what its harm has cost."""
+    """The rows of a run, and the cost of its harm."""
 
     rows: Rows
-    open_transactions: list[str]  # topics that have one
-    silence_s: float = 0.0  # the longest after the harm in which some steady table got no row
-    read_again: int = 0  # records since the last checkpoints of the jobs that had to start again, heartbeats too
+    open_transactions: list[str]  # topics with an open transaction
+    silence_s: float = 0.0  # the longest time without a row in a steady table, after the harm
+    read_again: int = 0  # records since the last checkpoints of the jobs that restarted, with heartbeats
 
 
 def played(
@@ -153,46 +155,46 @@ def played(
     say: Callable[[str], None] = lambda _: None,
     market: Iterable[Record] | None = None,
 ) -> Played:
-    """Play a market, `MARKET` unless told another, through a suite's jobs and let them finish.
+    """Play a market, by default `MARKET`, through a suite's jobs and let them finish.
 
-    With a `harm` it is played at its own pace, else as fast as it goes.
+    With a `harm` it is played at its own pace, otherwise as fast as possible.
 
     Raises `StartError`, `TopicError`, `FlinkError`, `PublishError`.
     """
-    place = suite.place
+    up = suite.up
     say("jobs")
     suite.submit()
     say("market")
     silence_s, read_again = 0.0, 0
-    with feeding(place.kafka, simulate(MARKET) if market is None else market, None if harm is None else 1.0) as feed:
+    with feeding(up.kafka, simulate(MARKET) if market is None else market, None if harm is None else 1.0) as feed:
         if harm is not None:
             feed.wait_half_time()
             say("harm")
             silence_s, read_again = _harmed(suite, harm, feed)
         feed.wait_end()
     say("finishing")
-    runtime.drain(place, suite.names, WAIT_S)
-    return Played(suite.read(), open_transactions(place.kafka, suite.written), silence_s, read_again)
+    runtime.drain(up, suite.names, WAIT_S)
+    return Played(suite.read(), open_transactions(up.kafka, suite.written), silence_s, read_again)
 
 
 def _harmed(suite: Suite, harm: Harm, feed: "Feed") -> tuple[float, int]:
     behind = _behind(suite)
     began_ms = time.time() * 1000
-    with listening(suite.place.kafka, sorted(STEADY & set(suite.written))) as silences_s:
+    with listening(suite.up.kafka, sorted(STEADY & set(suite.written))) as silences_s:
         restarting = harm(suite)
         suite.wait(lambda: suite.have_restarted(restarting, began_ms), f"jobs {', '.join(restarting)} start again")
-        # Whoever asks for metrics while a dead TaskManager counts as one gets none until it has not answered for a minute.
+        # While the cluster still counts a dead TaskManager, a request for metrics gets none for up to a minute.
         suite.wait(suite.knows_taskmanagers, "the cluster knows its TaskManagers")
         feed.wait_end()
         for name in suite.names:
-            runtime.wait_read(suite.place, name, WAIT_S)
+            runtime.wait_read(suite.up, name, WAIT_S)
     return max(silences_s.values()), sum(behind[name] for name in restarting)
 
 
 def _behind(suite: Suite) -> dict[str, int]:
-    """By job, how many records it has not yet read and checkpointed; asked of all at once, for the market goes on."""
+    """By job, how many records it has not yet read and checkpointed; all at once, for the market goes on."""
     with ThreadPoolExecutor(len(suite.names)) as pool:
-        lags = pool.map(lambda name: topics.lag(suite.place.kafka, name, jobs.job(name).reads), suite.names)
+        lags = pool.map(lambda name: topics.lag(suite.up.kafka, name, jobs.job(name).reads), suite.names)
         return dict(zip(suite.names, lags, strict=True))
 
 
@@ -201,7 +203,7 @@ def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
     """While the block lasts, note for each table the longest time in s without a new record, or from the start to the first."""
     silences_s = dict.fromkeys(tables, 0.0)
     ends = topics.ends(servers, tables)
-    # A broker that has been stopped sends nothing; the consumer finds it again.
+    # The consumer reconnects to a broker that was stopped.
     consumer, _ = topics.consuming(servers, "gammaflow-drill")
     consumer.assign([TopicPartition(topic, part, end) for (topic, part), end in ends.items()])
     is_over = Event()
@@ -226,7 +228,7 @@ def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
 
 
 class Feed:
-    """The market as a thread plays it."""
+    """A thread that plays the market."""
 
     def __init__(self, servers: str, market: Iterable[Record], speed: float | None) -> None:
         self._servers = servers
@@ -247,11 +249,11 @@ class Feed:
                     return
 
     def wait_half_time(self) -> None:
-        """Wait until half of the market has been played, or no more of it can be."""
+        """Wait until half of the market has been played, or playing has failed."""
         self._is_half_time.wait()
 
     def wait_end(self) -> None:
-        """Wait until all of it has been played.  Raises `PublishError`."""
+        """Wait until the whole market has been played.  Raises `PublishError`."""
         self._playing.result()
 
     def close(self) -> None:

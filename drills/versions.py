@@ -1,19 +1,19 @@
-"""Other versions of our own code, made from this one, for the drills that upgrade it and go back."""
+"""Other versions of our code, derived from this one, for the drills that upgrade and go back."""
 
 from deploy.cluster import ROOT
 
 Version = dict[str, str]
-"""The texts of the files that are other than they stand here, by their paths."""
+"""The texts of the files that differ from this version, by path."""
 
 
 def older() -> Version:
-    """Before a field was added to what `books` stores: version 3 of its entries, by a kernel of its own."""
+    """The version before `books` stored another field: version 3 of its entries, by a kernel of its own."""
     own = {"kernels/older_books.py": (ROOT / "drills" / "older_books.py").read_text()}
     return own | _changed("jobs/books.sql", ("'gammaflow.kernel' = 'books'", "'gammaflow.kernel' = 'older_books'"))
 
 
 def wider() -> Version:
-    """With one column more in the rows of `bars`."""
+    """A version with one more column in the rows of `bars`."""
     return _changed(
         "schemas/bars.sql",
         ("  trade_count BIGINT           NOT NULL", "  price_range DOUBLE,\n  trade_count BIGINT           NOT NULL"),
@@ -28,6 +28,6 @@ def _changed(path: str, *changes: tuple[str, str]) -> Version:
     text = (ROOT / path).read_text()
     for before, after in changes:
         if text.count(before) != 1:
-            raise ValueError(f"{path}: {before!r} is there {text.count(before)} times, where it should be once")
+            raise ValueError(f"{path}: expected {before!r} once, found it {text.count(before)} times")
         text = text.replace(before, after)
     return {path: text}

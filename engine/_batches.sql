@@ -1,10 +1,10 @@
 -- batches: what does each shard get at once?
 --
--- Grain   one row per shard and window of event time, of `gammaflow.window`, in which something came, be it a
---         heartbeat; and one per late message
+-- Grain   one row per shard and window of event time (`gammaflow.window`) with a message or a heartbeat; and one per late
+--         message
 -- State   the messages of the open windows
 
--- A list has nothing to gain from being aggregated twice, only to be copied twice.
+-- Two phases would only copy the list twice.
 SET 'table.optimizer.agg-phase-strategy' = 'ONE_PHASE';
 
 CREATE TEMPORARY VIEW on_time AS
@@ -21,7 +21,7 @@ GROUP BY window_start, window_end, shard
 UNION ALL
 SELECT
   CAST(shard AS INT),
-  -- The end of its own window, which the host may still be waiting for: it is behind the time of its source alone.
+  -- The end of its own window.  It is late only at its source, and the window may still be open in the host.
   (CAST(EXTRACT(EPOCH FROM event_at) * 1000 + EXTRACT(MILLISECOND FROM event_at) AS BIGINT) / ${WINDOW_MS} + 1) * ${WINDOW_MS},
   TRUE,
   CAST(message AS BYTES)

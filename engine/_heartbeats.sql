@@ -1,11 +1,11 @@
--- heartbeats: what does a job of SQL alone write into the topic of ${TABLE}, and what time is it for those who read it?
+-- heartbeats: what does a job of SQL alone write into the topic of ${TABLE}, and when does its readers' watermark advance?
 --
--- Grain   one row per record: the job's rows, as JSON, and heartbeats, which have no value: one for each partition and 0.1 s of
---         event time in which something came, be it a heartbeat
--- State   the rows whose time is not over
--- Time    `closed_at`, the last instant of a row's window, orders rows and heartbeats of a partition.  A heartbeat bears that instant:
---         every record to come in its partition is later
--- Late    no record that is late moves the time.  Nor does one that is more than a minute ahead: it would do so at the end of a run
+-- Grain   one row per record: the job's rows, as JSON, and heartbeats, which have no value.  There is one heartbeat for each
+--         partition and 0.1 s of event time in which a record or a heartbeat arrived
+-- State   the rows that the watermark has not reached yet
+-- Time    `closed_at`, the last instant of a row's window, orders rows and heartbeats of a partition.  A heartbeat has that
+--         instant: all following records of its partition are later
+-- Late    late records do not advance the time.  Nor do records more than a minute ahead, which would do so at the end of a run
 CREATE TEMPORARY VIEW punctual AS
 SELECT `partition`, event_at
 FROM inputs
@@ -22,8 +22,8 @@ UNION ALL
 -- A key that Kafka's hash sends into this partition.
 SELECT `partition`, closed_at, ${KEY}, CAST(closed_at AS TIMESTAMP_LTZ(3)), CAST(NULL AS STRING) FROM heartbeats;
 
--- An aggregate over event time emits its rows in that order, and all of a partition in one task: the one that writes them.  Its
--- result must be used, or the planner leaves it out.
+-- An OVER aggregate emits its rows in the order of event time, and all rows of a partition in the task that writes them.  The
+-- planner drops it unless its result is used.
 CREATE TEMPORARY VIEW ordered AS
 SELECT
   `key`, recorded_at, `value`,

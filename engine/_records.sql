@@ -1,10 +1,10 @@
--- records: which rows did the kernel put out, and what time is it for those who read them?
+-- records: which rows and heartbeats did the kernels emit?
 --
--- Grain   one row per record.  A record without a value is a heartbeat, `table` is one of ${HEARTBEATS}: one for every shard and end of a
---         micro-batch, in order with the shard's rows and in their partition
+-- Grain   one row per record.  A heartbeat has no value, and its `table` is one of ${HEARTBEATS}.  It
+--         follows each micro-batch of a shard, in order with the shard's rows and in their partition
 --
--- A batch of rows crosses from Python as two texts for each table, a line a row: heads (record timestamp in ms, in 13 digits,
--- and key) and values (JSON).  A row at a time would cost many times as much.
+-- A batch of rows comes from Python as two texts for each table, with one line for each row: heads (record timestamp in ms, in
+-- 13 digits, and key) and values (JSON).  Rows one by one would cost many times as much.
 CREATE TEMPORARY VIEW records AS
 SELECT
   `table`,

@@ -1,8 +1,9 @@
-"""Micro-batches as they cross from SQL into a kernel and back: bytes, in records and fields that JSON cannot contain."""
+"""Micro-batches on their way from SQL into a kernel and back: bytes, with separators that JSON cannot contain."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -10,19 +11,20 @@ from numpy.typing import NDArray
 
 from engine.contract import Kernel, Lines, Message, Output, State
 from schemas import TABLE_OF
+from schemas.records import TABLES
 from schemas.rows import instant_ms, key, parted
 from udfs.compiled import compiled
 
 RECORD, FIELD = b"\x1e", b"\x1f"
-"""What parts records, and the fields of a record: control characters, which no JSON text contains."""
+"""The separators of records and of the fields of a record: control characters, which no JSON text contains."""
 
 
 def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
     """Topic, partition, offset and value of each record of a batch.
 
-    A value may be anything, also what is no JSON: what does not begin as a record does is a part of the one before it.
+    A value may be anything, also not JSON: a part that does not begin like a record belongs to the record before it.
     """
-    whole: tuple[str, int, int, bytes] | None = None
+    record: tuple[str, int, int, bytes] | None = None
     for part in data.split(RECORD) if data else ():
         fields = part.split(FIELD, 3)
         if (
@@ -31,34 +33,39 @@ def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
             and fields[2].isdigit()
             and (topic := fields[0].decode("latin-1")) in TABLE_OF
         ):
-            if whole:
-                yield whole
-            whole = topic, int(fields[1]), int(fields[2]), fields[3]
-        elif whole:
-            whole = *whole[:3], whole[3] + RECORD + part
-    if whole:
-        yield whole
+            if record:
+                yield record
+            record = topic, int(fields[1]), int(fields[2]), fields[3]
+        elif record:
+            record = *record[:3], record[3] + RECORD + part
+    if record:
+        yield record
+
+
+def record(table: str, partition: int, offset: int, row: Mapping[str, Any]) -> bytes:
+    """A row as a record of a batch."""
+    return FIELD.join((TABLES[table].topic.encode(), b"%d" % partition, b"%d" % offset, orjson.dumps(row)))
 
 
 def count(data: bytes) -> int:
-    """How many rows a batch has, about: some more where a text looks like the end of one, some less where spaces part them."""
+    """About how many rows a batch has: too many if a text looks like the end of a row, too few if spaces stand between rows."""
     return _parts(np.frombuffer(data, np.uint8)) + 1 if data else 0
 
 
 @compiled
 def _parts(data: NDArray[np.uint8]) -> int:
-    # `bytes.count` takes seven times as long, and the interpreter lock with it.
-    found = 0
+    # `bytes.count` takes seven times as long, and holds the interpreter lock.
+    parts = 0
     for at in range(len(data) - 2):
-        found += (data[at] == 0x1E) | ((data[at] == 125) & (data[at + 1] == 44) & (data[at + 2] == 123))
-    return found
+        parts += (data[at] == 0x1E) | ((data[at] == 125) & (data[at + 1] == 44) & (data[at + 2] == 123))
+    return parts
 
 
 def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent: frozenset[str] = frozenset()) -> list[Lines]:
     """Step a kernel through one batch.
 
-    Of the topics that are `silent` no dead letters are given, nor the rows that all shards put out alike: another shard gives
-    them.
+    For the `silent` topics it returns no dead letters, and with them none of the rows that all shards emit alike: another shard
+    emits these.
     """
     if until_ms is None or not data:
         return _stepped(kernel, state, data, until_ms, silent)
@@ -88,7 +95,7 @@ def end_window(kernel: Kernel, state: State, until_ms: int) -> list[Lines]:
 
 
 def decode(data: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
-    """The messages of a batch, one for each row of a record, and a dead letter for each that is no JSON."""
+    """The messages of a batch, one for each row of a record, and a dead letter for each row that is not JSON."""
     messages: list[Message] = []
     letters: list[Output] = []
     rows = ((topic, part, offset, row) for topic, part, offset, value in records(data) for row in parted(value))
@@ -121,20 +128,20 @@ def encode(outputs: Iterable[Output]) -> list[Lines]:
 
 
 def conflated(lines: list[Lines], tables: Iterable[str]) -> list[Lines]:
-    """Of each key's rows of these tables only the newest, by record timestamp, and of those of one timestamp the last."""
+    """Lines with only the newest row of each key in these tables, by record timestamp; among equal timestamps, the last row."""
     for table in tables:
-        own = [one for one in lines if one.table == table]
-        rows = [row for one in own for row in zip(one.heads.split(b"\n"), one.values.split(b"\n"), strict=True)]
+        of_table = [part for part in lines if part.table == table]
+        rows = [row for part in of_table for row in zip(part.heads.split(b"\n"), part.values.split(b"\n"), strict=True)]
         last = {head[13:]: (head, value) for head, value in sorted(rows, key=lambda row: row[0][:13])}
         if len(last) < len(rows):
             heads, values = zip(*last.values(), strict=True)
-            whole = Lines(table, b"\n".join(heads), b"\n".join(values))
-            lines = [one for one in lines if one.table != table] + [whole]
+            newest = Lines(table, b"\n".join(heads), b"\n".join(values))
+            lines = [part for part in lines if part.table != table] + [newest]
     return lines
 
 
 @lru_cache(maxsize=256)
 def _head(event_ms: int, key: str) -> bytes:
-    """The head of a line.  So that a key parts no lines, one with a newline is written as JSON would write it."""
-    # Kept, for what an event causes has one time and key.
+    """The head of a line.  A key with a newline is escaped as in JSON, so that it does not split the line."""
+    # Cached, because the rows that an event causes share time and key.
     return b"%013d%s" % (event_ms, orjson.dumps(key)[1:-1] if "\n" in key else key.encode())

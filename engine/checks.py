@@ -10,17 +10,17 @@ from schemas.records import TABLES
 from schemas.rows import Fault, fault, instant_ms, shown, to_ms
 
 FUTURE_MS = 60_000
-"""How far after the end of its own batch an event time may lie.  One that is wilder would outrank every later row of
-its key, and would carry the watermark of whoever reads the outputs away with it."""
+"""How far after the end of its batch an event time may lie.  A later one would outrank every following row of its key, and
+would advance the watermark of the jobs that read the outputs."""
 
 PAST_MS = 24 * 60 * 60 * 1000
 """How far before its receipt an event time may lie."""
 
 
 def checked(messages: list[Message], event_ms: int | None) -> tuple[list[Message], list[Output]]:
-    """The messages that keep their DDL and what its comments say, in the order given; and dead letters of the rest.
+    """The messages that satisfy their DDL and its comments, in the given order; and dead letters for the rest.
 
-    `event_ms` is the instant of the batch, its end or just before it; None or 0 for late messages, which have none.
+    `event_ms` is the instant of the batch: its end, or just before it.  It is None or 0 for late messages, which have no batch.
     """
     good: list[Message] = []
     letters: list[Output] = []
@@ -36,22 +36,27 @@ def checked(messages: list[Message], event_ms: int | None) -> tuple[list[Message
 
 
 def in_common_time(outputs: list[Output], until_ms: int | None) -> list[Output]:
-    """Rows that bear a venue's own time, none with a record timestamp after its batch.
+    """The outputs, with no record timestamp after the batch.
 
-    The clock of a venue may be ahead of the common time, by which the batch ends and readers keep their watermark: a timestamp
-    beyond it would make the next rows of other venues late.  Rows of late messages, where `until_ms` is None, stay as they are,
-    and so do dead letters, which bear the instant of their batch.
+    The clock of a venue may be ahead of the common time, by which batches end and readers keep their watermark.  A timestamp
+    after the batch would make the next rows of other venues late.  Rows of late messages, where `until_ms` is None, stay as
+    they are; so do dead letters, which have the instant of their batch.
     """
     if until_ms is None:
         return outputs
-    ahead = {n for n, one in enumerate(outputs) if one.event_ms >= until_ms and one.table != "dead_letters"}
-    return [one._replace(event_ms=until_ms - 1) if n in ahead else one for n, one in enumerate(outputs)] if ahead else outputs
+    if not any(_is_ahead(output, until_ms) for output in outputs):
+        return outputs
+    return [output._replace(event_ms=until_ms - 1) if _is_ahead(output, until_ms) else output for output in outputs]
+
+
+def _is_ahead(output: Output, until_ms: int) -> bool:
+    return output.event_ms >= until_ms and output.table != "dead_letters"
 
 
 def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
-    """The dead letter of a message, whole.
+    """The dead letter of a message, with the whole message.
 
-    It bears the instant of the batch; where that is None or 0, the message's own instant of receipt, else 1970.
+    Its time is `event_ms`, the instant of the batch.  If that is None or 0, it is the message's time of receipt, or else 1970.
     """
     if not event_ms:
         event_ms = _received_ms(message.row)
@@ -69,7 +74,7 @@ def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
 
 
 def _text(row: object) -> str:
-    # Not orjson: it refuses integers of more than 64 bits and turns NaN into null.
+    # Not orjson, which refuses integers of more than 64 bits and turns NaN into null.
     try:
         return json.dumps(row, separators=(",", ":"), default=repr)
     except RecursionError:
@@ -117,4 +122,14 @@ def _index_price(row: Mapping[str, Any]) -> Fault | None:
     return None
 
 
-_PROSE = {"instruments": _instrument, "index_prices": _index_price}
+def _oracle_update(row: Mapping[str, Any]) -> Fault | None:
+    if not row["price"] > 0:
+        return Fault("price", "above zero", shown(row["price"]))
+    if (confidence := row.get("confidence")) is not None and confidence < 0:
+        return Fault("confidence", "zero or above, or NULL", shown(confidence))
+    if not ((quote := row["quote_currency"]).isalnum() and quote.isupper()):
+        return Fault("quote_currency", "a currency in capital letters, like USD", shown(quote))
+    return None
+
+
+_PROSE = {"instruments": _instrument, "index_prices": _index_price, "oracle_updates": _oracle_update}

@@ -1,7 +1,7 @@
 """What a kernel is: a frozen declaration of its functions and its limits, which the host, the catalogue and the tests read.
 
-`step` must be a function of the state and its arguments alone: no clock, no randomness, no other input.  A host recovers by
-stepping again through the batches since the last stored state, and drops those outputs.
+`step` must depend on the state and its arguments alone: no clock, no randomness, no other input.  To recover, a host repeats
+the steps since the last stored state, and drops their outputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ class Message(NamedTuple):
     table: str  # the topic's name in schemas/
     partition: int
     offset: int
-    row: dict[str, Any]  # as it came: not yet checked against the DDL
+    row: dict[str, Any]  # not yet checked against the DDL
     value: bytes = b""  # what it was decoded from
 
 
@@ -31,7 +31,7 @@ class Output(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Rows of one table as text, a line a row."""
+    """Rows of one table as text, one line for each row."""
 
     table: str
     heads: bytes  # the record timestamp in ms, in 13 digits, and the Kafka key
@@ -43,17 +43,17 @@ class State(Protocol):
 
     @property
     def touched(self) -> set[str]:
-        """Names of the entries that were changed, added or removed since the host last cleared this set."""
+        """Names of the entries that have changed, or were added or removed, since the host last cleared this set."""
 
     def encode(self, name: str) -> bytes | None:
-        """One entry as bytes, or None where it no longer exists."""
+        """One entry as bytes, or None if it no longer exists."""
 
     def decode(self, name: str, data: bytes) -> None:
-        """Restore an entry from what `encode` returned.  Raises `ValueError` for bytes of a version that cannot be read."""
+        """Restore an entry from the bytes that `encode` returned.  Raises `ValueError` for a version that cannot be read."""
 
 
 Migration = Callable[[str, Any], Any]
-"""Takes an entry's name and the content that one version stored; returns what the next version would have stored."""
+"""Takes an entry's name and the content that one version stored; returns the content as the next version stores it."""
 
 
 def _no_gauges(_: Any) -> dict[str, float]:
@@ -66,14 +66,18 @@ class Kernel:
 
     new         an empty state
     step        applies one micro-batch in place: (state, messages, until_ms) -> rows.  `until_ms` is the end of its event-time
-                window: all messages are before it, and only late messages may still come from before it.  None: the messages
-                are late, behind the watermark; the kernel judges them by their own sequence or time.  An empty batch says only
-                that time has passed; it comes before the batch that ends at the same instant.
-    take_plain  where there is one, sees a batch first, as bytes: (state, data, until_ms) -> (lines, the records left for step)
-    end_window  where there is one, is called at the end of each window, behind its messages and also where there were none:
-                (state, until_ms) -> lines, the rows that are due by time
-    gauges      numbers for an operator, by name: (state) -> numbers.  It changes nothing and is cheap beside a batch; the host
-                asks once a second and rounds to whole numbers, so a name says their unit
+                window: all messages are before it, and all that still come from before it are late.  None: the messages are
+                late; the kernel judges them by their own sequence or time.  An empty batch means only that time has passed; it
+                comes before the batch that ends at the same instant.
+    take_plain  optional; gets a batch first, as bytes: (state, data, until_ms) -> (lines, the records left for step)
+    place       optional; is called with a new state and a function that tells whether the rows of a key are in the partition of
+                this shard.  A job that gets every message in every shard knows by it which rows to emit
+    end_window  optional; is called at the end of each window, after its messages, also if it has none: (state, until_ms) ->
+                lines, the rows that are due at that time
+    gauges      numbers for an operator, by name: (state) -> numbers.  It changes nothing and is cheap beside a batch.  The host
+                calls it once a second and rounds to whole numbers, so each name contains the unit
+    obeyed      optional, of kernels that emit orders: (state) -> the rows of `controls_applied` in force, by scope.  The host
+                adds further rows as messages, in the batch from which they hold (`engine.controls`)
     """
 
     name: str
@@ -81,27 +85,29 @@ class Kernel:
     new: Callable[[], Any]
     step: Callable[[Any, list[Message], int | None], list[Output]]
     take_plain: Callable[[Any, bytes, int], tuple[list[Lines], bytes]] | None = None
+    place: Callable[[Any, Callable[[str], bool]], None] | None = None
     end_window: Callable[[Any, int], list[Lines]] | None = None
     gauges: Callable[[Any], dict[str, float]] = _no_gauges
     migrations: Mapping[int, Migration] = field(default_factory=dict)  # by the version that they read
-    parts: tuple["Kernel", ...] = ()  # whose entries it stores among its own
-    common: frozenset[str] = frozenset()  # tables of which every shard emits the same rows: one shard alone writes them
+    parts: tuple["Kernel", ...] = ()  # kernels whose entries it stores among its own
+    obeyed: Callable[[Any], Mapping[str, Mapping[str, Any]]] | None = None
+    common: frozenset[str] = frozenset()  # tables for which every shard emits the same rows: only one shard writes them
     sweep_ms: int = HOUR_MS  # event time between two empty batches
-    store_share: float = 0.2  # of the time of its steps, what storing entries may take; until then they wait
+    store_share: float = 0.2  # entries are stored once that takes no more than this share of the time of the steps
 
     def readable(self) -> dict[str, list[int]]:
-        """The versions of entries that can be read, the newest first: by name, its own and those of its parts."""
+        """The versions of entries that this code reads, the newest first, by the name of the kernel: itself and its parts."""
         versions = [self.version]
         while versions[-1] - 1 in self.migrations:
             versions.append(versions[-1] - 1)
-        own = {self.name: versions}
+        by_name = {self.name: versions}
         for part in self.parts:
-            own |= part.readable()
-        return own
+            by_name |= part.readable()
+        return by_name
 
 
 def kernel(name: str) -> Kernel:
-    """The declaration of `kernels.<name>`.  Raises `TypeError` where the module has none."""
+    """The declaration of `kernels.<name>`.  Raises `TypeError` if the module has none."""
     declared = getattr(import_module(f"kernels.{name}"), "KERNEL", None)
     if not isinstance(declared, Kernel):
         raise TypeError(f"kernels/{name}: expected KERNEL, an engine.contract.Kernel")

@@ -1,7 +1,8 @@
-"""Entries as bytes: the version of the kernel that stored them, then JSON; and how entries of older versions are read.
+"""Entries as bytes: the version of the kernel that stored them, then JSON; and how to read entries of older versions.
 
-A kernel that changes what it stores increments its `version` and says in `migrations` how an entry of the version before
-becomes one of the next.  It reads what it has ever stored, unless the changelog says that the state was dropped.
+A kernel that changes the layout of its entries increments its `version`, and adds to `migrations` the function that turns an
+entry of the previous version into one of the new version.  It reads the entries of every version, unless the changelog says
+that the state was dropped.
 """
 
 from collections.abc import Mapping

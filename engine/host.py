@@ -1,11 +1,10 @@
-"""The one keyed operator: it hands each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
+"""The one keyed operator: it gives each micro-batch of a shard to the job's kernel and keeps the kernel's state in Flink.
 
-State is kept as a database keeps it.  What comes is written once, as it comes; a journal names what the kernel was stepped
-through.  Once storing the touched entries takes no more than the kernel's `store_share` of the time that stepping through the
-journal took, they are stored, and the journal is cleared with all that it names.  Recovery reads the entries and steps through
-the journal again.  So a batch that touches many books does not rewrite them all, what costs little is stored at
-once, and there is little to step through again.  A kernel whose entries are seldom touched again has a greater share of its
-own: to wait would save nothing, and end in one long pause.
+State is kept as a database keeps it.  Each batch is written once, when it arrives, and a journal lists the steps of the kernel.
+The touched entries are stored once that takes no more than the kernel's `store_share` of the time that the steps in the journal
+took.  Then the journal and the batches in it are cleared.  A restore reads the entries and repeats the steps of the journal.
+So a batch that touches many books does not rewrite them all, cheap entries are stored at once, and a restore has few steps to
+repeat.  A kernel that seldom touches an entry again has a greater share: waiting would save nothing and end in one long pause.
 """
 
 import gc
@@ -19,21 +18,25 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from kafka.partitioner.default import murmur2
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
-from engine import batch
+from engine import batch, listening
 from engine.contract import Kernel, Lines, State, kernel
+from engine.controls import APPLIED, Source, applied, gate
 from engine.metrics import Metrics
+from schemas.controls import GATE
+from schemas.partitions import partition_of
 from schemas.records import TABLES
+from schemas.rows import instant_us
 
+_CONTROLS = TABLES[APPLIED].topic.encode()
 KEPT_PARTS = 10_000
-"""So many parts of batches are kept at most until entries are stored: where nothing but the time comes, they are small."""
+"""At most this many parts of batches are kept until entries are stored.  Parts are small when only heartbeats arrive."""
 LATE_BYTES = 4 << 20
-"""How much of late messages is one step, about.  A partition that has stood still may be late with all that it missed, and the
-bridge into Java ends the process where there is no room for what it is to carry."""
+"""About how much of the late messages is one step.  After a partition has stood still, all its messages may be late, and the
+bridge into Java ends the process if it has no memory for the rows that it carries."""
 OURS = ("engine", "jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
 
@@ -44,24 +47,25 @@ OUTPUT_TYPE = Types.ROW_NAMED(["table", "heads", "values"], [Types.STRING(), BYT
 
 @dataclass(slots=True)
 class _Part:
-    """What came at once: a batch of a window, or a late message."""
+    """One input of the operator: a batch of a window, or a late message."""
 
     until_ms: int  # the end of its window
     is_late: bool
     messages: bytes
-    place: int = -1  # in the list `held`
+    index: int = -1  # in the list `held`
 
 
 @dataclass(frozen=True)
 class Member:
-    """A job that the host runs.  Its shards are numbered, each at the index of the partition whose records it takes."""
+    """A job that the host runs.  `shards` has their numbers, each at the index of the partition whose records it takes."""
 
     kernel: str
     shards: tuple[int, ...]
     writes: tuple[str, ...]  # tables
-    broadcast: tuple[str, ...] = ()  # tables of which every shard gets every message
-    heartbeat: str = ""  # the `table` of its heartbeats; empty where it tells no time
+    broadcast: tuple[str, ...] = ()  # tables whose messages go to every shard
+    heartbeat: str = ""  # the `table` of its heartbeats; empty if it writes none
     conflated: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()  # of `engine.controls.Source`; empty where it puts out no orders
 
 
 class _Running:
@@ -70,54 +74,69 @@ class _Running:
     def __init__(self, member: Member, kernel: Kernel) -> None:
         self.kernel = kernel
         self.conflated = member.conflated
+        self.controls = listening.opened(Source(*member.controls)) if member.controls and kernel.obeyed else None
         self.heartbeat = member.heartbeat
         keys = map(str.encode, heartbeat_keys(len(member.shards)))
         self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
         broadcast = frozenset(TABLES[table].topic for table in member.broadcast)
-        # Of what every shard gets, the first alone answers for bad messages.
+        self.partitions = {number: partition for partition, number in enumerate(member.shards)}
+        # For messages that every shard gets, only the first shard emits dead letters.
         self.silent = {number: broadcast if number != member.shards[0] else frozenset() for number in member.shards}
+
+    def state(self, number: int) -> State:
+        """An empty state of a shard."""
+        state: State = self.kernel.new()
+        if self.kernel.place is not None:
+            own, count = self.partitions[number], len(self.partitions)
+            self.kernel.place(state, lambda key: partition_of(key, count) == own)
+        return state
 
 
 class _Shard:
     def __init__(self, number: int, running: _Running) -> None:
         self.number = number
         self.running = running
-        self.state: State = running.kernel.new()
+        self.state: State = running.state(number)
         self.journaled = 0  # messages
-        self.journaled_s = 0.0  # what stepping through them has taken
-        self.entry_s = 0.0  # what storing an entry took the last time
-        self.sweep_ms: int | None = None  # when the next one is due
+        self.journaled_s = 0.0  # the time of the steps with these messages
+        self.entry_s = 0.0  # the time for storing one entry, as last measured
+        self.sweep_ms: int | None = None  # when the next sweep is due
         self.until_ms: int | None = None  # of the last batch
-        self.held: dict[int, list[_Part]] = {}  # what the kernel has not had yet, by the end of its window
-        self.kept = 0  # parts in the list `held`: those, and what the journal names
-        self.steps: list[
-            tuple[int | None, list[int]]
-        ] = []  # which neither the journal has yet nor the entries: places of parts
+        self.held: dict[int, list[_Part]] = {}  # parts that the kernel has not had yet, by the end of their window
+        self.kept = 0  # parts in the list state `held`: these and those of the journal
+        # Steps that are neither in the journal nor in the entries yet: `until_ms` and the indices of the parts.
+        self.steps: list[tuple[int | None, list[int]]] = []
 
 
 class Host(KeyedProcessFunction):  # type: ignore[misc]
     """Runs `kernels.<name>`: rows of (shard, until_ms, is_late, messages) in, rows of (table, heads, values) out.
 
-    What comes is held until it is over: until the watermark says that no more of its time is to come.  Late messages come past
-    the windows, sooner or later than the batches of their time.  Held, they join the batch of their window where that is not
-    over; else the kernel gets them as late, together with all that are, before the next batch.
+    It holds each part until the watermark has passed the end of its window.  Late messages bypass the windows of SQL, and come
+    before or after the batch of their time.  If their window is still open here, they join its batch.  If not, the kernel gets
+    them as late, all together, before the next batch.
 
-    The host runs the jobs of a group, or one job alone.  A shard belongs to one job and runs its kernel.  A job that tells the
-    time emits a heartbeat after each batch, into the partition that holds the shard's rows: the shard alone writes there, in
-    this order, so that no reader is told the time too early.  Of its `conflated` tables a batch emits only the newest row of
-    each key.
+    The host runs the jobs of a group, or one job alone.  A shard belongs to one job and runs its kernel.  A job that tells time
+    emits a heartbeat after each batch, into the partition that holds the shard's rows.  Only this shard writes there, in this
+    order, so no reader's watermark advances too early.  Of its `conflated` tables a batch emits only the newest row of each
+    key.
     """
 
     def __init__(self, members: tuple[Member, ...]) -> None:
         self.members = members
+        self.running: dict[int, _Running] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, tuple(tuple(getattr(member, field.name) for field in fields(Member)) for member in self.members)
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Find the kernels and the state."""
-        self.running = {number: _Running(member, kernel(member.kernel)) for member in self.members for number in member.shards}
-        # Pickled: thread mode cannot put bytes into a state of bytes, and pickling bytes is copying them.
+        """Load the kernels and register the state."""
+        self.running = {
+            number: running
+            for member in self.members
+            for running in [_Running(member, kernel(member.kernel))]
+            for number in member.shards
+        }
+        # Pickled, because thread mode cannot put bytes into a state of bytes; to pickle bytes is to copy them.
         stored = Types.PICKLED_BYTE_ARRAY()
         self.entries = runtime_context.get_map_state(MapStateDescriptor("entries", Types.STRING(), stored))
         self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", stored))
@@ -126,18 +145,21 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.shards: dict[int, _Shard] = {}
         tables = sorted({table for member in self.members for table in member.writes})
         self.metrics = Metrics(runtime_context.get_metrics_group(), tables)
-        # What is loaded now lives as long as the process: leave it out of every collection.
+        # Modules that are loaded now live as long as the process: leave them out of every garbage collection.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
     def close(self) -> None:
-        """Let go of the state: the process may outlive its job.  What other jobs in it hold is left alone again in a second."""
+        """Free the state, for the process may outlive its job.  Other jobs in it freeze theirs again within a second."""
+        for running in self.running.values():
+            if running.controls is not None:
+                running.controls.close()
         self.shards.clear()
         gc.unfreeze()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> None:
-        """Hold a batch of a window, or a late message, until its time is over."""
+        """Hold a batch of a window, or a late message, until the watermark has passed the end of its window."""
         part = _Part(value[1], value[2], value[3] or b"")
         shard = self.shards.get(value[0]) or self._restored(value[0])
         shard.held.setdefault(part.until_ms, []).append(part)
@@ -145,15 +167,15 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         ctx.timer_service().register_event_time_timer(part.until_ms - 1)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """Step a shard through all whose time is over, in its order: late messages, batches, and sweeps at their own instants.
+        """Step a shard through all that is over, in this order: late messages; then batches, and sweeps at their own instants.
 
-        A sweep may free what has ended, so what it puts out must depend on nobody's pace.
+        A sweep may free entries, so its rows must not depend on how fast the job reads.
         """
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
         watermark_ms = ctx.timer_service().current_watermark()
         over = sorted(end_ms for end_ms in shard.held if end_ms <= watermark_ms + 1)
         done_ms = shard.until_ms
-        if done_ms is None:  # so it has no window that is over before the first that was one
+        if done_ms is None:  # before its first batch: messages are late if their window ends before that of the first batch
             in_time = (end_ms for end_ms in over if not all(part.is_late for part in shard.held[end_ms]))
             done_ms = min(in_time, default=END_OF_TIME) - 1
         for late in portions(part for end_ms in over if end_ms <= done_ms for part in shard.held.pop(end_ms)):
@@ -165,24 +187,30 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         if watermark_ms < END_OF_TIME:
             yield from self._swept(shard, min(watermark_ms, max(timestamp, *over, 0)), ctx)
         elif shard.sweep_ms is not None:
-            # The stream has ended: once more, and then no more.
+            # The stream has ended: one last sweep.
             yield from self._swept_at(shard, shard.sweep_ms)
             self._set_sweep(shard, None, ctx)
         self._settle(shard)
         if self.metrics.is_due(shard.number):
             self.metrics.tell(shard.number, {"journal_messages": shard.journaled} | shard.running.kernel.gauges(shard.state))
-            # A kernel's state is large and has no cycles: a collection would stop everything for a second to look through it.
+            # A kernel's state is large and has no cycles: without this, a collection would look through it for a second.
             gc.collect(1)
             gc.freeze()
 
     def _batched(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
-        # In an order that does not depend on which came first.
+        # In an order that does not depend on the order of arrival.
         parts = sorted(shard.held.pop(until_ms), key=lambda part: (part.is_late, part.messages))
         shard.until_ms = until_ms
+        obeyed, lines = self._obeyed(shard, until_ms)
+        if obeyed:
+            part = _Part(until_ms, False, obeyed)
+            self._keep(shard, part)
+            parts.append(part)
+        yield from starmap(Row, lines)
         yield from self._stepped(shard, until_ms, parts)
         every_ms = shard.running.kernel.sweep_ms
         next_ms = (until_ms // every_ms + 1) * every_ms
-        # It may be further off in a savepoint of a version that swept less often.
+        # A savepoint of a version that swept less often may have a later one.
         if shard.sweep_ms is None or shard.sweep_ms > next_ms:
             self._set_sweep(shard, next_ms, ctx)
         if shard.running.heartbeat:
@@ -204,13 +232,26 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(sweep_ms)
 
     def _swept_at(self, shard: _Shard, at_ms: int) -> Iterator[Row]:
-        lines = self._step(shard, at_ms, b"")
+        obeyed, lines = self._obeyed(shard, at_ms)
+        lines += self._step(shard, at_ms, obeyed)
         self._store(shard)
         yield from starmap(Row, lines)
 
+    def _obeyed(self, shard: _Shard, until_ms: int) -> tuple[bytes, list[Lines]]:
+        """What has changed of the controls since the last step, as messages of this one, and as rows."""
+        running = shard.running
+        if running.controls is None or running.kernel.obeyed is None:
+            return b"", []
+        partition = running.partitions[shard.number]
+        words = running.controls.words(partition, until_ms, running.kernel.obeyed(shard.state))
+        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.told))
+        lines = batch.encode(words.written)
+        self.metrics.emitted(lines)
+        return data, lines
+
     def _stepped(self, shard: _Shard, until_ms: int | None, parts: list[_Part]) -> Iterator[Row]:
         data = batch.RECORD.join(part.messages for part in parts if part.messages)
-        shard.steps.append((until_ms, [part.place for part in parts]))
+        shard.steps.append((until_ms, [part.index for part in parts]))
         if data:
             yield from starmap(Row, self._step(shard, until_ms, data))
         elif until_ms is not None:
@@ -219,7 +260,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             yield from starmap(Row, lines)
 
     def _settle(self, shard: _Shard) -> None:
-        # Once for all that was over at once: whatever still waits is written anew when entries are stored.
+        # Once for all steps of a timer: storing entries also rewrites the parts that are still held.
         if not shard.steps:
             return
         is_cheap = shard.entry_s * len(shard.state.touched) <= shard.running.kernel.store_share * shard.journaled_s
@@ -246,9 +287,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
     def _store(self, shard: _Shard) -> None:
         started_s = time.perf_counter()
         stored = {name: shard.state.encode(name) for name in shard.state.touched}
-        # All at once: a call into Java costs more than an entry.
-        if there := {name: data for name, data in stored.items() if data is not None}:
-            self.entries.put_all(there)
+        # In one call: a call into Java costs more than an entry.
+        if existing := {name: data for name, data in stored.items() if data is not None}:
+            self.entries.put_all(existing)
         for name, data in stored.items():
             if data is None:
                 self.entries.remove(name)
@@ -261,13 +302,13 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
                 self._keep(shard, part)
         if stored:
             took_s = (time.perf_counter() - started_s) / len(stored)
-            # A pause of a collector is not what an entry costs.
+            # A pause of a garbage collector is not part of the cost of an entry.
             shard.entry_s = min(took_s, 2 * shard.entry_s) if shard.entry_s else took_s
         shard.state.touched.clear()
         shard.journaled, shard.journaled_s = 0, 0.0
 
     def _keep(self, shard: _Shard, part: _Part) -> None:
-        part.place = shard.kept
+        part.index = shard.kept
         shard.kept += 1
         self.held.add((shard.until_ms, part.until_ms, part.is_late, part.messages))
 
@@ -278,27 +319,38 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self.metrics.restored_entries.inc()
         held = list(self.held.get())
         shard.kept = len(held)
+        journal = list(self.journal.get())
+        if journal and not any(_CONTROLS in messages for *_, messages in held):
+            self._open_gate(shard)
         done: set[int] = set()
         ends_ms = [until_ms for until_ms, *_ in held]
-        for until_ms, what in self.journal.get():
-            # Once a journal had the messages themselves.
-            data = what if isinstance(what, bytes) else batch.RECORD.join(held[place][3] for place in what if held[place][3])
+        for until_ms, step in journal:
+            # In earlier versions a journal had the messages themselves.
+            data = step if isinstance(step, bytes) else batch.RECORD.join(held[index][3] for index in step if held[index][3])
             if data:
                 self._step(shard, until_ms, data, is_again=True)
             elif until_ms is not None:
                 batch.end_window(shard.running.kernel, shard.state, until_ms)
-            done.update(() if isinstance(what, bytes) else what)
+            done.update(() if isinstance(step, bytes) else step)
             ends_ms.append(until_ms)
         shard.until_ms = max((end_ms for end_ms in ends_ms if end_ms is not None), default=None)
-        for place, (_, until_ms, is_late, messages) in enumerate(held):
-            if place not in done:
-                shard.held.setdefault(until_ms, []).append(_Part(until_ms, is_late, messages, place))
+        for index, (_, until_ms, is_late, messages) in enumerate(held):
+            if index not in done:
+                shard.held.setdefault(until_ms, []).append(_Part(until_ms, is_late, messages, index))
         shard.sweep_ms = self.next_sweep.value()
         return shard
 
+    def _open_gate(self, shard: _Shard) -> None:
+        """Open the gate for the steps of a journal that was written before there were controls: they obeyed none."""
+        kernel = shard.running.kernel
+        if kernel.obeyed is not None and not kernel.obeyed(shard.state):
+            at = instant_us(0)
+            row = applied(kernel.name, 0, 0, (GATE, gate(True, "there were no controls", at)), at, is_start=True)
+            self._step(shard, None, batch.record(APPLIED, 0, 0, row), is_again=True)
+
 
 def portions(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
-    """Parts in their order; each portion ends once it has `LATE_BYTES`."""
+    """The parts in portions, in their order; each portion ends once it has `LATE_BYTES`."""
     portion: list[_Part] = []
     size = 0
     for part in parts:
@@ -312,24 +364,24 @@ def portions(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
 
 
 def heartbeat_keys(partitions: int) -> list[str]:
-    """A key for each partition, by the hash with which Kafka's producers part keys."""
+    """A key for each partition."""
     keys: dict[int, str] = {}
     for number in count():
         if len(keys) == partitions:
             return [keys[partition] for partition in range(partitions)]
         key = f"heartbeat-{number}"
-        keys.setdefault((murmur2(key.encode()) & 0x7FFFFFFF) % partitions, key)
+        keys.setdefault(partition_of(key, partitions), key)
     raise AssertionError("unreachable")
 
 
 def _unpickled(*members: tuple[Any, ...]) -> Host:
-    """A host in a process where other jobs may have run: modules whose files are gone with those are imported anew."""
+    """A host in a process where other jobs may have run.  If their files are gone, our modules are imported again."""
     with _UNPICKLING:
         if not Path(str(sys.modules["engine"].__file__)).exists():
-            for module in [module for module in sys.modules if module.partition(".")[0] in OURS]:
-                del sys.modules[module]
-        own = import_module("engine.host")
-        host: Host = own.Host(tuple(own.Member(*values) for values in members))
+            for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+                del sys.modules[name]
+        module = import_module("engine.host")
+        host: Host = module.Host(tuple(module.Member(*values) for values in members))
     return host
 
 

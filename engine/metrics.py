@@ -1,20 +1,20 @@
-"""What the keyed operator tells of itself: Flink metrics in the group `gammaflow`, from where REST and reporters have them.
+"""The metrics of the keyed operator: Flink metrics in the group `gammaflow`, for REST and reporters.
 
-Every value is pushed, a few calls into Java a batch; none is read from Python.  A gauge of PyFlink's is a call back into the
-interpreter, with the thread state of the task and from the thread of the reporter: both may be in Python at once.  Its meters
-would count what Prometheus derives from counters, and its distributions keep the last value only: as which they are our gauges,
-whole numbers, and for a distribution there is Flink's own histogram.
+Every value is pushed, with a few calls into Java for each batch; none is read from Python.  A gauge of PyFlink's would be
+called from the thread of the reporter with the thread state of the task: both might be in Python at once.  Its meters would
+count what Prometheus derives from counters.  Its distributions keep only the last value, so they serve as our gauges, in whole
+numbers; for distributions there is Flink's own histogram.
 
-    batches                  stepped through, without those that were empty or late
-    messages                 handed to the kernel, as often as shards got them
-    late_messages            of these, what came after the batch of its time
-    rows          by table   put out, heartbeats left out
-    restored_entries         read back when a shard was first needed
+    batches                  without empty and late ones
+    messages                 given to kernels; a broadcast message counts once for each shard
+    late_messages            those of the messages that came after the batch of their time
+    rows          by table   emitted, without heartbeats
+    restored_entries         read from state when a shard was first needed
     batch_messages           histogram
-    kernel_us                histogram: a call of the kernel, decoding and encoding included
-    kernel_busy_us           the sum of these
+    kernel_us                histogram: one call of the kernel, with decoding and encoding
+    kernel_busy_us           the sum of kernel_us
     decision_ms              histogram: from the end of a batch's event time to its rows, by our clock
-    journal_messages         by shard, as is what a kernel's `gauges` offers: told once a second at most
+    journal_messages         by shard, like a kernel's `gauges`: set once a second at most
 """
 
 import time
@@ -25,9 +25,9 @@ from pyflink.metrics import MetricGroup
 
 from engine.contract import Lines
 
-TOLD_EVERY_S = 1.0
+GAUGES_EVERY_S = 1.0
 KEPT = 1024
-"""Of how many batches a histogram is made: the newest."""
+"""A histogram is made from this many of the newest batches."""
 
 
 class _Histogram(Protocol):
@@ -43,17 +43,17 @@ class Metrics:
         self.messages = self.group.counter("messages")
         self.late_messages = self.group.counter("late_messages")
         self.restored_entries = self.group.counter("restored_entries")
-        # Before the first row: what begins with a number has no increase to that number.
+        # All start at 0: Prometheus sees no increase in a counter that starts with a number.
         self.rows = {table: self.group.add_group("table", table).counter("rows") for table in tables}
         self.kernel_busy_us = self.group.counter("kernel_busy_us")
         self.batch_messages = histogram(self.group, "batch_messages")
         self.kernel_us = histogram(self.group, "kernel_us")
         self.decision_ms = histogram(self.group, "decision_ms")
         self._gauges: dict[tuple[int, str], Any] = {}
-        self._told_s: dict[int, float] = {}  # by shard, when it last was
+        self._due_s: dict[int, float] = {}  # by shard, when its gauges are due
 
     def stepped(self, until_ms: int | None, messages: int, lines: list[Lines], took_s: float) -> None:
-        """Count one call of the kernel; `until_ms` is None where the messages were late."""
+        """Count one call of the kernel; `until_ms` is None for late messages."""
         took_us = round(took_s * 1e6)
         self.kernel_us.update(took_us)
         self.kernel_busy_us.inc(took_us)
@@ -74,15 +74,15 @@ class Metrics:
                 self.rows[rows.table].inc(rows.heads.count(b"\n") + 1)
 
     def is_due(self, shard: int) -> bool:
-        """Whether a shard's gauges are to be set: not again within `TOLD_EVERY_S`."""
+        """Whether to set a shard's gauges now: not again within `GAUGES_EVERY_S`."""
         now_s = time.monotonic()
-        if now_s < self._told_s.get(shard, now_s):
+        if now_s < self._due_s.get(shard, now_s):
             return False
-        self._told_s[shard] = now_s + TOLD_EVERY_S
+        self._due_s[shard] = now_s + GAUGES_EVERY_S
         return True
 
     def tell(self, shard: int, values: Mapping[str, float]) -> None:
-        """Set gauges of a shard, rounded to whole numbers; one that was never set is not there."""
+        """Set gauges of a shard, rounded to whole numbers.  A gauge does not exist before it is set."""
         for name, value in values.items():
             if (shard, name) not in self._gauges:
                 self._gauges[shard, name] = self.group.add_group("shard", str(shard)).distribution(name)
@@ -90,9 +90,9 @@ class Metrics:
 
 
 def histogram(group: MetricGroup, name: str) -> _Histogram:
-    """A histogram of Flink's own, which PyFlink does not offer."""
-    from pemja import findClass  # only where the interpreter is Java's
+    """Flink's own histogram, which PyFlink does not offer."""
+    from pemja import findClass  # which only an interpreter inside Java has
 
     java = findClass("org.apache.flink.runtime.metrics.DescriptiveStatisticsHistogram")(KEPT)
-    made: _Histogram = group._metrics.histogram(name, java)
-    return made
+    registered: _Histogram = group._metrics.histogram(name, java)
+    return registered

@@ -1,23 +1,24 @@
-"""The one runner: `flink run -pym engine.run … books option_greeks` submits each named job; books=<path> goes on from there.
+"""The one runner: `flink run -pym engine.run … books option_greeks` submits each named job; books=<path> restores a savepoint.
 
-A job is jobs/<name>.sql, its ${…} filled in; what it declares (jobs/__init__.py) is not repeated here.
+A job is jobs/<name>.sql, with its ${…} filled in, and what it declares (jobs/__init__.py).
 
-One with a kernel needs no more than its declaration.  The runner registers the table `inputs` of all topics that it reads, the
-view `inbox` of that (_inbox.sql), `messages` unless the job says itself which shard gets a record (_broadcast.sql where some go
-to all), and `batches` (_batches.sql).  The host (host.py) runs the kernel, `records` (_records.sql) are its rows, and an INSERT
-for each table that the job writes takes those of the table.
+A job with a kernel needs only its declaration.  The runner registers the table `inputs` of all topics that it reads, and on it
+the views `inbox` (_inbox.sql), `messages` and `batches` (_batches.sql).  `messages` says which shards get a record: a job may
+define it itself; _broadcast.sql does if a table is broadcast.  The host (host.py) runs the kernel, its rows are the view
+`records` (_records.sql), and each table that the job writes has an INSERT that takes its rows from there.
 
-One of SQL alone defines `inputs` itself and finds the rows of each topic under its table's name.  It INSERTs into
-`<table>_rows`; where it tells the time, that is a view of its own, which the runner writes in order with heartbeats
-(_heartbeats.sql).
+A job of SQL alone defines `inputs` itself, and reads the rows of each topic under the table's name.  It INSERTs into
+`<table>_rows`.  If it tells time in a table, it defines `<table>_rows` as a view, and the runner writes these rows in order
+with heartbeats (_heartbeats.sql).
 
-A group, chains+option_greeks, is one Flink job.  Its kernels share one source, of all topics that they read, and one host, in
-which each has shards of its own; its jobs of SQL alone keep their sources.  A member's views are in its own database.
+A group, chains+option_greeks, is one Flink job, and a single job is a group of one.  The kernels of a group share one source,
+of all topics that they read, and one host, in which each has its own shards.  Jobs of SQL alone keep their own sources.  The
+views of each job are in a database with the job's name.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
@@ -29,20 +30,20 @@ from pyflink.table import DataTypes, Schema, StatementSet, StreamTableEnvironmen
 
 import jobs
 import schemas
+from engine.controls import LIVE, RECORDED, Source
 from engine.host import BATCH_TYPE, OUTPUT_TYPE, Host, Member, heartbeat_keys
 from jobs import Job
+from schemas import security
 from schemas.records import TABLES
 from schemas.security import sql_options
 
 WINDOW_S = "0.02"
-"""A kernel's window of event time in seconds, where neither -D nor its job sets 'gammaflow.window'."""
+"""A kernel's window of event time in seconds, if neither -D nor its job sets 'gammaflow.window'."""
 DELAY_S = "0.1"
-"""How long, in seconds, a job waits for records that are out of order in topics that feeds write, where neither its SQL nor
--D gammaflow.delay says so."""
+"""How long, in seconds, a job waits for records that are out of order in topics of feeds, if neither -D nor its job sets
+'gammaflow.delay'."""
 DRIFT_S = "10"
-"""How far ahead of the slowest partition another is read, in whole seconds of event time, without -D gammaflow.drift."""
-HEARTBEAT = "heartbeat"
-"""The `table` of a heartbeat among a kernel's rows."""
+"""How far ahead of the slowest partition the others are read, in whole seconds of event time, without -D gammaflow.drift."""
 FOLDER = Path(__file__).parent
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
@@ -51,7 +52,7 @@ MAX_PARALLELISM = 128
 def submit(name: str, savepoint: str) -> None:
     """Submit one job to the cluster that the environment names, without waiting for it to end.
 
-    It goes on from `savepoint`, a path; from nothing where that is empty.
+    It restores the savepoint at the path `savepoint`, unless that is empty.
     """
     environment = StreamExecutionEnvironment.get_execution_environment()
     leave_pyflink(environment)
@@ -66,90 +67,90 @@ def submit(name: str, savepoint: str) -> None:
 
 
 def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
-    """All that a job or a group does, ready to be executed."""
+    """Everything that a job or a group does, ready to be executed."""
     _count_operators_anew(tables)
     inserts = tables.create_statement_set()
     job = jobs.job(name)
-    if job.members:
-        add_group(tables, job, inserts)
-        return inserts
-    for insert in prepared(tables, name, host_kernel):
-        inserts.add_insert_sql(insert)
+    members = job.members or (job,)
+    if hosted := [member for member in members if member.kernel is not None]:
+        for insert in hosted_inserts(tables, name, hosted):
+            inserts.add_insert_sql(insert)
+    home = tables.get_current_database()
+    for member in members:
+        if member.kernel is None:
+            if job.members:
+                use_database(tables, member.name)
+            for insert in sql_inserts(tables, name, member):
+                inserts.add_insert_sql(insert)
+    tables.use_database(home)
     return inserts
 
 
-def add_group(tables: StreamTableEnvironment, group: Job, inserts: StatementSet) -> None:
-    """Add the INSERTs of a group's members."""
-    own = tables.get_current_database()
-    hosted = [member for member in group.members if member.kernel is not None]
-    if hosted:
-        for insert in hosted_inserts(tables, group, hosted):
-            inserts.add_insert_sql(insert)
-    for member in group.members:
-        if member.kernel is None:
-            use_database(tables, member.name)
-            for insert in prepared(tables, member.name, host_kernel, group.name):
-                inserts.add_insert_sql(insert)
-    tables.use_database(own)
+def hosted_inserts(tables: StreamTableEnvironment, group: str, hosted: list[Job]) -> list[str]:
+    """Register what the INSERTs of jobs with kernels need, and return these INSERTs.  `group` is the name of them all."""
+    members = register_members(tables, group, hosted)
+    host(tables, group, members, [f"{job.name}.batches" for job in hosted])
+    heartbeats = {table: member.heartbeat for job, member in zip(hosted, members, strict=True) for table in job.tells_time}
+    return [insert_of(table, heartbeats.get(table)) for table in _union(job.writes for job in hosted)]
 
 
-def hosted_inserts(tables: StreamTableEnvironment, group: Job, hosted: list[Job]) -> list[str]:
-    """Register what the INSERTs of those members need that have a kernel, and return these."""
-    own = tables.get_current_database()
-    statements = [member.statements(SHARDS=listed(shards(number))) for number, member in enumerate(hosted)]
+def register_members(tables: StreamTableEnvironment, group: str, hosted: list[Job]) -> list[Member]:
+    """Register one source for these jobs and, in a database of each, all its views from `inputs` to `batches`."""
+    home = tables.get_current_database()
+    statements = [job.statements(SHARDS=listed(shards(number))) for number, job in enumerate(hosted)]
     window = setting(tables, jobs.WINDOW, "")
+    # Before the topics, which depend on settings.
     configure(tables, chain.from_iterable(statements))
-    register_topics(tables, group.name, list(dict.fromkeys(chain.from_iterable(member.writes for member in hosted))), hosted)
-    topics = list(dict.fromkeys(chain.from_iterable(member.topics for member in hosted)))
+    register_topics(tables, group, _union(job.writes for job in hosted), hosted)
+    topics = _union(job.topics for job in hosted)
     tables.execute_sql(f"CREATE TEMPORARY TABLE inputs WITH ('topic' = '{';'.join(topics)}') LIKE kafka_records")
     members = []
-    for number, (member, texts) in enumerate(zip(hosted, statements, strict=True)):
-        use_database(tables, member.name)
-        # Each has windows of its own, unless -D says otherwise.
-        tables.get_config().set(jobs.WINDOW, window or jobs.settings(member).get(jobs.WINDOW, WINDOW_S))
-        tables.execute_sql(
-            f"CREATE TEMPORARY VIEW inputs AS SELECT * FROM {own}.inputs WHERE topic IN ({quoted(member.topics)})"
-        )
-        register_shards(tables, "topic", shards(number))
+    for number, (job, texts) in enumerate(zip(hosted, statements, strict=True)):
+        use_database(tables, job.name)
+        # Each job has a window of its own, unless -D sets one for all.
+        tables.get_config().set(jobs.WINDOW, window or jobs.settings(job).get(jobs.WINDOW, WINDOW_S))
+        condition = "" if job.topics == topics else f" WHERE topic IN ({quoted(job.topics)})"
+        tables.execute_sql(f"CREATE TEMPORARY VIEW inputs AS SELECT * FROM {home}.inputs{condition}")
+        # The source need not read the name of a topic that is the only one.
+        register_shards(tables, "topic" if len(topics) > 1 else quoted(topics), shards(number))
         for statement in texts:
             if schemas.setting(statement) is None:
                 tables.execute_sql(statement)
-        if not member.has_own_messages:
-            register_messages(tables, member, shards(number))
+        if not job.has_own_messages:
+            register_messages(tables, job, shards(number))
         register_batches(tables)
-        members.append(member_of(tables, member, shards(number), f"{HEARTBEAT}/{member.name}"))
-    tables.use_database(own)
-    host(tables, group.name, members, [f"{member.name}.batches" for member in hosted])
-    heartbeats = {table: told.heartbeat for member, told in zip(hosted, members, strict=True) for table in member.tells_time}
-    return [
-        insert_of(table, heartbeats.get(table))
-        for table in dict.fromkeys(chain.from_iterable(member.writes for member in hosted))
-    ]
+        members.append(member_of(tables, job, shards(number), group))
+    tables.use_database(home)
+    return members
+
+
+def _union(lists: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
 def use_database(tables: StreamTableEnvironment, name: str) -> None:
-    """Let what is registered from now on be in a database of its own."""
-    tables.execute_sql(f"CREATE DATABASE {name}")
+    """Create a database, in which everything is registered from now on."""
+    tables.execute_sql(f"CREATE DATABASE `{name}`")
     tables.use_database(name)
 
 
 def leave_pyflink(environment: StreamExecutionEnvironment) -> None:
-    """Let PyFlink's jar not travel with the next job: 42 MB each time, and the cluster has it in its lib folder."""
+    """Do not upload PyFlink's jar with the next job: it has 42 MB, and the cluster has it in its lib folder."""
     jvm = get_gateway().jvm
     config_of = jvm.org.apache.flink.python.util.PythonConfigUtil.getEnvironmentConfig
     settings = config_of(environment._j_stream_execution_environment)
     option = jvm.org.apache.flink.configuration.PipelineOptions.JARS
-    others = [jar for jar in settings.getOptional(option).orElse([]) if "/flink-python-" not in jar]
+    needed = [jar for jar in settings.getOptional(option).orElse([]) if "/flink-python-" not in jar]
     settings.removeConfig(option)
-    if others:
-        environment.add_jars(*others)
+    if needed:
+        environment.add_jars(*needed)
 
 
 def _count_operators_anew(tables: StreamTableEnvironment) -> None:
-    """Let the operators of the next statements be numbered from 1, as in a client that has submitted nothing yet.
+    """Number the operators of the next statements from 1, as in a client that has submitted nothing yet.
 
-    Their uids bear these numbers, which the planner counts for as long as its process lives: without this a job has others when
-    it is submitted alone than behind another one, and does not find its state.
+    These numbers are part of the uids, and the planner goes on counting while its process lives.  Without this, a job that is
+    submitted after another one has other uids than alone, and does not find its state.
     """
     # The planner has a class loader of its own.
     loader = tables._j_tenv.getPlanner().getClass().getClassLoader()
@@ -159,20 +160,12 @@ def _count_operators_anew(tables: StreamTableEnvironment) -> None:
     counter.getMethod("resetIdCounter", no_types).invoke(None, gateway.new_array(gateway.jvm.java.lang.Object, 0))
 
 
-def prepared(
-    tables: StreamTableEnvironment, name: str, run_kernel: Callable[[StreamTableEnvironment, Job], None], group: str = ""
-) -> list[str]:
-    """Register what a job's INSERTs need, and return these.  `run_kernel` turns the view `messages` into `records`.
-
-    `group` is the consumer group where that is not the job's own name.
-    """
-    job = jobs.job(name)
-    statements = job.statements(SHARDS=listed(shards()))
-    # First of all: the topics depend on settings.
+def sql_inserts(tables: StreamTableEnvironment, group: str, job: Job) -> list[str]:
+    """Register what the INSERTs of a job of SQL alone need, and return these INSERTs.  `group` is the consumer group."""
+    statements = job.statements()
+    # Before the topics, which depend on settings.
     configure(tables, statements)
-    register_topics(tables, group or name, job.writes or job.reads, [job])
-    if job.kernel is not None:
-        register_inbox(tables, job)
+    register_topics(tables, group, job.writes or job.reads, [job])
     inserts: list[str] = []
     for statement in statements:
         body = schemas.without_comments(statement)
@@ -182,39 +175,35 @@ def prepared(
             tables.execute_sql(statement)
             if body.startswith("CREATE TEMPORARY TABLE inputs"):
                 register_rows(tables, job)
-    if job.kernel is None:
-        return [*inserts, *(in_order(tables, table) for table in job.tells_time)]
-    if not job.has_own_messages:
-        register_messages(tables, job, shards())
-    run_kernel(tables, job)
-    return [*inserts, *(insert_of(table, HEARTBEAT if table in job.tells_time else None) for table in job.writes)]
+    return [*inserts, *(in_order(tables, table) for table in job.tells_time)]
 
 
 def configure(tables: StreamTableEnvironment, statements: Iterable[str]) -> None:
-    """Apply what a job SETs.  Of settings of ours that is the job's default: -D comes first."""
+    """Apply a job's SET statements.  For our own settings they are defaults: -D wins."""
     for key, value in filter(None, map(schemas.setting, statements)):
         if not key.startswith("gammaflow.") or not setting(tables, key, ""):
             tables.get_config().set(key, value)
 
 
 def in_order(tables: StreamTableEnvironment, table: str) -> str:
-    """The INSERT of a table in which a job of SQL alone tells the time: the rows of its view `<table>_rows`, and heartbeats."""
+    """The INSERT of a table in which a job of SQL alone tells time: the rows of its view `<table>_rows`, and heartbeats."""
     key = " ".join(f"WHEN {partition} THEN '{key}'" for partition, key in enumerate(heartbeat_keys(len(shards()))))
     execute_file(tables, "_heartbeats", TABLE=table, VALUE=schemas.encoded(table), KEY=f"CASE `partition` {key} END")
     return f"INSERT INTO {table}_records (`key`, event_at, `value`)\nSELECT `key`, event_at, `value` FROM records"
 
 
 def insert_of(table: str, heartbeat: str | None) -> str:
-    """The INSERT of a table that a kernel writes: its rows and, where it tells the time, in order with them the heartbeats."""
+    """The INSERT of a table that a kernel writes: its rows and, if the job tells time there, heartbeats in order with them."""
     chosen = f"= '{table}'" if heartbeat is None else f"IN ('{table}', '{heartbeat}')"
     columns = "`key`, event_at, `value`"
     return f"INSERT INTO {table}_records ({columns})\nSELECT {columns} FROM records WHERE `table` {chosen}"
 
 
 def register_topics(tables: StreamTableEnvironment, group: str, names: list[str], writers: list[Job]) -> None:
-    """Register topics undecoded and typed, by the tables' names: those that `writers` write, or that a job without any reads.
+    """Register these tables, and for each that one of the `writers` writes the sinks `<table>_records` and `<table>_rows`.
 
-    `group` is the consumer group, and the user on a broker that asks for one.
+    A row of `<table>_records` is undecoded, a row of `<table>_rows` has the table's columns.  `group` is the consumer group,
+    and the user on a broker that needs one.
     """
     values = {
         "GROUP": group,
@@ -230,14 +219,14 @@ def register_topics(tables: StreamTableEnvironment, group: str, names: list[str]
         if writer is None:
             continue
         delivery = "exactly-once" if TABLES[name].is_exactly_once else "at-least-once"
-        # No two sinks may share a prefix: each ends the transactions that it finds open under its own.
+        # No two sinks may share a prefix: each aborts the open transactions with its own prefix.
         options = f"'sink.delivery-guarantee' = '{delivery}', 'sink.transactional-id-prefix' = '{writer.name}/{name}'"
         texts.append(
             f"CREATE TEMPORARY TABLE {name}_records WITH ('topic' = '{TABLES[name].topic}', {options}) LIKE kafka_records;"
         )
         if writer.kernel is None and name in writer.tells_time:
             continue
-        # A typed row as SQL writes it: beside its columns the record's key and timestamp.
+        # Beside the columns of the table, SQL writes the key and the timestamp of the record.
         texts.append(
             f"CREATE TEMPORARY TABLE {name}_rows (`key` STRING, recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp') WITH "
             f"('key.format' = 'raw', 'key.fields' = 'key', 'value.fields-include' = 'EXCEPT_KEY', {options}) LIKE {name};"
@@ -246,59 +235,57 @@ def register_topics(tables: StreamTableEnvironment, group: str, names: list[str]
         tables.execute_sql(statement)
 
 
-def register_inbox(tables: StreamTableEnvironment, job: Job) -> None:
-    """Register the view `inbox`: every record that a job with a kernel reads, undecoded."""
-    tables.execute_sql(f"CREATE TEMPORARY TABLE inputs WITH ('topic' = '{';'.join(job.topics)}') LIKE kafka_records")
-    # A job that reads one topic need not be told by each record which it is.
-    register_shards(tables, quoted(job.topics) if len(job.topics) == 1 else "topic", shards())
-
-
 def register_shards(tables: StreamTableEnvironment, topic: str, numbers: list[int]) -> None:
-    """Register the view `inbox` of `inputs`, with the number of the shard of each partition; `topic` is its name in SQL."""
+    """Register the view `inbox` of `inputs`.  `topic` is an SQL expression, `numbers` has the shard of each partition."""
     shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
     execute_file(tables, "_inbox", TOPIC=topic, SHARD=f"CASE `partition` {shard} END")
 
 
 def register_messages(tables: StreamTableEnvironment, job: Job, numbers: list[int]) -> None:
-    """Register the view `messages`: each record goes to the shard of its partition, one of a broadcast table to all."""
+    """Register the view `messages`: a record goes to the shard of its partition, or to all if its table is broadcast."""
     if not job.broadcast:
         tables.execute_sql("CREATE TEMPORARY VIEW messages AS SELECT shard, event_at, is_late, message FROM inbox")
         return
-    gathered = [TABLES[table].topic for table in job.broadcast]
-    own = [topic for topic in job.topics if topic not in gathered]
-    values = {"GATHERED": quoted(gathered), "OWN": quoted(own), "SHARDS": listed(numbers), "WINDOW": window_s(tables)}
+    broadcast = [TABLES[table].topic for table in job.broadcast]
+    single = [topic for topic in job.topics if topic not in broadcast]
+    values = {"BROADCAST": quoted(broadcast), "SINGLE": quoted(single), "SHARDS": listed(numbers), "WINDOW": window_s(tables)}
     execute_file(tables, "_broadcast", **values)
 
 
 def register_rows(tables: StreamTableEnvironment, job: Job) -> None:
-    """Register the rows of each topic that a job of SQL alone reads, from its `inputs`, under the table's name.
+    """Register the rows of each topic that a job of SQL alone reads, under the table's name.
 
-    They are decoded by SQL, not by the connector's JSON format: that one drops heartbeats, and they move the watermark.
+    SQL decodes them from `inputs`.  The connector's JSON format would drop the heartbeats, which advance the watermark.
     """
     for name in job.reads:
-        where = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
+        condition = f"topic = '{TABLES[name].topic}' AND `value` IS NOT NULL"
         tables.execute_sql(
-            f"CREATE TEMPORARY VIEW {name} AS SELECT {schemas.decoded(name)}, inputs.* FROM inputs WHERE {where}"
+            f"CREATE TEMPORARY VIEW {name} AS SELECT {schemas.decoded(name)}, inputs.* FROM inputs WHERE {condition}"
         )
 
 
-def host_kernel(tables: StreamTableEnvironment, job: Job) -> None:
-    """Turn the view `messages` into the view `records` by the job's kernel."""
-    register_batches(tables)
-    host(tables, job.name, [member_of(tables, job, shards(), HEARTBEAT)], ["batches"])
-
-
-def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], heartbeat: str) -> Member:
-    """A job as the host runs it, in the shards of these numbers; `heartbeat` is the `table` of its heartbeats."""
+def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], user: str) -> Member:
+    """A job as the host runs it, in the shards of these numbers; `user` is the name under which it is submitted."""
     assert job.kernel is not None
+    heartbeat = f"heartbeat/{job.name}" if job.tells_time else ""
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table in job.writes)
-    return Member(
-        job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat if job.tells_time else "", conflated
-    )
+    controls = tuple(controls_of(tables, job, user))
+    return Member(job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated, controls)
+
+
+def controls_of(tables: StreamTableEnvironment, job: Job, user: str) -> Source | tuple[()]:
+    """From where a job that puts out orders hears what it must obey."""
+    if not job.obeys:
+        return ()
+    mode = setting(tables, "gammaflow.controls", LIVE)
+    if mode not in (LIVE, RECORDED):
+        raise SystemExit(f"gammaflow.controls: expected {LIVE} or {RECORDED}, got {mode!r}")
+    file = os.environ.get(security.VARIABLE, "")
+    return Source(os.environ["GAMMAFLOW_KAFKA"], user, str(Path(file).absolute()) if file else "", job.name, mode)
 
 
 def host(tables: StreamTableEnvironment, name: str, members: list[Member], batches: list[str]) -> None:
-    """Turn the members' views of batches into the view `records`, by one operator that bears the job's name."""
+    """Turn the members' views of batches into the view `records`, by one operator whose uid has the job's name."""
     writes = {table for member in members for table in member.writes}
     if unknown := {table for table in setting(tables, "gammaflow.conflate", "").split(",") if table} - writes:
         raise SystemExit(f"gammaflow.conflate: {name} writes {', '.join(sorted(writes))}, not {', '.join(sorted(unknown))}")
@@ -308,11 +295,11 @@ def host(tables: StreamTableEnvironment, name: str, members: list[Member], batch
         .uid(f"{name}/kernel")
         .name(", ".join(f"kernels.{member.kernel}" for member in members))
     )
-    # As texts, from their bytes: a cast would decode each and encode it anew.
+    # Bytes as text without a cast, which would decode and encode them.
     text = DataTypes.STRING().bridged_to("[B")
     schema = Schema.new_builder().column("table", DataTypes.STRING()).column("heads", text).column("values", text).build()
     tables.create_temporary_view("outputs", tables.from_data_stream(outputs, schema))
-    execute_file(tables, "_records", HEARTBEATS=quoted([member.heartbeat or HEARTBEAT for member in members]))
+    execute_file(tables, "_records", HEARTBEATS=quoted([member.heartbeat for member in members]))
 
 
 def register_batches(tables: StreamTableEnvironment) -> None:
@@ -322,18 +309,18 @@ def register_batches(tables: StreamTableEnvironment) -> None:
 
 
 def window_s(tables: StreamTableEnvironment) -> str:
-    """How much event time a batch spans, in seconds."""
+    """The window of a batch in seconds of event time."""
     return setting(tables, jobs.WINDOW, WINDOW_S)
 
 
 def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:
-    """What a job was submitted with by -D, else what it has SET, else `default`; Python's side of the tables knows no -D."""
+    """A setting: from -D, or else from SET, or else `default`.  The Python side of the table environment does not know -D."""
     option = get_gateway().jvm.org.apache.flink.configuration.ConfigOptions.key(key).stringType().defaultValue(default)
     return str(tables._j_tenv.getConfig().get(option))
 
 
 def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> None:
-    """Execute the statements of one of this folder's SQL files, with these ${NAME}s."""
+    """Execute the statements of an SQL file of this folder, with these values for its ${…}."""
     for statement in schemas.statements(schemas.substituted((FOLDER / f"{name}.sql").read_text(), **values)):
         if setting := schemas.setting(statement):
             tables.get_config().set(*setting)
@@ -342,23 +329,22 @@ def execute_file(tables: StreamTableEnvironment, name: str, **values: str) -> No
 
 
 def quoted(texts: list[str]) -> str:
-    """Texts as SQL lists them."""
+    """Texts as a list in SQL."""
     return ", ".join(f"'{text}'" for text in texts)
 
 
 @cache
 def shards(member: int = 0) -> list[int]:
-    """The number of the shard of each partition of our topics, of which GAMMAFLOW_PARTITIONS says how many there are.
+    """The numbers of a job's shards, one for each partition; GAMMAFLOW_PARTITIONS is the number of partitions of a topic.
 
-    Each member of a group has numbers of its own: `member` counts those of its kernels from 0.
-
-    Numbers so chosen that the shards stand in even ranks over the key groups, both where SQL hashes them and where DataStream
-    does: any parallelism that divides the number of partitions gives each task as many.  They are part of the state.
+    `member` counts the kernels of a group from 0; each has other numbers.  The numbers are part of the state.  They spread the
+    shards evenly over the key groups, by the hash of SQL and by that of DataStream: a parallelism that divides the number of
+    partitions gives each task equally many shards.
     """
-    told = os.environ.get("GAMMAFLOW_PARTITIONS", "")
-    if not told.isdecimal() or not int(told):
-        raise SystemExit(f"GAMMAFLOW_PARTITIONS: expected how many partitions each topic has, got {told!r}")
-    partitions = int(told)
+    text = os.environ.get("GAMMAFLOW_PARTITIONS", "")
+    if not text.isdecimal() or not int(text):
+        raise SystemExit(f"GAMMAFLOW_PARTITIONS: expected the number of partitions of each topic, got {text!r}")
+    partitions = int(text)
     jvm = get_gateway().jvm
     assign = jvm.org.apache.flink.runtime.state.KeyGroupRangeAssignment.assignKeyToParallelOperator
     sql_row = jvm.org.apache.flink.table.data.binary.BinaryRowData(1)
@@ -372,24 +358,24 @@ def shards(member: int = 0) -> list[int]:
         writer.writeInt(0, number)
         writer.complete()
         row.setField(0, number)
-        place = assign(row, MAX_PARALLELISM, partitions)
-        if assign(sql_row, MAX_PARALLELISM, partitions) == place:
-            numbers[place].append(number)
+        task = assign(row, MAX_PARALLELISM, partitions)
+        if assign(sql_row, MAX_PARALLELISM, partitions) == task:
+            numbers[task].append(number)
     raise AssertionError("unreachable")
 
 
 def listed(numbers: list[int]) -> str:
-    """Numbers as SQL lists them."""
+    """Numbers as a list in SQL."""
     return ", ".join(map(str, numbers))
 
 
 def keyed_batches(tables: StreamTableEnvironment, batches: list[str]) -> KeyedStream:
-    """Views of batches, together, keyed by shard.
+    """The union of views of batches, keyed by shard.
 
-    `DataStream.key_by` would send every batch through Python once more, only to take its first column; the Java selector that
-    it ends in does that by itself, given rows of (key, value).
+    `DataStream.key_by` would send every batch through Python once more, only to take its first column.  The Java selector that
+    it uses takes the key by itself from rows of (key, value).
     """
-    # One query: views that are planned apart would each have a source.
+    # In one query: with one query for each view, each would have its own source.
     query = tables.sql_query(
         "\nUNION ALL\n".join(f"SELECT shard, ROW(shard, until_ms, is_late, messages) FROM {view}" for view in batches)
     )
@@ -400,7 +386,7 @@ def keyed_batches(tables: StreamTableEnvironment, batches: list[str]) -> KeyedSt
 
 
 if __name__ == "__main__":
-    # Who only describes Python operators does without Beam, which PyFlink looks for and which takes seconds to import.
+    # PyFlink imports Beam if it is there, which takes seconds; a client does not need it.
     sys.modules["apache_beam"] = None  # type: ignore[assignment]
     for argument in sys.argv[1:]:
         job, _, path = argument.partition("=")

@@ -28,6 +28,7 @@ from feeds.checks import (
     Levels,
     asked,
     each,
+    every,
     expect,
     expiry,
     instants,
@@ -40,6 +41,7 @@ from feeds.checks import (
     uncrossed,
 )
 from feeds.funding import PAID_AT, RATE, tell
+from feeds.halts import halt, with_status
 from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
@@ -97,6 +99,7 @@ _STATES = (
     *("PENDING_TRADING", "PRE_TRADING", "TRADING", "POST_TRADING", "END_OF_DAY", "HALT", "BREAK", "AUCTION_MATCH"),
     *("PRE_DELIVERING", "DELIVERING", "DELIVERED", "PRE_SETTLE", "SETTLING", "CLOSE"),
 )
+_TRADING = ("TRADING",)
 _OPTION_TYPES = {"CALL": "call", "PUT": "put"}
 _FUTURES_FIELDS = ("contractType", "deliveryDate", "marginAsset", "pair")
 
@@ -506,6 +509,15 @@ def _mark(data: Any, received: Received) -> Record:
     return Record("tickers", event_ms, row)
 
 
+def _contract_info(data: Any, received: Received) -> Record:
+    """The status of a contract when it changes, from the stream !contractInfo."""
+    symbol, status = text(data["s"]), data["cs"]
+    if status not in _STATES:
+        raise ValueError
+    venue = _family(symbol, data.get("stream"), received.url, USDM)
+    return halt(venue, symbol, status, status not in _TRADING, _ms(data["E"]), received)
+
+
 def _rest_mark(data: Any, received: Received) -> Record:
     """A mark price as REST tells it: with the index for futures, with volatilities for options."""
     event_ms = _told_time(data, received, "time")
@@ -688,7 +700,12 @@ def _listing(field: str, items: Any, received: Received) -> list[Record | Reject
         raise Rejected(field, "a list", shown(items))
     venue = _address(received.url).venue or _family_of_listing(field, items)
     form = _LISTED[venue]
-    return each(items, lambda item: form.record({**item, "venue": venue} if item.__class__ is dict else item, received))
+
+    def records(item: Any) -> list[Record]:
+        terms = form.record({**item, "venue": venue} if item.__class__ is dict else item, received)
+        return with_status(terms, item.get("status", item.get("contractStatus")), _TRADING, received)
+
+    return every(items, records)
 
 
 def _family_of_listing(field: str, items: list[Any]) -> str:
@@ -904,6 +921,7 @@ _EVENTS = {
     "24hrTicker": Form(lambda data, received: (_OPTION_MARK if "bo" in data else _STATISTICS).record(data, received), {}),
     "markPriceUpdate": Form(_mark, {"E": _time, "s": TEXT, "p": _PRICE, "i": _NUMBER, "r": RATE, "T": _paid_at}),
     "markPrice": _OPTION_MARK,
+    "contractInfo": Form(_contract_info, {"E": _time, "s": TEXT, "cs": one_of(*_STATES)}),
     "openInterest": Form(_open_interest, {"E": _time, "s": TEXT, "o": _NUMBER}),
     "indexPriceUpdate": _index_form("i", COINM),
     "indexPrice": _index_form("s", OPTIONS),
@@ -974,6 +992,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
         "binance",
         market,
         f"{url or stream_base}/stream",
+        opening=[{"method": "SUBSCRIBE", "params": ["!contractInfo"], "id": 0}] if market in (USDM, COINM) else [],
         subscribe=lambda symbols: requests("SUBSCRIBE", symbols),
         unsubscribe=lambda symbols: requests("UNSUBSCRIBE", symbols),
         listings=[Ask(f"{rest}/exchangeInfo")],

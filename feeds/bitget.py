@@ -28,6 +28,7 @@ from feeds.checks import (
     checksum,
     decoded,
     each,
+    every,
     exact_side,
     expect,
     expiry,
@@ -47,6 +48,7 @@ from feeds.checks import (
     whole,
 )
 from feeds.funding import PAID_AT, RATE, tell
+from feeds.halts import with_status
 from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import OrderBooksRow, TradesRow
 from schemas.rows import shown
@@ -77,6 +79,7 @@ _PAIRS = {
 _MIXED_NAMES = {USDT: _PAIRS[USDT], USDC: _PAIRS[USDC], COIN: re.compile(rf"{_PAIRS[COIN].pattern}(?:[FGHJKMNQUVXZ]\d\d)?")}
 _TOP = re.compile(r"books(?P<levels>[1-9]\d*)")  # a channel that sends as many levels of a book, whole each time
 _ACTIONS = ("snapshot", "update")
+_TRADING = ("online",)
 _STATES = ("listed", "online", "limit_open", "limit_close", "offline", "restrictedAPI")
 
 
@@ -132,7 +135,7 @@ def _answered(envelope: dict[str, Any], received: Received) -> Sequence[Record |
     if type(data) is not list:
         raise Rejected("data", "a JSON object or a list of them", shown(data))
 
-    def record(item: Any) -> Record:
+    def records(item: Any) -> list[Record]:
         merged = _merged({name: params[name] for name in ("category", "symbol") if name in params}, item, {})
         form = next((form for field, form in _ANSWERS.items() if field in merged), None)
         if form is None:
@@ -143,9 +146,10 @@ def _answered(envelope: dict[str, Any], received: Received) -> Sequence[Record |
             raise Rejected("category", "SPOT, USDT-FUTURES, USDC-FUTURES or COIN-FUTURES", shown(category))
         # The numbers of the stream's book are missing here, so that this must not take its place.
         depth = max((len(side) for side in (merged.get("b"), merged.get("a")) if type(side) is list), default=0) or 1
-        return form.record({**merged, "venue": venue, "action": "snapshot", "depth": depth}, received)
+        record = form.record({**merged, "venue": venue, "action": "snapshot", "depth": depth}, received)
+        return with_status(record, merged.get("status"), _TRADING, received)
 
-    return each(data, record)
+    return every(data, records)
 
 
 def describe(venue: str, symbol: str, received: Received) -> Record | None:

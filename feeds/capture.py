@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from feeds import Received, Record, Rejected
+from feeds.clocks import tells_time
 from feeds.venues import VENUES
 from schemas.records import DeadLettersRow
 from schemas.rows import Fault, instant_ms, shown
@@ -170,7 +171,8 @@ class Converter:
                 if self._newest_ms is not None:
                     records[place] = record._replace(event_ms=self._newest_ms)
                 continue
-            self._newest_ms = max(self._newest_ms or record.event_ms, record.event_ms)
+            if tells_time(record):
+                self._newest_ms = max(self._newest_ms or record.event_ms, record.event_ms)
             # A record that bears the received time has borrowed it and tells nothing of the exchange's clock.
             newest, event_ms = connection.newest_event_ms, record.event_ms
             if event_ms != line.received_us // 1000 and (newest is None or event_ms > newest):

@@ -172,10 +172,24 @@ def exact_side(raw: Any) -> Levels:
 def _exact_level(level: Any) -> list[Decimal]:
     if level.__class__ is not list:
         raise TypeError
-    level_price, size = exact(level[0]), exact(level[1])
-    if not (0 < level_price <= MAX_PRICE and size <= MAX_SIZE):
+    return [_exact_price(level[0]), _exact_size(level[1])]
+
+
+# Kept, as all levels of a book are: most messages of a book have the prices, and many the sizes, of those before.
+@lru_cache(maxsize=32_768)
+def _exact_price(value: str) -> Decimal:
+    number = exact(value)
+    if not 0 < number <= MAX_PRICE:
         raise ValueError
-    return [level_price, size]
+    return number
+
+
+@lru_cache(maxsize=32_768)
+def _exact_size(value: str) -> Decimal:
+    number = exact(value)
+    if not number <= MAX_SIZE:
+        raise ValueError
+    return number
 
 
 def first_level(raw: Any) -> tuple[float | None, float | None]:

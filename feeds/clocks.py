@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from feeds import Record
 from schemas.rows import to_ms
 
 SECONDS = 9
@@ -25,6 +26,14 @@ BEHIND_MS = 250
 """How far it may be behind: the way of a message takes as long, from one continent to another and through a busy exchange."""
 FAR_MS = 60_000
 """A time that is further off is no clock's: old news, or what its reader refuses (`feeds.checks.MAX_AHEAD_MS`)."""
+
+
+def tells_time(record: Record) -> bool:
+    """Whether a record tells what time it is at its venue.
+
+    A status in a listing has no time, and bears that of its receipt: older messages of the venue may still be on their way.
+    """
+    return record.table != "trading_halts" or to_ms(record.row["received_at"]) != record.event_ms
 
 
 class Clocks:
@@ -69,6 +78,10 @@ class Clocks:
         """How far a venue's clock is ahead of the common time; below 0 where it is behind."""
         clock = self._venues.get(venue)
         return 0 if clock is None else clock.offset_ms
+
+    def offsets_ms(self) -> dict[str, int]:
+        """`offset_ms` of each venue that has been heard."""
+        return {str(venue): clock.offset_ms for venue, clock in list(self._venues.items())}
 
     def _estimate(self) -> None:
         known = [(clock, clock.ahead_ms) for clock in self._venues.values() if clock.ahead_ms is not None]

@@ -28,6 +28,7 @@ from feeds.checks import (
     decoded,
     diagnosis,
     each,
+    every,
     expect,
     expiry,
     instants,
@@ -42,6 +43,7 @@ from feeds.checks import (
     uncrossed,
 )
 from feeds.funding import RATE, rate
+from feeds.halts import halt, with_status
 from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
@@ -55,6 +57,10 @@ _USD_PER_CONTRACT = {"BTC": 10.0, "ETH": 1.0}  # inverse futures and perpetuals
 _INDEX_QUOTES = ("usd", "usdc", "usdt")
 _COMBO = re.compile(r"[A-Z0-9_]+-[A-Z][A-Z0-9]*-.+")
 _DEPTH = 5  # levels a side of an order book that was asked for without a depth
+_TRADING = ("open", "started")
+_BEGUN = ("started",)
+_STATES = ("created", "started", "settled", "closed", "deactivated", "terminated")
+"""What becomes of an instrument, as `instrument.state` tells: https://docs.deribit.com/subscriptions/market-data/instrumentstatekindcurrency"""
 _CHANNELS_WITHOUT_DOT = ("announcements", "platform_state")
 _OF_AN_ACCOUNT = {"order_id", "user_id", "average_price", "order"}
 _NAME = re.compile(
@@ -83,9 +89,11 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
             return [_book_form(channel, data).record(data, received)]
         if kind == "trades":
             return _trades("data", data, received)
-        if kind in _CHANNELS:
+        if kind == "platform_state":
+            return _platform(data, received)
+        if (kind in _CHANNELS and not channel.startswith("instrument.")) or channel.startswith("instrument.state."):
             return [_CHANNELS[kind].record(data, received)]
-        known = ", ".join(sorted(["book", "trades", *_CHANNELS]))
+        known = ", ".join(sorted(["book", "trades", "platform_state", *_CHANNELS]))
         raise Rejected("channel", f"a channel that is read: {known}", shown(channel))
     if method == "heartbeat":
         return []
@@ -147,7 +155,7 @@ def _answer(envelope: dict[str, Any], received: Received) -> Sequence[Record | R
     if type(result) is list and any(type(item) is dict and "instrument_name" in item for item in result):
         # A combo is traded as one, but it settles into its legs and has no terms of its own.
         items = (item for item in result if not _is_listed_combo(item))
-        return each(items, lambda item: _item_form(item).record(item, received))
+        return every(items, lambda item: _listed(item, received))
     if type(result) is dict:
         if not _OF_AN_ACCOUNT.isdisjoint(result):
             raise _not_public(result)
@@ -161,7 +169,7 @@ def _answer(envelope: dict[str, Any], received: Received) -> Sequence[Record | R
         if "index_price" in result and "instrument_name" not in result:
             return [_INDEX_PRICE.record(_index_answer(envelope, received), received)]
         if "kind" in result and "instrument_name" in result:
-            return [] if _is_listed_combo(result) else [_item_form(result).record(result, received)]
+            return [] if _is_listed_combo(result) else _listed(result, received)
     raise Rejected("result", "an order book, trades, a ticker, an index, a summary or instruments", shown(result))
 
 
@@ -186,6 +194,49 @@ def _item_form(item: Any) -> Form:
         return _SUMMARY
     kind = item.get("kind") if type(item) is dict else None
     return _OPTION if kind == "option" else _SPOT if kind == "spot" else _FUTURE
+
+
+def _listed(item: Any, received: Received) -> list[Record]:
+    """A summary of an instrument's book, or its terms and its state."""
+    record = _item_form(item).record(item, received)
+    state = item.get("state")
+    if type(state) is not str and type(item.get("is_active")) is bool:
+        state = "open" if item["is_active"] else "inactive"
+    return with_status(record, state, _TRADING, received)
+
+
+def _platform(data: Any, received: Received) -> list[Record]:
+    """The halts in a message about the whole platform: its maintenance, or an index whose instruments are locked.
+
+    Such a message has no time: it takes the newest of the connection, else that of its receipt.
+    """
+    if type(data) is not dict:
+        raise Rejected("data", "a JSON object", shown(data))
+    receipt_ms = received.received_us // 1000
+    event_ms = receipt_ms if received.newest_event_ms is None else received.newest_event_ms
+    if "allow_unauthenticated_public_requests" in data:
+        return []
+    if "price_index" not in data:
+        is_halted = _truth(data, "maintenance")
+        return [halt(VENUE, None, "maintenance", is_halted, event_ms, received)]
+    is_halted, (base, _, quote) = _truth(data, "locked"), str(data["price_index"]).upper().partition("_")
+    if not base.isalnum() or quote.lower() not in _INDEX_QUOTES:
+        raise Rejected("price_index", f"an index in {', '.join(_INDEX_QUOTES)}", shown(data["price_index"]))
+    names = f"{base}-*" if quote == "USD" else f"{base}_{quote}*"
+    return [halt(VENUE, names, f"index {data['price_index']} locked", is_halted, event_ms, received)]
+
+
+def _truth(data: dict[str, Any], field: str) -> bool:
+    if type(data.get(field)) is not bool:
+        raise Rejected(field, "true or false", shown(data[field]) if field in data else "missing")
+    return bool(data[field])
+
+
+def _state(data: Any, received: Received) -> Record:
+    name, state = _instrument_name(data), data["state"]
+    if state not in _STATES:
+        raise ValueError
+    return halt(VENUE, name, state, state not in _BEGUN, data["timestamp"], received)
 
 
 def _trades(name: str, value: Any, received: Received) -> list[Record | Rejected]:
@@ -574,12 +625,14 @@ _FUTURE = Form(
     },
 )
 _OPTION = Form(_instrument, {**_FUTURE.fields, "option_type": one_of("call", "put"), "strike": _PRICE})
-_CHANNELS = {"ticker": _TICKER, "quote": _QUOTE, "deribit_price_index": _INDEX_PRICE}
+_STATE = Form(_state, {"timestamp": EVENT_TIME, "instrument_name": TEXT, "state": one_of(*_STATES)})
+_CHANNELS = {"ticker": _TICKER, "quote": _QUOTE, "deribit_price_index": _INDEX_PRICE, "instrument": _STATE}
 
 
 MARKETS = (VENUE,)
 STREAM_URL, REST_URL = "wss://www.deribit.com/ws/api/v2", "https://www.deribit.com/api/v2"
 _INTERVAL = "100ms"  # raw is for connections that have logged in
+_STATUS = ("platform_state", "instrument.state.any.any")
 _CHANNELS_PER_REQUEST = 500
 _HEARTBEAT_S = 30
 
@@ -603,7 +656,7 @@ def session(market: str, *, url: str | None = None, rest_url: str | None = None)
         VENUE,
         market,
         url or STREAM_URL,
-        subscribe=lambda symbols: requests("subscribe", channels(symbols) + indices(symbols)),
+        subscribe=lambda symbols: requests("subscribe", [*channels(symbols), *indices(symbols), *_STATUS]),
         unsubscribe=lambda symbols: requests("unsubscribe", channels(symbols)),
         listings=[Ask(f"{rest_url or REST_URL}/public/get_instruments?currency=any&expired=false")],
         opening=[rpc("public/set_heartbeat", interval=_HEARTBEAT_S)],

@@ -9,17 +9,21 @@ connection; so does a request of the job books (`feeds.resync`).  Private channe
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import requests
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.client import backoff
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from feeds import Record
 from feeds.capture import Converted, Converter, Line, Tally
+from feeds.clocks import BEHIND_MS
+from feeds.metrics import ConnectionCounts
 from feeds.publish import Sink
 from feeds.resync import Resync
 from feeds.session import Ask, Request, Session
@@ -27,7 +31,7 @@ from feeds.session import Ask, Request, Session
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a whole listing of instruments
 # No venue is silent for so long while the connection lives: Deribit sends heartbeats, Binance trades, the others pongs.
 SILENCE_S = 60.0
-_BEHIND_S = 5.0
+_STALL_S = 0.1  # how late a turn of the loop may be
 _ASK_AGAIN_S = 5.0  # how long a venue has to send a book before the same one is requested again
 ANSWER_S = 10.0
 LONGEST_PAUSE_S = 60.0
@@ -57,26 +61,33 @@ class Pace:
 
     def __init__(self, per_s: float) -> None:
         self._every_s = 1 / per_s
-        self._next_s = 0.0
+        self._next_s = self._paused_until_s = 0.0
 
     async def turn(self) -> None:
         """Wait for the next turn."""
-        now_s = time.monotonic()
-        at_s = max(now_s, self._next_s)
-        self._next_s = at_s + self._every_s
-        if at_s > now_s:
-            await asyncio.sleep(at_s - now_s)
+        while True:
+            now_s = time.monotonic()
+            at_s = max(now_s, self._next_s)
+            self._next_s = at_s + self._every_s
+            if at_s > now_s:
+                await asyncio.sleep(at_s - now_s)
+            # A turn that was given before a pause began is taken back.
+            if at_s >= self._paused_until_s:
+                return
 
     def pause(self, seconds: float) -> None:
         """Allow no turn for so long."""
-        self._next_s = max(self._next_s, time.monotonic() + seconds)
+        self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
+        self._next_s = self._paused_until_s
 
 
 class Asker:
     """Sends HTTP requests to a venue, within its limit for one address, through a proxy if there is one."""
 
     def __init__(self, session: Session, via: str | None = None) -> None:
+        self.refused = self.pauses = 0  # questions without an answer; of these, those after which the venue wants a pause
         self._pace = Pace(session.limits.asks_per_s)
+        self._lock = asyncio.Lock()
         self._proxies = {"http": via, "https": via} if via else None
 
     async def answer(self, ask: Ask) -> bytes:
@@ -84,17 +95,22 @@ class Asker:
         that says how long to wait (429, 418) is obeyed."""
         pause_s = 1.0
         while True:
-            await self._pace.turn()
             try:
-                response = await asyncio.to_thread(self._get, ask)
+                # One at a time: a request that follows a refusal obeys it, however busy the loop is.
+                async with self._lock:
+                    await self._pace.turn()
+                    response = await asyncio.to_thread(self._get, ask)
             except requests.RequestException as error:
+                self.refused += 1
                 _log.warning("%s: no answer (%s); again in %g s", ask.url, error, pause_s)
                 await asyncio.sleep(pause_s)
             else:
                 if response.ok:
                     return response.content
                 wait_s = retry_after_s(response.headers, pause_s)
+                self.refused += 1
                 if response.status_code in TOO_MANY:
+                    self.pauses += 1
                     self._pace.pause(wait_s)
                 _log.warning("%s: no answer (HTTP Error %d); again in %g s", ask.url, response.status_code, wait_s)
                 await asyncio.sleep(wait_s)
@@ -124,6 +140,8 @@ async def listen(
     tries: int | None = None,
     resyncs: asyncio.Queue[Resync] | None = None,
     heard: Callable[[str, int, bytes], None] = lambda url, received_us, message: None,
+    counts: ConnectionCounts | None = None,
+    is_behind: Callable[[], bool] = lambda: False,
     pause_s: float = 1.0,
     ask_again_s: float = _ASK_AGAIN_S,
 ) -> AsyncIterator[Converted]:
@@ -132,41 +150,94 @@ async def listen(
     `name` is the name of the connection in dead letters, by default its address; connections may share `converter` and `asker`.
     `via` is a proxy; with `tries`, so many refused connections in a row end it.  `resyncs` request single books of the market
     and `symbols`; the same book is not requested again within `ask_again_s`.  `heard` gets each message as it came, with its
-    address and time of receipt (microseconds).  A lost connection is opened again after `pause_s`, a refused one later and
-    later.  Raises what `websockets` regards as final, such as an invalid address or a refusal by the venue, and the last
-    refusal of `tries`.
+    address and time of receipt (microseconds).  `counts` are the connection's counters.  A lost connection is opened again
+    after `pause_s`, and so is one that `is_behind` after a message; a refused one later and later.  Raises as `_opened`.
     """
-    converter, name, number, refused = converter or Converter(), name or session.url, 0, 0
-    asker = asker or Asker(session, via)
-    opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, proxy=via or True)
-    is_final = opening.process_exception
+    converter, name, number, was_open = converter or Converter(), name or session.url, 0, False
+    asker, counts = asker or Asker(session, via), counts or ConnectionCounts(name)
 
-    def announced(error: Exception) -> Exception | None:
-        nonlocal refused
-        refused += 1
-        _log.warning("%s: no connection: %s", name, error)
-        return error if refused == tries else is_final(error)
+    def converted(received_us: int, message: bytes, symbol: str | None, url: str) -> Converted:
+        nonlocal number
+        number += 1
+        counts.messages += 1
+        counts.newest_us = received_us
+        heard(url, received_us, message)
+        return converter.convert(Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url))
 
-    opening.process_exception = announced
-    async for socket in opening:
+    if session.poll is not None:
+        counts.is_open = True
+        async for received_us, message, url in _polled(session.poll, symbols, asker):
+            yield converted(received_us, message, None, url)
+    while True:
+        socket = await _opened(session, name, via, tries, pause_s, was_open, counts)
         _log.info("%s: connected", name)
-        refused = 0
-        connection = _Connection(session, symbols, socket, asker, resyncs, ask_again_s)
+        was_open = True
+        counts.opened += 1
+        counts.is_open = True
+        connection = _Connection(session, symbols, socket, asker, resyncs, counts, ask_again_s)
         try:
             await connection.begin()
             async for received_us, message, symbol, url in connection.messages():
-                number += 1
-                heard(url, received_us, message)
-                line = Line(session.venue, name, number, received_us, message, "message", symbol=symbol, url=url)
-                converted = converter.convert(line)
-                connection.mend(converted.records)
-                yield converted
-        except (ConnectionClosed, TimeoutError) as error:
-            reason = f"silent for {SILENCE_S:g} s" if isinstance(error, TimeoutError) else error
+                result = converted(received_us, message, symbol, url)
+                connection.mend(result.records)
+                yield result
+                if is_behind():
+                    _log.warning("%s: far behind the other connection; reconnecting", name)
+                    break
+        except ConnectionClosed as error:
+            counts.lost += 1
+            reason = f"silent for {SILENCE_S:g} s" if connection.is_silent else error
             _log.warning("%s: connection lost after message %d (%s); reconnecting", name, number, reason)
         finally:
+            counts.is_open = False
             await connection.close()
         await asyncio.sleep(pause_s)
+
+
+async def _opened(
+    session: Session, name: str, via: str | None, tries: int | None, pause_s: float, was_open: bool, counts: ConnectionCounts
+) -> ClientConnection:
+    """An open connection.  A failed attempt is logged and repeated, later and later, and not before the time that the venue
+    sets.
+
+    Raises the last failure of `tries`.  Without `tries` it raises what `websockets` regards as final, such as an invalid
+    address or a refusal, unless a connection `was_open` before.
+    """
+    failed = 0
+    for wait_s in backoff(5 * pause_s, 3 * pause_s, LONGEST_PAUSE_S):
+        # After a burst the answer to a ping waits behind thousands of messages; silence is noticed without pings.
+        opening = connect(session.url, max_size=MAX_MESSAGE_BYTES, close_timeout=2, ping_timeout=None, proxy=via or True)
+        try:
+            return await opening
+        except (OSError, WebSocketException) as error:
+            _log.warning("%s: no connection: %s", name, error)
+            failed += 1
+            counts.refused += 1
+            status = error.response.status_code if isinstance(error, InvalidStatus) else None
+            can_be_final = tries is None and not was_open and status not in TOO_MANY
+            is_final = can_be_final and opening.process_exception(error) is not None
+            if failed == tries or is_final:
+                raise
+            if isinstance(error, InvalidStatus):
+                wait_s = retry_after_s(error.response.headers, wait_s)
+        await asyncio.sleep(wait_s)
+    raise AssertionError("waits have no end")
+
+
+async def _polled(
+    poll: Callable[[Sequence[str]], Ask], symbols: Symbols, asker: Asker
+) -> AsyncIterator[tuple[int, bytes, str]]:
+    """Each response that differs from the one before, without end: time of receipt (microseconds), response and address."""
+    before = b""
+    while True:
+        while not symbols.names:
+            await symbols.changed.wait()
+            symbols.changed.clear()
+        ask = poll(symbols.names)
+        message = await asker.answer(ask)
+        if message != before:
+            yield time.time_ns() // 1000, message, ask.url
+        before = message
 
 
 async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Event, **options: Any) -> Tally:
@@ -203,15 +274,37 @@ async def run(session: Session, symbols: Symbols, sink: Sink, stop: asyncio.Even
     return tally
 
 
-async def keep_time(tell_time: Callable[[int], None], *, behind_s: float = _BEHIND_S, every_s: float = 1.0) -> None:
-    """Tell the time while no venue does, without end: `behind_s` behind the clock of this machine.
+class Timekeeper(Protocol):
+    """What writes the time of its own records: `feeds.publish.Publisher`."""
 
-    Otherwise a venue that falls silent would stop the clock that shows its silence.  A venue's clock may be `behind_s` behind
-    ours: what it sends after a silence is not late.
+    counts: Counter[str]
+    every_ms: int
+
+    def tick(self) -> None:
+        """Write the time of the newest record."""
+
+    def tell_time(self, receiver_ms: int) -> None:
+        """Advance the time to this instant of the receiver's clock."""
+
+
+async def keep_time(publisher: Timekeeper, *, behind_ms: int = BEHIND_MS) -> None:
+    """Advance the time, without end.  If nothing comes for `behind_ms`, it follows the machine's clock at that distance.
+
+    Otherwise a venue that falls silent would stop the clock that shows its silence, and hold up all other feeds.  While this
+    process is itself late, messages may wait in its sockets: then the clock does not count.
     """
+    every_s, count = publisher.every_ms / 1000, -1
+    turn_s = quiet_since_s = time.monotonic()
     while True:
         await asyncio.sleep(every_s)
-        tell_time(time.time_ns() // 1_000_000 - int(behind_s * 1000))
+        now_s, before = time.monotonic(), count
+        publisher.tick()
+        count = publisher.counts.total()
+        if count != before or now_s > turn_s + every_s + _STALL_S:
+            quiet_since_s = now_s
+        turn_s = now_s
+        if now_s >= quiet_since_s + behind_ms / 1000:
+            publisher.tell_time(time.time_ns() // 1_000_000 - behind_ms)
 
 
 class _Connection:
@@ -224,6 +317,7 @@ class _Connection:
         socket: ClientConnection,
         asker: Asker,
         resyncs: asyncio.Queue[Resync] | None,
+        counts: ConnectionCounts,
         ask_again_s: float,
     ) -> None:
         self._session = session
@@ -231,16 +325,20 @@ class _Connection:
         self._subscribed: list[str] = []
         self._socket = socket
         self._asker = asker
+        self._counts = counts
         self._pace = Pace(session.limits.requests_per_s)
         self._ask_again_s = ask_again_s
         self._sequences: dict[str, int] = {}  # of each book, after its last row
-        self._snapshots_ms: dict[str, int] = {}  # exchange time of each book's last snapshot
-        # Each book that is still to be requested: how old it may be, and why.
-        self._wanted: dict[str, tuple[int, str]] = {}
+        self._snapshots: dict[str, tuple[int, int]] = {}  # exchange time and sequence of each book's last one
+        # Each book that is still to be requested: how old it may be, the kind of reason, and why.
+        self._wanted: dict[str, tuple[int, str, str]] = {}
         self._asking: set[str] = set()  # books that were requested lately
         self._fetched: list[tuple[int, bytes, str, str]] = []
         self._started = asyncio.Event()  # the venue has said something
+        self._heard_s = time.monotonic()
+        self.is_silent = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._watch())
         if session.ping is not None:
             self._start(self._ping(session.ping))
         if resyncs is not None:
@@ -257,8 +355,8 @@ class _Connection:
         """Each message with its time of receipt (microseconds), the symbol if it was requested by that, and its address."""
         is_first = True
         while True:
-            async with asyncio.timeout(SILENCE_S):
-                message = await self._socket.recv(decode=False)
+            message = await self._socket.recv(decode=False)
+            self._heard_s = time.monotonic()
             yield time.time_ns() // 1000, message, None, self._session.url
             reply = self._session.reply(message)
             if reply is not None:
@@ -281,7 +379,7 @@ class _Connection:
             symbol, previous = row["instrument"], row["prev_sequence"]
             known = self._sequences.get(symbol)
             if row["kind"] == "snapshot":
-                self._snapshots_ms[symbol] = record.event_ms
+                self._snapshots[symbol] = record.event_ms, row["sequence"] or 0
                 if symbol in self._wanted and self._wanted[symbol][0] < record.event_ms:
                     del self._wanted[symbol]  # it is here
                 if self._session.snapshot(symbol) is not None:
@@ -289,14 +387,16 @@ class _Connection:
             self._sequences[symbol] = row["sequence"]
             # If a venue does not number its updates, no gap can be seen.
             if row["kind"] == "change" and None not in (known, previous) and previous != known:
-                self.want(symbol, record.event_ms, f"{previous} follows {known}")
+                self._counts.gaps += 1
+                self.want(symbol, record.event_ms, "gap", f"{previous} follows {known}", row["sequence"])
 
-    def want(self, symbol: str, since_ms: int, reason: str) -> None:
-        """Request one book, unless a snapshot after `since_ms` is here already: now, or `ask_again_s` after the last request if
-        that has brought no such snapshot."""
-        if since_ms < self._snapshots_ms.get(symbol, since_ms):
+    def want(self, symbol: str, since_ms: int, kind: str, reason: str, sequence: int = 0) -> None:
+        """Request one book, unless a snapshot after `since_ms` and not before `sequence` is here already: now, or `ask_again_s`
+        after the last request if that has brought no such snapshot."""
+        snapshot_ms, snapshot_sequence = self._snapshots.get(symbol, (since_ms, 0))
+        if since_ms < snapshot_ms and sequence <= snapshot_sequence:
             return
-        self._wanted[symbol] = since_ms, reason
+        self._wanted[symbol] = since_ms, kind, reason
         if symbol not in self._asking:
             self._asking.add(symbol)
             self._start(self._ask(symbol))
@@ -307,8 +407,8 @@ class _Connection:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._socket.close()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None], name: str | None = None) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -331,8 +431,12 @@ class _Connection:
                     await self._send(self._session.unsubscribe(gone))
                     for symbol in gone:
                         self._sequences.pop(symbol, None)
-                        self._snapshots_ms.pop(symbol, None)
+                        self._snapshots.pop(symbol, None)
                         self._wanted.pop(symbol, None)
+                    # A contract that is gone has no book: it would be asked for without end.
+                    for task in self._tasks:
+                        if task.get_name() in gone:
+                            task.cancel()
                 if new:
                     await self._send(self._session.subscribe(new))
                     await self._started.wait()
@@ -344,17 +448,25 @@ class _Connection:
         while True:
             resync = await resyncs.get()
             if resync.venue == self._session.market and resync.instrument in self._subscribed:
-                self.want(resync.instrument, resync.event_ms, f"requested: {resync.reason}")
+                self.want(resync.instrument, resync.event_ms, resync.reason, f"requested: {resync.reason}")
 
     async def _ask(self, symbol: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too
             while symbol in self._wanted:
-                _, reason = self._wanted.pop(symbol)
+                _, kind, reason = self._wanted.pop(symbol)
+                self._counts.requested_again(kind)
                 _log.warning("%s: %s: %s; asking for the book", self._session.url, symbol, reason)
                 await self._send(self._session.resubscribe(symbol))
                 self._fetch(symbol)
                 await asyncio.sleep(self._ask_again_s)
         self._asking.discard(symbol)
+
+    async def _watch(self) -> None:
+        """Break a connection that is silent for too long; a time limit on each message would cost more than its reading."""
+        while (left_s := self._heard_s + SILENCE_S - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+        self.is_silent = True
+        self._socket.transport.abort()
 
     async def _ping(self, text: str) -> None:
         with suppress(ConnectionClosed):  # which the reader finds too
@@ -365,7 +477,7 @@ class _Connection:
     def _fetch(self, symbol: str) -> None:
         ask = self._session.snapshot(symbol)
         if ask is not None:
-            self._start(self._snapshot(symbol, ask))
+            self._start(self._snapshot(symbol, ask), symbol)
 
     async def _snapshot(self, symbol: str, ask: Ask) -> None:
         message = await self._asker.answer(ask)

@@ -30,7 +30,7 @@ from feeds.checks import (
     best,
     checksum,
     decoded,
-    each,
+    every,
     exact_side,
     expect,
     expiry,
@@ -50,6 +50,7 @@ from feeds.checks import (
     whole,
 )
 from feeds.funding import PAID_AT, RATE, tell
+from feeds.halts import with_status
 from feeds.session import Ask, Limits, Request, Session, batches, object_in
 from schemas.records import IndexPricesRow, OrderBooksRow, TickersRow, TradesRow
 from schemas.rows import instant_ms, shown
@@ -63,6 +64,7 @@ _BOOK_LEVELS = 400  # levels a side of the channels that count as the whole book
 _OF_A_LISTING = {"tickSz", "state", "listTime"}
 _OF_AN_ACCOUNT = {"ordId", "algoId", "posId", "billId", "clOrdId"}
 _STATES = ("live", "suspend", "rebase", "post_only", "preopen", "settling", "expired", "test")
+_TRADING = ("live",)
 _CONTRACT_TYPES = ("linear", "inverse")
 _OPTION_TYPES = {"C": "call", "P": "put"}
 _INDEX_QUOTES = ("USD", "USDT", "USDC")
@@ -86,7 +88,7 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
         form = _CHANNELS.get(channel)
         if form is None:
             raise Rejected("channel", f"a channel that is read: {', '.join(_CHANNELS)}", shown(channel))
-        return each(items, lambda item: form.record(_merged(about, item), received))
+        return every(items, lambda item: _with_status(form.record(_merged(about, item), received), item, received))
     event = envelope.get("event")
     if event is not None:
         if event in _NOT_DATA:
@@ -101,7 +103,7 @@ def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
         raise Rejected("data", "a list", shown(answers))
     if answers and not any(map(_answer_form, answers)):
         raise _unknown_answer(answers)
-    return each(answers, lambda answer: _answer(answer, received))
+    return every(answers, lambda answer: _with_status(_answer(answer, received), answer, received))
 
 
 def describe(venue: str, symbol: str, received: Received) -> Record | None:
@@ -142,6 +144,10 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         expiry_at=expiry_at,
         contract_size=contract_size,
     )
+
+
+def _with_status(record: Record, item: Any, received: Received) -> list[Record]:
+    return with_status(record, item.get("state"), _TRADING, received)
 
 
 def _merged(about: dict[str, Any], item: Any) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Rows of one instant in one record: a record costs a broker and its readers as much with one row as with many."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
-from kafka.partitioner.default import murmur2
+from schemas.partitions import partition_of
 
 MAX_BYTES = 256 * 1024
 """Of a record, unless one row alone has more."""
@@ -58,9 +57,3 @@ def packing(topic: str, partitions: int, produce: Callable[[str, bytes, str | No
         produce(topic, value, row_key, timestamp_ms, partition)
 
     return Packs(partitions, send)
-
-
-@lru_cache(maxsize=100_000)
-def partition_of(key: str, partitions: int) -> int:
-    """Where Kafka's own producers, and Flink's sinks, put a key."""
-    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)

@@ -12,11 +12,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from feeds import Record
 from feeds.capture import Converted, Tally
-from feeds.clocks import Clocks
+from feeds.clocks import Clocks, tells_time
 from feeds.heartbeats import KEY, Heartbeats
-from feeds.packs import packing, partition_of
+from feeds.metrics import Latencies
+from feeds.packs import packing
+from feeds.reports import Reports
+from feeds.times import Reporter
 from schemas import RETIRED
 from schemas.clients import Unreachable, reached
+from schemas.partitions import partition_of
 from schemas.records import TABLES, VenueTimesRow
 from schemas.rows import encoded, instant_ms, key
 from schemas.security import FEED, manner
@@ -26,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 FEED_TABLES = (
     *("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers"),
-    *("execution_reports", "venue_times", "order_requests"),
+    *("execution_reports", "oracle_updates", "venue_times", "order_requests"),
 )
 """What feeds write, and so where they say what time it is; in order_requests for all who request, which no feed does."""
 PACKED = frozenset({"order_books"})
@@ -73,23 +77,35 @@ class Publisher:
 
     Rows of the tables in `PACKED` wait for others of their instant, until one of another comes, or `ship` says that none does.
 
-    Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into each partition that feeds write and that
-    had no record in this time: readers then know that it is quiet, and need not guess by the clock on the wall.  Every
-    `VENUE_TIMES_MS` a row of `venue_times` for each venue that has spoken since the last one goes into every partition of it.
+    Every `heartbeat_ms` of event time a heartbeat, a record without a value, goes into each partition that feeds write: readers
+    then know what time it is, and need not guess by the clock on the wall.  Where several write at once, each has a name and
+    reports its time instead, at every `tick`: the heartbeats are then the keeper's (`feeds.keeper`).  Every `VENUE_TIMES_MS` a
+    row of `venue_times` for each venue that has spoken since the last one goes into every partition of it.
 
     A record's timestamp is the common time of its row (`feeds.clocks`); the row itself keeps the exchange's time.
     """
 
-    def __init__(self, servers: str, *, timeout_s: float = 30.0, delivery_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        servers: str,
+        *,
+        writer: str | None = None,
+        timeout_s: float = 30.0,
+        delivery_s: float = 120.0,
+        latencies: Latencies | None = None,
+    ) -> None:
         """Connect to the brokers `servers` (host:port, …).
 
+        `writer` is the name by which it reports its time; without one it writes the heartbeats itself, and must be alone.
         `timeout_s` bounds the wait for a broker here, `delivery_s` that of each record: longer than a broker takes to start
-        again on a busy machine.  Raises `PublishError` if none answers.
+        again on a busy machine.  `latencies` gets the time that rows take from their receipt to the acknowledgement, of some of
+        them.  Raises `PublishError` if none answers.
         """
         self.servers = servers
         self.counts: Counter[str] = Counter()  # records by table: handed over, and delivered once `flush` has returned
         self._timeout_s, self._delivery_s = timeout_s, delivery_s
         self._failure: str | None = None
+        self._latencies = latencies
         timeout_ms = int(timeout_s * 1000)
         settings = {
             "acks": "all",
@@ -101,14 +117,15 @@ class Publisher:
             "message.timeout.ms": int(delivery_s * 1000),
             "socket.timeout.ms": max(1000, timeout_ms // 2),
             "topic.metadata.propagation.max.ms": min(5000, timeout_ms),
-            "delivery.report.only.error": True,
-            "on_delivery": self._not_delivered,
+            "delivery.report.only.error": writer is None and latencies is None,
+            "on_delivery": self._delivered,
             "logger": _log,
         }
         self._clocks = Clocks()
         # Common time and receipt of each venue's newest row, of those that were heard since the last heartbeat.
         self._spoken: dict[str, tuple[int, str]] = {}
-        self._newest_ms = self._venue_times_ms = 0
+        self._newest_ms = self._told_ms = self._venue_times_ms = 0
+        self._last_ms = 0  # of all records, also of those that do not tell the time
         every_ms = heartbeat_ms()
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
@@ -117,18 +134,36 @@ class Publisher:
         topics = [*(TABLES[table].topic for table in FEED_TABLES), *RETIRED]
         self._counts = known
         partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
-        self._heartbeats = Heartbeats(partitions, every_ms, self._produce_heartbeat)
+        self._beats = Heartbeats(partitions, every_ms, self._produce_heartbeat)
+        self._reports = None if writer is None else self._joined(writer)
+        self.every_ms = every_ms if writer is None else max(1, every_ms // 2)
+        """How often it is to `tick` where time is kept by the clock."""
         self._time_partitions = known.get(TABLES["venue_times"].topic, 0)
         packed = [(table, TABLES[table].topic) for table in PACKED]
         self._packs = {table: packing(topic, known.get(topic, 0), self._produce) for table, topic in packed}
 
+    def _joined(self, writer: str) -> Reports:
+        try:
+            self._reporter = Reporter(self.servers, self._timeout_s)
+            reports = Reports(writer, self._reporter.send, self._delivered)
+            # From now on nobody moves past what it is about to write.
+            self._reporter.confirm()
+        except Unreachable as error:
+            raise PublishError(str(error)) from None
+        return reports
+
     def heartbeat(self, common_ms: int) -> None:
-        """Tell the common time, `common_ms`, in each partition whose own records do not; and, less often, each venue's time."""
+        """Tell the common time, `common_ms`, and, less often, each venue's time."""
+        self._told_ms = common_ms
         self.ship()
         if common_ms >= self._venue_times_ms + VENUE_TIMES_MS:
             self._venue_times_ms = common_ms
             self._tell_venue_times(common_ms)
-        self._heartbeats.tell(common_ms)
+        if self._reports is None:
+            self._beats.tell(common_ms)
+        else:
+            self._reports.tell(common_ms)
+            self._reports.advance()
 
     def _tell_venue_times(self, common_ms: int) -> None:
         for venue, (heard_ms, received_at) in self._spoken.items():
@@ -151,13 +186,25 @@ class Publisher:
             self._newest_ms = common_ms
             self.heartbeat(common_ms)
 
+    def tick(self) -> None:
+        """Tell the time of the newest record, be it soon after the last one: none follows for now.  Raises as `publish`."""
+        self._producer.poll(0)
+        self._raise_failure()
+        if self._newest_ms > self._told_ms:
+            self.heartbeat(self._newest_ms)
+        elif self._reports is not None:
+            self._reports.advance()
+
     def publish(self, record: Record) -> None:
         """Hand over one record.  Raises `PublishError` if it, or one before it, failed."""
         is_spoken = record.table in SPOKEN
         common_ms = self._clocks.timestamp_ms(record.row, record.event_ms, is_spoken)
-        if record.table in FEED_TABLES and common_ms > self._newest_ms:
+        if record.table in FEED_TABLES:
+            self._last_ms = max(self._last_ms, common_ms)
+        if record.table in FEED_TABLES and common_ms > self._newest_ms and tells_time(record):
             self._newest_ms = common_ms
-            if self._heartbeats.is_due(self._newest_ms):
+            # One that reports does so at each tick.
+            if self._reports is None and self._beats.is_due(self._newest_ms):
                 self.heartbeat(self._newest_ms)
         row_key, value = key(record.table, record.row), encoded(record.row)
         if record.table in PACKED:
@@ -182,13 +229,18 @@ class Publisher:
             self._raise_failure()
             try:
                 # The client takes a timestamp of zero for none, and would write today's.
-                self._producer.produce(topic, value, row_key, partition, timestamp=max(timestamp_ms, 1))
+                timestamp_ms = max(timestamp_ms, 1)
+                if self._reports is None:
+                    self._producer.produce(topic, value, row_key, partition, timestamp=timestamp_ms)
+                else:
+                    delivered = self._reports.delivered
+                    self._producer.produce(topic, value, row_key, partition, timestamp=timestamp_ms, on_delivery=delivered)
+                    self._reports.handed_over()
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
                 raise PublishError(f"{topic} at {self.servers}, {manner(FEED)}: {_reason(error)}") from error
             else:
-                self._heartbeats.note(topic, partition, timestamp_ms)
                 return
 
     def _produce_heartbeat(self, topic: str, partition: int, common_ms: int) -> None:
@@ -208,17 +260,43 @@ class Publisher:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if isinstance(error, PublishError):
-            self._producer.purge()
-        elif error is None:
-            if self._newest_ms:
-                self.heartbeat(self._newest_ms + END_MS)
+            self._producer.purge()  # one that reports is soon held for dead
+            return
+        self._newest_ms = max(self._newest_ms, self._last_ms)
+        if error is None and self._reports is None and self._newest_ms:
+            self.heartbeat(self._newest_ms + END_MS)
+        if error is None:
             self.flush()
+            left = 0
         else:
             self.ship()
-            self._producer.flush(self._timeout_s)
+            left = self._producer.flush(self._timeout_s)
+        if self._reports is not None and not left and self._failure is None:
+            self._reports.leave(self._newest_ms + END_MS)
+            self._reporter.flush()
 
-    def _not_delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._failure is None:
+    def poll(self) -> None:
+        """Take notice of what has been acknowledged."""
+        self._producer.poll(0)
+
+    def waiting(self) -> int:
+        """The number of records that are not acknowledged yet."""
+        return len(self._producer)
+
+    def offsets_ms(self) -> dict[str, int]:
+        """How far each venue's clock is ahead of the common time."""
+        return self._clocks.offsets_ms()
+
+    def is_writable(self, table: str) -> bool:
+        """Whether the broker has shown us the table's topic."""
+        return bool(self._counts.get(TABLES[table].topic))
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            # A row of venue_times has the receipt of an earlier row, which was written before.
+            if self._latencies is not None and message.topic() != TABLES["venue_times"].topic:
+                self._latencies.acknowledged(message.value())
+        elif self._failure is None:
             self._failure = f"{message.topic()} at {self.servers}, {manner(FEED)}: {error.str()}"
 
     def _raise_failure(self) -> None:

@@ -23,6 +23,7 @@ class Recording:
         """Open the first file.  Raises `RecordingError`."""
         self._path, self._max_bytes = path, max_bytes
         self._file: gzip.GzipFile | None = None
+        self.kept_bytes = 0  # in all files, before compression
         self._open()
 
     def _open(self) -> None:
@@ -49,15 +50,22 @@ class Recording:
             line = b"%s%s: %s\n" % (opened, seconds, text)
         try:
             self._file.write(line)
-            self._bytes += len(line)
-            if self._bytes >= self._max_bytes:
-                self.close()
-                self._open()
         except OSError as error:
-            raise RecordingError(f"{self.current}: {error.strerror or error}; free some space, or record elsewhere") from error
+            raise self._full(error) from error
+        self._bytes += len(line)
+        self.kept_bytes += len(line)
+        if self._bytes >= self._max_bytes:
+            self.close()
+            self._open()
 
     def close(self) -> None:
-        """Close the current file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the current file.  Raises `RecordingError` where what is left cannot be written."""
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                raise self._full(error) from error
+
+    def _full(self, error: OSError) -> RecordingError:
+        return RecordingError(f"{self.current}: {error.strerror or error}; free some space, or record elsewhere")

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import orjson
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.clients import Unreachable, reached
 from schemas.records import TABLES
@@ -16,6 +17,12 @@ from schemas.rows import fault, to_ms
 from schemas.security import FEED, manner
 
 _POLL_S = 0.2
+# What a broker answers while it starts, or has just made the topic.
+_NOT_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +79,7 @@ def requests(servers: str, *, timeout_s: float = 10.0) -> Iterator[asyncio.Queue
                 raise ResyncError(f"{topic} on {servers}: there is no such topic that we may see, {manner(FEED)}")
             parts = [TopicPartition(topic, part) for part in range(known[topic])]
             for part in parts:
-                part.offset = consumer.get_watermark_offsets(part, timeout=timeout_s)[1]
+                part.offset = _end(consumer, part, time.monotonic() + timeout_s)
         except KafkaException as error:
             raise ResyncError(f"{topic} on {servers}: {error.args[0].str()}") from error
         consumer.assign(parts)
@@ -85,6 +92,17 @@ def requests(servers: str, *, timeout_s: float = 10.0) -> Iterator[asyncio.Queue
             reader.join()
     finally:
         consumer.close()
+
+
+def _end(consumer: Consumer, part: TopicPartition, deadline_s: float) -> int:
+    """The end of a partition; a broker that has just started may refuse to tell it for a moment.  Raises `KafkaException`."""
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(part, timeout=max(0.1, deadline_s - time.monotonic()))[1])
+        except KafkaException as error:
+            if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline_s:
+                raise
+            time.sleep(_POLL_S)
 
 
 def parsed(value: bytes | None) -> Resync | None:

@@ -20,6 +20,7 @@ from websockets.exceptions import InvalidURI, WebSocketException
 from feeds import Record
 from feeds.capture import Converter, Line, Tally
 from feeds.live import Asker, Symbols, listen
+from feeds.metrics import ConnectionCounts
 from feeds.publish import Sink
 from feeds.recording import Recording
 from feeds.resync import Resync
@@ -44,15 +45,25 @@ class Once:
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
-        self._seen: dict[tuple[str, int], None] = {}
+        self._number = 0  # of new rows
+        self._seen: dict[tuple[str, int], int] = {}
+        self._behind = 0
+
+    def is_behind(self) -> bool:
+        """Whether the last row was new so long ago that the next ones may be forgotten: all that its connection is yet to bring
+        has come by the other one."""
+        return self._behind > self._remembered // 2
 
     def is_new(self, record: Record) -> bool:
         """Whether no recent row is equal; the time of receipt does not count."""
         row = {name: value for name, value in record.row.items() if name != "received_at"}
         seen = record.table, hash(orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS))
-        if seen in self._seen:
+        number = self._seen.get(seen)
+        self._behind = 0 if number is None else self._number - number
+        if number is not None:
             return False
-        self._seen[seen] = None
+        self._number += 1
+        self._seen[seen] = self._number
         if len(self._seen) > self._remembered:
             del self._seen[next(iter(self._seen))]
         return True
@@ -83,10 +94,14 @@ class Feed:
     tally: Tally = field(default_factory=Tally)
     connections: list[Symbols] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of the symbols, as the venue lists them
+    counts: list[ConnectionCounts] = field(default_factory=list)
+    duplicates: int = 0  # rows that the other connection had brought
+    path_changes: int = 0
+    listed_s: float = 0.0  # when the venue last listed its contracts, in seconds since 1970
 
     def __post_init__(self) -> None:
         self._converter = Converter()
-        self._asker = Asker(self.session, self.paths[0] if self.paths else None)
+        self.asker = Asker(self.session, self.paths[0] if self.paths else None)
         self._once = Once() if self.is_redundant else None
         self._queues: list[asyncio.Queue[Resync]] = []
         self._has_news = asyncio.Event()
@@ -120,7 +135,7 @@ class Feed:
         """Request the listings, publish them, and store the symbols that match."""
         listed: dict[str, Record] = {}
         for ask in self.session.listings:
-            message, received_us = await self._asker.answer(ask), time.time_ns() // 1000
+            message, received_us = await self.asker.answer(ask), time.time_ns() // 1000
             if self.recording is not None:
                 self.recording.keep(ask.url, received_us, message)
             line = Line(self.session.venue, ask.url, 1, received_us, message, "message", url=ask.url)
@@ -128,10 +143,11 @@ class Feed:
             self._publish(converted.records)
             self.tally.add(converted)
             listed |= {record.row["instrument"]: record for record in converted.records if record.table == "instruments"}
-        now_ms = time.time_ns() // 1_000_000
+        self.listed_s = time.time()
+        now_ms = int(self.listed_s * 1000)
         self._listed = sorted(
             name for name, record in listed.items() if record.row["venue"] == self.session.market and _is_alive(record, now_ms)
-        )
+        ) or list(self.session.symbols)
         patterns = [pattern.upper() for pattern in self.patterns]
         self.names = [name for name in self._listed if any(fnmatchcase(name.upper(), pattern) for pattern in patterns)]
 
@@ -173,20 +189,24 @@ class Feed:
         self._queues.append(queue)
         paths: Sequence[str | None] = self.paths or [None]
         choice, several = number, len(paths) > 1
+        counts = ConnectionCounts(f"{connection}{'ab'[number] if self.is_redundant else ''}", symbols=symbols)
+        self.counts.append(counts)
         while True:
             via = paths[choice % len(paths)]
-            name = f"{self.session.url} ({connection}{'ab'[number] if self.is_redundant else ''})"
+            name = f"{self.session.url} ({counts.name})"
             try:
                 stream = listen(
                     self.session,
                     symbols,
-                    asker=self._asker,
+                    asker=self.asker,
                     converter=self._converter,
                     name=name,
                     via=via,
                     tries=TRIES if several else None,
                     resyncs=queue,
                     heard=self._heard,
+                    counts=counts,
+                    is_behind=self._is_behind,
                     pause_s=self.pause_s,
                 )
                 async with aclosing(stream) as converted_stream:  # type: ignore[type-var]
@@ -197,7 +217,11 @@ class Feed:
                 if not several or isinstance(error, InvalidURI):
                     raise FeedError(f"{name}: {error}") from error
                 choice += 1
+                self.path_changes += 1
                 _log.warning("%s: path %s is dead (%s); taking %s", name, via, error, paths[choice % len(paths)])
+
+    def _is_behind(self) -> bool:
+        return self._once is not None and self._once.is_behind()
 
     def _heard(self, url: str, received_us: int, message: bytes) -> None:
         if self.recording is not None:
@@ -207,6 +231,8 @@ class Feed:
         for record in records:
             if self._once is None or self._once.is_new(record):
                 self.sink.publish(record)
+            else:
+                self.duplicates += 1
         self._has_news.set()
 
     async def _ship(self) -> None:

@@ -43,6 +43,9 @@ class Session:
     reply        what a message wants to hear back, such as a heartbeat
     refusal      why the venue refuses what it was asked, where a message says that it does: its own words
     ping         a text that the venue wants to hear every `ping_s`, or it hangs up
+    symbols      those of a market that has no listings
+    poll         the question over HTTP whose answer has the news of these symbols, for a market without a stream: it is asked
+                 again and again, as often as `limits` allow
     """
 
     venue: str  # as in `feeds.venues.VENUES`
@@ -58,6 +61,8 @@ class Session:
     refusal: Callable[[bytes], str | None] = lambda message: None
     ping: str | None = None
     ping_s: float = 20.0
+    symbols: Sequence[str] = ()
+    poll: Callable[[Sequence[str]], Ask] | None = None
     limits: Limits = field(default_factory=Limits)
 
 

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from feeds import Adapter, binance, bitget, bybit, deribit, dydx, hyperliquid, okx
+from feeds import Adapter, binance, bitget, bybit, deribit, dydx, hyperliquid, okx, pyth, rounds
 
 VENUES: dict[str, Adapter] = {
     "binance": cast(Adapter, binance),
@@ -12,4 +12,6 @@ VENUES: dict[str, Adapter] = {
     "dydx": cast(Adapter, dydx),
     "hyperliquid": cast(Adapter, hyperliquid),
     "okx": cast(Adapter, okx),
+    "pyth": cast(Adapter, pyth),
+    "rounds": cast(Adapter, rounds),
 }

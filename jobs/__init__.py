@@ -1,6 +1,6 @@
 """The catalogue: what each job is, as its <name>.sql declares it by SET.
 
-    gammaflow.reads        tables whose topics it reads, in one source; * is every topic
+    gammaflow.reads        tables whose topics it reads, in one source; * is every topic but those for people
     gammaflow.writes       tables that it writes, in the order of their INSERTs, on which state depends: append new ones
     gammaflow.kernel       the kernel that answers; without one the job is SQL alone
     gammaflow.tells-time   of what it writes, the tables in whose topics it tells the time, for jobs that read them with others
@@ -24,6 +24,8 @@ DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
 ALL = "*"
 JOINT = "+"
 WINDOW = "gammaflow.window"
+APPLIED = "controls_applied"
+"""Who writes it says from which batch on it obeyed which control."""
 MESSAGES = "CREATE TEMPORARY VIEW messages"
 
 
@@ -47,6 +49,11 @@ class Job:
     def kernels(self) -> list[str]:
         """The kernels that it runs."""
         return [job.kernel for job in self.members or (self,) if job.kernel is not None]
+
+    @property
+    def obeys(self) -> bool:
+        """Whether it puts out orders, and so obeys `trading_controls` as they arrive, beside what it reads."""
+        return APPLIED in self.writes
 
     @property
     def topics(self) -> list[str]:
@@ -103,8 +110,8 @@ def upstream(names: Iterable[str]) -> list[str]:
 
 
 def feed_topics() -> list[str]:
-    """The topics that no job writes: feeds and other producers do.  Their records may be out of order."""
-    written = {table for name in FLOW for table in job(name).writes}
+    """The topics that jobs read and no job writes: feeds and other producers do.  Their records may be out of order."""
+    written = {table for name in FLOW for table in job(name).writes} | schemas.FOR_PEOPLE
     return sorted(topic for topic, table in schemas.TABLE_OF.items() if table not in written)
 
 
@@ -126,7 +133,7 @@ def _declared(name: str) -> Job:
     declared = Job(
         name,
         sql.partition("\n")[0].removeprefix(f"-- {name}: "),
-        schemas.names() if is_for_each_topic else tables("reads"),
+        schemas.kept() if is_for_each_topic else tables("reads"),
         tables("writes"),
         settings.get("kernel"),
         tables("tells-time"),

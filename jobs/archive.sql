@@ -1,6 +1,6 @@
 -- archive: what was in each topic?
 --
--- Every topic becomes Parquet files under <archive>/<table>/: this file is repeated for each ${TABLE}.
+-- Every topic but those for people becomes Parquet files under <archive>/<table>/: this file is repeated for each ${TABLE}.
 --
 -- Grain   the topic's own
 -- State   the open files and the offsets

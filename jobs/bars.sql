@@ -22,7 +22,10 @@ CREATE TEMPORARY TABLE inputs (
   event_at AS COALESCE(
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
   ),
-  WATERMARK FOR event_at AS recorded_at - INTERVAL '1' SECOND
+  WATERMARK FOR event_at AS CASE
+    WHEN `value` IS NULL THEN recorded_at - INTERVAL '1' SECOND
+    ELSE recorded_at - INTERVAL '60' SECOND  -- as in schemas/_connectors.sql
+  END
 ) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 -- Grain   one row per trade of the market, however often it came: redundant connections bring it twice.  `place` sorts, as

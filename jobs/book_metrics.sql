@@ -29,7 +29,7 @@ CREATE TEMPORARY TABLE inputs (
     TRY_CAST(REPLACE(REPLACE(JSON_VALUE(`value`, '$.event_at'), 'T', ' '), 'Z', '') AS TIMESTAMP_LTZ(3)), recorded_at
   ) - CASE WHEN topic = 'book_depth.v1' THEN INTERVAL '0.001' SECOND ELSE INTERVAL '0.000' SECOND END,
   arrived_at AS PROCTIME(),
-  WATERMARK FOR event_at AS recorded_at - INTERVAL '1' SECOND
+  WATERMARK FOR event_at AS CASE WHEN `value` IS NULL THEN recorded_at - INTERVAL '1' SECOND END
 ) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 CREATE TEMPORARY FUNCTION depth_within AS 'udfs.flink.depth_within' LANGUAGE PYTHON;

@@ -2,7 +2,7 @@
 --
 -- Grain   one row per decision about an account; one per liquidation order; one of account_margin per account and second, and
 --         at once when its status changes, with one of position_margin per position; one of margin_scalings per underlying when
---         the factor of its requirements changes
+--         the factor of its requirements changes; one of controls_applied per shard and change of the controls that it obeys
 -- State   positions and cash of each account, newest price of each instrument, contract terms; the newest depth of each book,
 --         the average of each price, each halt, each open case with its open payments, the insurance fund, and the status of
 --         each account (kernels/liquidations/)
@@ -11,7 +11,7 @@
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth';
-SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings';
+SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings, controls_applied';
 SET 'gammaflow.tells-time' = 'liquidation_orders, account_margin';
 
 -- A batch costs some milliseconds, however few accounts it concerns.

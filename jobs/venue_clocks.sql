@@ -3,9 +3,8 @@
 -- Grain   one row per venue and ten seconds of the receiver's clock
 -- State   the last exchange time and receipt of each instrument, freed after a year of silence; the offsets of the open ten
 --         seconds
--- Late    no row is late: the receiver's own clock orders the log.  A heartbeat has no receipt and counts as a minute before
---         its timestamp, because a feed that does not correct an exchange's clock takes the timestamp from that clock: so rows
---         come a minute after their time
+-- Late    no row is late that comes within a minute: so rows come a minute after their time.  The record timestamp may be a
+--         minute ahead of the receipt, because a feed that does not correct an exchange's clock takes it from that clock
 
 SET 'gammaflow.reads' = 'order_books, trades';
 SET 'gammaflow.writes' = 'venue_clocks';
@@ -21,10 +20,10 @@ CREATE TEMPORARY TABLE inputs (
     TRY_CAST(REPLACE(REPLACE(
       COALESCE(JSON_VALUE(`value`, '$.received_at'), JSON_VALUE(`value`, '$[0].received_at')), 'T', ' '), 'Z', ''
     ) AS TIMESTAMP_LTZ(3)),
-    recorded_at - INTERVAL '1' MINUTE
+    recorded_at
   ),
   arrived_at AS PROCTIME(),
-  WATERMARK FOR heard_at AS heard_at - INTERVAL '1' SECOND
+  WATERMARK FOR heard_at AS recorded_at - INTERVAL '61' SECOND
 ) WITH ('topic' = '${TOPICS}') LIKE kafka_records (EXCLUDING METADATA EXCLUDING WATERMARKS);
 
 -- Grain   one row per update or trade, in microseconds since 1970.  A record may hold several.  Rows that do not measure a

@@ -1,25 +1,26 @@
 """Order books: snapshots and numbered updates in, changes of the top and faults out.
 
-A book is followed by the venue's own numbers.  An update that does not follow the last one waits for those between, which may
-be late; where they do not come within `GRACE_MS` of event time they are lost: the book is stale from then on, says so, keeps
-what arrives, and is whole again at a snapshot that the kept updates join.  A snapshot that they do not join yet waits for as
-long, for what lies between.  So the tops do not depend on the order in which messages come, as far as it is within the grace.
+A book goes by the venue's own sequence numbers.  An update that does not follow the last one waits for those between, which may
+be late.  If they do not come within `GRACE_MS` of event time, they are lost: the book becomes stale, emits a fault and keeps
+the updates that arrive.  A snapshot that the kept updates join makes it whole again.  If they do not join it yet, the snapshot
+waits for the updates between, for the same time.  So the tops do not depend on the order of messages that differs by no more
+than `GRACE_MS`.
 
-A venue may begin to number anew.  An update that says that it follows the last one follows it, whatever its own number.  Any
-other with a number that the book is past is judged by its time: not later than the book it is old and is ignored; later, it
-shows that the venue numbers anew, and what began it is late or lost.
+A venue may restart its numbers.  An update that says that it follows the last one follows it, whatever its own number.  Any
+other update whose number the book has passed is judged by its time.  If it is not later than the book, it is old and ignored.
+If it is later, the venue has restarted its numbers, and the first messages with new numbers are late or lost.
 
-Tops of one book never step back in time: one that a message of an earlier instant makes has the time of the one before it.
+The tops of a book never go back in time: if a message of an earlier instant changes the top, it has the time of the last top.
 
-An instrument may have several channels: the whole book, and others that show only so many levels (`depth`).  Each has a book
-of its own; that of the deepest channel that is alive is shown, and messages of shallower ones are left out.  A channel is
-alive until it has said nothing of the instrument for as long as its venue may be quiet, and then until a message of a shallower
-one contradicts it.  A whole book of which nothing but its snapshot has come is no channel yet: the first later message that
-contradicts it is shown, until the whole book has caught up.
+An instrument may have several channels: the whole book, and others with a limited number of levels (`depth`).  Each has its own
+book.  The book of the deepest channel that is alive is shown, and messages of shallower ones are ignored.  A channel may be
+silent as long as its venue may be quiet; after that, a message of a shallower channel that contradicts it ends it.  A whole
+book that has had only its snapshot does not count as a channel yet: the first later message that contradicts it is shown, until
+the whole book has caught up.
 
 The best levels of each book are written every 100 ms: see `kernels.depth`.
 
-A venue is quiet when neither its books here nor its `venue_times` have said anything for long: then its books are stale.
+A venue is quiet if neither its books here nor its `venue_times` had a message for long: then its books are stale.
 """
 
 import json
@@ -45,28 +46,28 @@ from schemas.rows import Fault, encoded, fault, instant_ms, instant_us, shown, t
 
 VERSION = 4
 STORE_SHARE = 0.1
-"""A book is many times what a message changes of it, so that it pays to wait for more of them."""
+"""A book is many times larger than what a message changes, so it pays to store it after several messages."""
 GRACE_MS = 250
-"""How long an update waits for the ones before it until the gap is a fault: more than two paths into a kernel differ by.
+"""How long an update waits for those before it until the gap is a fault: longer than two paths into a kernel differ.
 
-A snapshot of a lower number that is later than its book by more than this is of new numbers.
+A snapshot with a lower number than its book, and later by more than this, has restarted numbers.
 """
 KEPT_UPDATES = 2_000
-"""How many updates a book keeps while it waits, for a late one or for a snapshot."""
+"""How many updates a book keeps while it waits for a late one or for a snapshot."""
 RESYNC_MS = 10_000
-"""How long a stale book waits for the snapshot that it asked for before it asks again."""
+"""How long a stale book waits for the requested snapshot before it asks again."""
 QUIET_MS = {"deribit": 60_000, "okx": 60_000}
 OTHER_QUIET_MS = 120_000
-"""How long a venue may say nothing at all; after that its books are stale, until it speaks again."""
+"""How long a venue may send nothing at all; after that its books are stale until its next message."""
 UNCHAINED = frozenset({"dydx"})
-"""Venues that neither number the updates of a book nor give a checksum: a change follows any of a lower number.
+"""Venues without update numbers and without checksums: a change follows any change with a lower number.
 
-They say, too, that levels may cross, and that of two that do the one that was set later stands.
+By their documentation levels may cross, and of two crossed levels the later one is valid.
 """
 SWEEP_MS = 10_000
-"""How often time passes for a shard without messages: how late it may be noticed that a venue is quiet."""
+"""How often a shard without messages is swept: a quiet venue is noticed this late at most."""
 IDLE_MS = 24 * 60 * 60 * 1000
-"""A book without an update for this long is freed, and an update older than this is none of its batch."""
+"""A book without an update for this long is freed, and an update that is older than its batch by this is refused."""
 
 Levels = list[list[float]]
 Row = dict[str, Any]
@@ -75,7 +76,7 @@ _COLUMNS = tuple(TABLES["order_books"].columns)
 _MAX_SEQUENCE = 2**63 - 1  # BIGINT
 _TOP = ("bid", "bid_size", "ask", "ask_size")
 _SHOWN = ("was_shown", "was_stale", *_TOP, "shown_ms", "cut_ms", "depth_ms", "is_quiet")
-"""What an instrument has of what was shown of it, whichever book that was of."""
+"""The fields that describe what was last shown of an instrument, from whichever book."""
 _number = itemgetter("sequence")
 
 
@@ -84,7 +85,7 @@ def _in_time_order(row: Row) -> tuple[int, int]:
 
 
 class Book:
-    """The book of one channel: what `kernels.ladders` holds of it under a number, and the messages that wait."""
+    """The book of one channel: its number in `kernels.ladders`, and the messages that wait."""
 
     __slots__ = ("kept", "ladders", "number", "snapshot", "state")
 
@@ -92,10 +93,9 @@ class Book:
         self.state = state
         self.ladders = state.ladders
         self.number = self.ladders.add(name)
-        self.kept: list[Row] = []  # for the updates before them, or if stale for a snapshot
-        self.snapshot: Row | None = (
-            None  # which waits for the updates between it and the kept ones, or for proof of new numbers
-        )
+        self.kept: list[Row] = []  # updates that wait for those before them or, if stale, for a snapshot
+        # A snapshot that waits for the updates between it and the kept ones, or for proof of new numbers.
+        self.snapshot: Row | None = None
         self.fields["is_stale"] = 1
 
     @property
@@ -105,18 +105,18 @@ class Book:
 
     @property
     def name(self) -> str:
-        """What the state knows it by."""
+        """Its name in the state."""
         return self.ladders.names_of[self.number]
 
     @property
     def depth(self) -> float:
-        """The most levels a side that its channel shows."""
+        """The number of levels a side of its channel, at most."""
         channel = self.name.partition(CHANNEL)[2]
         return int(channel) if channel else inf
 
     @property
     def sequence(self) -> int | None:
-        """Of the last update applied; None before the first snapshot."""
+        """The number of the last update applied; None before the first snapshot."""
         fields = self.fields
         return int(fields["sequence"]) if fields["has_sequence"] else None
 
@@ -127,27 +127,27 @@ class Book:
 
     @property
     def is_stale(self) -> bool:
-        """Updates were lost, or none has come yet."""
+        """Whether updates were lost, or the first snapshot has not come yet."""
         return bool(self.fields["is_stale"])
 
     @property
     def is_fresh(self) -> bool:
-        """Nothing was applied since the snapshot: the next update need only straddle it."""
+        """Whether nothing was applied since the snapshot: the next update need only straddle it."""
         return bool(self.fields["is_fresh"])
 
     @property
     def event_ms(self) -> int:
-        """The newest event time of what was applied."""
+        """The newest event time of the messages applied."""
         return int(self.fields["event_ms"])
 
     @property
     def reset_ms(self) -> int:
-        """The newest event time of before the venue began to number anew; 0 if it has not."""
+        """The newest event time before the venue restarted its numbers; 0 if it has not."""
         return int(self.fields["reset_ms"])
 
     @property
     def heard_ms(self) -> int:
-        """The newest event time of what was applied or waits."""
+        """The newest event time of the messages applied or waiting."""
         return max([self.event_ms, *(to_ms(row["event_at"]) for row in self.kept)])
 
     def levels(self) -> tuple[Levels, Levels]:
@@ -161,9 +161,9 @@ class Book:
                 self.ladders.put(2 * self.number + side, row[column])
 
     def uncross(self, row: Row) -> None:
-        """Delete what stands across the levels that a row has just set; two that it set itself are taken off each other.
+        """Delete the levels that cross those that a row has just set; of two that it set itself, subtract the smaller size.
 
-        Every row of the book goes through this, so that of two levels that cross one at least is of the last row.
+        This runs after every row of the book, so of two crossed levels at least one is from the last row.
         """
         bids, asks = 2 * self.number + BID, 2 * self.number + ASK
         newest: list[dict[float, Decimal]] | None = None
@@ -185,7 +185,7 @@ class Book:
                 self.ladders.put(bids, [[bid, 0.0]])
 
     def number_anew(self) -> None:
-        """Know nothing of the sequence any more.  What is kept of the old numbers is let go."""
+        """Forget the sequence.  Kept updates with old numbers are dropped."""
         sequence = self.sequence
         if sequence is not None:
             self.kept = [row for row in self.kept if row["sequence"] <= sequence]
@@ -198,18 +198,18 @@ class Book:
 
 
 class Venue:
-    """What is known of the time of one venue."""
+    """What is known about the time of one venue."""
 
     __slots__ = ("heard_ms", "number", "offset_ms")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.heard_ms = 0  # by its own clock: the newest that it has said, as far as `venue_times` or messages left out tell
+        self.heard_ms = 0  # by its own clock: of its newest message, from `venue_times` and ignored messages
         self.offset_ms = 0  # how far its clock is ahead of the common time
 
 
 class Touched(set[str]):
-    """Names of books.  Its number becomes another one whenever it is emptied, so that a book may remember that it is in it."""
+    """Names of books.  Each clearing changes its number, by which a book remembers that it is in the set."""
 
     _numbers = count(1)
 
@@ -224,9 +224,9 @@ class Touched(set[str]):
 
 
 class State:
-    """The books of one shard, by venue:instrument, with the depth of the channel where it has one; and what venues' times are.
+    """The books of one shard, by venue:instrument and the depth of the channel, if it has one; and the times of venues.
 
-    Each is an entry; a venue's has the venue's name alone.
+    Each is an entry; the name of a venue's entry is the venue's.
     """
 
     def __init__(self) -> None:
@@ -234,25 +234,23 @@ class State:
         self.plain = PlainUpdates()
         self.books: dict[str, Book] = {}
         self.venues: dict[str, Venue] = {}
-        self.channels: dict[
-            str, set[str]
-        ] = {}  # names of books by venue:instrument, where there are others than the whole book
+        self.channels: dict[str, set[str]] = {}  # names of books by venue:instrument, if there are books of limited depth
         self.quiet: set[str] = set()  # venues
         self.touched = Touched()
         self.waiting: set[str] = set()  # books that are not stale but keep updates
         self.stale: set[str] = set()  # books that need a snapshot
-        self.depth_rows: list[Output] = []  # of intervals that a message has ended, not emitted yet
-        self.until_ms: int | None = None  # the end of the batch that is being taken
+        self.depth_rows: list[Output] = []  # rows of intervals that a message has ended, not emitted yet
+        self.until_ms: int | None = None  # the end of the current batch
 
     def encode(self, name: str) -> bytes | None:
-        """One book or venue as bytes, or None where it no longer exists."""
+        """One book or venue as bytes, or None if it no longer exists."""
         if ":" not in name:
             venue = self.venues[name]
             return packed(VERSION, {"heard_ms": venue.heard_ms, "offset_ms": venue.offset_ms})
         book = self.books.get(name)
         if book is None:
             return None
-        # All fields at once: one by one each takes as long.
+        # All fields at once takes as long as each single one.
         fields = dict(zip(BOOK.names or (), book.fields.item(), strict=True))
         counts, levels = self.ladders.encode(book.number)
         head = {
@@ -268,7 +266,7 @@ class State:
         return b"%c%s\n%s" % (VERSION, orjson.dumps(head), levels)
 
     def decode(self, name: str, data: bytes) -> None:
-        """Put back a book or venue that `encode` gave.  Raises `ValueError` if the bytes are not this version's."""
+        """Restore a book or venue from the bytes of `encode`.  Raises `ValueError` for a version that cannot be read."""
         text, _, levels = data.partition(b"\n")
         head = unpacked("books", name, text, VERSION, MIGRATIONS)
         if ":" not in name:
@@ -299,7 +297,7 @@ class State:
             self.quiet.add(name.partition(":")[0])
 
     def book(self, name: str) -> Book:
-        """The book of this name, a new one if there is none."""
+        """The book with this name, a new one if there is none."""
         return self.books.get(name) or self._add(name)
 
     def free(self, name: str) -> None:
@@ -316,15 +314,15 @@ class State:
                 del self.channels[instrument]
 
     def shown(self, instrument: str) -> Book | None:
-        """The book that is shown of an instrument, if there is one."""
+        """The book of an instrument that is shown, if there is one."""
         names = self.channels.get(instrument, (instrument,))
         return next(
             (self.books[name] for name in names if name in self.books and not self.books[name].fields["is_hidden"]), None
         )
 
     def show(self, book: Book, event_ms: int) -> None:
-        """Show this book of its instrument from now on; books of shallower channels are forgotten, for each of their messages
-        is a whole one."""
+        """Show this book of its instrument from now on.  Books of shallower channels are freed, for each of their messages is
+        complete."""
         instrument = book.name.partition(CHANNEL)[0]
         before = self.shown(instrument)
         if before is book:
@@ -341,7 +339,7 @@ class State:
                 self.free(name)
 
     def hear(self, name: str, heard_ms: int, offset_ms: int | None = None) -> None:
-        """Take notice that a venue has said something at an instant of its own clock, and how far that clock is ahead."""
+        """Note that a venue has sent a message at an instant of its own clock, and how far that clock is ahead."""
         venue = self.venue(name)
         if offset_ms is not None and heard_ms >= venue.heard_ms and offset_ms != venue.offset_ms:
             venue.offset_ms = offset_ms
@@ -350,9 +348,9 @@ class State:
         venue.heard_ms = max(venue.heard_ms, heard_ms)
 
     def venue(self, name: str) -> Venue:
-        """The venue of this name."""
+        """The venue with this name."""
         if name not in self.venues:
-            self.venues[name] = Venue(len(self.venues) + 1)  # 0 is that of books which are none
+            self.venues[name] = Venue(len(self.venues) + 1)  # 0 is for free slots
         return self.venues[name]
 
     def _add(self, name: str) -> Book:
@@ -364,7 +362,7 @@ class State:
         instrument, is_part, _ = name.partition(CHANNEL)
         if is_part or instrument in self.channels:
             names = self.channels.setdefault(instrument, {instrument} & self.books.keys())
-            # It is shown when it has something to show.
+            # It is shown once it has a top.
             book.fields["is_hidden"] = bool(names)
             names.add(name)
         return book
@@ -380,16 +378,16 @@ def new() -> State:
 
 
 def gauges(state: State) -> dict[str, float]:
-    """Books, and how many of them are stale: for a gap, for want of a snapshot, or because their venue is quiet."""
+    """The number of books, and of stale ones: after a gap, without a snapshot, or because their venue is quiet."""
     fields = state.ladders.arrays.books[[book.number for book in state.books.values()]]
     fields = fields[fields["is_hidden"] == 0]
     return {"instruments": len(fields), "stale_instruments": int((fields["is_stale"] | fields["is_quiet"]).sum())}
 
 
 def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
-    """Take the plain updates of a batch from its bytes; gives their rows, and the records that are left for `step`.
+    """Apply the plain updates of a batch from its bytes; returns their rows, and the records that are left for `step`.
 
-    Where none is left `step` need not be called.
+    If none is left, `step` need not be called.
     """
     lines: list[Lines] = []
     names = state.ladders.names_of
@@ -402,7 +400,7 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
         data = taken.rest
         if not taken.passed:
             break
-        # Their interval is over: its rows are written, and what was left of these books is taken after all.
+        # Their interval is over: write its rows, then apply the updates of these books that were left.
         lines += depth.lines(state, sorted(set(taken.passed)))
     if (state.waiting or state.stale) and not data:
         with _touched_here(state) as touched:
@@ -412,14 +410,14 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
 
 
 def end_window(state: State, until_ms: int) -> list[Lines]:
-    """The rows of depth of the intervals that are over at the end of a window."""
+    """The depth rows of the intervals that are over at the end of a window."""
     state.until_ms = until_ms
     return depth.lines(state, depth.over(state, until_ms))
 
 
 @contextmanager
 def _touched_here(state: State) -> Iterator[set[str]]:
-    """What is touched within, in a set of its own; the state has it, too."""
+    """The names that are touched within the block, as a set; the state gets them, too."""
     earlier, state.touched = state.touched, Touched()
     yield state.touched
     earlier |= state.touched
@@ -457,7 +455,7 @@ def _stepped(state: State, messages: list[Message], until_ms: int | None) -> lis
             outputs.append(dead_letter(message, wrong, until_ms))
     for name, row in _in_order(state, good):
         _take(state, name, row, until_ms, outputs)
-    # A venue's time is said behind what it is the time of.
+    # A venue's time follows the messages up to that time.
     times, letters = checked([message for message in messages if message.table == "venue_times"], until_ms)
     outputs += letters
     for message in sorted(times, key=lambda message: to_ms(message.row["event_at"])):
@@ -473,8 +471,9 @@ def _stepped(state: State, messages: list[Message], until_ms: int | None) -> lis
 
 
 def _before_its_end(outputs: list[Output], until_ms: int) -> list[Output]:
-    """The rows of a batch, none with a record timestamp that is behind the batch: it would say that the time is later than it
-    is.  That of a venue whose offset is not known yet may be."""
+    """The rows of a batch, with no record timestamp after the batch, which would advance readers' watermarks too far.  There
+    may
+    be some while the offset of a venue's clock is not known."""
     return [
         output._replace(event_ms=until_ms - 1) if output.event_ms >= until_ms and output.table in _OWN_TIMED else output
         for output in outputs
@@ -493,7 +492,7 @@ def _hear(state: State, row: Row, outputs: list[Output]) -> None:
 
 
 def _take(state: State, name: str, row: Row, until_ms: int | None, outputs: list[Output]) -> None:
-    """Take a message, of whichever channel."""
+    """Apply a message of any channel."""
     event_ms, venue = to_ms(row["event_at"]), row["venue"]
     if venue in state.quiet:
         _wake(state, venue, row, event_ms, outputs)
@@ -509,7 +508,7 @@ def _take(state: State, name: str, row: Row, until_ms: int | None, outputs: list
     if until_ms is None and book.is_stale and row["prev_sequence"] is not None and row["prev_sequence"] == book.sequence:
         shown_ms = int(book.fields["shown_ms"])
         outputs.append(_fault(book, row, "late", "before its gap was declared", f"after {instant_ms(shown_ms)}"))
-    # Nothing is lost before the end of its batch: what lies between may come later in it.
+    # Nothing is lost before the end of its batch: the updates between may come later in it.
     if row["kind"] == "snapshot":
         _snapshot(book, row, None, outputs)
     elif _follows(book, row) and not book.is_stale:
@@ -531,7 +530,7 @@ def _deeper(state: State, instrument: str, depth: float) -> Iterable[Book]:
 
 
 def _outranks(book: Book, row: Row, event_ms: int) -> bool:
-    """Whether a deeper book stays the one shown, though a shallower channel has sent a message."""
+    """Whether a deeper book is still shown after a message of a shallower channel."""
     sequence, venue = book.sequence, row["venue"]
     if sequence is None and not book.fields["was_shown"]:
         return False
@@ -543,7 +542,7 @@ def _outranks(book: Book, row: Row, event_ms: int) -> bool:
 
 
 def _agrees(book: Book, row: Row) -> bool:
-    """Whether a message of a shallower channel shows the best levels of a book as the book has them."""
+    """Whether a message of a shallower channel has the same best levels as a book."""
     shown = [sorted([float(price), float(size)] for price, size in row[side] if size) for side in ("bids", "asks")]
     bids, asks = book.levels()
     return shown == [bids[-row["depth"] :], asks[: row["depth"]]]
@@ -569,7 +568,7 @@ def _settle(state: State, name: str, book: Book) -> None:
 
 
 def _in_time(state: State, until_ms: int) -> list[Output]:
-    """What the passing of time brings: updates that did not come, and snapshots to be asked for (again)."""
+    """The rows that are due by time: faults for updates that did not come, and requests for snapshots."""
     outputs: list[Output] = []
     if state.waiting:
         _end_waiting(state, until_ms, outputs)
@@ -605,7 +604,7 @@ def _resync(state: State, name: str, until_ms: int | None) -> Output | None:
 
 
 def newest_ms(state: State) -> dict[str, int]:
-    """The newest event time of what each venue has said, by its own clock."""
+    """The newest event time of each venue's messages, by its own clock."""
     newest = {name: venue.heard_ms for name, venue in state.venues.items()}
     for name, book in state.books.items():
         venue = name.partition(":")[0]
@@ -614,7 +613,7 @@ def newest_ms(state: State) -> dict[str, int]:
 
 
 def _quieted(state: State, until_ms: int) -> list[Output]:
-    """Show as stale every book of a venue that has said nothing for longer than it may."""
+    """Show every book of a quiet venue as stale."""
     outputs: list[Output] = []
     newest = newest_ms(state)
     for name, book in sorted(state.books.items()):
@@ -641,14 +640,14 @@ def _quieted(state: State, until_ms: int) -> list[Output]:
 
 
 def _wake(state: State, venue: str, row: Row, event_ms: int, outputs: list[Output]) -> None:
-    """The venue speaks again: what it left unsaid of its books has not changed, for their numbers will tell."""
+    """The venue sends again: its books are no longer quiet, and their numbers will show whether updates were lost."""
     state.quiet.discard(venue)
     for name, book in sorted(state.books.items()):
         if book.fields["is_quiet"] and name.startswith(venue + ":"):
             book.fields["is_quiet"] = 0
             state.touched.add(name)
-            own = {**row, "instrument": _parts(name)[1], "sequence": book.sequence or 0}
-            _show(book, own, event_ms, outputs)
+            row_of_book = {**row, "instrument": _parts(name)[1], "sequence": book.sequence or 0}
+            _show(book, row_of_book, event_ms, outputs)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -663,10 +662,10 @@ def _name(row: Row) -> str:
 
 
 def _in_order(state: State, messages: list[Message]) -> Iterator[tuple[str, Row]]:
-    """Name and row of each message, in the order in which they are to be applied.
+    """Name and row of each message, in the order in which to apply them.
 
-    As the log has them while each follows its book, as `take_plain` takes them; from the first of a book that does not, by
-    time, for numbers may begin anew.  One that comes before the one that it follows waits for it.
+    That is the order of the log while each update follows its book, as in `take_plain`.  From the first update of a book that
+    does not, it is the order of time, for numbers may restart.  An update that comes before its predecessor waits for it.
     """
     left: list[tuple[tuple[int, int], int, str, Row]] = []
     broken: set[str] = set()
@@ -686,9 +685,9 @@ def _in_order(state: State, messages: list[Message]) -> Iterator[tuple[str, Row]
 
 
 def _wrong(row: Any, until_ms: int | None) -> Fault | None:
-    """What keeps a row from being used, or None."""
-    if (found := fault("order_books", row)) is not None:
-        return found
+    """Why a row cannot be used, or None."""
+    if (wrong := fault("order_books", row)) is not None:
+        return wrong
     batch_ms = to_ms(row["received_at"]) if until_ms is None else until_ms
     if not -IDLE_MS <= to_ms(row["event_at"]) - batch_ms <= FUTURE_MS:
         expected = f"from a day before to a minute after its batch, {instant_ms(batch_ms)}"
@@ -715,9 +714,9 @@ def _wrong(row: Any, until_ms: int | None) -> Fault | None:
 
 
 def _exact(value: bytes, row: Row | None = None) -> Row:
-    """A row with every digit that its levels were sent with, where a checksum asks for them, or may later.
+    """A row with all the digits of its levels, as they were sent, if a checksum needs them or may need them later.
 
-    `row` is the same without them, where that is known.
+    `row` is the same row without them, if it is decoded already.
     """
     if row is None:
         row = orjson.loads(value)
@@ -726,7 +725,7 @@ def _exact(value: bytes, row: Row | None = None) -> Row:
 
 
 def _follows(book: Book, row: Row) -> bool:
-    """Whether nothing lies between a whole book and this update, as far as the venue tells."""
+    """Whether this update follows a whole book without a gap, as far as the venue's numbers show."""
     sequence, previous = book.sequence, row["prev_sequence"]
     if sequence is None:
         return False
@@ -734,13 +733,13 @@ def _follows(book: Book, row: Row) -> bool:
 
 
 def _comes_after(row: Row, sequence: int) -> bool:
-    """Whether an update continues a snapshot of this sequence, as far as the venue tells."""
+    """Whether an update continues a snapshot of this sequence, as far as the venue's numbers show."""
     previous = row["prev_sequence"]
     return bool(previous == sequence if previous is not None else row["sequence"] > sequence)
 
 
 def _straddles(row: Row, sequence: int) -> bool:
-    """Whether nothing lies between a snapshot of this sequence and a later update, which may begin before it."""
+    """Whether a later update joins a snapshot of this sequence without a gap; it may begin before the snapshot."""
     return row["sequence"] > sequence and (row["prev_sequence"] is None or row["prev_sequence"] <= sequence)
 
 
@@ -760,15 +759,15 @@ def _change(book: Book, row: Row, outputs: list[Output]) -> None:
 
 
 def _verify(book: Book, row: Row, outputs: list[Output]) -> None:
-    """Hold the book against the venue's checksum: where it differs the book is stale, in this very message."""
-    if (checksum := row.get("checksum")) is None or checksum == (found := book.ladders.checksum(book.number)):
+    """Compare the book with the venue's checksum: if it differs, the book is stale from this message on."""
+    if (checksum := row.get("checksum")) is None or checksum == (computed := book.ladders.checksum(book.number)):
         return
-    outputs.append(_fault(book, row, "checksum", str(checksum), str(found)))
+    outputs.append(_fault(book, row, "checksum", str(checksum), str(computed)))
     book.fields["is_stale"] = 1
 
 
 def _update(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
-    """Take an update that does not simply follow the last one: apply it, drop it or keep it."""
+    """Apply, drop or keep an update that does not simply follow the last one."""
     if book.sequence is not None and not book.is_stale:
         if _is_old(book, row):
             return
@@ -787,7 +786,7 @@ def _update(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
 
 
 def _is_old(book: Book, row: Row) -> bool:
-    """Whether the book is past an update that does not follow it.  One of the book's own instant may be of new numbers."""
+    """Whether the book has passed an update that does not follow it.  At the book's own instant, its number may be new."""
     event_ms, sequence = to_ms(row["event_at"]), book.sequence
     assert sequence is not None
     if row["sequence"] > sequence:
@@ -798,17 +797,17 @@ def _is_old(book: Book, row: Row) -> bool:
 
 
 def _shows_loss(book: Book, row: Row) -> bool:
-    """Whether a kept update could not be there unless one before it was lost, or is late."""
+    """Whether a kept update proves that one before it is lost or late."""
     event_ms, sequence = to_ms(row["event_at"]), book.sequence
     assert sequence is not None
     if row["sequence"] > sequence:
         return not book.reset_ms or event_ms > book.reset_ms
-    # What a snapshot has in it may bear a somewhat later time than the snapshot.
+    # Updates in a snapshot may have a slightly later time than the snapshot.
     return event_ms > book.event_ms + (GRACE_MS if book.is_fresh else 0)
 
 
 def _followers(book: Book, outputs: list[Output], until_ms: float = inf) -> Iterator[Row]:
-    """Apply the kept updates that follow now, one by one, as long as they are not later than `until_ms`."""
+    """Apply the kept updates that follow now, one by one, up to `until_ms`."""
     rows = sorted(book.kept, key=_in_time_order)
     after: dict[int | None, list[Row]] = {}
     for row in reversed(rows):
@@ -842,7 +841,7 @@ def _continue(book: Book, outputs: list[Output]) -> None:
 
 
 def _end_waiting(state: State, until_ms: int, outputs: list[Output]) -> None:
-    """Declare lost what did not come in time, and let go of what waited for nothing."""
+    """Declare updates lost that did not come in time, and drop snapshots that waited in vain."""
     for name in sorted(state.waiting):
         book = state.books.get(name)
         if book is None or book.is_stale or not book.kept:
@@ -863,12 +862,12 @@ def _end_waiting(state: State, until_ms: int, outputs: list[Output]) -> None:
 
 
 def _lose(book: Book, row: Row, outputs: list[Output], kind: str = "gap") -> None:
-    """Declare lost what should have come before `row`."""
+    """Declare the updates before `row` lost."""
     sequence, fields = book.sequence, book.fields
     assert sequence is not None
     is_behind = row["sequence"] <= sequence
     if is_behind and fields["previous"] < row["sequence"] < sequence:
-        # The book went from one number to the other, and here is one between: the last it took was not its own.
+        # The number is between the last two that the book has applied: the last one did not follow.
         kind = "conflict"
     if row["prev_sequence"] is None:
         outputs.append(_fault(book, row, kind, f"sequence {sequence} or later", f"sequence {row['sequence']}"))
@@ -881,7 +880,7 @@ def _lose(book: Book, row: Row, outputs: list[Output], kind: str = "gap") -> Non
 
 
 def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output]) -> None:
-    """Start from a snapshot, and join the updates that were kept for it."""
+    """Start from a snapshot, and apply the updates that were kept for it."""
     sequence, event_ms, known, fields = row["sequence"], to_ms(row["event_at"]), book.sequence, book.fields
     if sequence == known and not book.is_stale:
         return
@@ -889,15 +888,15 @@ def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output])
         if book.is_stale:
             outputs.append(_fault(book, row, "snapshot_outdated", f"sequence {known} or later", f"sequence {sequence}"))
         elif event_ms >= book.event_ms:
-            # Of new numbers, if updates that follow it say so.
+            # Its numbers are new, if updates that follow it show that.
             book.snapshot = _known(row)
         return
     is_anew = known is not None and sequence < known
     kept = [update for update in book.kept if update["sequence"] <= (known or 0)] if is_anew else book.kept
-    # Once it is known that numbers have begun anew, a number says nothing against the time.
+    # Once numbers have restarted, the time counts, and not the number.
     kept, newer = _left_by(row, kept, GRACE_MS if known is not None or not book.reset_ms else 0)
     if (book.reset_ms > event_ms and sequence != known) or (book.is_stale and newer):
-        # Of the numbers before.
+        # It has the old numbers.
         if book.is_stale:
             expected = f"a snapshot after {newer[0]['event_at'] if newer else instant_ms(book.reset_ms)}"
             outputs.append(_fault(book, row, "snapshot_outdated", expected, row["event_at"]))
@@ -907,7 +906,7 @@ def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output])
     if book.is_stale and later and not is_joined:
         first = min(later, key=_number)
         if until_ms is None or to_ms(first["event_at"]) + GRACE_MS > until_ms + int(fields["offset_ms"]):
-            # What lies between is late, or lost.
+            # The updates between are late or lost.
             if book.snapshot is None or sequence >= book.snapshot["sequence"]:
                 book.snapshot = _known(row)
             return
@@ -923,7 +922,7 @@ def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output])
     fields["previous"], fields["is_fresh"], fields["is_stale"] = sequence, 1, 0
     fields["event_ms"] = max(event_ms, int(fields["event_ms"]))
     _verify(book, row, outputs)
-    # What was before the instant of the snapshot and is not in it made no change of its own: time does not step back.
+    # Updates before the instant of the snapshot are in it or changed nothing: time does not go back.
     for _ in _followers(book, outputs, event_ms - 1):
         pass
     _show(book, {**row, "sequence": book.sequence}, event_ms, outputs)
@@ -931,7 +930,7 @@ def _snapshot(book: Book, row: Row, until_ms: int | None, outputs: list[Output])
 
 
 def _is_numbered_anew(book: Book, row: Row) -> bool:
-    """Whether a snapshot with a number that the book is past is of new numbers, and not an old one."""
+    """Whether a snapshot whose number the book has passed has new numbers, and is not just old."""
     sequence = book.sequence
     assert sequence is not None
     times_ms = [to_ms(update["event_at"]) for update in book.kept if update["sequence"] > sequence]
@@ -945,10 +944,9 @@ def _is_numbered_anew(book: Book, row: Row) -> bool:
 
 
 def _left_by(snapshot: Row, kept: list[Row], patience_ms: int) -> tuple[list[Row], list[Row]]:
-    """The kept updates that a snapshot may not have in it: of a later number or time, or following it.
+    """The kept updates that a snapshot may lack: those with a later number or time, or following it.
 
-    And those of them that it must have in it by its number, and cannot by its time, for they are later than it by more than
-    `patience_ms`.
+    Also those of them that it contains by its number, but not by its time: they are later by more than `patience_ms`.
     """
     sequence, event_ms = snapshot["sequence"], to_ms(snapshot["event_at"])
     after: dict[int, list[Row]] = {}
@@ -974,19 +972,19 @@ def _left_by(snapshot: Row, kept: list[Row], patience_ms: int) -> tuple[list[Row
 
 
 def _try_again(book: Book, until_ms: int | None, outputs: list[Output]) -> None:
-    """Start from the snapshot that waits, if it can be joined now; it waits no longer than the grace."""
+    """Start from the waiting snapshot, if the kept updates join it now; it waits for `GRACE_MS` at most."""
     row, book.snapshot = book.snapshot, None
     assert row is not None
     _snapshot(book, row, until_ms, outputs)
 
 
 def _known(row: Row) -> Row:
-    """A row without what its DDL does not know."""
+    """A row without columns that its DDL does not have."""
     return {column: row.get(column) for column in _COLUMNS}
 
 
 def _show(book: Book, row: Row, event_ms: int, outputs: list[Output]) -> None:
-    """Put out the top where it differs from the last one shown, at `event_ms` or when that was; a crossed one only as stale."""
+    """Emit the top if it differs from the last one, at `event_ms` and not before that one; a crossed top only as stale."""
     bid, bid_size = book.ladders.best(2 * book.number + BID)
     ask, ask_size = book.ladders.best(2 * book.number + ASK)
     fields = book.fields
@@ -1046,12 +1044,12 @@ def _fault(book: Book, row: Row, kind: str, expected: str, got: str) -> Output:
 
 
 def _without_snapshot(name: str, head: Row) -> Row:
-    """Version 2 threw a snapshot away that could not be joined at once."""
+    """Version 2 dropped a snapshot that the kept updates did not join at once."""
     return {**head, "snapshot": None}
 
 
 def _without_channels(name: str, head: Row) -> Row:
-    """Version 3 knew of one channel alone, of no new numbers, and of no digits beyond 15."""
+    """Version 3 had one channel for each instrument, no restarted numbers and no digits beyond 15."""
     added = {"shown_ms": head["event_ms"], "reset_ms": 0, "cut_ms": 0, "depth_ms": 0, "is_hidden": False, "texts": [[], []]}
     return {**added, **head}
 

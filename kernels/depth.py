@@ -1,12 +1,12 @@
 """Depth: the best levels of each book at the end of every 100 ms in which it got a message.  A stage of `kernels.books`.
 
-The 100 ms are of exchange time: a row holds what all messages before its instant made, by the venue's own clock.  Batches are
-cut by the common time, of which that clock may be ahead or behind, so a batch may have messages of two such intervals.  The row
-of an interval is written when a message of a later one comes, or as soon as the venue's clock, as far as `venue_times` say how
-it differs, is past its end.
+The 100 ms are exchange time: a row shows the book after all messages before its instant, by the venue's own clock.  Batches end
+by common time, and the venue's clock may be ahead or behind, so a batch may have messages of two such intervals.  The row of an
+interval is written when a message of a later interval comes, or once the venue's clock, by the offset from `venue_times`, has
+passed the end.
 
-A book without messages has a row every 10 s all the same, as long as its venue speaks, and one when that falls silent: so
-whoever reads rows can tell an old book from a quiet one.
+A book without messages still has a row every 10 s while its venue sends, and one more when the venue falls silent.  So a reader
+can tell an outdated book from a quiet one.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 LEVELS = DEPTH_LEVELS
 INTERVAL_MS = 100
 REPEAT_MS = 10_000
-"""How often each book has a row at least, while its venue speaks: the kernel is swept as often."""
+"""Each book has a row at least this often while its venue sends.  The kernel is swept this often."""
 CHUNK = 256
-"""So many rows are written into one buffer."""
+"""How many rows one buffer holds."""
 
 
 def before_message(state: "State", book: "Book", event_ms: int) -> None:
-    """Write the row that is due before a message of this instant, where that belongs to a later interval."""
+    """Write the row of the open interval, if a message of this instant belongs to a later one."""
     fields = book.fields
     if fields["is_hidden"]:
         return
@@ -42,7 +42,7 @@ def before_message(state: "State", book: "Book", event_ms: int) -> None:
 
 
 def mark(state: "State", touched: set[str], until_ms: int) -> None:
-    """Note that the books which time alone has changed are to have a row at the end of the interval that is open now."""
+    """Note that books that time alone has changed need a row at the end of the interval that is open now."""
     for name in touched & state.books.keys():
         fields = state.books[name].fields
         if not fields["cut_ms"] and not fields["is_hidden"]:
@@ -91,7 +91,7 @@ def mark_late(state: "State", touched: set[str]) -> None:
 
 
 def sweep(state: "State", until_ms: int, newest_ms: dict[str, int]) -> None:
-    """Write what is due though no message comes; then again each book that has had no row for long, if its venue speaks.
+    """Write the rows that are due without a message; then one of each book that has had none for long, if its venue sends.
 
     A sweep comes before the batch that ends at its instant, and that batch may have messages of the last interval.  `newest_ms`
     is the newest event time of each venue, by its own clock.
@@ -111,7 +111,7 @@ def sweep(state: "State", until_ms: int, newest_ms: dict[str, int]) -> None:
         venue_ms = until_ms + int(row["offset_ms"])
         now_ms, heard_ms = venue_ms - INTERVAL_MS, newest_ms[venue]
         if not state.venues[venue].heard_ms:
-            # No `venue_times` say how its clock differs: it may be behind, and what it said last is all that is known.
+            # Without `venue_times` its clock may be behind: only the time of its last message is known.
             now_ms = min(now_ms, heard_ms)
         now_ms = now_ms // INTERVAL_MS * INTERVAL_MS
         is_shown = not (row["is_hidden"] or row["is_quiet"] or row["cut_ms"])
@@ -119,7 +119,7 @@ def sweep(state: "State", until_ms: int, newest_ms: dict[str, int]) -> None:
         if is_shown and is_behind and heard_ms >= venue_ms - REPEAT_MS:
             row["cut_ms"] = now_ms
             again.append(book.number)
-    # Readers may have been told that it is later than `now_ms`: the record bears the time of the sweep.
+    # The watermark of readers may be past `now_ms`, so the record has the time of the sweep.
     _write(state, again, until_ms - 1)
 
 
@@ -156,7 +156,7 @@ def _row(state: "State", number: int, until_ms: int | None) -> Output:
         "asks": _best(arrays, 2 * number + ASK),
         "is_stale": bool(fields["is_stale"] or fields["is_quiet"]),
     }
-    # In common time, and not after the batch: the watermark of whoever reads it follows this.
+    # In common time, and not after the batch: the watermark of readers follows it.
     common_ms = event_ms - int(fields["offset_ms"])
     return Output("book_depth", common_ms if until_ms is None else min(common_ms, until_ms), row)
 
@@ -166,7 +166,7 @@ def _end_ms(event_ms: int) -> int:
 
 
 def _best(arrays: Arrays, side: int) -> list[list[float]]:
-    """The best levels of a side, best first.  They are its last: in ascending order of a key that is the price, or less it."""
+    """The best levels of a side, best first.  In the arrays they are last, in ascending order of `key`."""
     start, count = arrays.sides[side].tolist()[:2]
     end = start + count
     part = slice(max(start, end - LEVELS), end)

@@ -1,9 +1,9 @@
 """The levels of many books in a few arrays, so that compiled code can walk them.
 
-A side is a run of levels in ascending order of `key`, the best one last, where most changes are: the key of a bid is its price,
-that of an ask its negative.  `scales` keeps how many decimals price and size were sent with, so that a checksum over the
-venue's own text can be made again: decimals of the price, plus 256 times those of the size.  A double does not hold more than
-15 digits; of a level with more the text is kept as well.  Two prices of one side that are the same double are one level.
+A side is a run of levels in ascending order of `key`, the best level last, where most changes are: the key of a bid is its
+price, that of an ask its negative price.  `scales` has the decimals with which price and size were sent, so that the checksum
+of the venue's text can be computed: decimals of the price, plus 256 times those of the size.  A double has no more than 15
+digits; for a level with more, the text is kept as well.  Two prices of a side that are the same double are one level.
 """
 
 import zlib
@@ -19,17 +19,17 @@ from udfs.compiled import compiled, inlined, prefetch
 
 BID, ASK = 0, 1
 CHANNEL = "\x1f"
-"""Parts the name of an instrument's book from the depth of its channel, where that does not show the whole book."""
+"""Separates the name of an instrument's book from the depth of its channel, if that does not show the whole book."""
 MAX_DIGITS = 15
-"""A decimal of this many digits, and no more, is told from every other one by its double."""
+"""Decimals with up to this many digits all have different doubles."""
 UNKNOWN_SCALE = 255
 NUMBER_BYTES = 24
-"""As long as a number may be that `written` writes."""
+"""The length of a number that `written` writes, at most."""
 CHECKSUM_DEPTH = 25
 FETCHED_LEVELS = 104
-"""So many of the best levels of a side are fetched ahead: most changes are among them."""
+"""How many of the best levels of a side are fetched ahead: most changes are among them."""
 CACHED_LEVELS = 20_000
-"""So many levels stay in a core's cache by themselves."""
+"""This many levels stay in a core's cache anyway."""
 LEVEL_BYTES = 18
 POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
 
@@ -37,9 +37,9 @@ BOOK = np.dtype(
     [
         ("sequence", "i8"),  # of the last update applied
         ("previous", "i8"),  # of the update or snapshot before that one
-        ("event_ms", "i8"),  # the newest event time of what was applied
-        ("shown_ms", "i8"),  # no top is shown at an earlier time than this
-        ("reset_ms", "i8"),  # the newest event time of before the venue began to number anew; 0 if it has not
+        ("event_ms", "i8"),  # the newest event time of the messages applied
+        ("shown_ms", "i8"),  # the event time of the last top shown
+        ("reset_ms", "i8"),  # the newest event time before the venue restarted its numbers; 0 if it has not
         ("bid", "f8"),  # the top as it was last shown; NaN where there is none
         ("bid_size", "f8"),
         ("ask", "f8"),
@@ -49,16 +49,16 @@ BOOK = np.dtype(
         ("has_sequence", "u1"),  # 0 before the first snapshot
         ("is_fresh", "u1"),  # nothing was applied since the snapshot: the next update need only straddle it
         ("is_stale", "u1"),
-        ("is_quiet", "u1"),  # its venue has said nothing for long
+        ("is_quiet", "u1"),  # its venue has sent nothing for long
         ("is_hidden", "u1"),  # the book of another channel is shown for this instrument
         ("keeps", "u1"),  # updates wait
-        ("is_unchained", "u1"),  # nothing chains the updates of its venue: see `kernels.books.UNCHAINED`
-        ("venue", "i4"),  # its number
+        ("is_unchained", "u1"),  # its venue neither numbers nor chains updates: see `kernels.books.UNCHAINED`
+        ("venue", "i4"),  # the number of its venue
         ("offset_ms", "i8"),  # how far the venue's clock is ahead of the common time
-        ("cut_ms", "i8"),  # the end of the interval whose row of depth is still to be written; 0 if none is
-        ("depth_ms", "i8"),  # `event_at` of the last row of depth
-        ("resync_ms", "i8"),  # when a fresh snapshot was last asked for
-        ("left_in", "i8"),  # the last batch that had a message of this book which is not plain
+        ("cut_ms", "i8"),  # the end of the interval whose depth row is not written yet; 0 if there is none
+        ("depth_ms", "i8"),  # `event_at` of the last depth row
+        ("resync_ms", "i8"),  # when a fresh snapshot was last requested
+        ("left_in", "i8"),  # the last batch with a message of this book that is not plain
         ("noted_in", "i8"),  # the number of the last `books.Touched` that has its name
         ("name_start", "i8"),
         ("name_length", "i8"),
@@ -73,7 +73,7 @@ I4: TypeAlias = NDArray[np.int32]
 
 
 class Arrays(NamedTuple):
-    """What compiled code is handed."""
+    """The arguments of compiled code."""
 
     books: NDArray[Any]  # of BOOK
     sides: NDArray[Any]  # of SIDE: the bids of book b are side 2 b, its asks 2 b + 1
@@ -81,7 +81,7 @@ class Arrays(NamedTuple):
     sizes: F8
     scales: U2
     names: U1
-    places: I4  # open addressing: hash of the name -> book, -1 where free; the length is a power of two
+    slots: I4  # open addressing: hash of the name -> book, -1 where free; the length is a power of two
 
 
 class Ladders:
@@ -92,13 +92,13 @@ class Ladders:
         self.names_of: list[str] = []
         self.unused: list[int] = []
         self.levels_used = self.names_used = 0
-        self.texts: dict[int, dict[float, tuple[str, str]]] = {}  # price and size as they were sent, by side and key
+        self.texts: dict[int, dict[float, tuple[str, str]]] = {}  # price and size as sent, by side and key
         keys, sizes, scales = _levels(1024)
-        names, places = np.zeros(512, np.uint8), np.full(32, -1, np.int32)
-        self.arrays = Arrays(np.zeros(8, BOOK), np.zeros(16, SIDE), keys, sizes, scales, names, places)
+        names, slots = np.zeros(512, np.uint8), np.full(32, -1, np.int32)
+        self.arrays = Arrays(np.zeros(8, BOOK), np.zeros(16, SIDE), keys, sizes, scales, names, slots)
 
     def add(self, name: str) -> int:
-        """A new and empty book."""
+        """Add an empty book; returns its number."""
         number = self.unused.pop() if self.unused else len(self.names_of)
         if number == len(self.names_of):
             self.names_of.append(name)
@@ -113,14 +113,14 @@ class Ladders:
         book["name_start"], book["name_length"] = self.names_used, len(text)
         self.arrays.names[self.names_used : self.names_used + len(text)] = text
         self.names_used += len(text)
-        if 2 * len(self.numbers) > len(self.arrays.places):
-            self._index(2 * len(self.arrays.places))
+        if 2 * len(self.numbers) > len(self.arrays.slots):
+            self._index(2 * len(self.arrays.slots))
         else:
-            _enter(self.arrays.books, self.arrays.names, self.arrays.places, number)
+            _enter(self.arrays.books, self.arrays.names, self.arrays.slots, number)
         return number
 
     def remove(self, name: str) -> None:
-        """Forget a book; its place is used again."""
+        """Remove a book; its number is used again."""
         number = self.numbers.pop(name)
         self.unused.append(number)
         self.arrays.books[number] = np.zeros((), BOOK)
@@ -133,7 +133,7 @@ class Ladders:
             book["name_start"] = self.names_used
             self.arrays.names[self.names_used : self.names_used + len(text)] = np.frombuffer(text, np.uint8)
             self.names_used += len(text)
-        self._index(len(self.arrays.places))
+        self._index(len(self.arrays.slots))
 
     def reserve(self, side: int, levels: int) -> None:
         """Make room for this many more levels on one side."""
@@ -149,12 +149,12 @@ class Ladders:
         self.levels_used += room
 
     def put(self, side: int, levels: Sequence[Sequence[Any]]) -> None:
-        """Set the size at each price; size 0 deletes the level.  Numbers may be `Decimal`s, which keep the digits sent."""
+        """Set the size at each price; size 0 deletes the level.  Numbers may be `Decimal`s, which have the digits as sent."""
         pairs = np.array([[float(price), float(size)] for price, size in levels]).reshape(-1, 2)
         scales = np.zeros(len(pairs), np.uint16)
-        for place, (price, size) in enumerate(levels):
+        for index, (price, size) in enumerate(levels):
             price_scale, size_scale = _scale(price), _scale(size)
-            scales[place] = price_scale | size_scale << 8
+            scales[index] = price_scale | size_scale << 8
             if UNKNOWN_SCALE in (price_scale, size_scale):
                 self._keep_text(side, price, size)
         run = self.arrays.sides[side]
@@ -170,7 +170,7 @@ class Ladders:
             self.texts[side].pop(key, None)
 
     def texts_of(self, side: int) -> list[tuple[str, str]]:
-        """Price and size, as they were sent, of the levels whose digits a double does not hold."""
+        """Price and size, as sent, of the levels with more digits than a double has."""
         known = self.texts.get(side)
         if not known:
             return []
@@ -184,7 +184,7 @@ class Ladders:
         return list(self.texts[side].values())
 
     def put_texts(self, side: int, texts: Sequence[Sequence[str]]) -> None:
-        """Put back what `texts_of` gave."""
+        """Restore the texts that `texts_of` returned."""
         if texts:
             sign = -1 if side & 1 else 1
             self.texts[side] = {sign * float(price): (price, size) for price, size in texts}
@@ -206,7 +206,7 @@ class Ladders:
         return (abs(float(keys[-1])), float(sizes[-1])) if len(keys) else (None, None)
 
     def checksum(self, book: int) -> int:
-        """CRC32 of the book's best levels as the venues with checksums make it: signed; see `crc32`."""
+        """The book's checksum as its venue computes it: see `crc32`."""
         if 2 * book + BID in self.texts or 2 * book + ASK in self.texts:
             sides = [self._sent_levels(2 * book + BID), self._sent_levels(2 * book + ASK)]
             by_turns = [level for pair in zip_longest(*sides) for level in pair if level is not None]
@@ -216,7 +216,7 @@ class Ladders:
         return int(crc32(arrays.sides, arrays.keys, arrays.sizes, arrays.scales, book, np.empty(NUMBER_BYTES, np.uint8)))
 
     def _sent_levels(self, side: int) -> list[str]:
-        """`price:size` of the best levels of a side, as they were sent."""
+        """`price:size` of the best levels of a side, as sent."""
         known = self.texts.get(side, {})
         sent = []
         for key, size, scale in zip(*(column[-CHECKSUM_DEPTH:].tolist() for column in self._run(side)), strict=True):
@@ -228,15 +228,15 @@ class Ladders:
         return sent[::-1]
 
     def encode(self, book: int) -> tuple[list[int], bytes]:
-        """How many levels the two sides of a book have, and their bytes."""
+        """The number of levels of each side of a book, and their bytes."""
         (bids, bid_count, _), (asks, ask_count, _) = self.arrays.sides[2 * book : 2 * book + 2].tolist()
         runs = slice(bids, bids + bid_count), slice(asks, asks + ask_count)
         return [bid_count, ask_count], b"".join([column[run].tobytes() for run in runs for column in self._columns()])
 
     def decode(self, side: int, count: int, data: bytes) -> None:
-        """Put back what `encode` gave of a side of `count` levels.  Raises `ValueError` if the length is another."""
+        """Restore a side of `count` levels from the bytes of `encode`.  Raises `ValueError` for any other length."""
         if len(data) != LEVEL_BYTES * count:
-            raise ValueError(f"{count} levels are {LEVEL_BYTES * count} bytes, here are {len(data)}")
+            raise ValueError(f"{count} levels: expected {LEVEL_BYTES * count} bytes, got {len(data)}")
         self.clear(side)
         self.reserve(side, count)
         start = int(self.arrays.sides[side]["start"])
@@ -267,13 +267,13 @@ class Ladders:
         self.arrays = self.arrays._replace(keys=fresh[0], sizes=fresh[1], scales=fresh[2])
 
     def _index(self, length: int) -> None:
-        self.arrays = self.arrays._replace(places=np.full(length, -1, np.int32))
+        self.arrays = self.arrays._replace(slots=np.full(length, -1, np.int32))
         for number in self.numbers.values():
-            _enter(self.arrays.books, self.arrays.names, self.arrays.places, number)
+            _enter(self.arrays.books, self.arrays.names, self.arrays.slots, number)
 
 
 def _scale(number: float | Decimal) -> int:
-    """The decimals that a number was sent with, as far as it tells."""
+    """The decimals with which a number was sent, as far as the number shows."""
     if isinstance(number, Decimal):
         _, digits, exponent = number.as_tuple()
         is_known = isinstance(exponent, int) and -MAX_DIGITS <= exponent <= 0 and len(digits) <= MAX_DIGITS
@@ -311,8 +311,8 @@ def _fewest_decimals(number: float) -> int:
 def hashed(text: U1, start: int, end: int, value: int) -> int:
     """FNV-1a of some bytes, going on from `value`."""
     mixed = np.uint64(value)
-    for place in range(start, end):
-        mixed = (mixed ^ np.uint64(text[place])) * np.uint64(1099511628211)
+    for index in range(start, end):
+        mixed = (mixed ^ np.uint64(text[index])) * np.uint64(1099511628211)
     return np.int64(mixed)  # type: ignore[return-value] # the same to compiled code
 
 
@@ -320,91 +320,91 @@ HASH_START = 14695981039346656037 - 2**64
 
 
 @compiled
-def _enter(books: NDArray[Any], names: U1, places: I4, number: int) -> None:
+def _enter(books: NDArray[Any], names: U1, slots: I4, number: int) -> None:
     start = books[number].name_start
-    place = hashed(names, start, start + books[number].name_length, HASH_START) & (len(places) - 1)
-    while places[place] >= 0:
-        place = (place + 1) & (len(places) - 1)
-    places[place] = number
+    slot = hashed(names, start, start + books[number].name_length, HASH_START) & (len(slots) - 1)
+    while slots[slot] >= 0:
+        slot = (slot + 1) & (len(slots) - 1)
+    slots[slot] = number
 
 
 @compiled
 def put(
     sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, key: float, size: float, scale: int
 ) -> tuple[float, int]:
-    """Set the size at a key, 0 deletes; returns size and scales before (0 where there was none).  There must be room."""
+    """Set the size at a key, 0 deletes; returns the former size and scales, 0 if there was none.  There must be room."""
     start = sides[side].start
     end = start + sides[side].count
-    place = end
+    index = end
     # Most changes are near the best level.
-    while place > start and end - place < 8 and keys[place - 1] >= key:
-        place -= 1
-    if place > start and keys[place - 1] >= key:
+    while index > start and end - index < 8 and keys[index - 1] >= key:
+        index -= 1
+    if index > start and keys[index - 1] >= key:
         low = start
-        while low < place:
-            middle = (low + place) >> 1
+        while low < index:
+            middle = (low + index) >> 1
             if keys[middle] < key:
                 low = middle + 1
             else:
-                place = middle
-    if place < end and keys[place] == key:
-        old_size, old_scale = sizes[place], int(scales[place])
+                index = middle
+    if index < end and keys[index] == key:
+        old_size, old_scale = sizes[index], int(scales[index])
         if size > 0:
-            sizes[place] = size
-            scales[place] = scale
+            sizes[index] = size
+            scales[index] = scale
         else:
-            _down(keys, place, end)
-            _down(sizes, place, end)
-            _down(scales, place, end)
+            _down(keys, index, end)
+            _down(sizes, index, end)
+            _down(scales, index, end)
             sides[side].count -= 1
         return old_size, old_scale
     if size > 0:
-        _up(keys, place, end)
-        _up(sizes, place, end)
-        _up(scales, place, end)
-        keys[place] = key
-        sizes[place] = size
-        scales[place] = scale
+        _up(keys, index, end)
+        _up(sizes, index, end)
+        _up(scales, index, end)
+        keys[index] = key
+        sizes[index] = size
+        scales[index] = scale
         sides[side].count += 1
     return 0.0, 0
 
 
 @compiled
 def fetch(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int) -> None:
-    """Have the best levels of a book in the core's cache by the time that its message has been read."""
+    """Fetch the best levels of a book into the core's cache while its message is read."""
     if len(keys) < CACHED_LEVELS:
         return
     for side in range(2 * book, 2 * book + 2):
         end = sides[side].start + sides[side].count
         start = max(sides[side].start, end - FETCHED_LEVELS)
-        for place in range(start, end, 8):  # in a line of 64 bytes
-            prefetch(keys, place)
-            prefetch(sizes, place)
-        for place in range(start, end, 32):
-            prefetch(scales, place)
+        for index in range(start, end, 8):  # in a line of 64 bytes
+            prefetch(keys, index)
+            prefetch(sizes, index)
+        for index in range(start, end, 32):
+            prefetch(scales, index)
 
 
 @inlined
-def _down(column: NDArray[Any], place: int, end: int) -> None:
-    if place < 0:
+def _down(column: NDArray[Any], index: int, end: int) -> None:
+    if index < 0:
         return
-    for spot in range(place, end - 1):
+    for spot in range(index, end - 1):
         column[spot] = column[spot + 1]
 
 
 @inlined
-def _up(column: NDArray[Any], place: int, end: int) -> None:
-    if place < 0:
+def _up(column: NDArray[Any], index: int, end: int) -> None:
+    if index < 0:
         return
-    for spot in range(end, place, -1):
+    for spot in range(end, index, -1):
         column[spot] = column[spot - 1]
 
 
 @compiled
 def _put_all(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, levels: F8, level_scales: U2) -> None:
-    for place in range(len(levels)):
-        key = -levels[place, 0] if side & 1 else levels[place, 0]
-        put(sides, keys, sizes, scales, side, key, levels[place, 1], int(level_scales[place]))
+    for index in range(len(levels)):
+        key = -levels[index, 0] if side & 1 else levels[index, 0]
+        put(sides, keys, sizes, scales, side, key, levels[index, 1], int(level_scales[index]))
 
 
 def _crc_table() -> NDArray[np.uint32]:
@@ -421,8 +421,8 @@ CRC = _crc_table()
 def crc32(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int, text: U1) -> int:
     """The checksum of OKX and Bitget: CRC32 of `price:size` of the best 25 levels, bid and ask by turns, joined by colons.
 
-    Signed, 32 bits.  Numbers as they were sent, trailing zeros too.  A number of which that is not known counts as 0.
-    `text` is room for `NUMBER_BYTES`.
+    Signed, 32 bits.  Numbers as sent, with trailing zeros.  A number whose digits are not known counts as 0.  `text` is a
+    buffer of `NUMBER_BYTES`.
     """
     crc = np.uint32(0xFFFFFFFF)
     is_first = True
@@ -430,12 +430,12 @@ def crc32(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, book: int, text:
         for side in range(2 * book, 2 * book + 2):
             if depth >= sides[side].count:
                 continue
-            place = sides[side].start + sides[side].count - 1 - depth
+            index = sides[side].start + sides[side].count - 1 - depth
             for part in range(2):
                 if part == 0:
-                    length = written(abs(keys[place]), scales[place] & 255, text)
+                    length = written(abs(keys[index]), scales[index] & 255, text)
                 else:
-                    length = written(sizes[place], scales[place] >> 8, text)
+                    length = written(sizes[index], scales[index] >> 8, text)
                 if not is_first:
                     crc = CRC[(crc ^ np.uint32(58)) & np.uint32(255)] ^ (crc >> np.uint32(8))
                 is_first = False
@@ -457,10 +457,10 @@ def written(number: float, scale: int, text: U1) -> int:
         length += 1
         bound *= 10
     length = max(length, scale + 1) + (1 if scale else 0)
-    for place in range(length - 1, -1, -1):
-        if scale and place == length - 1 - scale:
-            text[place] = 46
+    for index in range(length - 1, -1, -1):
+        if scale and index == length - 1 - scale:
+            text[index] = 46
             continue
-        text[place] = 48 + digits % 10
+        text[index] = 48 + digits % 10
         digits //= 10
     return length

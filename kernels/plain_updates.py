@@ -1,10 +1,10 @@
 """The plain case of an order book, straight from the bytes of a batch, in compiled code.
 
-Nearly every message is one: written as the feeds write it, of a book that is whole, following the update before it, no
-earlier than it, and leaving the book uncrossed and with the checksum that the venue says.  Any other is left, as it stands, to
-`kernels.books`, and with it all that the batch has of its book after it; so are records of other topics.  So this module
-decides nothing: it may only be as right as `kernels.books`, sooner.  A record is a row or an array of rows, which
-`schemas.rows.parted` parts in the same way.
+Nearly every message is plain: written as the feeds write it, for a book that is whole, following the update before it and not
+earlier, and after it the book is not crossed and has the venue's checksum.  Any other message is left to `kernels.books`, with
+all that follow it for its book in the batch; so are records of other topics.  So this module decides nothing: it gives the same
+rows as `kernels.books`, only faster.  A record is a row or an array of rows, which `schemas.rows.parted` splits in the same
+way.
 """
 
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ RECORD_END, FIELD_END = 0x1E, 0x1F
 PAST_MS = 24 * 60 * 60 * 1000
 
 DONE, NEEDS_ROOM, NEEDS_SCRATCH = 0, 1, 2
-_PADDING = 64  # what may be looked at past the end
+_PADDING = 64  # bytes past the end that may be read
 _UNNUMBERED = -1
 _MAX_NAME = 1000
 
@@ -62,7 +62,7 @@ _BEFORE_MONTH = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334,
 
 
 class Scratch:
-    """Room for the levels of one message, with what stood there before."""
+    """Memory for the levels of one message, with their former sizes."""
 
     def __init__(self, levels: int) -> None:
         self.keys, self.sizes, self.scales = np.empty(levels), np.empty(levels), np.empty(levels, np.uint16)
@@ -98,22 +98,23 @@ def run(
     touched: I4,
     passed: I4,
 ) -> int:
-    """Go on with a batch; returns `DONE`, or what is needed to go on.
+    """Continue with a batch; returns `DONE`, or what it needs to continue.
 
-    With a `window_ms` a row of depth is to be written of each interval of so many ms of event time: an update of a later one is
-    left, and its book put into `passed`.
+    With a `window_ms`, each interval of that many ms of event time needs a depth row: an update of a later interval is left,
+    and its book added to `passed`.
 
-    `progress` is place in data, lengths of `heads` and `out`, rows in `left` (start and end of their record's place, and of
-    themselves), books in `touched`; start and end of the place of the record whose array of rows it is in, if it is in one; and
-    for `NEEDS_ROOM` the side and the levels that it needs room for; last, books in `passed`.
+    `progress` has the position in data; the lengths of `heads` and `out`; the number of rows in `left` (each with start and end
+    of its record's prefix, and of itself) and of books in `touched`; start and end of the prefix of the record whose array of
+    rows it is in, if any; for `NEEDS_ROOM` the side and the number of levels that need room; and the number of books in
+    `passed`.
     """
-    place, head, length, lefts, touches = progress[0], progress[1], progress[2], progress[3], progress[4]
+    position, head, length, left_count, touches = progress[0], progress[1], progress[2], progress[3], progress[4]
     record, value, is_in_array = progress[5], progress[6], progress[7] > 0
     is_book = is_in_array
-    while place < end or is_in_array:
-        start = at = place
+    while position < end or is_in_array:
+        start = at = position
         if not is_in_array:
-            record = place
+            record = position
             fields = 0
             while at < end and fields < 3 and data[at] != RECORD_END:
                 if data[at] == FIELD_END:
@@ -138,7 +139,7 @@ def run(
             name_end = _string_end(data, name)
             if name_end <= name or name_end - venue > _MAX_NAME:
                 break
-            book = _found(data, venue, venue_end, name, name_end, books, names, index)
+            book = _book_number(data, venue, venue_end, name, name_end, books, names, index)
             if book < 0:
                 break
             fetch(sides, keys, sizes, scales, book)
@@ -186,13 +187,13 @@ def run(
                 break
             bids, at = _levels(data, at + len(_BIDS), level_keys, level_sizes, level_scales, 0, 1.0)
             if bids == -2:
-                _remember(progress, start, head, length, lefts, touches, record, value, is_in_array)
+                _remember(progress, start, head, length, left_count, touches, record, value, is_in_array)
                 return NEEDS_SCRATCH
             if bids < 0 or not _is_at(data, at, _ASKS):
                 break
             levels, at = _levels(data, at + len(_ASKS), level_keys, level_sizes, level_scales, bids, -1.0)
             if levels == -2:
-                _remember(progress, start, head, length, lefts, touches, record, value, is_in_array)
+                _remember(progress, start, head, length, left_count, touches, record, value, is_in_array)
                 return NEEDS_SCRATCH
             if levels < 0 or data[at] != 93:
                 break
@@ -215,7 +216,7 @@ def run(
                 break
             if _is_at(data, at, _WHOLE_BOOK):
                 at += len(_WHOLE_BOOK)
-            # Rows of most venues end here, and pay for no more than a look at one byte.
+            # Rows of most venues end here, after a look at one byte.
             if data[at] == 44 and _is_at(data, at, _HEIGHT):
                 at += len(_HEIGHT)
                 if _is_at(data, at, _NULL):
@@ -235,7 +236,7 @@ def run(
                 more = bids if side == BID else levels - bids
                 run_of = sides[2 * book + side]
                 if run_of.count + more > run_of.room:
-                    _remember(progress, start, head, length, lefts, touches, record, value, is_in_array)
+                    _remember(progress, start, head, length, left_count, touches, record, value, is_in_array)
                     progress[8], progress[9] = 2 * book + side, more
                     return NEEDS_ROOM
             for level in range(levels):
@@ -301,20 +302,20 @@ def run(
                 books[book].left_in = batch
             at = _object_end(data, row, end) if is_in_array else _record_end(data, start, end)
             if at >= 0:
-                lefts = _leave(left, lefts, record, value, row, at)
+                left_count = _leave(left, left_count, record, value, row, at)
         if is_in_array:
             behind = row if at < 0 else _behind_space(data, at)
             if behind > row and data[behind] == 44:
-                place = _behind_space(data, behind + 1)
+                position = _behind_space(data, behind + 1)
                 continue
             is_in_array = False
             at = behind + 1
             if behind == row or data[behind] != 93 or not (at == end or data[at] == RECORD_END):
-                # Nobody can tell where the next row begins: what is left of the record is left.
+                # It is unknown where the next row begins: leave the rest of the record.
                 at = _record_end(data, behind, end)
-                lefts = _leave(left, lefts, record, value, behind, at)
-        place = at + 1
-    _remember(progress, place, head, length, lefts, touches, record, value, is_in_array)
+                left_count = _leave(left, left_count, record, value, behind, at)
+        position = at + 1
+    _remember(progress, position, head, length, left_count, touches, record, value, is_in_array)
     return DONE
 
 
@@ -329,23 +330,23 @@ def _rows_at_most(data: U1) -> int:
 @compiled
 def _remember(
     progress: NDArray[np.int64],
-    place: int,
+    position: int,
     head: int,
     length: int,
-    lefts: int,
+    left_count: int,
     touches: int,
     record: int,
     value: int,
     is_in_array: bool,
 ) -> None:
-    progress[0], progress[1], progress[2], progress[3], progress[4] = place, head, length, lefts, touches
+    progress[0], progress[1], progress[2], progress[3], progress[4] = position, head, length, left_count, touches
     progress[5], progress[6], progress[7] = record, value, is_in_array
 
 
 @compiled
-def _leave(left: NDArray[np.int64], lefts: int, record: int, value: int, row: int, end: int) -> int:
-    left[lefts, 0], left[lefts, 1], left[lefts, 2], left[lefts, 3] = record, value, row, end
-    return lefts + 1
+def _leave(left: NDArray[np.int64], left_count: int, record: int, value: int, row: int, end: int) -> int:
+    left[left_count, 0], left[left_count, 1], left[left_count, 2], left[left_count, 3] = record, value, row, end
+    return left_count + 1
 
 
 @compiled
@@ -364,7 +365,7 @@ def _behind_space(data: U1, at: int) -> int:
 
 @compiled
 def _object_end(data: U1, at: int, end: int) -> int:
-    """Where the JSON object that begins here ends; -1 where none does in this record."""
+    """Where the JSON object that begins here ends; -1 if it does not end in this record."""
     if data[at] != 123:
         return -1
     depth = 0
@@ -394,39 +395,41 @@ def _object_end(data: U1, at: int, end: int) -> int:
 def _is_at(data: U1, at: int, text: U1) -> bool:
     if at < 0:
         return False
-    # Without a way out in the middle, so that it is compiled into a few wide comparisons.
+    # Without an early return, so that it is compiled into a few wide comparisons.
     differing = np.uint8(0)
-    for place in range(len(text)):
-        differing |= data[at + place] ^ text[place]
+    for index in range(len(text)):
+        differing |= data[at + index] ^ text[index]
     return bool(differing == 0)
 
 
 @compiled
 def _string_end(data: U1, at: int) -> int:
-    """Where a text of plain ASCII ends; -1 if it is another."""
+    """Where a text of plain ASCII ends; -1 if it is not plain."""
     while 32 <= data[at] < 127 and data[at] != 34 and data[at] != 92:
         at += 1
     return at if data[at] == 34 else -1
 
 
 @compiled
-def _found(data: U1, venue: int, venue_end: int, name: int, name_end: int, books: NDArray[Any], names: U1, index: I4) -> int:
+def _book_number(
+    data: U1, venue: int, venue_end: int, name: int, name_end: int, books: NDArray[Any], names: U1, index: I4
+) -> int:
     """The book of venue:instrument, or -1."""
     mixed = hashed(_COLON, 0, 1, hashed(data, venue, venue_end, HASH_START))
-    place = hashed(data, name, name_end, mixed) & (len(index) - 1)
+    slot = hashed(data, name, name_end, mixed) & (len(index) - 1)
     first, second = venue_end - venue, name_end - name
-    while index[place] >= 0:
-        book = index[place]
+    while index[slot] >= 0:
+        book = index[slot]
         if books[book].name_length == first + 1 + second:
             start = books[book].name_start
-            is_it = names[start + first] == 58
+            is_same = names[start + first] == 58
             for spot in range(first):
-                is_it = is_it and names[start + spot] == data[venue + spot]
+                is_same = is_same and names[start + spot] == data[venue + spot]
             for spot in range(second):
-                is_it = is_it and names[start + first + 1 + spot] == data[name + spot]
-            if is_it:
+                is_same = is_same and names[start + first + 1 + spot] == data[name + spot]
+            if is_same:
                 return int(book)
-        place = (place + 1) & (len(index) - 1)
+        slot = (slot + 1) & (len(index) - 1)
     return -1
 
 
@@ -440,7 +443,7 @@ def _two(data: U1, at: int) -> int:
 
 @compiled
 def _instant_ms(data: U1, at: int, decimals: int) -> int:
-    """Milliseconds since 1970 of YYYY-MM-DDTHH:MM:SS.f…Z with this many decimals; -1 if it is none."""
+    """Milliseconds since 1970 of YYYY-MM-DDTHH:MM:SS.f…Z with this many decimals; -1 for any other text."""
     year = 100 * _two(data, at) + _two(data, at + 2)
     month, day = _two(data, at + 5), _two(data, at + 8)
     hour, minute, second = _two(data, at + 11), _two(data, at + 14), _two(data, at + 17)
@@ -455,11 +458,11 @@ def _instant_ms(data: U1, at: int, decimals: int) -> int:
     if not 1 <= day <= days_in_month:
         return -1
     part = 0
-    for place in range(at + 20, at + 20 + decimals):
-        if not 48 <= data[place] <= 57:
+    for index in range(at + 20, at + 20 + decimals):
+        if not 48 <= data[index] <= 57:
             return -1
-        if place < at + 23:
-            part = 10 * part + data[place] - 48
+        if index < at + 23:
+            part = 10 * part + data[index] - 48
     before = year - 1
     days = 365 * (year - 1970) + (before // 4 - before // 100 + before // 400) - 477
     days += _BEFORE_MONTH[month - 1] + (1 if is_leap and month > 2 else 0) + day - 1
@@ -468,7 +471,7 @@ def _instant_ms(data: U1, at: int, decimals: int) -> int:
 
 @compiled
 def _whole(data: U1, at: int) -> tuple[int, int]:
-    """A whole number of up to 18 digits and where it ends; -1 if it is none."""
+    """A whole number of up to 18 digits and where it ends; -1 for any other text."""
     start = at
     number = 0
     while 48 <= data[at] <= 57:
@@ -483,7 +486,7 @@ def _whole(data: U1, at: int) -> tuple[int, int]:
 
 @compiled
 def _decimal(data: U1, at: int) -> tuple[int, int, int]:
-    """Digits and decimals of a number without an exponent, and where it ends; digits -1 if it is another."""
+    """Digits and decimals of a number without an exponent, and where it ends; digits are -1 for any other text."""
     start = at
     digits, decimals = 0, 0
     while 48 <= data[at] <= 57:
@@ -509,7 +512,7 @@ def _decimal(data: U1, at: int) -> tuple[int, int, int]:
 
 @compiled
 def _levels(data: U1, at: int, keys: F8, sizes: F8, scales: U2, count: int, sign: float) -> tuple[int, int]:
-    """Read [price,size] pairs behind `count` others; how many there are then, and where the list ends.  -1: not plain."""
+    """Read [price,size] pairs after `count` earlier ones; returns the new count and where the list ends.  -1: not plain."""
     if data[at] == 93:
         return count, at
     while True:
@@ -537,8 +540,8 @@ def _levels(data: U1, at: int, keys: F8, sizes: F8, scales: U2, count: int, sign
 def _best(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int) -> tuple[float, float, int]:
     if sides[side].count == 0:
         return np.nan, np.nan, 0
-    place = sides[side].start + sides[side].count - 1
-    return keys[place], sizes[place], int(scales[place])
+    index = sides[side].start + sides[side].count - 1
+    return keys[index], sizes[index], int(scales[index])
 
 
 @compiled
@@ -550,8 +553,8 @@ def _is_same(one: float, other: float) -> bool:
 def _copied(data: U1, start: int, end: int, out: U1, length: int) -> int:
     if start < 0 or length < 0:
         return length
-    for place in range(start, end):
-        out[length + place - start] = data[place]
+    for index in range(start, end):
+        out[length + index - start] = data[index]
     return length + end - start
 
 
@@ -568,23 +571,23 @@ def _put_whole(number: int, out: U1, length: int) -> int:
         digits += 1
         if digits < 19:
             bound *= 10
-    for place in range(length + digits - 1, length - 1, -1):
-        out[place] = 48 + number % 10
+    for index in range(length + digits - 1, length - 1, -1):
+        out[index] = 48 + number % 10
         number //= 10
     return length + digits
 
 
 @compiled
 def _put_padded(number: int, digits: int, out: U1, length: int) -> int:
-    for place in range(length + digits - 1, length - 1, -1):
-        out[place] = 48 + number % 10
+    for index in range(length + digits - 1, length - 1, -1):
+        out[index] = 48 + number % 10
         number //= 10
     return length + digits
 
 
 @compiled
 def _put_number(number: float, scale: int, out: U1, length: int) -> int:
-    """Write a number as `orjson` writes it: the fewest digits that tell it, with a point; null for NaN."""
+    """Write a number as `orjson` writes it: the fewest digits that identify it, with a point; null for NaN."""
     if number != number:
         return _put(_NULL, out, length)
     digits = int(np.rint(number * POWERS[scale]))
@@ -609,8 +612,8 @@ def _put_number(number: float, scale: int, out: U1, length: int) -> int:
             out[length] = 46
             length += 1
             rest = digits - first * (bound // 10)
-            for place in range(length + count - 2, length - 1, -1):
-                out[place] = 48 + rest % 10
+            for index in range(length + count - 2, length - 1, -1):
+                out[index] = 48 + rest % 10
                 rest //= 10
             length += count - 1
         out[length], out[length + 1] = 101, 45
@@ -627,8 +630,8 @@ def _put_number(number: float, scale: int, out: U1, length: int) -> int:
     out[length] = 46
     length += 1
     fraction = digits % power
-    for place in range(length + scale - 1, length - 1, -1):
-        out[place] = 48 + fraction % 10
+    for index in range(length + scale - 1, length - 1, -1):
+        out[index] = 48 + fraction % 10
         fraction //= 10
     return length + scale
 
@@ -643,7 +646,7 @@ DEPTH_ROW_BYTES = 2 * DEPTH_LEVELS * 64 + 2 * _MAX_NAME + 200
 
 @compiled
 def books_over(books: NDArray[Any], used: int, until_ms: int, numbers: I4) -> int:
-    """Numbers of the books whose interval is over when the common time is `until_ms`; returns how many."""
+    """Put the numbers of the books whose interval is over at the common time `until_ms` into `numbers`; returns how many."""
     count = 0
     for number in range(used):
         book = books[number]
@@ -666,11 +669,11 @@ def write_depth(
     heads: U1,
     out: U1,
     lengths: NDArray[np.int64],
-    others: I4,
+    unwritten: I4,
 ) -> int:
-    """Write the row of depth of each book at its `cut_ms`; those that cannot be written here go to `others`, and are counted.
+    """Write the depth row of each book at its `cut_ms`; returns how many books it put into `unwritten`, which it cannot write.
 
-    `lengths` becomes those of `heads` and `out`, which must have room for `DEPTH_ROW_BYTES` a book.  A record timestamp is the
+    It sets `lengths` to those of `heads` and `out`, which need room for `DEPTH_ROW_BYTES` a book.  A record timestamp is the
     common time, and not later than `until_ms`.
     """
     head, length, count = 0, 0, 0
@@ -688,10 +691,10 @@ def write_depth(
             is_plain = is_plain and 32 <= byte < 127 and byte != 34 and byte != 92
         for side in range(2 * number, 2 * number + 2):
             last = sides[side].start + sides[side].count
-            for place in range(max(sides[side].start, last - DEPTH_LEVELS), last):
-                is_plain = is_plain and scales[place] & 255 != UNKNOWN_SCALE and scales[place] >> 8 != UNKNOWN_SCALE
+            for index in range(max(sides[side].start, last - DEPTH_LEVELS), last):
+                is_plain = is_plain and scales[index] & 255 != UNKNOWN_SCALE and scales[index] >> 8 != UNKNOWN_SCALE
         if not is_plain or colon < 0 or book.cut_ms >= _YEAR_10000_MS:
-            others[count] = number
+            unwritten[count] = number
             count += 1
             continue
         if length:
@@ -719,15 +722,15 @@ def _put_best(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, o
     """Write the best levels of a side as [price,size] pairs, best first."""
     last = sides[side].start + sides[side].count
     first = max(sides[side].start, last - DEPTH_LEVELS)
-    for place in range(last - 1, first - 1, -1):
-        if place < last - 1:
+    for index in range(last - 1, first - 1, -1):
+        if index < last - 1:
             out[length] = 44
             length += 1
         out[length] = 91
-        decimals: int = np.int64(scales[place])  # type: ignore[assignment]
-        length = _put_number(abs(keys[place]), decimals & 255, out, length + 1)
+        decimals: int = np.int64(scales[index])  # type: ignore[assignment]
+        length = _put_number(abs(keys[index]), decimals & 255, out, length + 1)
         out[length] = 44
-        length = _put_number(sizes[place], decimals >> 8, out, length + 1)
+        length = _put_number(sizes[index], decimals >> 8, out, length + 1)
         out[length] = 93
         length += 1
     return length
@@ -735,7 +738,7 @@ def _put_best(sides: NDArray[Any], keys: F8, sizes: F8, scales: U2, side: int, o
 
 @compiled
 def _put_instant(at_ms: int, out: U1, length: int) -> int:
-    """Write YYYY-MM-DDTHH:MM:SS.mmmZ of milliseconds since 1970.  The date as Howard Hinnant's civil_from_days has it."""
+    """Write YYYY-MM-DDTHH:MM:SS.mmmZ of milliseconds since 1970.  The date by Howard Hinnant's civil_from_days."""
     days, in_day = at_ms // 86_400_000, at_ms % 86_400_000
     shifted = days + 719_468
     era, day_of_era = shifted // 146_097, shifted % 146_097
@@ -763,17 +766,17 @@ def _put_instant(at_ms: int, out: U1, length: int) -> int:
 
 
 class Taken(NamedTuple):
-    """What came of the plain updates of a batch."""
+    """The result of the plain updates of a batch."""
 
     heads: bytes  # of rows of `book_tops`
     values: bytes
     rest: bytes  # the records left
     changed: list[int]  # numbers of books
-    passed: list[int]  # of those whose row of depth is to be written before the rest is taken
+    passed: list[int]  # numbers of books whose depth row must be written before the rest is applied
 
 
 class PlainUpdates:
-    """What one shard needs to take plain updates, and what came of the last batch."""
+    """The memory of one shard for plain updates."""
 
     def __init__(self) -> None:
         self.batch = 0
@@ -783,12 +786,12 @@ class PlainUpdates:
     def take(self, ladders: Any, data: bytes, until_ms: int, touched_number: int, window_ms: int = 0) -> Taken:
         """Apply the plain updates of a batch.
 
-        Of the books changed only those are told that were not told yet with this `touched_number`.  `window_ms` is as in `run`.
+        `changed` has only books that were not in it before with this `touched_number`.  `window_ms` is as in `run`.
         """
         self.batch += 1
         padded = np.frombuffer(data + b"\0" * _PADDING, np.uint8)
         rows = _rows_at_most(padded)
-        # Kept from batch to batch: memory that is new each time costs more to get than to fill.
+        # Reused for each batch: new memory costs more to get than to fill.
         if len(self.heads) < (head_room := len(data) + 16 * rows):
             self.heads = np.empty(2 * head_room, np.uint8)
         if len(self.out) < (room := len(data) + 512 * rows):
@@ -811,7 +814,7 @@ class PlainUpdates:
                 ladders.reserve(int(progress[8]), int(progress[9]))
             else:
                 self.scratch = Scratch(4 * len(scratch.keys))
-        places = left[: progress[3]].tolist()
-        rest = b"\x1e".join([data[record:value] + data[row:row_end] for record, value, row, row_end in places])
+        left_rows = left[: progress[3]].tolist()
+        rest = b"\x1e".join([data[record:value] + data[row:row_end] for record, value, row, row_end in left_rows])
         lines = heads[: progress[1]].tobytes(), out[: progress[2]].tobytes()
         return Taken(*lines, rest, touched[: progress[4]].tolist(), passed[: progress[10]].tolist())

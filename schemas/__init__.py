@@ -8,8 +8,10 @@ from schemas.records import TABLES
 
 FOLDER = Path(__file__).parent
 RETIRED = {"index_prices.v1": "index_prices"}
-"""Topics of earlier versions, which no feed fills any more.  A job that goes on from a savepoint of that time still reads them,
-so feeds tell the time in them as long as they exist."""
+"""Topics of earlier versions, into which no feed writes rows any more.  A job that restores an old savepoint still reads them,
+so feeds write heartbeats into them as long as they exist."""
+FOR_PEOPLE = frozenset({"feed_status"})
+"""Tables that `gammaflow status` reads and no job: they have no heartbeats, and the archive leaves them out."""
 TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED
 """The table of each topic."""
 
@@ -19,15 +21,20 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.sql") if not path.stem.startswith("_"))
 
 
+def kept() -> list[str]:
+    """The tables that the archive keeps, in alphabetical order: all but those for people."""
+    return [name for name in names() if name not in FOR_PEOPLE]
+
+
 def ddl(name: str) -> str:
-    """The text of one schema file, its ${…} still open."""
+    """The text of one schema file, with its ${…}."""
     return (FOLDER / f"{name}.sql").read_text()
 
 
 def substituted(text: str, **values: str) -> str:
-    """`text` with every ${NAME} replaced from `values`, else from the environment as GAMMAFLOW_NAME.
+    """`text` with every ${NAME} replaced from `values`, or else from the environment variable GAMMAFLOW_NAME.
 
-    Raises `KeyError` naming the variable that has no value.
+    Raises `KeyError` with the variable that has no value.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -40,7 +47,7 @@ def substituted(text: str, **values: str) -> str:
 
 
 def statements(text: str) -> list[str]:
-    """The statements of an SQL text, split at each semicolon that ends a line which is no comment."""
+    """The statements of an SQL text, split at each semicolon that ends a line, except in comments."""
     whole: list[str] = []
     lines: list[str] = []
     for line in text.splitlines():
@@ -68,7 +75,7 @@ def columns(name: str) -> str:
 def decoded(name: str) -> str:
     """A table's columns, from the JSON text `value`, as a list for SQL.
 
-    Without those that `inputs` has itself.  What is not of its type is NULL; levels stay JSON text.
+    Columns that `inputs` has itself are left out.  A value of another type becomes NULL; levels stay JSON text.
     """
     return ", ".join(
         f"{_decoded(column, spec.sql_type)} AS `{column}`"
@@ -88,7 +95,7 @@ def _encoded(column: str, sql_type: str) -> str:
         raise ValueError(f"{column}: no {sql_type} can be written by SQL")
     if not sql_type.startswith("TIMESTAMP_LTZ"):
         return f"`{column}`"
-    # As the JSON format writes an instant: without the zeros that end its fraction.
+    # The JSON format writes an instant without trailing zeros.
     text = f"TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(`{column}` AS STRING)))"
     return f"REPLACE({text}, ' ', 'T') || 'Z'"
 

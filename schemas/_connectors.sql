@@ -13,10 +13,10 @@ CREATE TEMPORARY TABLE kafka WITH (
   'properties.group.id' = '${GROUP}',
   'properties.isolation.level' = 'read_committed',
   'properties.compression.type' = 'zstd',
-  -- A fast level: at the default one a job that writes as fast as it can is some 6 % slower.
+  -- A fast level: with the default, a job that writes at full speed is some 6 % slower.
   'properties.compression.zstd.level' = '-3',
   'properties.linger.ms' = '5',
-  -- A chain is emitted at once, a megabyte and more: 16 KB, the default, would be a request for every thirty rows.
+  -- A chain has a megabyte and more: with the default of 16 KB, every thirty rows would be a request.
   'properties.batch.size' = '262144',
   'properties.max.partition.fetch.bytes' = '2097152',
   -- A job without its state must read its topics again from the start: starting at the group's offsets would silently lose what
@@ -24,10 +24,10 @@ CREATE TEMPORARY TABLE kafka WITH (
   'scan.startup.mode' = 'earliest-offset',
   -- A topic whose records must never appear twice sets 'exactly-once' in its own DDL.
   'sink.delivery-guarantee' = 'at-least-once',
-  -- From one checkpoint to the next, through every restart between them: what is not committed by then is lost.  The most that
-  -- a broker allows by default (transaction.max.timeout.ms) is 15 min.
+  -- A transaction must last from one checkpoint to the next, with all restarts between them, or its rows are lost.  A broker
+  -- allows 15 min by default (transaction.max.timeout.ms).
   'properties.transaction.timeout.ms' = '900000',
-  -- A few transactional ids are used again and again: brokers would keep a new one at each checkpoint for a week.
+  -- A few transactional ids are reused: brokers would keep a new one of each checkpoint for a week.
   'sink.transaction-naming-strategy' = 'POOLING'${SECURITY}
 );
 
@@ -47,10 +47,13 @@ CREATE TEMPORARY TABLE kafka_records (
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
-  -- Only the topics of feeds have a delay for out-of-order records.  Rows that a job writes are not in order either, but its
-  -- heartbeats, records without a value, come after all rows of their time.
+  -- Heartbeats, records without a value, say what time it is: rows of one writer say nothing of the others.  Only the topics of
+  -- feeds have a delay for out-of-order records.  Rows that a job writes are not in order either, but its heartbeats come after
+  -- all rows of their time.  A row of a feed says that a minute before it is over: so a topic is read to its end that was written
+  -- when feeds wrote heartbeats into silent partitions only, or that has no heartbeats at all.
   WATERMARK FOR event_at AS CASE
-    WHEN topic IN (${FEED_TOPICS}) THEN event_at - INTERVAL '${DELAY}' SECOND
+    WHEN topic IN (${FEED_TOPICS}) AND `value` IS NULL THEN event_at - INTERVAL '${DELAY}' SECOND
+    WHEN topic IN (${FEED_TOPICS}) THEN event_at - INTERVAL '60' SECOND
     WHEN `value` IS NULL THEN event_at
   END
 ) WITH (

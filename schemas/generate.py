@@ -1,7 +1,7 @@
 """Write `records.py` from the DDL, or with --check say whether it is stale.
 
-Flink itself parses the DDL (DESCRIBE), so a record's columns are what a job sees; the topic, the key and whether it is
-compacted stand in the first line of each file, and whether it is exactly-once among the options.
+Flink itself parses the DDL (DESCRIBE), so the columns are those that a job sees.  The topic, its key and whether it is
+compacted are in the first line of each file; whether it is exactly-once is among the options.
 """
 
 import re
@@ -16,7 +16,7 @@ TARGET = Path(__file__).with_name("records.py")
 HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?P<cleanup>Compacted|Append-only)")
 DELIVERY = "'sink.delivery-guarantee' = 'exactly-once'"
 LEFT_OUT = {"block_height", "lot_size"}
-"""Columns that a row may go without: most venues have nothing to say there, and a field costs whoever reads it."""
+"""Columns that a row may leave out: most venues have no value for them, and each field costs readers time."""
 PYTHON_TYPES = {
     "STRING": "str",
     "BYTES": "str",
@@ -36,7 +36,7 @@ def python_type(sql_type: str) -> str:
 
 
 def render() -> str:
-    """The text that `records.py` should have."""
+    """The text of an up-to-date `records.py`."""
     tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     values = {"KAFKA": "", "SECURITY": "", "GROUP": "", "FEED_TOPICS": "''", "DELAY": "0", "DRIFT": "0"}
     connectors = schemas.substituted(schemas.ddl("_connectors"), **values)

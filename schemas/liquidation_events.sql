@@ -1,6 +1,6 @@
 -- Topic liquidation_events.v1, keyed by account.  Append-only: what was decided about an account, and why.
 --
--- Grain   one row per decision: a change of state, a round, a hold and its end, a payment, a deleveraging, a loss that nobody
+-- Grain   one row per decision: a change of state, a round, a hold and its end, open orders that a kill cancels, a payment, a deleveraging, a loss that nobody
 --         pays
 -- Order   by account, event_at and number
 CREATE TEMPORARY TABLE liquidation_events (
@@ -8,7 +8,7 @@ CREATE TEMPORARY TABLE liquidation_events (
   account                STRING           NOT NULL,
   event_at               TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch that decided',
   number                 BIGINT           NOT NULL COMMENT 'Counts the events of the account in this case, from 1',
-  kind                   STRING           NOT NULL COMMENT 'margin_call, locked, round, held, resumed, bankrupt, insurance, deleveraging, deleveraged, uncovered or recovered',
+  kind                   STRING           NOT NULL COMMENT 'margin_call, locked, round, held, resumed, cancelled, bankrupt, insurance, deleveraging, deleveraged, uncovered or recovered',
   state                  STRING           NOT NULL COMMENT 'After it: healthy, margin_call, locked, liquidating, bankrupt or settling (equity below zero, and nothing held any more)',
   equity_usd             DOUBLE                    COMMENT 'NULL where the account cannot be valued',
   initial_margin_usd     DOUBLE,

@@ -140,6 +140,44 @@ class ChainGreeksRow(TypedDict):
     charm_per_day: float | None
 
 
+class CircuitBreaksRow(TypedDict):
+    break_id: str
+    subject: str
+    event_at: str
+    rule: str
+    kind: str
+    state: str
+    is_halted: bool
+    venue: str | None
+    instrument: str | None
+    underlying: str | None
+    passes_exits: bool | None
+    observed_at: str | None
+    figure: float | None
+    reference: float | None
+    lower_limit: float | None
+    upper_limit: float | None
+    planned_end_at: str | None
+    reason: str
+
+
+class ControlsAppliedRow(TypedDict):
+    job: str
+    shard: int
+    event_at: str
+    scope: str
+    mode: str
+    who: str
+    why: str
+    said_at: str
+    ends_at: str | None
+    liquidations: bool
+    control_partition: int | None
+    control_offset: int | None
+    applied_at: str
+    is_start: bool
+
+
 class DeadLettersRow(TypedDict):
     source: str
     partition: int | None
@@ -189,6 +227,24 @@ class FeedFaultsRow(TypedDict):
     sequence: int | None
     expected: str | None
     got: str | None
+
+
+class FeedStatusRow(TypedDict):
+    feed: str
+    market: str
+    host: str
+    pid: int
+    version: str
+    started_at: str
+    event_at: str
+    state: str
+    reason: str | None
+    symbols: int
+    connections_needed: int
+    connections_open: int
+    messages: int
+    messages_per_s: float
+    newest_at: str | None
 
 
 class FillsRow(TypedDict):
@@ -331,6 +387,71 @@ class OptionGreeksRow(TypedDict):
     theta: float | None
     rho: float | None
     reason: str | None
+
+
+class OracleFaultsRow(TypedDict):
+    underlying: str
+    source: str
+    kind: str
+    event_at: str
+    is_over: bool
+    measured: float | None
+    allowed: float | None
+    unit: str
+    price_usd: float | None
+    consensus_usd: float | None
+
+
+class OraclePricesRow(TypedDict):
+    underlying: str
+    event_at: str
+    price_usd: float
+    confidence_usd: float
+    average_usd: float
+    age_ms: float
+    source_count: int
+    venue_count: int
+    validity: str
+    held: str | None
+    rules: str
+
+
+class OracleSourcesRow(TypedDict):
+    underlying: str
+    source: str
+    venue: str
+    kind: str
+    quote_currency: str
+    event_at: str
+    published_at: str
+    price_usd: float | None
+    confidence_usd: float | None
+    consensus_usd: float | None
+    age_ms: float
+    silent_ms: float
+    gap_ms: float | None
+    limit_ms: float | None
+    still_ms: float
+    still_limit_ms: float | None
+    moved: float | None
+    lag_ms: float | None
+    jitter_ms: float | None
+    deviation: float | None
+    step_back_ms: int
+    weight: float
+    reason: str | None
+
+
+class OracleUpdatesRow(TypedDict):
+    venue: str
+    instrument: str
+    underlying: str
+    quote_currency: str
+    event_at: str
+    received_at: str
+    price: float
+    confidence: float | None
+    sequence: int | None
 
 
 class OrderBooksRow(TypedDict):
@@ -491,6 +612,16 @@ class TradesRow(TypedDict):
     size: float
     off_market: str | None
     block_height: NotRequired[int | None]
+
+
+class TradingControlsRow(TypedDict):
+    scope: str
+    mode: str
+    who: str
+    why: str
+    event_at: str
+    ends_at: str | None
+    liquidations: bool
 
 
 class TradingHaltsRow(TypedDict):
@@ -720,6 +851,54 @@ TABLES: dict[str, Table] = {
             "charm_per_day": Column("DOUBLE", True),
         },
     ),
+    "circuit_breaks": Table(
+        "circuit_breaks.v1",
+        ("subject",),
+        False,
+        False,
+        {
+            "break_id": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "rule": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "state": Column("STRING", False),
+            "is_halted": Column("BOOLEAN", False),
+            "venue": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "underlying": Column("STRING", True),
+            "passes_exits": Column("BOOLEAN", True),
+            "observed_at": Column("TIMESTAMP_LTZ(3)", True),
+            "figure": Column("DOUBLE", True),
+            "reference": Column("DOUBLE", True),
+            "lower_limit": Column("DOUBLE", True),
+            "upper_limit": Column("DOUBLE", True),
+            "planned_end_at": Column("TIMESTAMP_LTZ(3)", True),
+            "reason": Column("STRING", False),
+        },
+    ),
+    "controls_applied": Table(
+        "controls_applied.v1",
+        ("job", "shard"),
+        False,
+        False,
+        {
+            "job": Column("STRING", False),
+            "shard": Column("INT", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "scope": Column("STRING", False),
+            "mode": Column("STRING", False),
+            "who": Column("STRING", False),
+            "why": Column("STRING", False),
+            "said_at": Column("TIMESTAMP_LTZ(3)", False),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "liquidations": Column("BOOLEAN", False),
+            "control_partition": Column("INT", True),
+            "control_offset": Column("BIGINT", True),
+            "applied_at": Column("TIMESTAMP_LTZ(6)", False),
+            "is_start": Column("BOOLEAN", False),
+        },
+    ),
     "dead_letters": Table(
         "dead_letters.v1",
         ("source",),
@@ -784,6 +963,29 @@ TABLES: dict[str, Table] = {
             "sequence": Column("BIGINT", True),
             "expected": Column("STRING", True),
             "got": Column("STRING", True),
+        },
+    ),
+    "feed_status": Table(
+        "feed_status.v1",
+        ("feed",),
+        True,
+        False,
+        {
+            "feed": Column("STRING", False),
+            "market": Column("STRING", False),
+            "host": Column("STRING", False),
+            "pid": Column("INT", False),
+            "version": Column("STRING", False),
+            "started_at": Column("TIMESTAMP_LTZ(3)", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "state": Column("STRING", False),
+            "reason": Column("STRING", True),
+            "symbols": Column("INT", False),
+            "connections_needed": Column("INT", False),
+            "connections_open": Column("INT", False),
+            "messages": Column("BIGINT", False),
+            "messages_per_s": Column("DOUBLE", False),
+            "newest_at": Column("TIMESTAMP_LTZ(6)", True),
         },
     ),
     "fills": Table(
@@ -971,6 +1173,91 @@ TABLES: dict[str, Table] = {
             "theta": Column("DOUBLE", True),
             "rho": Column("DOUBLE", True),
             "reason": Column("STRING", True),
+        },
+    ),
+    "oracle_faults": Table(
+        "oracle_faults.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "source": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "is_over": Column("BOOLEAN", False),
+            "measured": Column("DOUBLE", True),
+            "allowed": Column("DOUBLE", True),
+            "unit": Column("STRING", False),
+            "price_usd": Column("DOUBLE", True),
+            "consensus_usd": Column("DOUBLE", True),
+        },
+    ),
+    "oracle_prices": Table(
+        "oracle_prices.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "price_usd": Column("DOUBLE", False),
+            "confidence_usd": Column("DOUBLE", False),
+            "average_usd": Column("DOUBLE", False),
+            "age_ms": Column("DOUBLE", False),
+            "source_count": Column("INT", False),
+            "venue_count": Column("INT", False),
+            "validity": Column("STRING", False),
+            "held": Column("STRING", True),
+            "rules": Column("STRING", False),
+        },
+    ),
+    "oracle_sources": Table(
+        "oracle_sources.v1",
+        ("underlying",),
+        False,
+        False,
+        {
+            "underlying": Column("STRING", False),
+            "source": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "quote_currency": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "published_at": Column("TIMESTAMP_LTZ(3)", False),
+            "price_usd": Column("DOUBLE", True),
+            "confidence_usd": Column("DOUBLE", True),
+            "consensus_usd": Column("DOUBLE", True),
+            "age_ms": Column("DOUBLE", False),
+            "silent_ms": Column("DOUBLE", False),
+            "gap_ms": Column("DOUBLE", True),
+            "limit_ms": Column("DOUBLE", True),
+            "still_ms": Column("DOUBLE", False),
+            "still_limit_ms": Column("DOUBLE", True),
+            "moved": Column("DOUBLE", True),
+            "lag_ms": Column("DOUBLE", True),
+            "jitter_ms": Column("DOUBLE", True),
+            "deviation": Column("DOUBLE", True),
+            "step_back_ms": Column("BIGINT", False),
+            "weight": Column("DOUBLE", False),
+            "reason": Column("STRING", True),
+        },
+    ),
+    "oracle_updates": Table(
+        "oracle_updates.v1",
+        ("venue", "underlying", "quote_currency"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "underlying": Column("STRING", False),
+            "quote_currency": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "price": Column("DOUBLE", False),
+            "confidence": Column("DOUBLE", True),
+            "sequence": Column("BIGINT", True),
         },
     ),
     "order_books": Table(
@@ -1176,6 +1463,21 @@ TABLES: dict[str, Table] = {
             "size": Column("DOUBLE", False),
             "off_market": Column("STRING", True),
             "block_height": Column("BIGINT", True),
+        },
+    ),
+    "trading_controls": Table(
+        "trading_controls.v1",
+        ("scope",),
+        True,
+        False,
+        {
+            "scope": Column("STRING", False),
+            "mode": Column("STRING", False),
+            "who": Column("STRING", False),
+            "why": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "liquidations": Column("BOOLEAN", False),
         },
     ),
     "trading_halts": Table(

@@ -1,4 +1,4 @@
-"""Whether a row is what its DDL says, in plain Python; and the one way that a row and an instant are written."""
+"""Checks of rows against their DDL, in plain Python; and how rows and instants are written."""
 
 import math
 import re
@@ -16,7 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Fault(NamedTuple):
-    """What is wrong with an input: the field (None for the whole), what was expected there, and what stood there."""
+    """What is wrong with an input: the field (None for the whole input), what was expected there, and what was there."""
 
     field: str | None
     expected: str
@@ -38,25 +38,25 @@ def instant_us(us: int) -> str:
 
 @lru_cache(maxsize=256)
 def _second(seconds: int) -> str:
-    # Kept, as all instants are, for most rows of a moment are of one second.
+    # Cached, for most rows of a moment are of the same second.
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 @lru_cache(maxsize=4096)
 def to_us(instant: str) -> int:
-    """Microseconds since 1970 of ISO-8601 text.  Raises `ValueError` if it is none."""
-    # Kept, for whoever checks a row, and orders it, and applies it, asks again.
+    """Microseconds since 1970 of ISO-8601 text.  Raises `ValueError` for any other text."""
+    # Cached, for a row is checked, sorted and applied, each with its instant.
     return (datetime.fromisoformat(instant) - EPOCH) // timedelta(microseconds=1)
 
 
 @lru_cache(maxsize=4096)
 def to_ms(instant: str) -> int:
-    """Milliseconds since 1970 of ISO-8601 text.  Raises `ValueError` if it is none."""
+    """Milliseconds since 1970 of ISO-8601 text.  Raises `ValueError` for any other text."""
     return to_us(instant) // 1000
 
 
 def key(table: str, row: Mapping[str, Any]) -> str:
-    """The Kafka key of a row; a part of it that may be NULL, and is, is empty."""
+    """The Kafka key of a row; a part that is NULL is empty."""
     columns = TABLES[table].key
     if table in _OPEN_KEYS:
         return ":".join(["" if row.get(column) is None else str(row[column]) for column in columns])
@@ -64,13 +64,13 @@ def key(table: str, row: Mapping[str, Any]) -> str:
 
 
 _OPEN_KEYS = {name for name, table in TABLES.items() if any(table.columns[column].nullable for column in table.key)}
-"""The tables of which a part of the key may be NULL."""
+"""The tables whose key has a part that may be NULL."""
 
 
 def encoded(row: Mapping[str, Any]) -> bytes:
-    """A row as JSON.  A `Decimal` is written as a number with every digit that it has, trailing zeros too.
+    """A row as JSON.  A `Decimal` is written as a number with all its digits, also trailing zeros.
 
-    Raises `TypeError` for a value that JSON has no form for; a `Decimal` that is not finite is one.
+    Raises `TypeError` for a value that JSON cannot express, such as a `Decimal` that is not finite.
     """
     return orjson.dumps(row, default=_digits)
 
@@ -78,18 +78,19 @@ def encoded(row: Mapping[str, Any]) -> bytes:
 def _digits(value: object) -> orjson.Fragment:
     if type(value) is not Decimal or not value.is_finite():
         raise TypeError
-    return orjson.Fragment(format(value, "f"))
+    text = str(value)  # twice as fast as `format`, but with an exponent where the number is small
+    return orjson.Fragment(format(value, "f") if "E" in text else text)
 
 
 _SPACE = b" \t\n\r"
 _PARTING = re.compile(rb'"(?:[^"\\\x1e]|\\[^\x1e])*"|[{}"\x1e]')
-"""What tells where a JSON object ends: its texts, and its braces.  A text without an end, or U+001E, ends nothing."""
+"""The tokens that decide where a JSON object ends: texts and braces.  There is no end after an open text or U+001E."""
 
 
 def parted(value: bytes) -> list[bytes]:
-    """The rows in the value of a record, each as it stands there: a row, or a JSON array of rows.
+    """The rows in the value of a record, unchanged: one row, or a JSON array of rows.
 
-    Where an array is none, what is left of it is one row: whoever decodes it says what is wrong with it.
+    The rest of an invalid array is one row: decoding it will report the error.
     """
     rows: list[bytes] = []
     at = _behind_space(value, 1)
@@ -116,19 +117,19 @@ def _behind_space(value: bytes, at: int) -> int:
 
 
 def _object_end(value: bytes, start: int) -> int:
-    """Where the JSON object that begins here ends; -1 where none does."""
+    """Where the JSON object that begins here ends; -1 if it does not end."""
     if value[start : start + 1] != b"{":
         return -1
     depth = 0
-    for found in _PARTING.finditer(value, start):
-        one = found[0]
-        if one == b"{":
+    for match in _PARTING.finditer(value, start):
+        token = match[0]
+        if token == b"{":
             depth += 1
-        elif one == b"}":
+        elif token == b"}":
             depth -= 1
             if depth == 0:
-                return found.end()
-        elif len(one) == 1:
+                return match.end()
+        elif len(token) == 1:
             return -1
     return -1
 
@@ -146,7 +147,7 @@ def fault(table: str, row: object) -> Fault | None:
     """The first column that breaks the table's DDL, or None.
 
     Numbers must be finite, instants ISO-8601 in UTC, decimals text or whole numbers; a level may have `Decimal`s.  Columns
-    that the DDL does not know are let pass: a newer writer may send them.
+    that the DDL does not have are accepted: a newer writer may send them.
     """
     if not isinstance(row, Mapping):
         return Fault(None, f"a row of {table}", shown(row))
@@ -164,9 +165,12 @@ def fault(table: str, row: object) -> Fault | None:
 
 @cache
 def _checks(table: str) -> list[tuple[str, Callable[[Any], bool], str, bool]]:
-    """Of each column of a table: its name, its check, what that expects, and whether it may be NULL."""
-    columns = ((name, of.partition("(")[0], of, is_nullable) for name, (of, is_nullable) in TABLES[table].columns.items())
-    return [(name, _CHECKS[base], _EXPECTED.get(base, of), is_nullable) for name, base, of, is_nullable in columns]
+    """For each column of a table: its name, its check, what that expects, and whether it may be NULL."""
+    checks = []
+    for name, (sql_type, is_nullable) in TABLES[table].columns.items():
+        base = sql_type.partition("(")[0]
+        checks.append((name, _CHECKS[base], _EXPECTED.get(base, sql_type), is_nullable))
+    return checks
 
 
 def _is_number(value: Any) -> bool:
@@ -180,7 +184,7 @@ def _is_levels(value: Any) -> bool:
 
 
 def _is_digits(value: Any) -> bool:
-    # A number that has kept the digits it was sent with is one all the same.
+    # A number with its digits as sent.
     return value.is_finite() if type(value) is Decimal else _is_number(value)
 
 

@@ -1,13 +1,13 @@
-"""Who our Kafka clients are, and how they speak with a broker: in plain text, or as the file in GAMMAFLOW_KAFKA_SECURITY says.
+"""The users of our Kafka clients, and how they connect to a broker: in plain text, or by the file in GAMMAFLOW_KAFKA_SECURITY.
 
     protocol=SASL_SSL                   or SSL, encrypted but without a name
-    ca=ca.pem                           who signs the brokers' certificates; left out, those whom the machine trusts
+    ca=ca.pem                           the authority that signs the brokers' certificates; by default those of the machine
     mechanism=SCRAM-SHA-512             or SCRAM-SHA-256
-    user=gammaflow-{}                   {} is a job's name, feed, reader or admin
+    user=gammaflow-{}                   {} is a job's name, feed, reader, operator or admin
     passwords=passwords.properties      user=password, one a line
 
-Paths count from the file.  A job's password is read by the Kafka clients in the cluster, from the same path there: what is
-submitted names only the file.
+Paths are relative to the file.  The Kafka clients in the cluster read a job's password from the same path there: a submitted
+job contains only the path.
 """
 
 import os
@@ -16,25 +16,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VARIABLE = "GAMMAFLOW_KAFKA_SECURITY"
-FEED, READER, ADMIN = "feed", "reader", "admin"
-"""Those of us who are no job: what writes a feed's topics; the commands that look; and what makes topics and rights."""
+FEED, READER, ADMIN, OPERATOR = "feed", "reader", "admin", "operator"
+"""Our users that are not jobs: for feeds; for commands that only read; for creating topics and rights; and for controls."""
 _FIELDS = {"protocol", "ca", "mechanism", "user", "passwords"}
 _PROTOCOLS = ("SSL", "SASL_SSL")
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
-# Both a Java properties file and a JAAS line say it without an escape.
+# Characters that need no escape in a Java properties file or a JAAS line.
 _PASSWORD = re.compile(r"[!#-\[\]-~]+")
 _USER = re.compile(r"(?:[\w.-]|\{\})+", re.ASCII)
-_REFERENCE = re.compile("[:}]")  # what ends the path in a reference to a password
+_REFERENCE = re.compile("[:}]")  # characters that would end the path in a reference to a password
 _CLIENTS = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
-"""Where the Java client's classes are in Flink's connector."""
+"""The package of the Java client's classes in Flink's connector."""
 
 
 class SecurityError(ValueError):
-    """The file, or one that it names, cannot be used; the message says which, and what was expected."""
+    """The file, or one that it names, cannot be used; the message names it, and says what was expected."""
 
 
 class Security(NamedTuple):
-    """What the file says."""
+    """The contents of the file."""
 
     protocol: str
     ca: Path | None
@@ -43,55 +43,58 @@ class Security(NamedTuple):
     passwords: Path
 
 
-def settings() -> Security | None:
-    """What the file says; None where the environment names none.  Raises `SecurityError`."""
-    path = Path(os.environ.get(VARIABLE, ""))
+def settings(file: str | None = None) -> Security | None:
+    """The contents of a file, by default the one that the environment names; None if it names none.  Raises `SecurityError`."""
+    path = Path(os.environ.get(VARIABLE, "") if file is None else file)
     if not path.name:
         return None
-    told = _properties(path)
-    if unknown := told.keys() - _FIELDS:
+    fields = _properties(path)
+    if unknown := fields.keys() - _FIELDS:
         raise SecurityError(f"{path}: {', '.join(sorted(unknown))}: expected only {', '.join(sorted(_FIELDS))}")
-    protocol = _one_of(path, "protocol", told.get("protocol", ""), _PROTOCOLS)
-    mechanism = _one_of(path, "mechanism", told.get("mechanism", _MECHANISMS[0]), _MECHANISMS)
+    protocol = _one_of(path, "protocol", fields.get("protocol", ""), _PROTOCOLS)
+    mechanism = _one_of(path, "mechanism", fields.get("mechanism", _MECHANISMS[0]), _MECHANISMS)
     folder = path.absolute().parent
-    passwords = folder / told.get("passwords", "passwords.properties")
+    passwords = folder / fields.get("passwords", "passwords.properties")
     if _REFERENCE.search(str(passwords)):
         raise SecurityError(f"{path}: passwords: expected a path without : and }}, got {passwords}")
-    pattern = told.get("user", "gammaflow-{}")
+    pattern = fields.get("user", "gammaflow-{}")
     if not _USER.fullmatch(pattern):
         raise SecurityError(f"{path}: user: expected letters, digits, and any of . _ - {{}}, got {pattern!r}")
-    return Security(protocol, folder / told["ca"] if "ca" in told else None, mechanism, pattern, passwords)
+    return Security(protocol, folder / fields["ca"] if "ca" in fields else None, mechanism, pattern, passwords)
 
 
-def user(role: str) -> str:
-    """The name of a job, or of `FEED`, `READER` or `ADMIN`, on the broker."""
-    security = settings()
+def user(role: str, file: str | None = None) -> str:
+    """The name of a job, or of `FEED`, `READER`, `OPERATOR` or `ADMIN`, on the broker."""
+    security = settings(file)
     return (security.user if security else "gammaflow-{}").replace("{}", role)
 
 
 def manner(role: str) -> str:
-    """How a client of ours speaks with a broker, for messages."""
+    """How a client of ours connects to a broker, for messages."""
     security = settings()
     if security is None:
         return f"in plain text ({VARIABLE} is not set)"
     return f"as {user(role)}" if security.protocol == "SASL_SSL" else "encrypted, without a name"
 
 
-def librdkafka(role: str) -> dict[str, Any]:
-    """The settings of a librdkafka client.  Raises `SecurityError`, also where the file of passwords has none for it."""
-    security = settings()
+def librdkafka(role: str, file: str | None = None) -> dict[str, Any]:
+    """The settings of a librdkafka client, by a file or the one that the environment names.
+
+    Raises `SecurityError`, also if the file of passwords has none for its user.
+    """
+    security = settings(file)
     if security is None:
         return {}
-    own = {"security.protocol": security.protocol}
+    options = {"security.protocol": security.protocol}
     if security.ca is not None:
-        own["ssl.ca.location"] = str(_readable(security.ca))
+        options["ssl.ca.location"] = str(_readable(security.ca))
     if security.protocol == "SASL_SSL":
-        own |= {
+        options |= {
             "sasl.mechanism": security.mechanism,
-            "sasl.username": user(role),
-            "sasl.password": _password(security.passwords, user(role)),
+            "sasl.username": user(role, file),
+            "sasl.password": _password(security.passwords, user(role, file)),
         }
-    return own
+    return options
 
 
 def java(role: str) -> dict[str, str]:
@@ -99,23 +102,23 @@ def java(role: str) -> dict[str, str]:
     security = settings()
     if security is None:
         return {}
-    own = {"security.protocol": security.protocol}
+    options = {"security.protocol": security.protocol}
     if security.ca is not None:
-        own |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(security.ca)}
+        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(security.ca)}
     if security.protocol == "SASL_SSL":
         module = f"{_CLIENTS}.security.scram.ScramLoginModule"
         password = f"${{file:{security.passwords}:{user(role)}}}"
-        own |= {
+        options |= {
             "sasl.mechanism": security.mechanism,
             "sasl.jaas.config": f'{module} required username="{user(role)}" password="{password}";',
             "config.providers": "file",
             "config.providers.file.class": f"{_CLIENTS}.config.provider.FileConfigProvider",
         }
-    return own
+    return options
 
 
 def sql_options(role: str) -> str:
-    """Those as options of a Kafka table, each after a comma."""
+    """The Java properties as options of a Kafka table, each after a comma."""
     options = {f"properties.{key}": value.replace("'", "''") for key, value in java(role).items()}
     return "".join(f",\n  '{key}' = '{value}'" for key, value in options.items())
 

@@ -1,4 +1,4 @@
-"""What every test may use: an embedded broker and cluster."""
+"""Fixtures and order of all tests."""
 
 import time
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from schemas.records import TABLES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What may be asked of the cases of tests/jobs."""
+    """Options for the cases of tests/jobs."""
     parser.addoption("--up", action="store_true", help="play cases on the runtime that `gammaflow up` has started")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """kafka-python's import is two hundred warnings about a standard library function."""
+    """Silence the import of kafka-python, which warns two hundred times about a standard library function."""
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
-# How fast a machine is, and that a first call compiles, is nothing that a test may fail of.
+# No test may fail because a machine is slow, or because a first call compiles.
 settings.register_profile("at_any_pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("at_any_pace")
 
@@ -35,23 +35,23 @@ CLUSTERS = (
     "tests/feeds/test_resync.py",
     "tests/kernels/test_crash.py",
 )
-"""What starts a cluster."""
+"""Tests that start a cluster."""
 
 
 class OneClusterAtATime(LoadScopeScheduling):  # type: ignore[misc]
-    """Files are shared out among the processes, but those that start a cluster: they take turns in one of them."""
+    """Distributes files over the processes, but runs those that start a cluster one after the other in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "cluster" if nodeid.startswith(CLUSTERS) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """How `make test` parts the tests."""
+    """How `make test` distributes the tests."""
     return OneClusterAtATime(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a cluster comes last, when it has both processors."""
+    """Tests that start a cluster run last, when they have both processors."""
     items.sort(key=lambda item: item.nodeid.startswith(CLUSTERS))
 
 

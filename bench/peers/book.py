@@ -1,6 +1,6 @@
-"""What all peers do with one message: keep the book of its instrument, and give its top where that changed.
+"""What all peers do with a message: update the book of its instrument, and return the top if it changed.
 
-It checks no row and follows only the plain case of the sequence, which is less than the job does.
+They check no row, and handle only the plain case of the sequence, which is less than the job does.
 """
 
 from bisect import bisect_left, insort

@@ -30,8 +30,8 @@ def decoded(messages: list[KafkaSourceMessage]) -> list[tuple[str, Row]]:
     rows: list[tuple[str, Row]] = []
     for message in messages:
         if message.value is not None:
-            found = orjson.loads(message.value)
-            rows += [(f"{row['venue']}:{row['instrument']}", row) for row in (found if type(found) is list else (found,))]
+            value = orjson.loads(message.value)
+            rows += [(f"{row['venue']}:{row['instrument']}", row) for row in (value if type(value) is list else (value,))]
     return rows
 
 

@@ -1,7 +1,7 @@
 """The books job as a plain consumer and producer: each process has its share of the partitions, and its books in memory.
 
 Run by `python -m bench.books`, with KAFKA, INPUT, OUTPUT, and the partitions of this process in PARTITIONS.  It ends when it
-has read what was there when it began.
+has read all records that were there at its start.
 """
 
 import os

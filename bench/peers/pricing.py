@@ -1,4 +1,4 @@
-"""The same prices and volatilities in QuantLib and vollib, one option a call, and in fast-vollib, all in one.
+"""The same prices and volatilities in QuantLib and vollib, one call for each option, and in fast-vollib, one call for all.
 
 Run by `python -m bench.pricing` with the file of the options as its argument; the answer is JSON on the standard output.
 fast-vollib gets one forward and one expiry for all strikes, its fastest way, and a warm compiler.
@@ -36,8 +36,8 @@ def per_s(number: int, work: Callable[[], Any]) -> tuple[float, Any]:
 
 def quantlib_greeks(F: float, T: float, K: float, v: float, is_call: bool) -> tuple[float, ...]:
     kind = QuantLib.Option.Call if is_call else QuantLib.Option.Put
-    one = QuantLib.BlackCalculator(QuantLib.PlainVanillaPayoff(kind, K), F, v * T**0.5, 1.0)
-    return one.deltaForward(), one.gammaForward(), one.vega(T), one.theta(F, T), one.rho(T)
+    calculator = QuantLib.BlackCalculator(QuantLib.PlainVanillaPayoff(kind, K), F, v * T**0.5, 1.0)
+    return calculator.deltaForward(), calculator.gammaForward(), calculator.vega(T), calculator.theta(F, T), calculator.rho(T)
 
 
 def quantlib_iv(F: float, T: float, K: float, price: float, is_call: bool) -> float:
@@ -67,7 +67,7 @@ def main() -> None:
     greeks("quantlib", SCALAR, lambda: [quantlib_greeks(F, T, k, vol, c) for k, vol, _, c in some])
     iv("vollib", SCALAR, lambda: [vollib_iv(p, F, k, T, "c" if c else "p") for k, _, p, c in some])
     five = [getattr(vollib_greeks, name) for name in ("delta", "gamma", "vega", "theta", "rho")]
-    greeks("vollib", SCALAR, lambda: [[one("c" if c else "p", F, k, T, 0.0, vol) for one in five] for k, vol, _, c in some])
+    greeks("vollib", SCALAR, lambda: [[greek("c" if c else "p", F, k, T, 0.0, vol) for greek in five] for k, vol, _, c in some])
     iv("fast_vollib", K.size, lambda: jackel_iv_black(price, F, K, T, is_call))
     greeks(
         "fast_vollib",

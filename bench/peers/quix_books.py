@@ -1,5 +1,5 @@
-"""The books job in Quix Streams.  The books are kept in memory: its own state is read and written whole at each message, and a
-book is many levels.
+"""The books job in Quix Streams.  The books are kept in memory, because its own state would read and write a whole book for
+each message.
 
 Run by `python -m bench.books`, with KAFKA, INPUT and OUTPUT in the environment.  It ends when nothing has come for 5 s.
 """
@@ -32,12 +32,12 @@ def tops(value: bytes | None) -> list[Row]:
     if value is None:
         return []
     rows = orjson.loads(value)
-    found = []
+    changed = []
     for row in rows if type(rows) is list else (rows,):
         book = books.get(name := key(row)) or books.setdefault(name, Book())
         if top := book.apply(row):
-            found.append(top)
-    return found
+            changed.append(top)
+    return changed
 
 
 app.dataframe(source).apply(tops, expand=True).to_topic(sink, key=key)

@@ -46,7 +46,7 @@ _ANSWERS = ("a book", "execId of trades", "lastPrice of tickers", "priceFilter o
 def parse(message: bytes, received: Received) -> Sequence[Record | Rejected]:
     """The records in one raw Bybit message; none for an acknowledgement or a pong.
 
-    A ticker with an index gives that as a record of its own, and a listed contract that has ended a halt.  A listing has no
+    A ticker with an index gives that as a record of its own, and a listed contract whether it is halted.  A listing has no
     time of its own and takes one before all that could refer to it.  Raises `Rejected`.
     """
     envelope = decoded(message)

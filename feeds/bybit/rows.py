@@ -50,8 +50,9 @@ _CONTRACTS = {
     "InversePerpetual": (INVERSE, "perpetual"),
     "InverseFutures": (INVERSE, "future"),
 }
+_TRADING = "Trading"
 _STATES = ("PreLaunch", "PendingOpen", "Trading", "Settling", "Delivering", "Closed")
-_ENDED = ("Delivering", "Closed")  # trading has stopped, and does not begin again
+_STOPPED = ("Settling", "Delivering", "Closed")
 _OPTIONS_TYPES = {"Call": "call", "Put": "put"}
 
 
@@ -240,26 +241,26 @@ def _terms(data: Any, received: Received) -> Record:
 
 
 def halt(terms: Record, status: str, at_ms: Any, received: Received) -> Record | None:
-    """That trading of a listed contract has stopped for good, where its status says so; None where it goes on or is to begin.
+    """Whether trading of a listed contract has stopped or goes on, as its status says; None where it is to begin.
 
-    Raises `Rejected` where the time of the listing is wild.
+    Raises `Rejected` where it has stopped and the time of the listing is wild.
     """
-    if status not in _ENDED:
+    if status not in (*_STOPPED, _TRADING):
         return None
     try:
         event_ms = whole(at_ms)
         event_at, received_at = instants(event_ms, received.received_us)
     except ODD:
-        raise Rejected(
-            "time", "milliseconds since 1970, within a day, of a listing with an ended contract", shown(at_ms)
-        ) from None
+        if status == _TRADING:
+            return None
+        raise Rejected("time", "milliseconds since 1970, within a day, of a listing", shown(at_ms)) from None
     row: TradingHaltsRow = {
         "venue": terms.row["venue"],
         "instrument": terms.row["instrument"],
         "event_at": event_at,
         "received_at": received_at,
-        "is_halted": True,
-        "reason": f"status {status}",
+        "is_halted": status != _TRADING,
+        "reason": None if status == _TRADING else f"status {status}",
     }
     return Record("trading_halts", event_ms, row)
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from feeds.packs import partition_of
 from feeds.private.service import Published
 from feeds.publish import PublishError
 from schemas.clients import Unreachable, reached
+from schemas.partitions import partition_of
 from schemas.records import TABLES
 from schemas.rows import fault, to_ms
 from schemas.security import FEED, manner

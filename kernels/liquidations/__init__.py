@@ -8,6 +8,9 @@ Order      all messages of a batch are applied, then accounts are valued, then t
 Late       messages behind the watermark only change the state: the next batch values what they changed
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from engine.checks import checked
 from engine.contract import Kernel, Message, Output
 from kernels.liquidations import cases, market
@@ -58,6 +61,11 @@ def gauges(state: State) -> dict[str, float]:
     return numbers
 
 
+def obeyed(state: State) -> Mapping[str, Mapping[str, Any]]:
+    """The controls in force, by scope."""
+    return state.decisions.gate.controls
+
+
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: the rows of every stage, and `dead_letters`."""
     good, outputs = checked(messages, until_ms)
@@ -99,5 +107,6 @@ KERNEL = Kernel(
     migrations=cases.MIGRATIONS,
     parts=(ACCOUNTS,),
     common=frozenset({"margin_scalings"}),
+    obeyed=obeyed,
     store_share=STORE_SHARE,
 )

@@ -4,6 +4,7 @@ import math
 from itertools import accumulate
 
 from engine.contract import Output
+from kernels.gate import Held, Reason
 from kernels.liquidations import losses, orders
 from kernels.liquidations.cases import (
     BANKRUPT,
@@ -124,9 +125,9 @@ class Account(Subject):
                 self._go_broke()
                 return  # the loss is allocated, and nothing is left to close
         if not (is_known and self.batch.is_quiet):
-            missing = "no valuation", "the account cannot be valued: a price is missing"
-            if held := self.halt() or (self.objection() if is_known else missing):
-                self._hold(*held)
+            self._take_back()
+            if held := self.gated(is_known):
+                self._hold(held)
                 return
         if case.state == LIQUIDATING and not case.held and self.equity > 0 and self.since_s < RULES.orders.round_s:
             return  # nothing is ordered before the next round
@@ -140,7 +141,7 @@ class Account(Subject):
         if self.equity <= 0 and self._go_broke():
             planned, blocked = orders.planned(self)
         if blocked and not planned:
-            self._hold(*blocked)
+            self._hold(blocked)
         for order in planned:
             orders.place(self, order)
 
@@ -160,7 +161,18 @@ class Account(Subject):
             was, self.case.held = self.case.held, None
             self.event("resumed", f"no longer held ({was})")
 
-    def _hold(self, kind: str, reason: str) -> None:
-        if self.case.held != kind:
-            self.case.held = kind
-            self.event("held", f"held: {reason}")
+    def _hold(self, held: Held) -> None:
+        if self.case.held != held.kind:
+            self.case.held = held.kind
+            self.event("held", f"held: {held.why}")
+
+    def _take_back(self) -> None:
+        """Let open orders be cancelled that a kill is about."""
+        case = self.case
+        for contract in sorted(case.open):
+            control = self.state.gate.control(self.request(contract))
+            if control is not None and control.reason is Reason.CANCEL_ALL:
+                size = case.open.pop(contract)
+                if contract not in case.closing:
+                    case.sizes.pop(contract, None)
+                self.event("cancelled", f"cancel what is open of {size:g} {contract}: {control.why}", instrument=contract)

@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.contract import Migration
+from kernels.gate import Reason
 from kernels.liquidations.columns import Array
 from kernels.liquidations.market import KEPT_MS
 from kernels.liquidations.rules import RULES
 
-VERSION = 2
+VERSION = 3
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING = "healthy", "margin_call", "locked", "liquidating"
 BROKE = BANKRUPT, SETTLING = "bankrupt", "settling"
 NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHER_CASE = range(8)
 """The standing of an account: no case; a margin call, which only another status ends; rounds of a liquidation; bankrupt, with
 all ordered; open payments after everything is closed; healthy, with a remembered last round or open payments; held for lack of
 depth; another."""
-NO_DEPTH = "no depth"
 CENT = 0.01
 """The least loss, in USD, that is allocated."""
 EARLIER_PAYMENTS = "before"
@@ -74,7 +74,7 @@ class Case:
     def standing(self) -> int:
         """The standing that decides whether the case must be checked."""
         if self.held:
-            return UNSERVED if self.held.startswith(NO_DEPTH) else OTHER_CASE
+            return UNSERVED if self.held.startswith(Reason.NO_DEPTH) else OTHER_CASE
         if self.state == LOCKED:
             return OTHER_CASE if self.round_ms is None else IN_ROUNDS
         return {
@@ -136,4 +136,9 @@ def _with_amounts(name: str, stored: Any) -> Any:
     return fresh | stored
 
 
-MIGRATIONS: dict[int, Migration] = {1: _with_amounts}
+def _as_it_was(name: str, stored: Any) -> Any:
+    """To version 3, which has entries for controls and circuit breaks beside the others."""
+    return stored
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_amounts, 2: _as_it_was}

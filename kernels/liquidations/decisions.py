@@ -9,7 +9,9 @@ Entries    case/<account>: an account that is not healthy, or has open payments 
            halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later if trading has resumed or
            the contract is gone
            fund: the balance of this shard's insurance fund
-Order      books, guards and halts are applied before accounts are valued
+           control/<scope>: a control in force (`kernels.gate`); freed with its end
+           break/<break_id>: a circuit break (`kernels.gate`); freed a day after its end
+Order      books, guards, halts, breaks and controls are applied before accounts are valued
 
 An account goes through these states, each change of which is an event with its numbers:
 
@@ -40,9 +42,13 @@ amount, or when the account is richer by exactly that than prices explain.
 Orders only reduce risk: open orders and closings by deleveraging never exceed the position.  A position that has become smaller
 has filled that much of them.
 
-Held: no order is emitted for an account, and no loss is allocated, while one of these is true, in this order, for anything that
-it holds; the hold, its end and every change of its reason are events:
+Held: no order is emitted for an account, and no loss is allocated, while one of these is true (`kernels.gate`), in this order,
+for anything that it holds; the hold, its end and every change of its reason are events:
+    controls unread   the topic of controls has not been read, or not lately
+    control …         an operator stops liquidations of all that it holds; a kill cancels open orders as well.  Where some
+                      contracts are left, those are liquidated
     halted            trading of it, or on its whole venue, is halted: prices are not checked, since none may come
+    circuit break     one of our own breakers stops it, its underlying or its venue: prices are not checked either
     no valuation      a price is missing
     non-positive      an index or mark price is zero or less (of an option, its forward's)
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
@@ -63,6 +69,7 @@ from typing import Any, ClassVar
 
 from engine.contract import Message, Output
 from engine.entries import packed, unpacked
+from kernels import gate
 from kernels.liquidations.account import Account
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.cases import (
@@ -92,7 +99,7 @@ from schemas.rows import key, to_ms
 class Decisions:
     """The liquidations in progress: rows of `liquidation_orders` and `liquidation_events`."""
 
-    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund"})
+    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund", gate.KIND, gate.BREAK})
 
     def __init__(self, accounts: Accounts) -> None:
         self.market = accounts
@@ -101,6 +108,8 @@ class Decisions:
         self.depths: dict[str, Depth] = {}
         self.guards: dict[str, Guard] = {}
         self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
+        self.gate = gate.Gate()
+        self.breaks = gate.Breaks()
         self.fund_usd = RULES.fund_usd
         self.unsure: set[str] = set()  # guards of version 1, which may have mixed an option's mark and its forward
         self._standing = Standing.without_cases(0)
@@ -126,6 +135,8 @@ class Decisions:
         kind, _, key = name.partition("/")
         if kind == "fund":
             return packed(VERSION, [self.fund_usd])
+        if kind in (gate.KIND, gate.BREAK):
+            return (self.gate if kind == gate.KIND else self.breaks).encode(key)
         if kind == "case":
             case = self.cases.get(key)
             return None if case is None else packed(VERSION, vars(case) | {"seen": seen_listed(case.seen)})
@@ -136,6 +147,9 @@ class Decisions:
     def decode(self, name: str, data: bytes) -> None:
         """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, key = name.partition("/")
+        if kind in (gate.KIND, gate.BREAK):
+            (self.gate if kind == gate.KIND else self.breaks).decode(key, data)
+            return
         stored = unpacked("liquidations", name, data, VERSION, MIGRATIONS)
         if kind == "case":
             self.cases[key] = case = Case()
@@ -156,12 +170,13 @@ class Decisions:
             (self.fund_usd,) = stored
 
     def gauges(self) -> dict[str, float]:
-        """Accounts that are not healthy, by state; those that are held; and the balance of this shard's fund in USD."""
+        """Accounts that are not healthy, by state; those that are held; the fund of this shard in USD; the gate."""
         states = Counter(case.state for case in self.cases.values())
         return {
             **{f"accounts_{state}": states[state] for state in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
             "accounts_held": sum(case.held is not None for case in self.cases.values()),
             "insurance_fund_usd": self.fund_usd,
+            **self.gate.gauges(),
         }
 
     def learn(self, messages: list[Message]) -> None:
@@ -174,6 +189,10 @@ class Decisions:
                 _learn_depth(self, row)
             elif message.table == "trading_halts":
                 _learn_halt(self, row)
+            elif message.table == "controls_applied":
+                self.touched.add(self.gate.learn(row))
+            elif message.table == "circuit_breaks":
+                self.touched.add(self.breaks.learn(row))
             elif message.table == "balances":
                 _learn_payment(self, row, cash)
             elif message.table == "tickers":
@@ -203,6 +222,7 @@ class Decisions:
             if is_over and halt.event_ms + KEPT_MS <= until_ms:
                 del self.halts[name]
                 self.touched.add(f"halt/{name}")
+        self.touched.update(self.breaks.forget(until_ms))
 
 
 def _learn_depth(state: Decisions, row: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from kernels.gate import Reason
 from kernels.liquidations.rules import RULES
 from schemas.rows import instant_ms
 
@@ -79,9 +80,6 @@ def _insufficient(guard: Guard, now_ms: int) -> str | None:
 
 CHECKS = (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient)
 """In this order; each returns the reason why a price must not be used."""
+REASONS = (Reason.NON_POSITIVE, Reason.TOO_VOLATILE, Reason.TOO_UNCERTAIN, Reason.STALE, Reason.INSUFFICIENT)
+"""What each is called."""
 TOO_VOLATILE, STALE = CHECKS.index(_too_volatile), CHECKS.index(_stale)
-
-
-def check_name(rank: int) -> str:
-    """The name of a check in events."""
-    return CHECKS[rank].__name__[1:].replace("_", " ")

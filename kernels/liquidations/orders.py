@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from engine.contract import Output
-from kernels.liquidations.cases import LIQUIDATING, LOCKED, NO_DEPTH
+from kernels.gate import Held, Reason
+from kernels.liquidations.cases import LIQUIDATING, LOCKED
 from kernels.liquidations.rules import RULES
 from kernels.liquidations.subject import Subject
 from schemas.rows import instant_ms
@@ -19,13 +20,13 @@ class Planned(NamedTuple):
     visible: float | None  # contracts
 
 
-def planned(subject: Subject) -> tuple[list[Planned], tuple[str, str] | None]:
+def planned(subject: Subject) -> tuple[list[Planned], Held | None]:
     """The orders to make now: a part of one position, or of all positions if equity is gone; and the reason why one is
     blocked."""
     case, rules, rounds = subject.case, RULES.orders, RULES.orders.rounds
     since_s = subject.since_s
     orders: list[Planned] = []
-    blocked = None
+    blocked: Held | None = None
     for contract in subject.ordered_by_requirement():
         size = subject.sizes[contract]
         free = abs(size) - case.open.get(contract, 0.0) - (case.to_close(contract) if case.closing else 0.0)
@@ -37,18 +38,19 @@ def planned(subject: Subject) -> tuple[list[Planned], tuple[str, str] | None]:
             wanted = min(free, abs(liquidation.round_size(size, subject.batch.quote(contract).unit_usd, since_s, *rounds)))
         if wanted == 0:
             break  # the pause is not over
+        if control := subject.state.gate.control(subject.request(contract)):
+            blocked = control
+            continue
         limit = subject.batch.quote(contract).limit(size, subject.equity, subject.maintenance)
         depth, visible = subject.state.depths.get(contract), None
         if depth and (doubt := depth.doubt(contract, subject.now_ms)):
-            blocked = f"stale book: {contract}", doubt
+            blocked = Held(Reason.STALE_BOOK, contract, doubt)
             continue
         if depth:
             visible = depth.visible(size, limit)
             if visible <= 0:
-                blocked = (
-                    f"{NO_DEPTH}: {contract}",
-                    f"the book of {contract} shows nothing within {limit:.6g}, the fillable price",
-                )
+                why = f"the book of {contract} shows nothing within {limit:.6g}, the fillable price"
+                blocked = Held(Reason.NO_DEPTH, contract, why)
                 continue
         orders.append(Planned(contract, wanted if visible is None else min(wanted, visible), limit, visible))
         if subject.equity > 0:

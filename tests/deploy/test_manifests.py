@@ -4,6 +4,7 @@ There is no cluster to ask.  The schema of a FlinkDeployment is the operator's o
 are kept here, as much of them as we use, after the API reference of Kubernetes 1.32.
 """
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,15 +12,19 @@ import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ruamel.yaml import YAML
 
 import jobs
 from deploy import cluster, jars, manifests, topics
+from feeds.publish import Publisher
+from feeds.venues import VENUES
+from tests.deploy.test_image import options_of_feed
 
 FOLDER = cluster.ROOT / "deploy" / "kubernetes"
-BASE, EXAMPLE = FOLDER / "base", FOLDER / "example"
+BASE, FEEDS, EXAMPLE = FOLDER / "base", FOLDER / "feeds", FOLDER / "example"
 Document = dict[str, Any]
 
 TEXT: Document = {"type": "string"}
@@ -40,6 +45,46 @@ def many(schema: Document) -> Document:
 METADATA = of(name=TEXT, namespace=TEXT, labels=MAP, annotations=MAP)
 PEERS = many(of(podSelector=of(matchLabels=MAP), namespaceSelector=of(matchLabels=MAP)))
 PORTS = many(of(protocol={"type": "string", "enum": ["TCP", "UDP"]}, port={"type": "integer"}))
+WHOLE: Document = {"type": "integer"}
+TRUTH: Document = {"type": "boolean"}
+PROBE = of(
+    httpGet=of(path=TEXT, port=WHOLE),
+    **dict.fromkeys(["initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold"], WHOLE),
+)
+CONTAINERS = many(
+    of(
+        **dict.fromkeys(["name", "image", "imagePullPolicy"], TEXT),
+        **dict.fromkeys(["command", "args"], TEXTS),
+        securityContext=of(
+            allowPrivilegeEscalation=TRUTH, readOnlyRootFilesystem=TRUTH, capabilities=of(drop=TEXTS), runAsNonRoot=TRUTH
+        ),
+        env=many(of(name=TEXT, value=TEXT)),
+        envFrom=many(of(configMapRef=of(name=TEXT))),
+        ports=many(of(name=TEXT, containerPort=WHOLE)),
+        readinessProbe=PROBE,
+        livenessProbe=PROBE,
+        resources=of(requests=MAP, limits=MAP),
+        volumeMounts=many(of(name=TEXT, mountPath=TEXT, readOnly=TRUTH)),
+    )
+)
+POD = of(
+    terminationGracePeriodSeconds=WHOLE,
+    automountServiceAccountToken=TRUTH,
+    enableServiceLinks=TRUTH,
+    securityContext=of(
+        runAsNonRoot=TRUTH, **dict.fromkeys(["runAsUser", "runAsGroup", "fsGroup"], WHOLE), seccompProfile=of(type=TEXT)
+    ),
+    initContainers=CONTAINERS,
+    containers=CONTAINERS,
+    volumes=many(
+        of(
+            name=TEXT,
+            secret=of(secretName=TEXT, optional=TRUTH, defaultMode=WHOLE),
+            emptyDir=of(medium=TEXT, sizeLimit=TEXT),
+            persistentVolumeClaim=of(claimName=TEXT),
+        )
+    ),
+)
 KINDS: dict[tuple[str, str], Document] = {
     ("v1", "Namespace"): of(),
     ("v1", "ServiceAccount"): of(),
@@ -47,6 +92,15 @@ KINDS: dict[tuple[str, str], Document] = {
     ("rbac.authorization.k8s.io/v1", "Role"): of(rules=many(of(apiGroups=TEXTS, resources=TEXTS, verbs=TEXTS))),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): of(
         roleRef=of(apiGroup=TEXT, kind=TEXT, name=TEXT), subjects=many(of(kind=TEXT, name=TEXT, namespace=TEXT))
+    ),
+    ("v1", "PersistentVolumeClaim"): of(spec=of(accessModes=TEXTS, resources=of(requests=MAP))),
+    ("apps/v1", "Deployment"): of(
+        spec=of(
+            replicas=WHOLE,
+            strategy=of(type={"type": "string", "enum": ["Recreate", "RollingUpdate"]}),
+            selector=of(matchLabels=MAP),
+            template=of(metadata=METADATA, spec=POD),
+        )
     ),
     ("networking.k8s.io/v1", "NetworkPolicy"): of(
         spec=of(
@@ -155,23 +209,24 @@ def flink_settings(place: str) -> dict[str, str]:
 
 def test_what_is_generated_is_not_stale() -> None:
     for name, text in manifests.render().items():
-        assert (BASE / name).read_text() == text, f"{name} is stale: run `python -m deploy.manifests`"
+        assert (FOLDER / name).read_text() == text, f"{name} is stale: run `python -m deploy.manifests`"
 
 
 def test_a_stale_file_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "BASE", tmp_path)
+    monkeypatch.setattr(manifests, "FOLDER", tmp_path)
     with pytest.raises(SystemExit, match=r"base/jobs\.yaml is stale"):
         manifests.main(["--check"])
     manifests.main([])
     manifests.main(["--check"])
-    with (tmp_path / "settings.yaml").open("a") as file:
+    with (tmp_path / "base" / "settings.yaml").open("a") as file:
         file.write("# by hand\n")
     with pytest.raises(SystemExit, match=r"base/settings\.yaml is stale"):
         manifests.main(["--check"])
 
 
 def test_every_manifest_is_what_its_kind_allows() -> None:
-    every = [*deployments().values(), *plain(BASE), *plain(EXAMPLE)]
+    patch = documents((FEEDS / "pods.yaml").read_text())
+    every = [*deployments().values(), *plain(BASE), *plain(FEEDS), *patch, *plain(EXAMPLE)]
     assert {one["kind"] for one in every} == {"FlinkDeployment", *(kind for _, kind in KINDS)}
     assert [(one["metadata"]["name"], refused(one)) for one in every if refused(one)] == []
 
@@ -249,7 +304,7 @@ def test_pods_are_told_what_jobs_ask_of_the_environment() -> None:
 
 
 def test_pods_run_as_the_account_that_has_the_rights_and_not_as_root() -> None:
-    named = {one["kind"]: one for one in plain(BASE)}
+    named = {one["kind"]: one for one in plain(BASE)}  # of each kind one, but for the deployments
     account = named["ServiceAccount"]["metadata"]["name"]
     assert named["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account}]
     assert named["RoleBinding"]["roleRef"]["name"] == named["Role"]["metadata"]["name"]
@@ -275,6 +330,78 @@ def test_memory_leaves_room_for_python() -> None:
             assert 512 <= int(settings[f"{prefix}.max"].removesuffix("m")) <= 1024
 
 
+def test_every_feed_is_told_what_gammaflow_feed_understands_and_records_on_its_own_volume() -> None:
+    made = documents((FEEDS / "feeds.yaml").read_text())
+    claims = {one["metadata"]["name"] for one in made if one["kind"] == "PersistentVolumeClaim"}
+    feeds = [one for one in made if one["kind"] == "Deployment"]
+    assert len(feeds) == len(claims) == len(manifests.FEEDS) > 1
+    (patched,) = documents((FEEDS / "pods.yaml").read_text())
+    for one in feeds:
+        name, spec = one["metadata"]["name"], one["spec"]
+        assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"] == {"app.kubernetes.io/name": name}
+        (container,), (volume,) = spec["template"]["spec"]["containers"], spec["template"]["spec"]["volumes"]
+        assert container["name"] == patched["spec"]["template"]["spec"]["containers"][0]["name"]
+        assert volume["persistentVolumeClaim"]["claimName"] == name and name in claims
+        told = options_of_feed(container["args"])
+        assert told["name"] == name
+        (mount,) = [
+            mount["mountPath"]
+            for mount in patched["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+            if mount["name"] == volume["name"]
+        ]
+        assert told["record"].parent == Path(mount)
+
+
+def test_feeds_run_without_rights_with_probes_and_with_time_to_stop() -> None:
+    (patch,) = documents((FEEDS / "pods.yaml").read_text())
+    assert patch["spec"]["replicas"] == 1 and patch["spec"]["strategy"]["type"] == "Recreate", "two would write each row twice"
+    pod = patch["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True and pod["automountServiceAccountToken"] is False
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"] is True and security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+    (container,) = pod["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    port = int(variables["GAMMAFLOW_METRICS_PORT"])
+    assert [one["containerPort"] for one in container["ports"]] == [port]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": port}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/live", "port": port}
+    assert pod["terminationGracePeriodSeconds"] > inspect.signature(Publisher).parameters["delivery_s"].default
+    (policy,) = [one for one in plain(FEEDS) if one["kind"] == "NetworkPolicy"]
+    labels = patch["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
+    assert policy["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
+    allowed = {one["port"] for rule in policy["spec"]["egress"] for one in rule["ports"]}
+    urls = [urlsplit(venue.session(market).url) for venue in VENUES.values() for market in venue.MARKETS]
+    assert {url.port or 443 for url in urls} <= allowed
+
+
+def test_keys_reach_a_feed_as_files_that_only_its_user_reads() -> None:
+    (patch,) = documents((FEEDS / "pods.yaml").read_text())
+    pod = patch["spec"]["template"]["spec"]
+    (copies,), (feed,) = pod["initContainers"], pod["containers"]
+    assert "install -m 600" in copies["command"][-1]
+    assert "secret" not in {mount["name"] for mount in feed["volumeMounts"]}
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+
+
+def test_kustomize_puts_what_is_written_by_hand_into_every_feed() -> None:
+    made = [one for one in kustomized(FEEDS) if one["kind"] == "Deployment"]
+    (patch,) = documents((FEEDS / "pods.yaml").read_text())
+    assert len(made) == len(manifests.FEEDS)
+    for one in made:
+        pod, wanted = one["spec"]["template"]["spec"], patch["spec"]["template"]["spec"]
+        assert refused(one) == []
+        assert {volume["name"] for volume in pod["volumes"]} == {
+            mount["name"] for part in (*pod["containers"], *pod["initContainers"]) for mount in part["volumeMounts"]
+        }
+        (container,) = pod["containers"]
+        assert {key: container[key] for key in wanted["containers"][0]} == wanted["containers"][0]
+        assert one["spec"]["template"]["metadata"]["labels"].items() >= one["spec"]["selector"]["matchLabels"].items()
+
+
 def test_kustomize_makes_of_the_base_what_is_checked_here() -> None:
     made = {one["metadata"]["name"]: one for one in kustomized(BASE) if one["kind"] == "FlinkDeployment"}
     assert made == {document["metadata"]["name"]: document for document in deployments().values()}
@@ -285,6 +412,9 @@ def test_the_example_puts_a_place_into_every_manifest() -> None:
     assert [(one["metadata"]["name"], refused(one)) for one in made if refused(one)] == []
     assert {one["metadata"].get("namespace") for one in made if one["kind"] != "Namespace"} == {"gammaflow"}
     assert "BUCKET" not in str(made)
+    assert {one["metadata"]["name"] for one in made if one["kind"] == "Deployment"} == {
+        f"feed-{market.replace('_', '-')}" for market in manifests.FEEDS
+    }
     flink = [one for one in made if one["kind"] == "FlinkDeployment"]
     assert len(flink) == len(jobs.FLOW)
     for one in flink:

@@ -1,17 +1,22 @@
-"""What Prometheus and Grafana are given: by Prometheus' own checker where it is there, and in any case by what can be read."""
+"""Alerts and dashboards are valid: by Prometheus' own checker if it is installed, and by reading the files."""
 
 import json
 import re
 import shutil
 import subprocess
 from typing import Any
+from unittest import mock
 
 import promql_parser
 import pytest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from promql_parser import Expr, VectorSelector
 from ruamel.yaml import YAML
 
 from deploy import cluster
+from feeds import bitget
+from feeds.metrics import ConnectionCounts, FeedMetrics, Latencies
+from feeds.service import Feed
 
 FOLDER = cluster.ROOT / "deploy" / "monitoring"
 RUNBOOK = cluster.ROOT / "docs" / "runbook.md"
@@ -32,16 +37,37 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def selectors(expression: str) -> list[VectorSelector]:
-    """Every series that an expression asks for.  Raises `ValueError` if it is none."""
+    """Every series in an expression.  Raises `ValueError` for an invalid one."""
     nodes: list[Expr] = []
     promql_parser.walk(promql_parser.parse(expression), nodes.append)
     return [node for node in nodes if isinstance(node, VectorSelector)]
 
 
 def expressions() -> list[str]:
-    """Those of all alerts and panels."""
+    """The expressions of all alerts and panels."""
     panels = [panel for board in dashboards().values() for panel in board["panels"]]
     return [rule["expr"] for rule in rules()] + [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def is_of_feeds(expression: str) -> bool:
+    """Whether an expression asks feeds, not Flink."""
+    return "gammaflow_feed_" in expression or 'job="feeds"' in expression
+
+
+def unanswered(asked: list[str], exported: list[tuple[str, dict[str, str]]]) -> list[str]:
+    """The expressions that ask for a series, or for a label, that is not among these."""
+    missing = []
+    for expression in asked:
+        found = selectors(expression)
+        names = {selector.name for selector in found}
+        for selector in found:
+            equal = {(label.name, label.value) for label in selector.matchers.matchers if str(label.op) == "MatchOp.Equal"}
+            if not any(name == selector.name and set(labels.items()) >= equal for name, labels in exported):
+                missing.append(expression)
+        for labels in re.findall(r"by \(([^)]*)\)", expression):
+            if not all(set(labels.split(", ")) <= set(own) for name, own in exported if name in names):
+                missing.append(expression)
+    return missing
 
 
 @pytest.mark.parametrize(
@@ -67,16 +93,20 @@ def test_every_alert_says_how_long_how_bad_what_and_where_to_read_on() -> None:
 
 
 def test_every_alert_has_a_case_in_which_it_fires_beside_one_in_which_it_does_not() -> None:
-    cases = {one["alertname"]: (test, one) for test in yaml("alerts_test.yml")["tests"] for one in test["alert_rule_test"]}
+    cases = {case["alertname"]: (test, case) for test in yaml("alerts_test.yml")["tests"] for case in test["alert_rule_test"]}
     assert set(cases) == {rule["alert"] for rule in rules()}
     for rule in rules():
-        test, one = cases[rule["alert"]]
-        (fires,) = one["exp_alerts"]
+        test, case = cases[rule["alert"]]
+        (fires,) = case["exp_alerts"]
         assert fires["exp_labels"]["severity"] == rule["labels"]["severity"]
-        of = {name: value for name, value in fires["exp_labels"].items() if name != "severity"}
+        labels = {name: value for name, value in fires["exp_labels"].items() if name != "severity"}
         given = [selectors(series["series"])[0] for series in test["input_series"]]
-        others = [one for one in given if not {(label.name, label.value) for label in one.matchers.matchers} >= set(of.items())]
-        assert others and len(others) < len(given)
+        silent = [
+            series
+            for series in given
+            if not {(label.name, label.value) for label in series.matchers.matchers} >= set(labels.items())
+        ]
+        assert silent and len(silent) < len(given)
         asked = {selector.name for selector in selectors(rule["expr"])}
         assert {selector.name for selector in given} == asked
 
@@ -84,16 +114,34 @@ def test_every_alert_has_a_case_in_which_it_fires_beside_one_in_which_it_does_no
 def test_the_configuration_reads_the_rules_and_the_ports_that_the_reporter_takes() -> None:
     config = yaml("prometheus.yml")
     assert config["rule_files"] == ["alerts.yml"]
-    ((job,),) = [config["scrape_configs"]]
-    assert job["job_name"] == "flink"
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert set(targets) == {"flink", "feeds"}
     first, last = map(int, cluster.layered(["prometheus"])["metrics"]["reporter"]["prom"]["port"].split("-"))
-    ports = [int(target.removeprefix("127.0.0.1:")) for target in job["static_configs"][0]["targets"]]
+    ports = [int(target.removeprefix("127.0.0.1:")) for target in targets["flink"]]
     assert ports == [first, first + 1] and last > first
+    (feed,) = targets["feeds"]
+    assert not first <= int(feed.removeprefix("127.0.0.1:")) <= last
+
+
+def test_what_is_asked_of_feeds_is_what_feeds_show() -> None:
+    feed = Feed(bitget.session("bitget_spot"), ["*"], mock.Mock(), recording=mock.Mock(kept_bytes=1))
+    feed.listed_s = 1.0
+    feed.counts.append(ConnectionCounts("1"))
+    publisher: Any = mock.Mock(counts={}, waiting=lambda: 0, offsets_ms=lambda: {"bitget_spot": 0})
+    registry = CollectorRegistry()
+    registry.register(FeedMetrics(feed, publisher, Latencies(), "1"))
+    ProcessCollector(registry=registry)
+    # Prometheus adds where it has a sample from.
+    own = {"job": "feeds", "instance": "127.0.0.1:9260"}
+    exported = [(one.name, {**one.labels, **own}) for family in registry.collect() for one in family.samples]
+    asked = [expression for expression in expressions() if is_of_feeds(expression)]
+    assert len(asked) > 20
+    assert unanswered(asked, [*exported, ("up", own)]) == []
 
 
 def test_each_dashboard_has_panels_that_ask_prometheus_and_lie_beside_each_other() -> None:
     boards = dashboards()
-    assert set(boards) == {"overview", "books", "margin"}
+    assert set(boards) == {"overview", "books", "margin", "feeds"}
     for name, board in boards.items():
         assert board["uid"] == f"gammaflow-{name}" and board["title"].startswith("Gammaflow: ")
         (variable,) = board["templating"]["list"]

@@ -1,4 +1,4 @@
-"""Ports that are free or say who holds them, and process trees that end."""
+"""Free ports, errors that name the holder of a port, and process trees that end."""
 
 import os
 import signal
@@ -28,8 +28,8 @@ def test_a_preferred_port_is_given_where_it_is_free_and_another_where_it_is_not(
 
 def test_no_free_port_is_told_twice() -> None:
     """The broker's own two ports were the same once in thousands of starts."""
-    told = [processes.free_port(0) for _ in range(2_000)]
-    assert len(set(told)) == len(told)
+    ports = [processes.free_port(0) for _ in range(2_000)]
+    assert len(set(ports)) == len(ports)
 
 
 def test_a_pinned_port_that_is_taken_is_named_with_its_holder() -> None:
@@ -73,10 +73,10 @@ def test_stop_lets_a_process_end_by_itself_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_cleaned_up_is_not_left_for_a_second_signal(number: signal.Signals) -> None:
-    def told(*_: object) -> None:
+    def handler(*_: object) -> None:
         raise InterruptedError
 
-    before = signal.signal(number, told)
+    before = signal.signal(number, handler)
     try:
         with processes.uninterrupted():
             os.kill(os.getpid(), number)

@@ -1,4 +1,4 @@
-"""What a cluster's REST interface is taken to say."""
+"""How answers of a cluster's REST interface are read."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ METRICS = "/jobs/1/vertices/2/subtasks/metrics"
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What it answers to each request."""
+    """The answer to each request."""
     answers: dict[str, Any] = {}
 
     def call(_: Flink, method: str, path: str, body: Any = None) -> Any:

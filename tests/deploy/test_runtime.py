@@ -1,4 +1,4 @@
-"""What a runtime is told by its environment, and how it lets jobs finish."""
+"""A runtime's settings from the environment, task slots, and how jobs finish."""
 
 import re
 import time
@@ -12,6 +12,7 @@ from deploy import runtime, topics
 from deploy.processes import StartError
 from deploy.rest import FlinkError
 
+NINE_JOBS = jobs.FLOW[:9]
 NAMES = ["archive", "liquidations", "books", "positions", "chains", "bars"]
 
 
@@ -32,7 +33,7 @@ def test_topics_have_as_many_partitions_as_told_or_else_four(monkeypatch: pytest
 
 
 def drained(monkeypatch: pytest.MonkeyPatch, stuck: str = "") -> list[str]:
-    """The jobs in the order in which they finish; one that is stuck does not."""
+    """The jobs in the order in which they finish; a stuck job does not."""
     finished: list[str] = []
 
     def wait_read(_: Any, name: str, __: float) -> None:
@@ -41,12 +42,12 @@ def drained(monkeypatch: pytest.MonkeyPatch, stuck: str = "") -> list[str]:
 
     monkeypatch.setattr(runtime, "wait_read", wait_read)
     rest = SimpleNamespace(active=lambda: {name: name for name in NAMES}, drain=lambda job, _: finished.append(job))
-    place: Any = SimpleNamespace(home="/nowhere", rest=rest)
+    up: Any = SimpleNamespace(home="/nowhere", rest=rest)
     if stuck:
         with pytest.raises(StartError, match=stuck):
-            runtime.drain(place, NAMES)
+            runtime.drain(up, NAMES)
     else:
-        runtime.drain(place, NAMES)
+        runtime.drain(up, NAMES)
     return finished
 
 
@@ -78,16 +79,16 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     monkeypatch.setattr(topics, "lag", lag)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     rest = SimpleNamespace(active=lambda: {"books": "job"}, read=lambda _: {("order_books_v1", 3): 7}, checkpoint=checkpoint)
-    place: Any = SimpleNamespace(kafka="kafka", logs="logs", rest=rest)
-    runtime.wait_read(place, "books")
+    up: Any = SimpleNamespace(kafka="kafka", logs="logs", rest=rest)
+    runtime.wait_read(up, "books")
     assert done == ["asked", "asked", "checkpoint", "asked", "checkpoint"]
     rest.active = dict
     with pytest.raises(StartError, match="job books is no longer running"):
-        runtime.wait_read(place, "books")
+        runtime.wait_read(up, "books")
 
 
 class Cluster:
-    """A cluster's REST interface that answers with these numbers of free slots, one after the other, and then the last."""
+    """A cluster's REST interface that answers with these numbers of free slots in turn, and then repeats the last."""
 
     def __init__(self, free: list[int], total: int, running: tuple[str, ...] = ()) -> None:
         self.free, self.total, self.running = free, total, running
@@ -97,14 +98,14 @@ class Cluster:
         return {"slots-available": self.free.pop(0) if len(self.free) > 1 else self.free[0], "slots-total": self.total}
 
     def active(self) -> dict[str, Any]:
-        return {name: SimpleNamespace(is_running=name in self.running) for name in jobs.FLOW}
+        return {name: SimpleNamespace(is_running=name in self.running) for name in NINE_JOBS}
 
 
 def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, *, is_embedded: bool = True) -> list[str]:
     """The arguments with which all jobs are submitted to a cluster."""
     calls: list[str] = []
 
-    def flink_run(place: Any, names: list[str], arguments: list[str], *_: Any) -> None:
+    def flink_run(up: Any, names: list[str], arguments: list[str], *_: Any) -> None:
         calls.extend(arguments)
         if not set(names) <= set(rest.running):
             raise FlinkError("jobs were not running after 180 s")
@@ -113,8 +114,8 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
     monkeypatch.setattr(runtime, "FREE_S", 0.05)
     monkeypatch.setattr(topics, "partitions", lambda _: 4)
     managers = {"taskmanager-0": 1} if is_embedded else {}
-    place: Any = SimpleNamespace(home="/nowhere", kafka="k:1", flink="f:2", rest=rest, taskmanagers=managers)
-    runtime.submit(place, jobs.FLOW, parallelism)
+    up: Any = SimpleNamespace(home="/nowhere", kafka="k:1", flink="f:2", rest=rest, taskmanagers=managers)
+    runtime.submit(up, NINE_JOBS, parallelism)
     return calls
 
 
@@ -125,39 +126,39 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
 def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
     count: int, parallelism: int, slots: int, taskmanagers: int
 ) -> None:
-    names = jobs.FLOW[:count]
+    names = NINE_JOBS[:count]
     assert runtime.slots_needed(names, parallelism) == slots
     assert runtime.taskmanagers_needed(names, parallelism) == taskmanagers
 
 
 def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError, match=r"9 jobs at parallelism 32 need 288 task slots; an embedded cluster has at most 192"):
-        runtime.taskmanagers_needed(jobs.FLOW, 32)
+        runtime.taskmanagers_needed(NINE_JOBS, 32)
     monkeypatch.setenv("GAMMAFLOW_FLINK", "flink:8081")
-    assert runtime.taskmanagers_needed(jobs.FLOW, 32) == 1
+    assert runtime.taskmanagers_needed(NINE_JOBS, 32) == 1
 
 
 def test_jobs_without_slots_are_not_submitted_and_told_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StartError) as told:
-        submitted(monkeypatch, Cluster([20], 24, running=tuple(jobs.FLOW)), 4)
-    assert "9 jobs at parallelism 4 need 36 task slots; the cluster at f:2 has 20 of 24 free" in str(told.value)
-    assert "`gammaflow up --taskmanagers 2`" in str(told.value)
-    assert "Kafka" not in str(told.value)
+    with pytest.raises(StartError) as refused:
+        submitted(monkeypatch, Cluster([20], 24, running=tuple(NINE_JOBS)), 4)
+    assert "9 jobs at parallelism 4 need 36 task slots; the cluster at f:2 has 20 of 24 free" in str(refused.value)
+    assert "`gammaflow up --taskmanagers 2`" in str(refused.value)
+    assert "Kafka" not in str(refused.value)
 
 
 def test_slots_that_a_job_gives_back_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submitted(monkeypatch, Cluster([3, 22], 24, running=tuple(jobs.FLOW)), 2)
+    assert submitted(monkeypatch, Cluster([3, 22], 24, running=tuple(NINE_JOBS)), 2)
 
 
 def test_of_a_cluster_of_ones_own_slots_are_only_told_where_jobs_wait_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submitted(monkeypatch, Cluster([0], 0, running=tuple(jobs.FLOW)), 4, is_embedded=False)
-    with pytest.raises(FlinkError, match="need 36 task slots, and of the 24 of the cluster at f:2 none is free") as told:
+    assert submitted(monkeypatch, Cluster([0], 0, running=tuple(NINE_JOBS)), 4, is_embedded=False)
+    with pytest.raises(FlinkError, match="need 36 task slots, and of the 24 of the cluster at f:2 none is free") as refused:
         submitted(monkeypatch, Cluster([0], 24), 4, is_embedded=False)
-    assert "Kafka" not in str(told.value)
+    assert "Kafka" not in str(refused.value)
     with pytest.raises(FlinkError, match="to Kafka at k:1 they speak"):
         submitted(monkeypatch, Cluster([13], 24), 1, is_embedded=False)
 
 
 def test_more_tasks_than_partitions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StartError, match="parallelism 5: a job has at most as many tasks as topics have partitions, 4"):
-        submitted(monkeypatch, Cluster([99], 99, running=tuple(jobs.FLOW)), 5)
+        submitted(monkeypatch, Cluster([99], 99, running=tuple(NINE_JOBS)), 5)

@@ -1,4 +1,4 @@
-"""Which savepoints a job starts from."""
+"""The savepoints from which a job starts."""
 
 import json
 from pathlib import Path
@@ -21,22 +21,22 @@ def test_a_savepoint_is_of_its_own_job_and_partitions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "value", "told"),
+    ("key", "value", "reason"),
     [
         ("kernels", {"liquidations": 1, "margin": 99}, "version of kernel margin is 99, this code reads 6 or 5 or 4 or 3 or 2"),
         ("kernels", {"liquidations": 1}, "version of kernel margin is None"),
-        ("kernels", None, "version of kernel liquidations is None, this code reads 2 or 1"),
+        ("kernels", None, "version of kernel liquidations is None, this code reads 3 or 2 or 1"),
         ("kernels", {"liquidations": 1, "margin": 3, "gone": 1}, "version of kernel gone is 1, this code reads none"),
         ("execution mode", "process", "execution mode is process, this code reads thread"),
     ],
 )
 def test_a_savepoint_of_state_that_this_code_cannot_read_is_refused(
-    what: str, value: object, told: str, tmp_path: Path
+    key: str, value: object, reason: str, tmp_path: Path
 ) -> None:
     savepoints.note(str(tmp_path), "liquidations", 4)
     note = tmp_path / savepoints.FILE
-    note.write_text(json.dumps({**json.loads(note.read_text()), what: value}))
-    with pytest.raises(StartError, match=f"job liquidations was not started from .*: its {told}"):
+    note.write_text(json.dumps({**json.loads(note.read_text()), key: value}))
+    with pytest.raises(StartError, match=f"job liquidations was not started from .*: its {reason}"):
         savepoints.check(str(tmp_path), "liquidations", 4)
 
 

@@ -1,4 +1,4 @@
-"""Every setting that we write is one that Flink has, with a value that it can read."""
+"""Flink knows every setting that we write, and can read its value."""
 
 import json
 import subprocess
@@ -20,28 +20,28 @@ WRONG = {
     "execution.checkpointing.interval": "soon",
     "state.checkpoints.dir": "file:///a",
 }
-"""A name that does not exist, a value that cannot be read, and the former name of an option."""
+"""An unknown name, an invalid value, and the former name of an option."""
 
 
 def settings() -> dict[str, dict[str, str]]:
-    """What is set, by where it stands."""
-    found = {name: manifests.flat(cluster.layered([name])) for name in PLACES}
+    """All settings, by origin."""
+    by_file = {name: manifests.flat(cluster.layered([name])) for name in PLACES}
     compose = YAML(typ="safe").load((cluster.ROOT / "deploy/docker/compose.yaml").read_text())
     properties = compose["services"]["jobmanager"]["environment"]["FLINK_PROPERTIES"]
-    return {**found, "compose": dict(line.split(": ", 1) for line in properties.splitlines())}
+    return {**by_file, "compose": dict(line.split(": ", 1) for line in properties.splitlines())}
 
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What Flink does not take of the settings of each place."""
+    """The settings of each origin that Flink refuses."""
     home = tmp_path_factory.mktemp("flink") / "home"
     cluster.write_conf(home, ["config"])
-    # Not Flink's own: the autoscaler is a part of the operator, Hadoop's are handed on as they are, and the port is the
-    # Prometheus reporter's.
+    # Not options of Flink: the autoscaler is part of the operator, Hadoop's are passed on unchanged, and the port is that of
+    # the Prometheus reporter.
     foreign = (AUTOSCALER, "fs.s3a.", f"{REPORTER}port")
     asked = {
-        place: {key.removeprefix(REPORTER): value for key, value in told.items() if not key.startswith(foreign)}
-        for place, told in {**settings(), "wrong": WRONG}.items()
+        origin: {key.removeprefix(REPORTER): value for key, value in options.items() if not key.startswith(foreign)}
+        for origin, options in {**settings(), "wrong": WRONG}.items()
     }
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("known_options.py"), home / "lib"],
@@ -56,9 +56,9 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return answer
 
 
-@pytest.mark.parametrize("place", [*PLACES, "compose"])
-def test_flink_knows_every_option_and_reads_its_value(place: str, refused: dict[str, list[str]]) -> None:
-    assert refused[place] == []
+@pytest.mark.parametrize("origin", [*PLACES, "compose"])
+def test_flink_knows_every_option_and_reads_its_value(origin: str, refused: dict[str, list[str]]) -> None:
+    assert refused[origin] == []
 
 
 def test_what_flink_would_not_take_is_seen(refused: dict[str, list[str]]) -> None:
@@ -75,12 +75,12 @@ def test_the_autoscaler_knows_its_options() -> None:
         data = archive.read("org/apache/flink/autoscaler/config/AutoScalerOptions.class")
     asked = [key.removeprefix(AUTOSCALER) for key in settings()["kubernetes"] if key.startswith(AUTOSCALER)]
     assert asked
-    # Its class puts a prefix before each name.  A name stands in the class file behind its length.
+    # Its class adds a prefix to each name.  In the class file a name follows its length.
     assert [name for name in asked if b"\x01" + len(name).to_bytes(2) + name.encode() not in data] == []
 
 
 def test_a_place_says_only_what_is_its_own() -> None:
     common = settings()["config"]
-    for place in PLACES:
-        if place != "config":
-            assert [key for key, value in settings()[place].items() if common.get(key) == value] == []
+    for origin in PLACES:
+        if origin != "config":
+            assert [key for key, value in settings()[origin].items() if common.get(key) == value] == []

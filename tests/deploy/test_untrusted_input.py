@@ -1,4 +1,4 @@
-"""Nothing that comes from outside is run: no code of ours unpickles, evaluates or hands a shell what it was given."""
+"""No input is executed: our code does not unpickle it, evaluate it or pass it to a shell."""
 
 import ast
 import re
@@ -15,26 +15,26 @@ FLAGS = {"shell", "allow_pickle"}
 
 
 def dangers(text: str) -> list[str]:
-    """What in a module's text would run what it is given, with its line."""
-    found: list[str] = []
+    """The calls in a module's text that could execute input, with their lines."""
+    dangerous: list[str] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None)
             named = [module] if module else [alias.name for alias in node.names]
-            found += [f"{node.lineno}: import {name}" for name in named if name.partition(".")[0] in MODULES]
+            dangerous += [f"{node.lineno}: import {name}" for name in named if name.partition(".")[0] in MODULES]
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called in NAMES | FUNCTIONS:
-                found.append(f"{node.lineno}: {called}")
+                dangerous.append(f"{node.lineno}: {called}")
             for keyword in node.keywords:
                 is_off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
                 if keyword.arg in FLAGS and not is_off:
-                    found.append(f"{node.lineno}: {keyword.arg}")
+                    dangerous.append(f"{node.lineno}: {keyword.arg}")
             # Left out, it is ruamel.yaml's round trip, which makes no objects either.
             kinds = [*node.args, *(word.value for word in node.keywords if word.arg in ("typ", None))]
             if called.endswith("YAML") and any(ast.unparse(kind) not in ("'safe'", "'rt'") for kind in kinds):
-                found.append(f"{node.lineno}: {called} that is not safe")
-    return found
+                dangerous.append(f"{node.lineno}: {called} that is not safe")
+    return dangerous
 
 
 @pytest.mark.parametrize(
@@ -69,5 +69,5 @@ def test_only_a_jobs_own_state_is_unpickled_and_nothing_else_is_run() -> None:
     files = (path for folder in PRODUCT for path in sorted((ROOT / folder).rglob("*.py")))
     modules = [path for path in files if "site-packages" not in path.parts]  # of the benches' peers
     assert len(modules) > 50
-    found = [f"{path.relative_to(ROOT)}:{danger}" for path in modules for danger in dangers(path.read_text())]
-    assert [re.sub(r":\d+:", ":", where) for where in found] == ["engine/host.py: Types.PICKLED_BYTE_ARRAY"]
+    dangerous = [f"{path.relative_to(ROOT)}:{danger}" for path in modules for danger in dangers(path.read_text())]
+    assert [re.sub(r":\d+:", ":", where) for where in dangerous] == ["engine/host.py: Types.PICKLED_BYTE_ARRAY"]

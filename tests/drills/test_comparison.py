@@ -1,4 +1,4 @@
-"""What makes a drill red."""
+"""The differences that make a drill red."""
 
 from collections import Counter
 
@@ -9,8 +9,8 @@ from drills.rows import Comparison, Row, compare, miscounted
 A, B, C = (Row(b"key", number, b"{}") for number in range(3))
 
 
-def compared(table: str, expected: list[Row], found: list[Row]) -> Comparison:
-    (comparison,) = compare({table: Counter(expected)}, {table: Counter(found)})
+def compared(table: str, expected: list[Row], actual: list[Row]) -> Comparison:
+    (comparison,) = compare({table: Counter(expected)}, {table: Counter(actual)})
     return comparison
 
 

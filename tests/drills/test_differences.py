@@ -1,4 +1,4 @@
-"""What is wrong with rows that were written after a golden savepoint."""
+"""The faults in rows that were written after a golden savepoint."""
 
 import json
 from collections import Counter
@@ -13,7 +13,7 @@ A, B, C, D = (Row(b"key", number, b"{}") for number in range(4))
 
 
 @pytest.mark.parametrize(
-    ("after", "told"),
+    ("after", "starts"),
     [
         ([B, C], []),
         ([C], ["bars: 2 rows did not come, of which 1 were written before"]),
@@ -22,8 +22,8 @@ A, B, C, D = (Row(b"key", number, b"{}") for number in range(4))
         ([B, C, C], ["bars: 1 rows that should not be, e.g. "]),
     ],
 )
-def test_rows_before_and_after_are_all_there_once(after: list[Row], told: list[str], tmp_path: Path) -> None:
+def test_rows_before_and_after_are_all_there_once(after: list[Row], starts: list[str], tmp_path: Path) -> None:
     (tmp_path / WRITTEN).write_text(json.dumps({"rows": {"bars": 1}}))
-    found = differences(tmp_path, {"bars": Counter([A, B, C])}, {"bars": Counter(after)})
-    assert len(found) == len(told)
-    assert all(one.startswith(start) for one, start in zip(found, told, strict=True))
+    faults = differences(tmp_path, {"bars": Counter([A, B, C])}, {"bars": Counter(after)})
+    assert len(faults) == len(starts)
+    assert all(fault.startswith(start) for fault, start in zip(faults, starts, strict=True))

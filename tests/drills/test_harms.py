@@ -1,4 +1,4 @@
-"""What a harm itself puts into the topics, taken out again."""
+"""Rows that a harm itself puts into the topics are removed again."""
 
 from base64 import b64encode
 from collections import Counter
@@ -28,9 +28,9 @@ def test_poison_and_the_letters_about_it_are_taken_out() -> None:
 
 
 def test_each_job_that_writes_letters_must_have_written_one() -> None:
-    told = letter("venue_times.v1", 9)
-    assert without_poison(rows(told), ["books"]) == ["dead_letters: 0 about order_books.v1, not 1"]
-    assert without_poison(rows(told, letter("order_books.v1", 7), letter("order_books.v1", 7)), ["books"]) == [
+    expected = letter("venue_times.v1", 9)
+    assert without_poison(rows(expected), ["books"]) == ["dead_letters: 0 about order_books.v1, not 1"]
+    assert without_poison(rows(expected, letter("order_books.v1", 7), letter("order_books.v1", 7)), ["books"]) == [
         "dead_letters: 2 about order_books.v1, not 1"
     ]
 

@@ -1,4 +1,4 @@
-"""A drill's verdict, and what becomes of what it ran on."""
+"""A drill's verdict, and what happens to its stage."""
 
 from collections import Counter
 from typing import Any
@@ -19,7 +19,7 @@ ROWS: Rows = {
 
 
 class Held:
-    """A stage that is asked whether it goes on."""
+    """A stage that notes whether it was closed."""
 
     is_closed = False
 
@@ -59,7 +59,7 @@ def test_a_drill_that_is_red_or_fails_does_not(left: Played | Exception, monkeyp
 
 @pytest.mark.parametrize("name", DRILLS)
 def test_a_drill_has_the_jobs_whose_topics_its_jobs_read(name: str) -> None:
-    """Without them it would wait for rows that nobody writes, and find all missing.  The archive takes what is there."""
+    """Without them it would wait for rows that no job writes.  The archive reads whatever is there."""
     own = DRILLS[name].jobs
     for job in own - {"archive"}:
         read = set(jobs.job(job).reads)

@@ -1,4 +1,4 @@
-"""When a drill takes a suite's jobs for running again."""
+"""When a drill considers a suite's jobs restarted."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ HARMED_MS = 1_000
 @pytest.mark.parametrize(
     ("state", "running", "started_ms", "has_restarted"),
     [
-        ("INITIALIZING", 0, [], False),  # a new JobManager has found it, and knows none of its tasks yet
+        ("INITIALIZING", 0, [], False),  # a new JobManager knows none of its tasks yet
         ("RUNNING", 1, [2_000, 2_000], False),
         ("RUNNING", 2, [900, 900], False),  # as it ran before the harm
         ("RUNNING", 2, [2_000, 2_000], True),

@@ -1,4 +1,4 @@
-"""What one drill leaves to the next."""
+"""What a drill passes on to the next one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ PROCESSES = {"broker": 1, "jobmanager": 2, "taskmanager-0": 3, "taskmanager-1": 
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What is done to processes and topics, none of which are there."""
+    """The actions on processes and topics, which do not exist here."""
     done: list[str] = []
 
     @contextmanager

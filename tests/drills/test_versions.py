@@ -38,5 +38,5 @@ def test_the_wider_version_has_its_column_in_rows_and_query() -> None:
 
 
 def test_a_change_of_what_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"jobs/bars\.sql: 'no such text' is there 0 times"):
+    with pytest.raises(ValueError, match=r"jobs/bars\.sql: expected 'no such text' once, found it 0 times"):
         versions._changed("jobs/bars.sql", ("no such text", ""))

@@ -1,6 +1,6 @@
-"""What a running suite shows of itself after a known input.  tests/e2e/test_metrics.py runs it, if it can in its own network.
+"""The metrics of a running suite after a known input.  tests/e2e/test_metrics.py runs it, if possible in its own network.
 
-There, with loopback alone, Flink's reporter may listen as it does, on every interface.
+That network has only loopback, so Flink's reporter may listen on every interface there.
 """
 
 import json
@@ -24,16 +24,15 @@ JOBS = ["books", "positions", "liquidations"]
 SETTINGS = {
     "table.exec.source.idle-timeout": "0 ms",
     "execution.checkpointing.interval": "1 s",
-    "gammaflow.window": "0.05",  # by which batches are counted below
+    "gammaflow.window": "0.05",  # the counts of batches below depend on it
 }
 T0 = 1_700_000_000_000
 WAIT_S = 40.0
 Numbers = dict[str, dict[str, float]]
 
 EXPECTED: Numbers = {
-    # A: a snapshot, a better size, a level below the top, a row that is none, and what comes late.  B: a snapshot and a gap,
-    # which makes it stale, and a snapshot wanted.  Each in a batch of its own.  The feed tells each of the four shards seven
-    # times what time it is at the venue.
+    # A: a snapshot, a better size, a level below the top, an invalid row, and a late one.  B: a snapshot and a gap, which makes
+    # it stale and requests a snapshot.  Each is in a batch of its own.  Each of the four shards gets seven venue times.
     "books": {
         "batches": 29,
         "messages": 35,
@@ -68,7 +67,7 @@ EXPECTED: Numbers = {
 
 
 def at(ms: int) -> dict[str, str]:
-    """When something was, and was received."""
+    """Event time and time of receipt."""
     return {"event_at": instant_ms(T0 + ms), "received_at": instant_us((T0 + ms) * 1000)}
 
 
@@ -123,46 +122,46 @@ INPUT = [
 LATE = book(-5_000, "A", "change", 4, [10.0, 3.0])
 
 
-def metrics(place: Runtime) -> Numbers:
-    """What the jobs say of what is expected."""
-    active = place.rest.active()
+def metrics(up: Runtime) -> Numbers:
+    """The metrics of the jobs, for all that are expected."""
+    active = up.rest.active()
     return {
-        job: {name: found.sum for name, found in place.rest.metrics(active[job], expected).items()}
+        job: {name: aggregate.sum for name, aggregate in up.rest.metrics(active[job], expected).items()}
         for job, expected in EXPECTED.items()
     }
 
 
-def play(place: Runtime) -> None:
-    """Publish the input, the late one when all before it has been read, and let time pass until the metrics tell of it."""
+def play(up: Runtime) -> None:
+    """Publish the input, the late row after all others have been read, and let time pass until the metrics count it."""
 
     def tick(publisher: Publisher, ms: int) -> None:
         publisher.heartbeat(T0 + ms)
         publisher.flush()
 
-    publisher = Publisher(place.kafka)
+    publisher = Publisher(up.kafka)
     for record in INPUT:
         publisher.publish(record)
     tick(publisher, 2_000)
-    runtime.wait_read(place, "books")
+    runtime.wait_read(up, "books")
     publisher.publish(LATE)
     deadline = time.monotonic() + WAIT_S
-    ms = 10_000  # the sweep in which the gap is found; at the next one a snapshot would be wanted again
-    while metrics(place) != EXPECTED and time.monotonic() < deadline:
+    ms = 10_000  # the sweep in which the gap is aggregate; at the next one a snapshot would be wanted again
+    while metrics(up) != EXPECTED and time.monotonic() < deadline:
         tick(publisher, ms := ms + 50)
         time.sleep(0.2)
 
 
 def main(out: Path, has_own_network: bool) -> None:
-    """Write to `out` what there was to see."""
+    """Write the metrics to `out`."""
     conf = cluster.layered(["prometheus"]) if has_own_network else {}
-    with runtime.temporary(conf, is_brief=True) as place:
-        runtime.submit(place, JOBS, settings=SETTINGS)
-        play(place)
+    with runtime.temporary(conf, is_brief=True) as up:
+        runtime.submit(up, JOBS, settings=SETTINGS)
+        play(up)
         ports = [9250, 9251] if has_own_network else []
         command = [sys.executable, "-m", "cli.main", "status"]
-        env = {**os.environ, "GAMMAFLOW_HOME": place.home, "COLUMNS": "170"}
+        env = {**os.environ, "GAMMAFLOW_HOME": up.home, "COLUMNS": "170"}
         seen = {
-            "metrics": metrics(place),
+            "metrics": metrics(up),
             "scrape": "".join(requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text for port in ports),
             "status": subprocess.run(command, env=env, cwd=cluster.ROOT, capture_output=True, text=True, timeout=60).stdout,
         }

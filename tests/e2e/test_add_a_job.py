@@ -1,4 +1,4 @@
-"""docs/add_a_job.md, done as it is written, in a copy of the project."""
+"""The steps of docs/add_a_job.md work in a copy of the project."""
 
 import re
 import subprocess
@@ -11,12 +11,12 @@ import pytest
 from deploy import cluster
 
 BLOCK = re.compile(r"^`([\w/.]+)`\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-"""A file's path, alone in its line, and its text."""
+"""A file's path, alone in a line, and its text."""
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy with the files of the page, and what is generated from them."""
+    """A copy with the files of the page, and the generated files."""
     copy = tmp_path_factory.mktemp("project")
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=cluster.ROOT, capture_output=True, check=True).stdout.decode().split("\0")

@@ -1,4 +1,4 @@
-"""The suite on a broker that asks for encryption, passwords and rights: what works there, what is refused, what leaks."""
+"""The suite on a broker with encryption, passwords and ACLs: what works, what is refused, and that no password leaks."""
 
 import json
 import secrets
@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 @dataclass
-class Place:
+class Site:
     """The broker, the cluster, and the files of an operator."""
 
     broker: Secured
@@ -57,7 +57,7 @@ class Place:
 
 
 def write(folder: Path, passwords: dict[str, str], **fields: str) -> Path:
-    """An operator's files; returns the one that the environment is to name."""
+    """An operator's files; returns the one for the environment variable."""
     folder.mkdir(exist_ok=True)
     secret = folder / "passwords.properties"
     secret.touch(mode=0o600)
@@ -68,7 +68,7 @@ def write(folder: Path, passwords: dict[str, str], **fields: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A secured broker with our users and their rights, and a cluster; the job's password is wrong at first."""
     base = tmp_path_factory.mktemp("secured")
     passwords = {name: secrets.token_urlsafe(18) for name in [*map(user, [*jobs.FLOW, FEED, READER, ADMIN]), STRANGER]}
@@ -86,7 +86,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             patch.setenv(VARIABLE, str(write(base / "operator", passwords | {user(JOB): wrong}, ca=str(broker.ca))))
             acls.give(AdminClient(broker.internal), acls.rights())
             cluster = runtime.up(home, ports=(0, 0), is_brief=True)
-            yield Place(broker, cluster, base / "operator", base, passwords, wrong, commands)
+            yield Site(broker, cluster, base / "operator", base, passwords, wrong, commands)
     finally:
         runtime.down(home)
         processes.stop([broker.pid])
@@ -101,83 +101,83 @@ def watch(commands: set[str], is_over: threading.Event) -> None:
 
 
 @pytest.fixture
-def otherwise(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Tells our clients something else for one test."""
+def otherwise(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Changes the settings of our clients for one test."""
 
     def tell(passwords: dict[str, str] | None = None, **fields: str) -> None:
-        told = write(tmp_path / "operator", place.passwords | (passwords or {}), **{"ca": str(place.broker.ca), **fields})
-        monkeypatch.setenv(VARIABLE, str(told))
+        file = write(tmp_path / "operator", site.passwords | (passwords or {}), **{"ca": str(site.broker.ca), **fields})
+        monkeypatch.setenv(VARIABLE, str(file))
 
     return tell
 
 
-def test_the_rights_are_there_and_the_admin_can_say_so(place: Place) -> None:
-    assert acls.apply(place.kafka, acls.rights()) == ([], [])
+def test_the_rights_are_there_and_the_admin_can_say_so(site: Site) -> None:
+    assert acls.apply(site.kafka, acls.rights()) == ([], [])
 
 
-def test_a_right_that_is_missing_is_given_and_one_beyond_is_told(place: Place) -> None:
+def test_a_right_that_is_missing_is_given_and_one_beyond_is_told(site: Site) -> None:
     wanted = acls.rights()
     more = acls.Right(user(READER), "READ", "group", "someone-else")
-    assert acls.apply(place.kafka, [*wanted, more]) == ([more], [])
-    assert acls.apply(place.kafka, wanted) == ([], [more])
+    assert acls.apply(site.kafka, [*wanted, more]) == ([more], [])
+    assert acls.apply(site.kafka, wanted) == ([], [more])
 
 
-def test_a_wrong_password_is_refused_at_once(place: Place, otherwise: Any) -> None:
+def test_a_wrong_password_is_refused_at_once(site: Site, otherwise: Any) -> None:
     otherwise({user(FEED): "a-guess"})
     began = time.monotonic()
     with pytest.raises(PublishError) as refused:
-        Publisher(place.kafka, timeout_s=30)
+        Publisher(site.kafka, timeout_s=30)
     assert time.monotonic() - began < 5
-    for told in (place.kafka, "as gammaflow-feed", "invalid credentials"):
-        assert told in str(refused.value)
+    for part in (site.kafka, "as gammaflow-feed", "invalid credentials"):
+        assert part in str(refused.value)
     assert "a-guess" not in str(refused.value)
 
 
-def test_a_broker_whose_authority_is_not_ours_is_refused_at_once(place: Place, otherwise: Any) -> None:
+def test_a_broker_whose_authority_is_not_ours_is_refused_at_once(site: Site, otherwise: Any) -> None:
     otherwise(ca=DEFAULT_CA_BUNDLE_PATH)
     began = time.monotonic()
     with pytest.raises(TopicError) as refused:
-        topics.existing_topics(place.kafka)
+        topics.existing_topics(site.kafka)
     assert time.monotonic() - began < 5
-    for told in (place.kafka, "as gammaflow-reader", "certificate verify failed"):
-        assert told in str(refused.value)
+    for part in (site.kafka, "as gammaflow-reader", "certificate verify failed"):
+        assert part in str(refused.value)
 
 
-def test_plain_text_is_not_heard_where_encryption_is_wanted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_text_is_not_heard_where_encryption_is_wanted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(PublishError) as refused:
-        Publisher(place.kafka, timeout_s=1.5)
-    assert f"no Kafka broker answers at {place.kafka} within 1.5 s, in plain text ({VARIABLE} is not set)" in str(refused.value)
+        Publisher(site.kafka, timeout_s=1.5)
+    assert f"no Kafka broker answers at {site.kafka} within 1.5 s, in plain text ({VARIABLE} is not set)" in str(refused.value)
 
 
-def test_a_topic_that_a_user_may_not_write_is_named(place: Place) -> None:
+def test_a_topic_that_a_user_may_not_write_is_named(site: Site) -> None:
     row = dict.fromkeys(TABLES["positions"].key, "mine")
-    with pytest.raises(PublishError) as refused, Publisher(place.kafka, timeout_s=5) as publisher:
+    with pytest.raises(PublishError) as refused, Publisher(site.kafka, timeout_s=5) as publisher:
         publisher.publish(Record("positions", 1_767_225_600_000, row))
-    assert str(refused.value) == f"positions.v1 at {place.kafka}, as gammaflow-feed: Broker: Topic authorization failed"
+    assert str(refused.value) == f"positions.v1 at {site.kafka}, as gammaflow-feed: Broker: Topic authorization failed"
 
 
-def test_topics_that_a_user_may_not_see_are_named(place: Place, otherwise: Any) -> None:
+def test_topics_that_a_user_may_not_see_are_named(site: Site, otherwise: Any) -> None:
     otherwise(user=STRANGER)
     with pytest.raises(TopicError) as refused:
-        topics.partitions(place.kafka)
-    for told in (place.kafka, "order_books.v1", f"as {STRANGER}", "`gammaflow acls`"):
-        assert told in str(refused.value)
+        topics.partitions(site.kafka)
+    for part in (site.kafka, "order_books.v1", f"as {STRANGER}", "`gammaflow acls`"):
+        assert part in str(refused.value)
 
 
-def test_a_job_with_a_wrong_password_says_so_and_goes_on_once_it_is_right(place: Place) -> None:
-    rest = place.runtime.rest
+def test_a_job_with_a_wrong_password_says_so_and_goes_on_once_it_is_right(site: Site) -> None:
+    rest = site.runtime.rest
     with pytest.raises(FlinkError) as refused:
-        runtime.submit(place.runtime, [JOB], settings=SETTINGS)
-    for told in (f"job {JOB} does not start: ", "SaslAuthenticationException", place.kafka, f"as {user(JOB)}"):
-        assert told in str(refused.value)
+        runtime.submit(site.runtime, [JOB], settings=SETTINGS)
+    for part in (f"job {JOB} does not start: ", "SaslAuthenticationException", site.kafka, f"as {user(JOB)}"):
+        assert part in str(refused.value)
     job = rest.active()[JOB]
     refused_job = job.id
     failures = rest.get(f"/jobs/{job.id}/exceptions")["exceptionHistory"]["entries"]
-    # The first after a second, then ever later.
+    # Restarts come after a second at first, then ever later.
     assert len(failures) <= 2 + job.duration_s
 
-    write(place.folder, place.passwords, ca=str(place.broker.ca))
+    write(site.folder, site.passwords, ca=str(site.broker.ca))
     deadline = time.monotonic() + 60
     while (job := rest.active()[JOB]).state != "RUNNING" or job.running < job.tasks:
         assert time.monotonic() < deadline, rest.failure(job)
@@ -189,47 +189,55 @@ def test_a_job_with_a_wrong_password_says_so_and_goes_on_once_it_is_right(place:
         for path in sorted((CASE / "given").glob("*.jsonl"))
         for row in map(json.loads, path.read_text().splitlines())
     ]
-    with Publisher(place.kafka) as publisher:
+    with Publisher(site.kafka) as publisher:
         for record in sorted(given, key=lambda record: record.event_ms):
             publisher.publish(record)
-    runtime.drain(place.runtime, [JOB], 60)
-    written = read(place.kafka, ["positions", "ledger_entries"])
+    runtime.drain(site.runtime, [JOB], 60)
+    written = read(site.kafka, ["positions", "ledger_entries"])
     assert written["ledger_entries"].total() == len((CASE / "expect" / "ledger_entries.jsonl").read_text().splitlines())
     assert written["positions"].total() == len((CASE / "expect" / "positions.jsonl").read_text().splitlines())
 
 
-def test_no_password_is_in_a_log_a_file_an_answer_of_the_cluster_or_a_command_line(place: Place) -> None:
-    rest = place.runtime.rest
+def test_no_password_is_in_a_log_a_file_an_answer_of_the_cluster_or_a_command_line(site: Site) -> None:
+    rest = site.runtime.rest
     job = next(job.id for job in rest.jobs() if job.name == JOB)
-    (manager,) = place.runtime.taskmanagers
+    (manager,) = site.runtime.taskmanagers
     paths = ["", "/config", "/plan", "/exceptions", "/checkpoints", "/checkpoints/config", "/accumulators"]
     answers = {f"/jobs/{job}{path}": rest.get(f"/jobs/{job}{path}") for path in paths}
     for path in ("/config", "/jobmanager/config", "/jobmanager/environment", f"/taskmanagers/{manager}"):
         answers[path] = rest.get(path)
     said = {path: json.dumps(answer).encode() for path, answer in answers.items()}
-    # What jobs have left, but for the jars, and what the broker has said.
-    files = [*Path(place.runtime.home).rglob("*"), *(place.home / "kafka" / "logs").rglob("*")]
+    # The files of jobs, except jars, and the logs of the broker.
+    files = [*Path(site.runtime.home).rglob("*"), *(site.home / "kafka" / "logs").rglob("*")]
     said |= {str(path): path.read_bytes() for path in files if path.is_file() and not path.is_symlink()}
-    said["ps"] = "\n".join(place.commands).encode()
+    said["ps"] = "\n".join(site.commands).encode()
 
     def telling(word: str) -> set[str]:
         return {where for where, text in said.items() if word.encode() in text}
 
-    # That it can be found where it is said.
+    # The search works: it finds a name that is there.
     assert any("taskmanager" in where for where in telling("security.protocol = SASL_SSL"))
     assert f"/jobs/{job}/exceptions" in telling("SaslAuthenticationException")
     assert "ps" in telling("engine.run")
-    for password in (*place.passwords.values(), place.wrong):
+    for password in (*site.passwords.values(), site.wrong):
         assert telling(password) == set()
 
 
-def test_everything_listens_on_loopback_alone(place: Place) -> None:
+def test_everything_listens_on_loopback_alone(site: Site) -> None:
     heard: set[tuple[str, int]] = set()
-    for pid in (place.broker.pid, *place.runtime.pids):
+    for pid in (site.broker.pid, *site.runtime.pids):
         process = psutil.Process(pid)
-        connections = [one for member in (process, *process.children(recursive=True)) for one in member.net_connections("inet")]
-        own = {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
+        connections = [
+            connection
+            for member in (process, *process.children(recursive=True))
+            for connection in member.net_connections("inet")
+        ]
+        own = {
+            (connection.laddr.ip, connection.laddr.port)
+            for connection in connections
+            if connection.status == psutil.CONN_LISTEN
+        }
         assert own, process.cmdline()
         heard |= own
-    assert {port for _, port in heard} >= {int(address.rpartition(":")[2]) for address in (place.kafka, place.runtime.flink)}
+    assert {port for _, port in heard} >= {int(address.rpartition(":")[2]) for address in (site.kafka, site.runtime.flink)}
     assert {address.removeprefix("::ffff:") for address, _ in heard} == {"127.0.0.1"}

@@ -1,4 +1,4 @@
-"""`gammaflow replay` as a user runs it, on captured traffic: what it leaves in its folder, and what it leaves behind."""
+"""`gammaflow replay` as a user runs it, on captured traffic: its output, and that it leaves nothing else behind."""
 
 import base64
 import csv
@@ -42,39 +42,39 @@ class Run(NamedTuple):
     files: list[str]  # left behind in the folder for temporary files
 
 
-def gammaflow(place: Path, *arguments: str, timeout_s: float = 600.0) -> Run:
-    """Run the command with `place` as its folder for temporary files, and look for what it leaves behind."""
-    place.mkdir()
+def gammaflow(folder: Path, *arguments: str, timeout_s: float = 600.0) -> Run:
+    """Run the command with `folder` as its folder for temporary files, and look for what it leaves behind."""
+    folder.mkdir()
     mark = uuid.uuid4().hex
-    env = environment(place, mark)
+    env = environment(folder, mark)
     started = time.monotonic()
     try:
-        done = subprocess.run([*GAMMAFLOW, *arguments], env=env, capture_output=True, text=True, timeout=timeout_s, cwd=place)
+        done = subprocess.run([*GAMMAFLOW, *arguments], env=env, capture_output=True, text=True, timeout=timeout_s, cwd=folder)
         seconds = time.monotonic() - started
         left = [" ".join(process.cmdline()) for process in marked(mark)]
     finally:
         for process in marked(mark):
             process.kill()
-    files = sorted(path.name for path in place.glob("gammaflow-*"))
+    files = sorted(path.name for path in folder.glob("gammaflow-*"))
     return Run(done.returncode, done.stdout + done.stderr, seconds, left, files)
 
 
-def environment(place: Path, mark: str) -> dict[str, str]:
-    """An environment with nothing of the user's own runtime in it."""
+def environment(folder: Path, mark: str) -> dict[str, str]:
+    """An environment without the user's own runtime."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("GAMMAFLOW_") or key == "GAMMAFLOW_CACHE"}
-    return {**own, "TMPDIR": str(place), "GAMMAFLOW_TEST_MARK": mark, "COLUMNS": "200"}
+    return {**own, "TMPDIR": str(folder), "GAMMAFLOW_TEST_MARK": mark, "COLUMNS": "200"}
 
 
 def marked(mark: str) -> list[psutil.Process]:
     """The processes that were started with this mark in their environment."""
-    found: list[psutil.Process] = []
+    running: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("GAMMAFLOW_TEST_MARK") == mark:
-                found.append(process)
+                running.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return running
 
 
 class Replay(NamedTuple):
@@ -84,15 +84,15 @@ class Replay(NamedTuple):
     tables: dict[str, list[Row]]
 
 
-def replay(place: Path, ws: Path, *options: str) -> Replay:
+def replay(folder: Path, ws: Path, *options: str) -> Replay:
     """Replay websocket and REST traffic."""
-    out = place / "out"
-    place.mkdir(exist_ok=True)
+    out = folder / "out"
+    folder.mkdir(exist_ok=True)
     captures = ["--capture", f"deribit:{ws}", "--capture", f"deribit:{REST}"]
-    run = gammaflow(place / "tmp", "replay", *captures, "--out", str(out), *options)
+    run = gammaflow(folder / "tmp", "replay", *captures, "--out", str(out), *options)
     assert run.code == 0, run.said
-    assert sorted(path.name for path in out.iterdir()) == schemas.names()
-    return Replay(run, {name: table(out / name) for name in schemas.names()})
+    assert sorted(path.name for path in out.iterdir()) == schemas.kept()
+    return Replay(run, {name: table(out / name) for name in schemas.kept()})
 
 
 def table(folder: Path) -> list[Row]:
@@ -101,12 +101,12 @@ def table(folder: Path) -> list[Row]:
 
 
 def utc(instant: datetime) -> datetime:
-    """An instant of the files, which do not say that they are in UTC."""
+    """An instant of the files, whose values are in UTC without saying so."""
     return instant.replace(tzinfo=UTC)
 
 
 def contents(rows: list[Row]) -> list[str]:
-    """Rows, so that the order in which they were written does not matter."""
+    """The rows in a fixed order."""
     return sorted(map(repr, rows))
 
 
@@ -163,12 +163,14 @@ def damaged(damage: tuple[Path, list[tuple[int, str | None, str, str]]]) -> Repl
 
 def messages(kind: str) -> list[Row]:
     """The data of every captured message of a kind of channel."""
-    found = [json.loads(line.partition(": ")[2]) for line in WS.read_text().splitlines() if '"method":"subscription"' in line]
-    return [message["params"]["data"] for message in found if message["params"]["channel"].startswith(kind)]
+    received = [
+        json.loads(line.partition(": ")[2]) for line in WS.read_text().splitlines() if '"method":"subscription"' in line
+    ]
+    return [message["params"]["data"] for message in received if message["params"]["channel"].startswith(kind)]
 
 
 def listed() -> list[Row]:
-    """The contracts that the REST answers list."""
+    """The contracts in the REST answers."""
     lines = [line for line in REST.read_text().splitlines() if line.startswith("https://")]
     return [item for line in lines for item in json.loads(line.partition(": ")[2])["result"]]
 
@@ -182,7 +184,7 @@ def test_every_message_of_the_capture_is_one_row(clean: Replay) -> None:
     assert terms == {("deribit", item["instrument_name"]) for item in listed() if "combo" not in item["kind"]}
     books = {"order_books", "venue_times", "book_tops", "book_depth", "book_metrics", "venue_clocks"}
     chains = {"forwards", "vol_surfaces", "chain_greeks"}
-    assert set(counts) == {"tickers", "option_greeks", "instruments", "margin_scalings"} | books | chains
+    assert set(counts) == {"tickers", "option_greeks", "instruments", "trading_halts", "margin_scalings"} | books | chains
     tops = Counter(row["instrument"] for row in clean.tables["book_tops"])
     assert all(tops[name] <= count for name, count in Counter(data["instrument_name"] for data in messages("book")).items())
     assert set(tops) == {data["instrument_name"] for data in messages("book")}
@@ -190,11 +192,11 @@ def test_every_message_of_the_capture_is_one_row(clean: Replay) -> None:
 
 @needs_captures
 def test_the_command_accounts_for_every_line(clean: Replay) -> None:
-    told = re.search(r"Lines in: ([\d,]+) = (.+)", clean.run.said)
-    assert told is not None
+    summary = re.search(r"Lines in: ([\d,]+) = (.+)", clean.run.said)
+    assert summary is not None
     lines = len(WS.read_text().splitlines()) + len(REST.read_text().splitlines())
-    assert int(told[1].replace(",", "")) == lines
-    assert sum(int(number) for number in re.findall(r"\d+", told[2].replace(",", ""))) == lines
+    assert int(summary[1].replace(",", "")) == lines
+    assert sum(int(number) for number in re.findall(r"\d+", summary[2].replace(",", ""))) == lines
     for name, rows in clean.tables.items():
         assert re.search(rf"^\s*{name}\s+{len(rows):,}\s*$", clean.run.said, re.MULTILINE), name
 
@@ -226,11 +228,11 @@ def test_greeks_are_the_exchanges_own(clean: Replay) -> None:
     assert len(truth) == len(own) == len(clean.tables["option_greeks"])
     prices: list[float] = []
     for row in truth:
-        found = own[row["instrument"], int(row["ts_ms"])]
-        assert found["reason"] is None
-        prices.append(abs(found["price_coin"] - float(row["mark_price"])))
+        computed = own[row["instrument"], int(row["ts_ms"])]
+        assert computed["reason"] is None
+        prices.append(abs(computed["price_coin"] - float(row["mark_price"])))
         for name, tolerance in (("delta", 1e-4), ("gamma", 5e-6), ("vega", 0.02)):
-            assert found[name] == pytest.approx(float(row[name]), abs=tolerance), (name, row)
+            assert computed[name] == pytest.approx(float(row[name]), abs=tolerance), (name, row)
     assert statistics.median(prices) <= 1e-5
     assert max(prices) <= 1.1e-3
 
@@ -266,7 +268,7 @@ def original(row: Row) -> str:
 
 
 @needs_captures
-@pytest.mark.parametrize("name", sorted(set(schemas.names()) - {"dead_letters"}))
+@pytest.mark.parametrize("name", sorted(set(schemas.kept()) - {"dead_letters"}))
 def test_neither_bad_lines_nor_pace_nor_parallelism_change_a_good_row(name: str, clean: Replay, damaged: Replay) -> None:
     assert contents(damaged.tables[name]) == contents(clean.tables[name])
 
@@ -295,9 +297,9 @@ def test_bad_input_is_named_before_anything_is_started(tmp_path: Path, arguments
     (tmp_path / "some.log").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "of.something").write_text("")
-    place = [str(tmp_path / text) if text in ("out", "full") else text for text in arguments]
-    place = [f"deribit:{tmp_path / text[8:]}" if text == "deribit:some.log" else text for text in place]
-    run = gammaflow(tmp_path / "tmp", "replay", *place, timeout_s=60)
+    options = [str(tmp_path / text) if text in ("out", "full") else text for text in arguments]
+    options = [f"deribit:{tmp_path / text[8:]}" if text == "deribit:some.log" else text for text in options]
+    run = gammaflow(tmp_path / "tmp", "replay", *options, timeout_s=60)
     assert run.code != 0
     assert named in " ".join(run.said.split())
     assert "Traceback" not in run.said
@@ -308,10 +310,10 @@ def test_bad_input_is_named_before_anything_is_started(tmp_path: Path, arguments
 
 def test_a_run_that_is_told_to_stop_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "some.log").write_text("")
-    place = tmp_path / "tmp"
-    place.mkdir()
+    folder = tmp_path / "tmp"
+    folder.mkdir()
     mark = uuid.uuid4().hex
-    env = {**environment(place, mark), "PYTHONUNBUFFERED": "1"}
+    env = {**environment(folder, mark), "PYTHONUNBUFFERED": "1"}
     command = [*GAMMAFLOW, "replay", "--capture", f"deribit:{tmp_path / 'some.log'}", "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -327,4 +329,4 @@ def test_a_run_that_is_told_to_stop_while_it_starts_leaves_nothing_behind(tmp_pa
                 other.kill()
     assert "gammaflow: stopped" in said
     assert left == []
-    assert list(place.glob("gammaflow-*")) == []
+    assert list(folder.glob("gammaflow-*")) == []

@@ -1,4 +1,4 @@
-"""What a broken clock on the receiver's side may do to a replay: nothing."""
+"""A broken clock of the receiver does no harm to a replay."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What jobs declare is what their SQL does."""
+"""The declarations of jobs agree with their SQL."""
 
 import re
 
@@ -6,6 +6,7 @@ import pytest
 
 import jobs
 import schemas
+from schemas.records import TABLES
 
 
 @pytest.mark.parametrize("name", jobs.FLOW)
@@ -42,6 +43,13 @@ def test_a_topic_that_a_job_writes_is_no_feed_topic() -> None:
     feeds = set(jobs.feed_topics())
     assert {"order_books.v1", "fills.v1", "index_prices.v1", "venue_times.v1"} <= feeds
     assert not feeds & {"book_tops.v1", "positions.v1", "balances.v1", "book_depth.v1"}
+
+
+def test_a_topic_for_people_is_read_by_no_job_and_waited_for_by_none() -> None:
+    for table in schemas.FOR_PEOPLE:
+        assert not [name for name in jobs.FLOW if table in (*jobs.job(name).reads, *jobs.job(name).writes)]
+        assert TABLES[table].topic not in jobs.feed_topics()
+    assert jobs.job("archive").reads == schemas.kept() == sorted(set(schemas.names()) - schemas.FOR_PEOPLE)
 
 
 def test_upstream_is_all_that_a_job_needs() -> None:

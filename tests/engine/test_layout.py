@@ -1,4 +1,4 @@
-"""What may import what, and how long a module and a function may be."""
+"""Which packages may import each other, and how long modules and functions may be."""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "engine": {"schemas", "udfs", "jobs"},
     "kernels": {"schemas", "udfs", "engine"},
 }
-"""What the product's own ground imports; feeds, deploy, cli, drills and bench stand above it."""
+"""The imports of the lower packages; feeds, deploy, cli, drills and bench are above them."""
 MODULE_LINES, FUNCTION_LINES, COMPILED_LINES = 450, 80, 120
 LONGER = {
     "kernels/books.py": "the rules of a book's sequence, of its channels and of its venue",
@@ -59,24 +59,24 @@ def test_there_are_no_circles_among_packages() -> None:
 
 def too_long(path: str, tree: ast.Module) -> list[str]:
     lines = len((cluster.ROOT / path).read_text().splitlines())
-    found = [f"{path} has {lines} lines"] if lines > MODULE_LINES else []
+    long = [f"{path} has {lines} lines"] if lines > MODULE_LINES else []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             is_compiled = any("compiled" in ast.unparse(decorator) for decorator in node.decorator_list)
             own = (node.end_lineno or node.lineno) - node.lineno + 1
             if own > (COMPILED_LINES if is_compiled else FUNCTION_LINES):
-                found.append(f"{path}: {node.name} has {own} lines")
-    return found
+                long.append(f"{path}: {node.name} has {own} lines")
+    return long
 
 
 def test_modules_and_functions_are_short_but_for_a_few_with_a_reason() -> None:
-    found = {
+    long = {
         path: long
         for package in ("engine", "kernels", "udfs")
         for path, tree in modules(package)
         if (long := too_long(path, tree))
     }
-    assert sorted(found) == sorted(LONGER), "what is too long, and what is listed"
+    assert sorted(long) == sorted(LONGER), "what is too long, and what is listed"
     assert len(LONGER) <= 5
 
 

@@ -435,6 +435,11 @@ def rows(message: Any, received: Received = RECEIVED) -> list[dict[str, Any]]:
     return [{"rejected": result.fault.field} if isinstance(result, Rejected) else dict(result.row) for result in results]
 
 
+def terms(message: Any) -> list[dict[str, Any]]:
+    """The rows of a listing without the status of each contract."""
+    return [row for row in rows(message) if "is_halted" not in row]
+
+
 @pytest.mark.parametrize(
     ("url", "stream", "message", "venue"),
     [
@@ -814,7 +819,7 @@ FUTURE = {**LISTED, "marginAsset": "USDT", "contractType": "PERPETUAL", "deliver
 def test_a_contract_whose_type_or_state_is_not_known_is_no_future_and_costs_no_neighbour(
     fields: dict[str, Any], expected: tuple[str, str | None] | str
 ) -> None:
-    first, second = rows({"symbols": [FUTURE, {**FUTURE, "symbol": "ETHUSDT", **fields}]})
+    first, second = terms({"symbols": [FUTURE, {**FUTURE, "symbol": "ETHUSDT", **fields}]})
     assert (first["instrument"], first["kind"]) == ("BTCUSDT", "perpetual")
     if isinstance(expected, str):
         assert second == {"rejected": expected}
@@ -823,10 +828,44 @@ def test_a_contract_whose_type_or_state_is_not_known_is_no_future_and_costs_no_n
 
 
 def test_an_item_of_a_futures_listing_without_its_terms_is_no_spot() -> None:
-    assert rows({"symbols": [FUTURE, LISTED]})[1] == {"rejected": "contractType"}
+    assert terms({"symbols": [FUTURE, LISTED]})[1] == {"rejected": "contractType"}
     url = "https://fapi.binance.com/fapi/v1/exchangeInfo"
     assert rejected_field({"symbols": [LISTED]}, RECEIVED._replace(url=url)) == "contractType"
     assert rows({"symbols": [{**LISTED, "status": "BREAK"}]})[0]["kind"] == "spot"
+
+
+@pytest.mark.parametrize(("status", "is_halted"), [("TRADING", False), ("HALT", True), ("BREAK", True), ("PRE_TRADING", True)])
+def test_the_status_of_a_listed_contract_is_a_halt_or_its_end(status: str, is_halted: bool) -> None:
+    _, halt = rows({"symbols": [{**LISTED, "status": status}]})
+    assert (halt["instrument"], halt["is_halted"], halt["reason"]) == (
+        LISTED["symbol"],
+        is_halted,
+        status if is_halted else None,
+    )
+    assert halt["event_at"] == instant_ms(NOW_MS)
+
+
+CONTRACT_INFO = {
+    "e": "contractInfo",
+    "E": NOW_MS,
+    "s": "IOTAUSDT",
+    "ps": "IOTAUSDT",
+    "ct": "PERPETUAL",
+    "dt": 4133404800000,
+    "ot": 1569398400000,
+    "cs": "SETTLING",
+}
+"""A documented message of the stream !contractInfo."""
+
+
+def test_a_contract_whose_status_changes_is_halted_or_trades_again() -> None:
+    (halt,) = rows(CONTRACT_INFO)
+    names = ("venue", "instrument", "event_at", "is_halted", "reason")
+    assert tuple(halt[name] for name in names) == (USDM, "IOTAUSDT", instant_ms(NOW_MS), True, "SETTLING")
+    (halt,) = rows({**CONTRACT_INFO, "cs": "TRADING", "s": "BTCUSD_PERP"})
+    assert (halt["venue"], halt["is_halted"], halt["reason"]) == (COINM, False, None)
+    for odd, field in (({"cs": "ASLEEP"}, "cs"), ({"s": ""}, "s"), ({"E": NOW_MS + 61_000}, "E")):
+        assert rejected_field({**CONTRACT_INFO, **odd}) == field
 
 
 LISTED_OPTION = {
@@ -843,7 +882,7 @@ LISTED_OPTION = {
 
 
 def test_a_listing_of_options_and_a_name_tell_the_same() -> None:
-    good, bad = rows({"optionSymbols": [LISTED_OPTION, {**LISTED_OPTION, "side": "CALLS"}], "optionContracts": []})
+    good, bad = terms({"optionSymbols": [LISTED_OPTION, {**LISTED_OPTION, "side": "CALLS"}], "optionContracts": []})
     described = describe(OPTIONS, OPTION, RECEIVED)
     assert described is not None
     assert good == {**described.row, "tick_size": 5.0}
@@ -880,7 +919,7 @@ READ = {
     "futures/market_data_json/ticker_stream.json": {"instruments": 1, "tickers": 1},
     "futures/market_data_json/trade_stream.json": {"instruments": 1, "trades": 1},
     "spot/http_json/depth_response.json": {"instruments": 1, "order_books": 1},
-    "spot/http_json/exchange_info_response.json": {"instruments": 1},
+    "spot/http_json/exchange_info_response.json": {"instruments": 1, "trading_halts": 1},
     "spot/http_json/trades_response.json": {"instruments": 1, "trades": 1},
 }
 

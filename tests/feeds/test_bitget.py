@@ -529,13 +529,20 @@ LISTED = {
     ],
 )
 def test_a_listing_gives_the_terms_of_each_contract_by_itself(fields: dict[str, Any], expected: Any) -> None:
-    good, other = rows(answer([LISTED, {**LISTED, **fields}]), asked("instruments?category=USDT-FUTURES"))
+    good, status, other, *_ = rows(answer([LISTED, {**LISTED, **fields}]), asked("instruments?category=USDT-FUTURES"))
+    assert (status["instrument"], status["is_halted"], status["reason"]) == ("BTCUSDT", False, None)
     assert (good["venue"], good["kind"], good["tick_size"]) == (USDT, "perpetual", 0.1)
     if isinstance(expected, str):
         assert other == {"rejected": expected}
     else:
         names = ("venue", "kind", "expiry_at", "settlement_currency", "contract_size")
         assert tuple(other[name] for name in names) == expected
+
+
+@pytest.mark.parametrize("status", ["listed", "limit_open", "limit_close", "offline", "restrictedAPI"])
+def test_a_contract_that_is_not_online_is_halted_with_the_venue_s_word(status: str) -> None:
+    _, halt = rows(answer([{**LISTED, "status": status}]), asked("instruments?category=USDT-FUTURES"))
+    assert (halt["venue"], halt["instrument"], halt["is_halted"], halt["reason"]) == (USDT, "BTCUSDT", True, status)
 
 
 @pytest.mark.parametrize(

@@ -460,7 +460,7 @@ LISTED = {"spot": SPOT, "linear": LINEAR, "inverse": INVERSE, "option": OPTION}
     ],
 )
 def test_a_listing_gives_the_terms_of_each_contract(item: dict[str, Any], expected: dict[str, Any]) -> None:
-    (record,) = sent(answer({"list": [item], "nextPageCursor": ""}), None)
+    record, _ = sent(answer({"list": [item], "nextPageCursor": ""}), None)
     assert fault("instruments", record.row) is None
     assert record.event_ms == NOW_MS - 86_400_000
     assert {name: record.row[name] for name in expected} == expected
@@ -468,17 +468,24 @@ def test_a_listing_gives_the_terms_of_each_contract(item: dict[str, Any], expect
 
 @pytest.mark.parametrize("item", [SPOT, LINEAR, FUTURE, INVERSE, OPTION])
 @pytest.mark.parametrize("state", ["PreLaunch", "PendingOpen", "Trading", "Settling", "Delivering", "Closed"])
-def test_terms_hold_in_every_state_and_a_contract_that_has_ended_is_halted(item: dict[str, Any], state: str) -> None:
+def test_terms_hold_in_every_state_and_a_contract_that_has_stopped_is_halted_and_one_that_trades_is_not(
+    item: dict[str, Any], state: str
+) -> None:
     terms, *halts = sent(answer({"list": [{**item, "status": state}]}), None)
-    assert [terms] == sent(answer({"list": [item]}), None)
-    if state not in ("Delivering", "Closed"):
+    assert terms == sent(answer({"list": [item]}), None)[0]
+    if state in ("PreLaunch", "PendingOpen"):
         assert halts == []
         return
     (halt,) = halts
     assert (halt.table, halt.event_ms) == ("trading_halts", NOW_MS)
     assert fault("trading_halts", halt.row) is None
     names = ("venue", "instrument", "event_at", "is_halted", "reason")
-    told = (terms.row["venue"], item["symbol"], instant_ms(NOW_MS), True, f"status {state}")
+    told = (
+        terms.row["venue"],
+        item["symbol"],
+        instant_ms(NOW_MS),
+        *((False, None) if state == "Trading" else (True, f"status {state}")),
+    )
     assert tuple(halt.row[name] for name in names) == told
 
 
@@ -677,14 +684,14 @@ def test_every_topic_that_is_read_is_documented() -> None:
 
 
 READ: dict[str, dict[str, int]] = {
-    "http_get_instruments_inverse.json": {"instruments": 1},
-    "http_get_instruments_inverse_symbol_type.json": {"instruments": 1},
-    "http_get_instruments_linear.json": {"instruments": 2},
-    "http_get_instruments_linear_symbol_type.json": {"instruments": 1},
-    "http_get_instruments_option.json": {"instruments": 1},
-    "http_get_instruments_option_symbol_id.json": {"instruments": 1},
-    "http_get_instruments_spot.json": {"instruments": 2},
-    "http_get_instruments_spot_xstocks.json": {"instruments": 1},
+    "http_get_instruments_inverse.json": {"instruments": 1, "trading_halts": 1},
+    "http_get_instruments_inverse_symbol_type.json": {"instruments": 1, "trading_halts": 1},
+    "http_get_instruments_linear.json": {"instruments": 2, "trading_halts": 2},
+    "http_get_instruments_linear_symbol_type.json": {"instruments": 1, "trading_halts": 1},
+    "http_get_instruments_option.json": {"instruments": 1, "trading_halts": 1},
+    "http_get_instruments_option_symbol_id.json": {"instruments": 1, "trading_halts": 1},
+    "http_get_instruments_spot.json": {"instruments": 2, "trading_halts": 2},
+    "http_get_instruments_spot_xstocks.json": {"instruments": 1, "trading_halts": 1},
     "http_get_orderbook.json": {"instruments": 1, "order_books": 1},
     "http_get_trades_recent.json": {"instruments": 1, "trades": 1},
     "ws_orderbook_delta.json": {"instruments": 1, "order_books": 1},

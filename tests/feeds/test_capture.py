@@ -233,6 +233,19 @@ def test_a_listing_is_late_for_nobody_whenever_it_comes(tmp_path: Path) -> None:
     assert again.records[0].row == first.records[0].row
 
 
+def test_the_statuses_of_a_listing_date_none_of_its_terms(tmp_path: Path) -> None:
+    contracts = [
+        {"symbol": symbol, "baseAsset": symbol, "quoteAsset": "USDT", "contractType": "PERPETUAL", "status": "TRADING"}
+        for symbol in ("BTCUSDT", "ETHUSDT")
+    ]
+    message = orjson.dumps({"symbols": [{**contract, "marginAsset": "USDT"} for contract in contracts]})
+    (listing,) = converted("binance", written(tmp_path, b"%d000000 %s" % (NOW_MS, message)))
+    assert [record.table for record in listing.records] == ["instruments", "trading_halts"] * 2
+    for record in listing.records:
+        assert record.event_ms == to_ms(record.row["event_at"])
+        assert (record.event_ms < NOW_MS - 60_000) == (record.table == "instruments")
+
+
 def test_a_message_belongs_to_the_connection_before_it(tmp_path: Path) -> None:
     message = b'1700000000.3: {"jsonrpc":"2.0","id":0,"result":[]}'
     path = written(

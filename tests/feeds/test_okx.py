@@ -407,7 +407,12 @@ def test_a_listing_gives_the_terms_of_each_contract(item: dict[str, Any], expect
 @pytest.mark.parametrize("item", [SPOT, LINEAR, INVERSE, FUTURE, OPTION])
 @pytest.mark.parametrize("state", ["live", "suspend", "expired", "settling", "preopen", "test", "post_only", "rebase"])
 def test_whole_terms_hold_in_whatever_state_a_contract_is(item: dict[str, Any], state: str) -> None:
-    assert sent({"code": "0", "data": [{**item, "state": state}]}) == sent({"code": "0", "data": [item]})
+    terms, halt = sent({"code": "0", "data": [{**item, "state": state}]})
+    assert [terms] == sent({"code": "0", "data": [item]})
+    assert (halt.table, fault("trading_halts", halt.row)) == ("trading_halts", None)
+    names = ("instrument", "event_at", "is_halted", "reason")
+    told = (False, None) if state == "live" else (True, state)
+    assert tuple(halt.row[name] for name in names) == (item["instId"], instant_ms(NOW_MS), *told)
 
 
 @pytest.mark.parametrize(
@@ -745,11 +750,11 @@ def test_every_channel_that_is_read_is_documented() -> None:
 
 READ = {
     "http_get_index_price.json": {"index_prices": 1},
-    "http_get_instruments_futures.json": {"instruments": 6},
-    "http_get_instruments_margin.json": {"instruments": 4},
-    "http_get_instruments_option.json": {"instruments": 4},
-    "http_get_instruments_spot.json": {"instruments": 5},
-    "http_get_instruments_swap.json": {"instruments": 3},
+    "http_get_instruments_futures.json": {"instruments": 6, "trading_halts": 6},
+    "http_get_instruments_margin.json": {"instruments": 4, "trading_halts": 4},
+    "http_get_instruments_option.json": {"instruments": 4, "trading_halts": 4},
+    "http_get_instruments_spot.json": {"instruments": 5, "trading_halts": 5},
+    "http_get_instruments_swap.json": {"instruments": 3, "trading_halts": 3},
     "http_get_mark_price.json": {"instruments": 1, "tickers": 1},
     "http_get_option_summary.json": {"instruments": 4, "tickers": 4},
     "http_get_order_book.json": {"instruments": 1, "order_books": 1},
@@ -758,7 +763,7 @@ READ = {
     "ws_books_snapshot.json": {"instruments": 1, "order_books": 1},
     "ws_books_update.json": {"instruments": 1, "order_books": 1},
     "ws_funding_rate.json": {"instruments": 1, "tickers": 1},
-    "ws_instruments.json": {"instruments": 1},
+    "ws_instruments.json": {"instruments": 1, "trading_halts": 1},
     "ws_tickers.json": {"instruments": 1, "tickers": 1},
     "ws_trades.json": {"instruments": 1, "trades": 1},
 }

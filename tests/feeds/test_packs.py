@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.packs import MAX_BYTES, Packs, partition_of
+from feeds.packs import MAX_BYTES, Packs
+from schemas.partitions import partition_of
 from schemas.rows import instant_us, parted
 
 PARTITIONS = 4

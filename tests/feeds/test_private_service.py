@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -753,7 +754,7 @@ def test_sigterm_stops_a_private_feed_and_the_time_is_kept_until_then() -> None:
         await socket.wait_closed()
 
     async def scenario(rest_url: str) -> Tally:
-        publisher = mock.Mock()
+        publisher = mock.Mock(every_ms=10, counts=Counter())
         async with stream(talk) as url:
             feed = PrivateFeed(deribit.session(KEYS, "desk", url=url, rest_url=rest_url), KEYS, publisher)
             serving = asyncio.create_task(feeding.serve(feed, publisher))

@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -15,6 +15,7 @@ from feeds import Record
 from feeds import publish as publishing
 from feeds.capture import Converted, Line, convert, read
 from feeds.publish import END_MS, FEED_TABLES, HEARTBEAT_MS, VENUE_TIMES_MS, Publisher, PublishError, replay
+from feeds.times import JOINS, LEAVES, LIVES, Report
 from schemas.records import TABLES
 from schemas.rows import Fault, instant_ms, instant_us, parted, to_ms
 
@@ -139,6 +140,19 @@ def test_time_is_told_in_every_partition_that_feeds_write_and_never_steps_back(m
     assert {at for at, _ in beats} == {5_000, 9_000, 9_000 + END_MS}
     assert all({where for at, where in beats if at == told} == everywhere for told in (5_000, 9_000, 9_000 + END_MS))
     assert [at for _, value, _, at in sent if value is not None] == [5_000, 8_000]
+
+
+def test_a_status_without_a_time_of_its_own_makes_no_message_late_and_one_with_a_time_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publishing, "Producer", Broker)
+    status = {"venue": "v", "instrument": "A", "received_at": instant_us(START_US + 900_000), "is_halted": False}
+    with Publisher("nowhere") as publisher:
+        publisher.publish(Record("index_prices", START_MS, INDEX))
+        publisher.publish(Record("trading_halts", START_MS + 900, status))
+        publisher.publish(Record("trading_halts", START_MS + 500, status))
+    beats = {at for _, value, _, at in publisher._producer.sent if value is None}
+    assert beats == {START_MS, START_MS + 500, START_MS + 900 + END_MS}
 
 
 def test_the_time_never_overtakes_a_row_that_waits_for_others_of_its_instant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,22 +339,94 @@ def test_the_same_stream_has_the_same_timestamps_however_it_is_cut_into_packs(mo
     assert times(is_shipped=True) == times(is_shipped=False)
 
 
-def test_heartbeats_go_only_into_partitions_that_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A partition whose own records tell the time is no more than one interval behind."""
-    monkeypatch.setattr(publishing, "Producer", Broker)
-    with Publisher("nowhere") as publisher:
-        for ms in range(0, 1_000, 5):
-            publisher.publish(Record("index_prices", 5_000 + ms, INDEX))
-    topic = TABLES["index_prices"].topic
-    busy = {partition for name, value, partition, _ in publisher._producer.sent if name == topic and value is not None}
-    times_ms: dict[tuple[str, int], list[int]] = {}
-    for name, value, partition, at in publisher._producer.sent:
-        times_ms.setdefault((name, partition), []).append(at)
-        is_busy = name == topic and partition in busy
-        assert value is not None or not is_busy or at in (5_000, 5_995 + END_MS), "before the first record, and at the end"
-    assert len(busy) == 1
-    for times in times_ms.values():
-        assert max(after - before for before, after in pairwise(times[:-1])) <= HEARTBEAT_MS
+def test_heartbeats_go_into_busy_partitions_too_and_after_the_rows_that_they_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = sent_by(monkeypatch, [Record("index_prices", 5_000 + ms, INDEX) for ms in range(0, 1_000, 5)])
+    beats: dict[tuple[str, int], list[int]] = {}
+    for topic, value, partition, at in sent:
+        told_ms = beats.setdefault((topic, partition), [])
+        if value is None:
+            told_ms.append(at)
+        else:
+            assert at >= max(told_ms)
+    assert len(beats) == 2 * len(FEED_TABLES)
+    for times_ms in beats.values():
+        assert times_ms == [*range(5_000, 6_000, HEARTBEAT_MS), 5_995 + END_MS]
+
+
+class Acknowledging(Broker):
+    """A producer that says what became of a record when it is polled."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        assert not config["delivery.report.only.error"]
+        self.unsaid: list[Any] = []
+        self.is_slow = False
+
+    def produce(self, topic: str, value: bytes | None, key: str, partition: int, timestamp: int, on_delivery: Any) -> None:  # type: ignore[override]
+        super().produce(topic, value, key, partition, timestamp)
+        self.unsaid.append(on_delivery)
+
+    def purge(self) -> None: ...
+
+    def poll(self, timeout: float) -> None:
+        while self.unsaid and not self.is_slow:
+            self.unsaid.pop(0)(None, None)
+
+    def flush(self, timeout: float) -> int:
+        self.is_slow = False
+        self.poll(timeout)
+        return 0
+
+
+class Topic:
+    """A reporter that notes what it is given."""
+
+    reports: ClassVar[list[Report]]
+
+    def __init__(self, servers: str, timeout_s: float) -> None:
+        Topic.reports = []
+
+    def send(self, report: Report) -> None:
+        self.reports.append(report)
+
+    def confirm(self) -> None: ...
+
+    flush = confirm
+
+
+def test_one_writer_of_several_reports_its_time_and_writes_no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Acknowledging)
+    monkeypatch.setattr(publishing, "Reporter", Topic)
+    now_ms = time.time_ns() // 1_000_000
+    with Publisher("nowhere", writer="v") as publisher:
+        for ms in range(0, 100, 5):
+            publisher.publish(Record("index_prices", now_ms + ms, INDEX))
+        publisher.tick()
+        publisher.tick()
+        assert Topic.reports[-1] == Report("v", LIVES, now_ms + 95)
+        publisher._producer.is_slow = True
+        publisher.publish(Record("index_prices", now_ms + 200, INDEX))
+        publisher.tick()
+        publisher.tick()
+        assert Topic.reports[-1].time_ms < now_ms + 200, "the broker has not acknowledged that row"
+    assert all(value is not None for _, value, _, _ in publisher._producer.sent)
+    kinds = [report.kind for report in Topic.reports]
+    assert kinds == [JOINS, *[LIVES] * (len(kinds) - 2), LEAVES]
+    times_ms = [report.time_ms for report in Topic.reports]
+    assert times_ms == sorted(times_ms)
+    assert times_ms[-1] == now_ms + 200 + END_MS
+
+
+def test_a_writer_that_fails_does_not_say_that_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "Producer", Acknowledging)
+    monkeypatch.setattr(publishing, "Reporter", Topic)
+    publisher = Publisher("nowhere", writer="v")
+    publisher._producer.is_slow = True
+    publisher.publish(Record("index_prices", START_MS, INDEX))
+    publisher._producer.unsaid.pop()(SimpleNamespace(str=lambda: "no room"), SimpleNamespace(topic=lambda: "t"))
+    with pytest.raises(PublishError, match="no room"), publisher:
+        publisher.tick()
+    assert [report.kind for report in Topic.reports] == [JOINS]
 
 
 def test_a_venue_that_speaks_all_the_time_is_told_its_time_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 from typing import Any
+from unittest import mock
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from deploy.runtime import Runtime
-from feeds import Record
+from feeds import Record, resync
 from feeds.publish import Publisher
 from feeds.resync import Resync, ResyncError, parsed, requests
 from schemas.rows import encoded, instant_ms
@@ -50,6 +52,16 @@ def test_without_a_broker_the_error_names_it() -> None:
 
     with pytest.raises(ResyncError, match=r"resync_requests.v1 on 127.0.0.1:1"):
         asyncio.run(scenario())
+
+
+def test_a_broker_that_has_just_started_is_asked_again() -> None:
+    answers: list[Any] = [KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)), (0, 7)]
+    consumer = mock.Mock()
+    consumer.get_watermark_offsets.side_effect = answers
+    assert resync._end(consumer, TopicPartition("topic", 0), time.monotonic() + 10) == 7
+    consumer.get_watermark_offsets.side_effect = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+        resync._end(consumer, TopicPartition("topic", 0), time.monotonic() + 10)
 
 
 def test_every_request_from_now_on_is_heard_and_none_of_before(suite: Runtime) -> None:

@@ -1,7 +1,10 @@
 """A feed as a service, against a venue on this machine that lists and plays what each test says."""
 
 import asyncio
+import gzip
 import http.server
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +21,7 @@ from feeds import Record, bitget
 from feeds.capture import convert, read
 from feeds.live import Asker
 from feeds.recording import Recording, RecordingError
-from feeds.service import Feed, FeedError, Once
+from feeds.service import TRIES, Feed, FeedError, Once
 from feeds.session import Limits, Session
 
 SPOT = "bitget_spot"
@@ -196,15 +199,39 @@ def test_of_two_connections_each_row_is_published_once_and_one_that_dies_costs_n
             if sequence == 3:
                 venue.connections.pop(0).transport.abort()
         await sink.until(lambda _: ("BTCUSDT", 5) in sink.books())
+        assert [counts.name for counts in feed.counts] == ["1a", "1b"]
+        await venue.until(lambda: len(venue.heard) == 3)
+        assert [sum(getattr(counts, name) for counts in feed.counts) for name in ("opened", "lost")] == [3, 1]
+        assert feed.duplicates >= 1
 
     sink, _, _ = fed([["BTCUSDT"]], ["BTCUSDT"], play, is_redundant=True)
     changes = [sequence for _, sequence in sink.books() if sequence > 1]
     assert changes == [2, 3, 4, 5]
 
 
+def test_a_connection_that_is_far_behind_the_other_one_is_opened_again_before_its_rows_are_forgotten() -> None:
+    async def play(venue: Venue, sink: Collected, feed: Feed) -> None:
+        feed._once = once
+        await venue.until(lambda: len(venue.heard) == 2)
+        first, second = venue.connections
+        messages = [book("BTCUSDT", "update", seq=sequence, pseq=sequence - 1) for sequence in range(2, 42)]
+        for message in messages:
+            await first.send(message)
+        await sink.until(lambda _: ("BTCUSDT", 41) in sink.books())
+        await second.send(messages[-2])
+        await second.send(messages[0])
+        await venue.until(lambda: len(venue.heard) == 3)
+
+    once = Once(remembered=60)
+    sink, venue, _ = fed([["BTCUSDT"]], ["BTCUSDT"], play, is_redundant=True)
+    assert len(venue.connections) == 3
+    assert [sequence for _, sequence in sink.books() if sequence > 1] == list(range(2, 42))
+
+
 def test_a_venue_that_says_when_to_come_again_is_not_asked_before() -> None:
     async def play(venue: Venue, sink: Collected, feed: Feed) -> None:
         await sink.until(lambda _: bool(sink.books()))
+        assert (feed.asker.refused, feed.asker.pauses) == (1, 1)
 
     _, _, asked_s = fed([["BTCUSDT"]], ["*"], play, statuses=[429])
     assert asked_s[1] - asked_s[0] >= 1.0
@@ -249,12 +276,15 @@ def test_a_path_that_is_dead_is_left_for_the_next(caplog: pytest.LogCaptureFixtu
             session = bitget.session(SPOT, url=url, rest_url=rest_url)
             feed = Feed(session, ["*"], sink, paths=["http://127.0.0.1:1", alive], pause_s=0.01)
             # Listings are asked for by the machine's own way here: what is tested is the connection.
-            feed._asker = Asker(session)
+            feed.asker = Asker(session)
             serving = asyncio.create_task(feed.serve(stop))
             await sink.until(lambda _: bool(sink.books()))
             stop.set()
             await serving
             assert connected == [url.removeprefix("ws://")]
+            assert feed.path_changes == 1
+            (counts,) = feed.counts
+            assert (counts.refused, counts.opened) == (TRIES, 1)
 
     with listing([["BTCUSDT"]]) as (rest_url, _):
         asyncio.run(scenario(rest_url))
@@ -274,6 +304,7 @@ def test_what_is_recorded_is_replayed_as_it_was_published(tmp_path: Path) -> Non
     recording.close()
     files = sorted(tmp_path.iterdir())
     assert len(files) > 1
+    assert sum(len(gzip.decompress(path.read_bytes())) for path in files) == recording.kept_bytes
     replayed = [
         (record.row["instrument"], record.row["sequence"])
         for path in files
@@ -288,6 +319,31 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match=r"file/feed\.log\.\S+\.gz: "):
         Recording(tmp_path / "file" / "feed.log")
+
+
+def test_a_full_disk_is_one_clear_line_at_a_message_and_at_the_end(tmp_path: Path) -> None:
+    """A limit on the size of files is what fills here: the system refuses the write as on a full disk."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from feeds.recording import Recording, RecordingError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+recording = Recording(Path(sys.argv[1]))
+def keep():
+    for number in range(100_000):
+        recording.keep("wss://venue", number, b"%x" % number)
+for attempt in (keep, recording.close):
+    try:
+        attempt()
+    except RecordingError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "feed.log")], capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert len(lines) == 2
+    assert all("File too large; free some space, or record elsewhere" in line for line in lines)
 
 
 def test_a_row_is_let_through_once_and_forgotten_after_so_many_others() -> None:

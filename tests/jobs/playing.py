@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from time import time
 
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 import jobs
@@ -16,6 +16,7 @@ from drills.suite import Suite
 from feeds import Record
 from feeds.clocks import Clocks
 from feeds.publish import END_MS, FEED_TABLES, SPOKEN, Publisher
+from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import to_ms
 from tests.jobs.cases import (
@@ -77,7 +78,7 @@ class Runner:
 
     def run(self) -> Written:
         """Play all passes and return what was written, put back under the files' names and times."""
-        place = self.suite.place
+        place = self.suite.up
         sinks = self.suite.written
         starts = topics.ends(place.kafka, sinks)
         self.suite.submit()
@@ -156,19 +157,19 @@ class Runner:
         publisher.flush()
         self._tell_time(self.newest_ms)
         for name in self.names:
-            runtime.wait_read(self.suite.place, name)
+            runtime.wait_read(self.suite.up, name)
         self.known_ms = self.newest_ms
 
     def _tell_time(self, ms: int) -> None:
-        for topic, partition in topics.ends(self.suite.place.kafka, self.silent):
+        for topic, partition in topics.ends(self.suite.up.kafka, self.silent):
             self.producer.produce(topic, None, "heartbeat", partition, timestamp=ms)
         assert self.producer.flush(30) == 0
 
     def _crash(self) -> None:
         """Kill the TaskManagers and start others; the jobs go on from their last checkpoints."""
         began_ms = time() * 1000
-        names = list(self.suite.place.taskmanagers)
-        for pid in list(self.suite.place.taskmanagers.values()):
+        names = list(self.suite.up.taskmanagers)
+        for pid in list(self.suite.up.taskmanagers.values()):
             processes.kill(pid)
         self.suite.start_again(names)
         self.suite.wait(lambda: self.suite.have_restarted(self.names, began_ms), "the jobs run again")
@@ -182,7 +183,7 @@ class Runner:
     def _read(self, sinks: list[str], starts: dict[tuple[str, int], int]) -> Written:
         written = Written()
         played = {play.suffix: play for way in PASSES for play in self.plays(way)}
-        for table, value in read(self.suite.place.kafka, sinks, starts):
+        for table, value in read(self.suite.up.kafka, sinks, starts):
             text = readable(table, value)
             plays = {match[0] for match in SUFFIX.finditer(text)}
             play = played.get(next(iter(plays))) if len(plays) == 1 else None
@@ -249,16 +250,9 @@ def newest_day_ms(servers: str) -> int:
 def read(servers: str, tables: list[str], starts: dict[tuple[str, int], int]) -> Iterator[tuple[str, bytes]]:
     """The rows of topics with their tables; heartbeats, which have no value, left out."""
     consumer, _ = topics.consuming(servers, "gammaflow-cases", {"enable.partition.eof": True})
-    unread = set(topics.ends(servers, tables))
     try:
-        consumer.assign([TopicPartition(*part, starts[part]) for part in sorted(unread)])
-        while unread:
-            for message in consumer.consume(10_000, timeout=0.5):
-                error = message.error()
-                if error is not None:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    unread.discard((message.topic(), message.partition()))
-                elif message.value() is not None:
-                    yield _table(message.topic()), message.value()
+        for message in to_end(consumer, [TopicPartition(*part, starts[part]) for part in topics.ends(servers, tables)]):
+            if message.value() is not None:
+                yield _table(message.topic()), message.value()
     finally:
         consumer.close()

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 
 from engine import batch, metrics
-from engine.contract import Kernel, Lines, Message
+from engine.contract import Kernel, Lines, Message, Output
+from engine.controls import Words
 from engine.host import END_OF_TIME, Host, Member
 from schemas.records import TABLES
+from tests.kernels.obeying import applied
 
 TOPIC = TABLES["order_books"].topic
 SWEEP_MS = 1000
-Call = tuple[int | None, list[int]]
+Call = tuple[int | None, list[Any]]
 """Until when, and the offsets of the messages: what a kernel is stepped with."""
 
 
@@ -445,3 +448,110 @@ def test_the_collector_leaves_the_state_alone_until_its_job_ends(flink: Cluster)
     flink.host.close()
     assert any(one is calls for one in gc.get_objects())
     assert not flink.host.shards
+
+
+class Spoken:
+    """Controls as a test says them: what a shard is told at the next step."""
+
+    def __init__(self) -> None:
+        self.next: list[str] = []
+        self.asked: list[tuple[int, int, list[str]]] = []
+        self.is_closed = False
+
+    def words(self, shard: int, until_ms: int, in_force: Mapping[str, Any]) -> Words:
+        self.asked.append((shard, until_ms, sorted(in_force)))
+        scopes, self.next = self.next, []
+        rows = [applied(scope, "halt").row for scope in scopes]
+        return Words(rows, [Output("controls_applied", until_ms - 1, row) for row in rows])
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def spoken(flink: Cluster, monkeypatch: pytest.MonkeyPatch) -> Spoken:
+    """A kernel that puts out orders: its state has, beside the calls, the controls in force."""
+
+    def step(state: Recorder, messages: list[Message], until_ms: int | None) -> list[Any]:
+        state.calls.append((until_ms, [message.row.get("scope", message.offset) for message in messages]))
+        state.touched.add("calls")
+        return []
+
+    def obeyed(state: Recorder) -> dict[str, Any]:
+        return {scope: {} for _, told in state.calls for scope in told if isinstance(scope, str)}
+
+    flink.declare(step=step, obeyed=obeyed)
+    spoken = Spoken()
+    monkeypatch.setattr("engine.host.listening.opened", lambda source: spoken)
+    flink.start = lambda: start(flink)  # type: ignore[method-assign]
+    flink.start()
+    return spoken
+
+
+def start(flink: Cluster) -> None:
+    flink.metrics = Metrics()
+    source = ("here:9092", "recorder", "", "recorder", "live")
+    flink.host = Host((Member("recorder", (7,), ("controls_applied",), heartbeat="heartbeat", controls=source),))
+    flink.host.open(flink)
+
+
+def test_a_control_is_a_message_of_the_very_next_batch_and_a_row_before_its_rows(flink: Cluster, spoken: Spoken) -> None:
+    flink.send(50, 1)
+    spoken.next = ["all", "venue:v"]
+    row, heartbeat = flink.advance(49)
+    assert row.split("\n") == ["0000000000049liquidations:0"] * 2 and heartbeat.startswith("0000000000049heartbeat")
+    assert flink.calls == [(50, [1, "all", "venue:v"])]
+    assert spoken.asked == [(0, 50, [])]  # the shard by its partition
+
+
+def test_a_control_is_told_where_nothing_else_comes(flink: Cluster, spoken: Spoken) -> None:
+    flink.send(50)
+    flink.advance(49)
+    flink.send(100)
+    spoken.next = ["all"]
+    flink.advance(99)
+    assert flink.calls == [(100, ["all"])]
+
+
+def test_the_journal_of_a_version_without_controls_is_stepped_through_with_an_open_gate(flink: Cluster, spoken: Spoken) -> None:
+    flink.declare(store_share=-1.0)
+    flink.send(50, 1)
+    flink.advance(49)  # no control is told, as in a version that knew none
+    assert flink.lists["journal"]
+    flink.start()
+    flink.send(100, 2)
+    spoken.next = ["all"]
+    flink.advance(99)
+    assert flink.calls == [(None, ["gate"]), (50, [1]), (100, [2, "all"])]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_after_a_recovery_the_kernel_obeys_what_it_did_without_being_told_again(
+    flink: Cluster, spoken: Spoken, is_stored: bool
+) -> None:
+    flink.declare(store_share=1e9 if is_stored else -1.0)
+    for until_ms, scopes in ((50, ["all"]), (100, []), (150, ["desk:a"])):
+        flink.send(until_ms, until_ms)
+        spoken.next = scopes
+        flink.advance(until_ms - 1)
+    assert bool(flink.lists["journal"]) != is_stored
+    before = flink.calls
+    flink.start()
+    spoken.asked.clear()
+    flink.send(200, 200)
+    flink.advance(199)
+    assert flink.calls == [*before, (200, [200])]
+    assert spoken.asked == [(0, 200, ["all", "desk:a"])]
+
+
+def test_a_sweep_asks_too_for_it_may_put_out_orders(flink: Cluster, spoken: Spoken) -> None:
+    flink.send(50, 1)
+    flink.advance(49)
+    spoken.next = ["all"]
+    flink.advance(SWEEP_MS)
+    assert flink.steps[-1] == (SWEEP_MS, ["all"])
+
+
+def test_who_ends_listens_no_more(flink: Cluster, spoken: Spoken) -> None:
+    flink.host.close()
+    assert spoken.is_closed

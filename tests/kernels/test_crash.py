@@ -17,6 +17,7 @@ from engine import batch
 from engine.contract import Message, Output, State
 from kernels import liquidations, positions
 from schemas.rows import instant_ms, instant_us
+from tests.kernels.obeying import READ
 
 T0 = 1_700_000_000_000
 SECOND = 1000
@@ -178,7 +179,7 @@ class Suite:
         prices = [message for message in given if message.table not in ("fills", "transfers")]
         booked = positions.step(self.states[0], [message for message in given if message.table != "tickers"], until_ms)
         held = [Message(o.table, 1, n, dict(o.row)) for n, o in enumerate(booked) if o.table in ("positions", "balances")]
-        outputs = liquidations.step(self.states[1], prices + held, until_ms)
+        outputs = liquidations.step(self.states[1], [READ, *prices, *held], until_ms)
         decided = [output for output in outputs if output.table.startswith("liquidation_")]
         valued = [output for output in outputs if not output.table.startswith("liquidation_")]
         for names, state in zip(self.names, self.states, strict=True):

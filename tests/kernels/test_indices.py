@@ -16,6 +16,7 @@ from kernels.market import indices
 from kernels.market.indices import Series, chosen, own_currency, preference
 from schemas.rows import fault, instant_ms
 from tests.kernels.market import DAY, EXPIRY, T0, at, index, instrument, ticker
+from tests.kernels.obeying import READ
 from tests.kernels.stored import Stored
 
 MINUTE = 60_000
@@ -353,7 +354,7 @@ def test_an_account_is_held_by_the_guard_of_the_index_that_values_what_it_has(
     position = Message("positions", 0, 0, held_row | {"realised_pnl": "0", "settlement_currency": "USDC", "fill_id": "f"})
     state = liquidations.new()
     calm = [index(PRICES[quote], T0, quote=quote) for quote in known]
-    liquidations.step(state, [contract, position, balance("USDC", "5000"), *calm], T0 + 50)
+    liquidations.step(state, [READ, contract, position, balance("USDC", "5000"), *calm], T0 + 50)
     after = [index(WILD if quote == wild else PRICES[quote], T0 + 1000, quote=quote) for quote in known]
     outputs = liquidations.step(state, [*after, ticked("PERP", T0 + 1000, mark_price=17_800.0)], T0 + 1050)
     assert state.decisions.cases["a"].held == held

@@ -15,6 +15,7 @@ from kernels.liquidations import cases, decisions
 from kernels.liquidations.account import Account
 from kernels.liquidations.rules import RULES
 from schemas.rows import fault, instant_ms, instant_us
+from tests.kernels.obeying import READ
 from tests.kernels.stored import Stored
 
 T0 = 1_700_000_000_000
@@ -83,7 +84,7 @@ def balance(account: str, amount: float, ms: int = T0) -> Message:
 
 def step(state: liquidations.State, *messages: Message, until_ms: int) -> list[Output]:
     """The decisions, and dead letters."""
-    outputs = liquidations.step(state, list(messages), until_ms)
+    outputs = liquidations.step(state, [READ, *messages], until_ms)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
     return [output for output in outputs if output.table.startswith(("liquidation_", "dead_"))]
 
@@ -196,7 +197,7 @@ def test_a_large_position_goes_by_a_fifth_and_then_waits() -> None:
 HOLDS = {
     "a spike": ([ticker("AAA", 1.0, T0 + SECOND)], "too volatile: price of v:AAA-PERP"),
     "a spike of the oracle": ([index("AAA", 10_000.0, T0 + SECOND)], "too volatile: index of AAA"),
-    "no sense": ([ticker("AAA", 0.0, T0 + SECOND)], "non positive: price of v:AAA-PERP"),
+    "no sense": ([ticker("AAA", 0.0, T0 + SECOND)], "non-positive: price of v:AAA-PERP"),
     "doubt": ([index("AAA", 89.0, T0 + SECOND, 5.0)], "too uncertain: index of AAA"),
     "stale book": ([depth("AAA", [[99.0, 1e6]], [], T0 + SECOND, True)], "stale book: v:AAA-PERP"),
     "withheld price": ([ticker("AAA", 89.0, T0 + 32_000), index("AAA", 89.0, T0 + SECOND)], "stale: index of AAA"),
@@ -1066,7 +1067,7 @@ def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 2"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 3"):
         liquidations.new().decode("fund", b"\x09[1]")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.truth.answers import TRUTH, agrees, verdicts
 
-FILES = {"fix_order_states": 32}
+FILES = {"oracle_aggregation": 29, "oracle_validity": 24, "breakers_and_bands": 60, "fix_order_states": 32}
 
 
 @pytest.mark.parametrize(("name", "count"), FILES.items())
@@ -27,7 +27,9 @@ def test_numbers_agree_to_nine_digits_or_to_the_tolerance_beside_them_and_whole_
 
 def test_a_case_that_nothing_answers_differs(tmp_path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "cases.json"
-    path.write_text('{"cases": [{"ref": "x", "kind": "fortune_telling", "expected": 1}, {"kind": "rows", "inputs": {}}]}')
+    path.write_text(
+        '{"cases": [{"ref": "x", "kind": "fortune_telling", "expected": 1}, {"kind": "oracle_validity", "inputs": {}}]}'
+    )
     unknown, broken = verdicts(path)
     assert (unknown.id, unknown.ok) == ("x", False) and "fortune_telling" in unknown.got
     assert not broken.ok and "KeyError" in broken.got
