@@ -205,7 +205,7 @@ class Gate:
 class Breaks:
     """Our own circuit breaks: the newest row of each in `circuit_breaks`, by event time."""
 
-    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at")
+    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at", "passes_exits")
 
     def __init__(self) -> None:
         self.breaks: dict[str, dict[str, Any]] = {}  # by break_id
@@ -230,7 +230,8 @@ class Breaks:
                 end = f", until {known['planned_end_at']} as planned" if known["planned_end_at"] is not None else ""
                 thing = ":".join(known[column] for column in named)
                 why = f"{known['rule']} stops {thing} since {instant_ms(known['event_ms'])}{end}: {known['reason']}"
-                return Held(Reason.CIRCUIT_BREAK, thing, why)
+                # A break that was stored by an earlier version does not say.
+                return Held(Reason.CIRCUIT_BREAK, thing, why, REDUCING if known.get("passes_exits") else frozenset())
         return None
 
     def forget(self, until_ms: int) -> list[str]:

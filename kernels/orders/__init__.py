@@ -4,12 +4,14 @@ Entries    account/<account>: positions, fills that margin does not include, mar
            order/["<account>","<key>"]: one order with its executions; freed a minute after its end, a day if it traded
            contract/<venue:instrument>, mark/<venue:instrument>, halt/["<venue>","<instrument>"]: what orders are checked
            against; every shard has them all; freed a day after expiry
+           control/<scope>, break/<break_id>: what the gate obeys (kernels/gate.py)
            clock: the last instant of the newest batch
-Order      a batch applies terms, marks and halts first; then reports by event time, positions and margin; then liquidations and
-           requests by event time; then what is due
+Order      a batch applies terms, marks, halts, breaks and controls first; then reports by event time, positions and margin;
+           then liquidations and requests by event time; then what is due
 Once       a report counts once by its exec_id, a request by its client_order_id.  The same id with other contents changes
            nothing and is a row: conflict, or refused
-Checks     kernels/orders/checks.py, by the limits in kernels/orders/rules.py.  A cancel passes
+Checks     kernels/orders/checks.py, by the limits in kernels/orders/rules.py; the gate is the first of them.  A cancel passes.
+           A kill cancels what rests
 Credit     keeps back the margin of what each open order may still trade, at the larger of the quantities in force and asked
            for, and that of each fill until a row of account_margin includes it: one not older than the batch in which
            `positions` had the fill
@@ -18,7 +20,7 @@ Venue      what it tells is taken by the rule of FIX (kernels/orders/order.py). 
 Late       late reports and requests are taken like any other, at the time of the newest batch
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -45,8 +47,14 @@ def new() -> State:
 
 
 def gauges(state: State) -> dict[str, float]:
-    """The number of accounts, and of orders that may still trade."""
-    return {"accounts": len(state.accounts), "open_orders": sum(len(account.open) for account in state.accounts.values())}
+    """The number of accounts, and of orders that may still trade; the gate."""
+    open_orders = sum(len(account.open) for account in state.accounts.values())
+    return {"accounts": len(state.accounts), "open_orders": open_orders, **state.gate.gauges()}
+
+
+def obeyed(state: State) -> Mapping[str, Mapping[str, Any]]:
+    """The controls in force, by scope."""
+    return state.gate.controls
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
@@ -94,6 +102,10 @@ def learn(state: State, messages: Iterable[Message]) -> None:
             if (mark := known.after(event_ms, row)) != known:
                 state.marks[name] = mark
                 state.touched.add(f"mark/{name}")
+        elif message.table == "controls_applied":
+            state.touched.add(state.gate.learn(row))
+        elif message.table == "circuit_breaks":
+            state.touched.add(state.breaks.learn(row))
         elif message.table == "trading_halts":
             state.halted(row["venue"], row.get("instrument") or "", event_ms, row["is_halted"], row.get("reason") or "")
 
@@ -145,4 +157,4 @@ def _in_order(messages: Iterable[Message], table: str, name: str) -> list[Messag
 
 _KINDS = {"new": 0, "cancel": 2, "cancelled": 2, "expired": 2}
 
-KERNEL = Kernel("orders", VERSION, new=new, step=step, gauges=gauges, store_share=STORE_SHARE)
+KERNEL = Kernel("orders", VERSION, new=new, step=step, gauges=gauges, obeyed=obeyed, store_share=STORE_SHARE)

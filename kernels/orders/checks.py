@@ -9,14 +9,18 @@ needs neither credit nor room for a position.
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from kernels.gate import Act, Held, Request
 from kernels.orders.executions import EXACT
 from kernels.orders.rules import Limits
 from kernels.orders.worth import Contract, Mark, notional_usd, reserve_usd
+from udfs.bands import Band, around, capped
 
 SIDES = ("buy", "sell")
 TYPES = ("market", "limit")
+ALGOS = {"liquidation": "liquidations"}
+"""By source, the algo that decides, for controls of a scope algo:…"""
 TIMES = ("gtc", "ioc", "fok", "gtd", "day", "post_only")
 
 
@@ -55,8 +59,7 @@ class View(NamedTuple):
     now_ms: int
     contract: Contract | None = None
     mark: Mark = Mark()
-    halt: str | None = None  # why trading is halted
-    held: str | None = None  # why the gate holds the order
+    held: Held | None = None  # why the gate holds the order
     is_restricted: bool = False
     position: Decimal = Decimal(0)  # contracts, with fills that are not booked yet; short is negative
     buying: Decimal = Decimal(0)  # contracts of the other open orders on the instrument
@@ -73,13 +76,16 @@ class View(NamedTuple):
         return self.position * intent.signed < 0 and intent.left + against <= abs(self.position)
 
     def limit(self, intent: Intent, limits: Limits) -> float | None:
-        """The worst price at which the order may fill; of a market order the collar."""
-        if intent.price is not None:
-            return float(intent.price)
-        if self.mark.price is None or self.contract is None:
+        """The worst price at which the order may fill, of a market order that of the collar; None where there is none."""
+        price = None if intent.price is None else float(intent.price)
+        band = self.collar(limits)
+        return price if band is None or intent.side is None else capped(band, intent.side, price)
+
+    def collar(self, limits: Limits) -> Band | None:
+        """The prices at which orders may be; None without a mark."""
+        if self.contract is None or self.mark.price is None or self.mark.price <= 0:
             return None
-        collar = limits.collars[self.contract.kind]
-        return self.mark.price * (1 + collar if intent.side == "buy" else 1 - collar)
+        return around(self.mark.price, limits.collars[self.contract.kind])
 
 
 class Refusal(NamedTuple):
@@ -89,48 +95,18 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class Gate(Protocol):
-    """What operators say: controls, kill switches and circuit breaks."""
-
-    @property
-    def is_killing(self) -> bool:
-        """Whether any order that rests must be cancelled."""
-
-    def held(self, intent: Intent, act: str) -> str | None:
-        """Why an order must not leave now; None where it may.  `act` is increase, reduce or liquidate."""
-
-    def must_cancel(self, intent: Intent, act: str) -> str | None:
-        """Why an order that rests must be cancelled; None where it may stay."""
-
-
-class Open:
-    """A gate that nobody controls."""
-
-    is_killing = False
-
-    def held(self, intent: Intent, act: str) -> str | None:
-        """Nothing is held."""
-        return None
-
-    def must_cancel(self, intent: Intent, act: str) -> str | None:
-        """Nothing is cancelled."""
-        return None
-
-
-def act_of(intent: Intent, view: View) -> str:
+def act_of(intent: Intent, view: View) -> Act:
     """What an order does, in the words of the gate."""
     if intent.source == "liquidation":
-        return "liquidate"
-    return "reduce" if view.is_exit(intent) else "increase"
+        return Act.LIQUIDATE
+    return Act.REDUCE if view.is_exit(intent) else Act.INCREASE
 
 
-def asked(gate: Gate, intent: Intent, view: View) -> View:
-    """The view with what the gate says.  A gate that fails holds everything."""
-    try:
-        held = gate.held(intent, act_of(intent, view))
-    except Exception as error:
-        held = f"the gate failed: {type(error).__name__}: {error}"
-    return view._replace(held=held)
+def request_of(intent: Intent, view: View) -> Request:
+    """What the gate is asked about an order."""
+    underlying = "" if view.contract is None else view.contract.underlying
+    algo = ALGOS.get(intent.source, "")
+    return Request(act_of(intent, view), intent.venue, intent.instrument, underlying, intent.account, algo)
 
 
 def refusal(intent: Intent, view: View, limits: Limits, exempt: frozenset[str] = frozenset()) -> Refusal | None:
@@ -142,7 +118,7 @@ def refusal(intent: Intent, view: View, limits: Limits, exempt: frozenset[str] =
 
 
 def _gate(_: Intent, view: View, __: Limits) -> str | None:
-    return view.held
+    return None if view.held is None else f"{view.held.kind}: {view.held.why}"
 
 
 def _form(intent: Intent, _: View, __: Limits) -> str | None:
@@ -184,7 +160,7 @@ def _instrument(_: Intent, view: View, __: Limits) -> str | None:
     ends = [ms for ms in (view.contract.last_trading_ms, view.contract.expiry_ms) if ms is not None]
     if ends and min(ends) <= view.now_ms:
         return f"its trading ended {(view.now_ms - min(ends)) / 1000:g} s ago"
-    return view.halt
+    return None
 
 
 def _grid(intent: Intent, view: View, _: Limits) -> str | None:
@@ -205,19 +181,16 @@ def _size(intent: Intent, _: View, limits: Limits) -> str | None:
 
 
 def _collar(intent: Intent, view: View, limits: Limits) -> str | None:
-    assert view.contract is not None
-    mark, collar = view.mark, limits.collars[view.contract.kind]
-    if mark.price is None or mark.price <= 0:
+    mark, band = view.mark, view.collar(limits)
+    if band is None or mark.price is None or mark.price <= 0:
         return "its mark is not known" if mark.price is None else f"its mark {mark.price:g} is not above zero"
     age_s = (view.now_ms - mark.event_ms) / 1000
     if age_s > limits.max_mark_age_s:
         return f"its mark is {age_s:g} s old, more than {limits.max_mark_age_s:g} s"
-    if intent.price is None:
+    if view.limit(intent, limits) is not None:
         return None
-    beyond = float(intent.price) / mark.price - 1 if intent.side == "buy" else 1 - float(intent.price) / mark.price
-    if beyond > collar:
-        return f"limit {intent.price:f} is {beyond:.4g} beyond the mark {mark.price:g}, more than {collar:g}"
-    return None
+    edge = f"above {band.upper:g}" if intent.side == "buy" else f"below {band.lower:g}"
+    return f"limit {_shown(intent.price)} is {edge}, for the mark is {mark.price:g}"
 
 
 def _notional(intent: Intent, view: View, limits: Limits) -> str | None:

@@ -7,12 +7,14 @@ from hashlib import sha256
 from typing import Any
 
 from engine.contract import Output
-from kernels.orders.checks import Intent, Refusal, View, act_of, asked, refusal
+from kernels.gate import Held, Reason
+from kernels.orders.checks import Intent, Refusal, View, refusal, request_of
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.ids import client_order_id
 from kernels.orders.order import TRADES, Change, Nature, Order, Report, Request
 from kernels.orders.state import Account, Due, State, Unbooked, kept_ms, order_entry
 from kernels.orders.worth import Mark, reserve_usd
+from schemas.controls import CANCEL_ALL
 from schemas.rows import encoded, instant_ms, to_ms
 
 SECOND_MS = 1000
@@ -142,15 +144,17 @@ class Desk:
 
     def obey(self) -> None:
         """Cancel what the gate says must not rest."""
-        if not self.state.gate.is_killing:
+        gate = self.state.gate
+        if not any(control["mode"] == CANCEL_ALL for control in gate.controls.values()):
             return
         for account_name in sorted(self.state.accounts):
             account = self.state.accounts[account_name]
             for order in self._resting(account_name):
                 intent = _intent_of(account_name, order)
-                why = self.state.gate.must_cancel(intent, act_of(intent, self._view(account, order, intent)))
-                if why is not None:
-                    self._cancel(account_name, order, why)
+                request = request_of(intent, self._view(account, order, intent))
+                (must_end,) = gate.to_cancel([request])
+                if must_end and (held := gate.control(request)) is not None:
+                    self._cancel(account_name, order, held.why)
 
     def _resting(self, account_name: str) -> list[Order]:
         """The open orders of an account whose cancel has not been asked for, in the order of their keys."""
@@ -196,9 +200,18 @@ class Desk:
         if row["request"] == "replace" and order.ending is not None:
             return Refusal("too late", f"the order is {order.status()}")
         intent = _intent(account_name, order, row)
-        view = asked(self.state.gate, intent, self._view(account, order, intent))
+        view = self._view(account, order, intent)
+        view = view._replace(held=self._held(intent, view))
         rules = self.state.rules
         return refusal(intent, view, rules.limits_of(account_name), rules.exempt.get(intent.source, frozenset()))
+
+    def _held(self, intent: Intent, view: View) -> Held | None:
+        """What the gate holds the order for."""
+        request, (venue, instrument) = request_of(intent, view), (intent.venue, intent.instrument)
+        halt = self.state.halt(venue, instrument)
+        halted = None if halt is None else Held(Reason.HALTED, f"{venue}:{instrument}", halt)
+        conditions = [held for held in (halted, self.state.breaks.held(request)) if held is not None]
+        return self.state.gate.held(request, conditions)
 
     def _view(self, account: Account, order: Order, intent: Intent) -> View:
         market, alike = f"{intent.venue}:{intent.instrument}", _alike(intent)
@@ -207,7 +220,6 @@ class Desk:
             self.now_ms,
             self.state.listing.terms.get(market),
             self.state.marks.get(market, Mark()),
-            self.state.halt(intent.venue, intent.instrument),
             None,
             market in self.state.rules.restricted,
             account.position(market),

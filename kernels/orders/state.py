@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from engine.entries import packed, unpacked
+from kernels import gate
 from kernels.market.terms import Listing
-from kernels.orders.checks import Gate, Open
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.order import Nature, Order, Request
 from kernels.orders.orders import Orders
@@ -117,9 +117,10 @@ class Due(NamedTuple):
 class State:
     """The accounts of one shard."""
 
-    def __init__(self, rules: Rules = RULES, gate: Gate | None = None) -> None:
+    def __init__(self, rules: Rules = RULES) -> None:
         self.rules = rules
-        self.gate: Gate = Open() if gate is None else gate
+        self.gate = gate.Gate()
+        self.breaks = gate.Breaks()
         self.accounts: dict[str, Account] = {}
         self.listing: Listing[Contract] = Listing()
         self.marks: dict[str, Mark] = {}
@@ -180,10 +181,13 @@ class State:
         for name in self.listing.free(until_ms - TRADED_MS):
             self.marks.pop(name, None)
             self.touched |= {f"contract/{name}", f"mark/{name}"}
+        self.touched.update(self.breaks.forget(until_ms))
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None if it no longer exists."""
         kind, _, subject = name.partition("/")
+        if kind in (gate.KIND, gate.BREAK):
+            return (self.gate if kind == gate.KIND else self.breaks).encode(subject)
         stored: Any = None
         if kind == "clock":
             stored = self.now_ms
@@ -205,6 +209,9 @@ class State:
     def decode(self, name: str, data: bytes) -> None:
         """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
         kind, _, subject = name.partition("/")
+        if kind in (gate.KIND, gate.BREAK):
+            (self.gate if kind == gate.KIND else self.breaks).decode(subject, data)
+            return
         stored = unpacked("orders", name, data, VERSION)
         if kind == "clock":
             self.now_ms = stored

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kernels.orders.checks import CHECKS, Intent, Open, View, act_of, asked, refusal
+from kernels.gate import Held, Reason
+from kernels.orders.checks import CHECKS, Intent, View, act_of, refusal, request_of
 from kernels.orders.rules import RULES, Limits
 from kernels.orders.worth import Contract, Mark, notional_usd, reserve_usd
 
@@ -31,7 +32,7 @@ def test_an_order_within_all_limits_may_leave() -> None:
 @pytest.mark.parametrize(
     ("rule", "figures", "intent", "view", "limits"),
     [
-        ("gate", "halt", {}, {"held": "halt of everything"}, {}),
+        ("gate", "halt", {}, {"held": Held(Reason.HALT, "all", "halt of everything")}, {}),
         ("form", "hold", {"side": "hold"}, {}, {}),
         ("form", "not above zero", {"quantity": Decimal(0)}, {}, {}),
         ("form", "gtd", {"time_in_force": "gtd"}, {}, {}),
@@ -41,13 +42,12 @@ def test_an_order_within_all_limits_may_leave() -> None:
         ("age", "2 s in the future", {"decided_ms": NOW + 2_000}, {}, {}),
         ("instrument", "not known", {}, {"contract": None}, {}),
         ("instrument", "restricted", {}, {"is_restricted": True}, {}),
-        ("instrument", "halted", {}, {"halt": "trading of the venue is halted: flood"}, {}),
         ("instrument", "ended 5 s ago", {}, {"contract": PERPETUAL._replace(expiry_ms=NOW - 5_000)}, {}),
         ("grid", "100.2 is no multiple of 0.5", {"price": Decimal("100.2")}, {}, {}),
         ("grid", "0.0005 is no multiple of 0.001", {"quantity": Decimal("0.0005")}, {}, {}),
         ("size", "10 contracts, more than 9", {}, {}, {"max_quantity": 9.0}),
-        ("collar", "0.06 beyond the mark 100", {"price": Decimal(106)}, {}, {}),
-        ("collar", "0.06 beyond the mark 100", {"side": "sell", "price": Decimal(94)}, {}, {}),
+        ("collar", "limit 106 is above 105, for the mark is 100", {"price": Decimal(106)}, {}, {}),
+        ("collar", "limit 94 is below 95, for the mark is 100", {"side": "sell", "price": Decimal(94)}, {}, {}),
         ("collar", "31 s old", {}, {"mark": Mark(NOW - 31_000, 100.0)}, {}),
         ("collar", "not known", {}, {"mark": Mark()}, {}),
         ("notional", "1000.00 USD, more than 999.00", {}, {}, {"max_notional_usd": 999.0}),
@@ -93,13 +93,18 @@ def test_a_liquidation_needs_no_credit_and_keeps_the_collar() -> None:
     assert refusal(far, broke, RULES.limits, RULES.exempt["liquidation"]) is not None
 
 
-def test_a_gate_that_fails_is_closed() -> None:
-    class Broken(Open):
-        def held(self, intent: Intent, act: str) -> str | None:
-            raise RuntimeError("no controls")
+def test_the_gate_is_asked_whose_order_it_is_and_what_it_does() -> None:
+    request = request_of(INTENT._replace(source="liquidation"), VIEW)
+    assert request.scopes() == ["all", "venue:v", "underlying:BTC", "account:a", "algo:liquidations", "instrument:v:BTC-P"]
+    assert request.act == "liquidate"
 
-    answer = refused(view=asked(Broken(), INTENT, VIEW))
-    assert answer is not None and answer[0] == "gate" and "RuntimeError: no controls" in answer[1]
+
+def test_a_market_order_may_fill_as_far_as_the_collar_and_a_limit_at_its_edge_is_within() -> None:
+    market = INTENT._replace(order_type="market", price=None)
+    assert VIEW.limit(market, RULES.limits) == 105.0
+    assert VIEW.limit(market._replace(side="sell"), RULES.limits) == 95.0
+    assert refused(price=Decimal(105)) is None, "Paradex: mark ± 5 %"
+    assert refused(side="sell", price=Decimal(95)) is None
 
 
 def test_a_mark_of_the_future_is_no_younger_and_an_old_ticker_does_not_replace_it() -> None:

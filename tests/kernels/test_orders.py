@@ -4,9 +4,10 @@ from typing import Any
 
 from engine.contract import Message, Output
 from kernels.orders import KERNEL, State
-from kernels.orders.checks import Intent, Open
 from kernels.orders.ids import LENGTH, client_order_id
+from schemas.controls import GATE
 from schemas.rows import fault, instant_ms, instant_us
+from tests.kernels.obeying import READ, applied
 
 T0 = 1_700_000_000_000
 DAY = 86_400_000
@@ -64,13 +65,26 @@ def liquidation(size: float = 4.0, limit: float | None = 95.3, side: str = "sell
     return Message("liquidation_orders", 0, 0, row | {"limit_price": limit})
 
 
+def broken(passes_exits: bool) -> Message:
+    row: dict[str, Any] = {"break_id": "r/v:P/1", "subject": "v:P", "event_at": instant_ms(T0), "rule": "r", "kind": "dynamic"}
+    row |= {
+        "state": "halted",
+        "is_halted": True,
+        "venue": "v",
+        "instrument": "P",
+        "passes_exits": passes_exits,
+        "reason": "far",
+    }
+    return Message("circuit_breaks", 0, 0, row)
+
+
 class Path:
     """The kernel, batch by batch of 50 ms."""
 
-    def __init__(self, gate: Any = None) -> None:
-        self.state = State(gate=gate)
+    def __init__(self) -> None:
+        self.state = State()
         self.until_ms = T0
-        self.step(*market())
+        self.step(READ, *market())
 
     def step(self, *messages: Message, ms: int = 50) -> list[Output]:
         self.until_ms += ms
@@ -235,7 +249,7 @@ def test_a_halted_instrument_takes_no_order_and_lets_cancels_through() -> None:
     path.step(request("A"))
     halt = Message("trading_halts", 0, 0, {"venue": "v", "instrument": None, **at(T0), "is_halted": True, "reason": "flood"})
     outputs = path.step(halt, request("B"), request("C", "cancel", "A"))
-    assert (refusals(outputs), sent(outputs)) == (["instrument"], [("cancel", "C", "A")])
+    assert (refusals(outputs), sent(outputs)) == (["gate"], [("cancel", "C", "A")])
     assert "flood" in str(next(output.row["reason"] for output in outputs if output.row.get("rule")))
 
 
@@ -257,23 +271,43 @@ def test_client_order_ids_are_the_same_for_the_same_decision_and_fit_every_venue
 
 
 def test_a_kill_cancels_every_working_order_of_its_scope_and_lets_none_out() -> None:
-    class Killed(Open):
-        is_killing = False
-
-        def held(self, intent: Intent, act: str) -> str | None:
-            return "killed" if self.is_killing else None
-
-        def must_cancel(self, intent: Intent, act: str) -> str | None:
-            return "killed" if self.is_killing and intent.account == "a" else None
-
-    gate = Killed()
-    path = Path(gate)
-    path.step(request("A"), request("B", price="99"))  # no position anywhere
-    gate.is_killing = True
-    outputs = path.step(request("C"))
+    path = Path()
+    path.step(request("A"), request("B", price="99"), request("O", account="b", price="99"))  # no position anywhere
+    outputs = path.step(applied("account:a", "cancel-all"), request("C"))
     assert refusals(outputs) == ["gate"]
     assert {orig for kind, _, orig in sent(outputs) if kind == "cancel"} == {"A", "B"}
     assert sent(path.step()) == [], "asked for once"
+    assert sent(path.step(applied("account:a", "run"), request("D"))) == [("new", "D", None)]
+
+
+def test_nothing_but_a_cancel_leaves_before_the_topic_of_controls_is_read() -> None:
+    path = Path()
+    path.step(request("A"))
+    outputs = path.step(applied(GATE, "halt"), request("B"), request("C", "cancel", "A"), liquidation())
+    assert refusals(outputs) == ["gate", "gate"]
+    assert {kind for kind, _, _ in sent(outputs)} == {"cancel"}
+
+
+def test_reduce_only_lets_an_exit_out_and_a_circuit_break_only_where_its_rule_does() -> None:
+    path = Path()
+    path.step(held("10", "0"))
+    outputs = path.step(applied("underlying:BTC", "reduce-only"), request("A"), request("B", side="sell", quantity="10"))
+    assert (refusals(outputs), sent(outputs)) == (["gate"], [("new", "B", None)])
+    path.step(applied("underlying:BTC", "run"), report("1", "cancelled", "B", side="sell"))
+    for name, passes_exits, leave in (("C", False, []), ("D", True, [("new", "D", None)])):
+        outputs = path.step(broken(passes_exits), request(name, side="sell", quantity="10"), request(f"{name}1"))
+        assert sent(outputs) == leave
+        assert "circuit break: v:P" in str(outputs[-1].row["reason"])
+
+
+def test_a_liquidation_obeys_a_control_that_names_it_alone() -> None:
+    path = Path()
+    path.step(held("10", "0"))
+    outputs = path.step(applied("algo:liquidations", "halt"), liquidation())
+    assert [kind for kind, _, _ in sent(outputs)] == ["new"]
+    later = liquidation()
+    later.row["order_id"] = "a/1/2"
+    assert refusals(path.step(applied("algo:liquidations", "halt", liquidations=True), later)) == ["gate"]
 
 
 def test_an_order_that_was_not_requested_here_is_followed_all_the_same() -> None:  # E.1.a
@@ -311,7 +345,7 @@ def test_an_order_is_forgotten_when_a_request_of_its_id_would_be_too_old() -> No
 
 
 STORY = [
-    [*market(), request("A", quantity="20"), request("B", price="99")],
+    [READ, *market(), request("A", quantity="20"), request("B", price="99")],
     [
         report("1", "new", "A", order_id="o"),
         fill("2", "3", T0 + 60, "A"),
