@@ -1,7 +1,7 @@
 """What happened to one account, and why: its ledger, its margin and the liquidation decisions, in order of time."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,7 @@ from deploy import topics
 from schemas.records import TABLES
 from schemas.rows import shown
 
-SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders")
+SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders", "order_states")
 """The tables of the story, in the order in which lines of one instant are printed."""
 
 Rows = Mapping[str, list[dict[str, Any]]]
@@ -38,21 +38,21 @@ class Story(NamedTuple):
     lines: list[Line]
 
 
-def read_parquet(folder: Path, account: str) -> Rows:
+def read_parquet(folder: Path, account: str, tables: Sequence[str] = SOURCES) -> Rows:
     """An account's rows from a run's Parquet files.  Raises `ValueError` if the folder has none of the tables."""
-    if not any((folder / table).is_dir() for table in SOURCES):
-        raise ValueError(f"{folder}: none of {', '.join(SOURCES)} is here; name the folder that the archive wrote")
+    if not any((folder / table).is_dir() for table in tables):
+        raise ValueError(f"{folder}: none of {', '.join(tables)} is here; name the folder that the archive wrote")
     rows: dict[str, list[dict[str, Any]]] = {}
-    for table in SOURCES:
+    for table in tables:
         has_files = any((folder / table).glob("*.parquet"))
         rows[table] = pq.read_table(folder / table, filters=[("account", "=", account)]).to_pylist() if has_files else []
     return rows
 
 
-def read_topics(servers: str, account: str) -> Rows:
+def read_topics(servers: str, account: str, tables: Sequence[str] = SOURCES) -> Rows:
     """An account's rows from its topics, up to now."""
-    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in SOURCES}
-    table_of = {TABLES[table].topic: table for table in SOURCES}
+    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in tables}
+    table_of = {TABLES[table].topic: table for table in tables}
     consumer, existing = topics.consuming(servers, "gammaflow-explain")
     try:
         ends: dict[tuple[str, int], int] = {}
@@ -161,7 +161,22 @@ def _orders(rows: list[dict[str, Any]]) -> Iterable[Line]:
         yield Line(instant(row["event_at"]), f"order {row['order_id']}", text)
 
 
-_LINES = {"ledger_entries": _ledger, "account_margin": _margin, "liquidation_events": _events, "liquidation_orders": _orders}
+def _states(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    for row in rows:
+        figures = f"{_plain(Decimal(row['cum_quantity']))} traded, {_plain(Decimal(row['leaves_quantity']))} left"
+        rule = f" by {row['rule']}" if row["rule"] else ""
+        why = f": {row['reason']}" if row["reason"] else ""
+        what = f"order {row['order_key']}: {row['event']}{rule}"
+        yield Line(instant(row["event_at"]), what, f"{row['order_status']}, {figures}{why}")
+
+
+_LINES = {
+    "ledger_entries": _ledger,
+    "account_margin": _margin,
+    "liquidation_events": _events,
+    "liquidation_orders": _orders,
+    "order_states": _states,
+}
 
 
 def show(console: Console, account: str, account_story: Story, lines: int) -> None:

@@ -14,6 +14,7 @@ SET 'gammaflow.may-read' = 'oracle_prices, circuit_breaks';
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth, oracle_prices, circuit_breaks';
 SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings, controls_applied';
+SET 'gammaflow.tells-time' = 'liquidation_orders, account_margin';
 
 -- A batch costs some milliseconds, however few accounts it concerns.
 SET 'gammaflow.window' = '0.1';

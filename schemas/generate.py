@@ -15,7 +15,7 @@ import schemas
 TARGET = Path(__file__).with_name("records.py")
 HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?P<cleanup>Compacted|Append-only)")
 DELIVERY = "'sink.delivery-guarantee' = 'exactly-once'"
-LEFT_OUT = {"block_height"}
+LEFT_OUT = {"block_height", "lot_size"}
 """Columns that a row may leave out: most venues have no value for them, and each field costs readers time."""
 PYTHON_TYPES = {
     "STRING": "str",

@@ -16,5 +16,6 @@ CREATE TEMPORARY TABLE instruments (
   expiry_at           TIMESTAMP_LTZ(3)          COMMENT 'NULL for spot and perpetuals',
   last_trading_at     TIMESTAMP_LTZ(3)          COMMENT 'NULL for spot and perpetuals',
   contract_size       DOUBLE                    COMMENT 'Underlying per contract; for inverse futures and perpetuals USD per contract; NULL if not published',
-  tick_size           DOUBLE                    COMMENT 'Smallest step of the price; NULL if not published'
+  tick_size           DOUBLE                    COMMENT 'Smallest step of the price; NULL if not published',
+  lot_size            DOUBLE                    COMMENT 'Smallest step of the size of an order, in contracts; NULL if not published'
 ) WITH ('topic' = 'instruments.v1') LIKE kafka_json;

@@ -1,6 +1,8 @@
 -- Topic liquidation_orders.v1, keyed by account.  Append-only.
 --
--- Grain   one row per order that the engine decides on; the same decision has the same order_id, however often it is made
+-- Grain     one row per order that the engine decides on; the same decision has the same order_id, however often it is made
+-- Delivery  at-least-once: the job orders, which requests it of a venue, must not wait for a checkpoint.  A repeat is the same row
+--           with the same order_id, of which the client_order_id is made, so it is sent once
 CREATE TEMPORARY TABLE liquidation_orders (
   order_id               STRING           NOT NULL COMMENT 'account/instant/number: deterministic',
   account                STRING           NOT NULL,
@@ -16,4 +18,4 @@ CREATE TEMPORARY TABLE liquidation_orders (
   limit_price            DOUBLE                    COMMENT 'The worst price at which it may fill, in the quote currency',
   round                  BIGINT                    COMMENT 'Counts the rounds of this liquidation from 1',
   visible_size           DOUBLE                    COMMENT 'Contracts that the book showed within the limit; NULL where no book is known'
-) WITH ('topic' = 'liquidation_orders.v1', 'sink.delivery-guarantee' = 'exactly-once') LIKE kafka_json;
+) WITH ('topic' = 'liquidation_orders.v1') LIKE kafka_json;

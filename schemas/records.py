@@ -302,6 +302,7 @@ class InstrumentsRow(TypedDict):
     last_trading_at: str | None
     contract_size: float | None
     tick_size: float | None
+    lot_size: NotRequired[float | None]
 
 
 class LedgerEntriesRow(TypedDict):
@@ -466,6 +467,77 @@ class OrderBooksRow(TypedDict):
     checksum: int | None
     depth: int | None
     block_height: NotRequired[int | None]
+
+
+class OrderRequestsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    client_order_id: str
+    orig_client_order_id: str | None
+    parent_client_order_id: str | None
+    request: str
+    source: str
+    owner_group: str | None
+    side: str | None
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    is_reduce_only: bool | None
+    expires_at: str | None
+    max_notional_usd: float | None
+    reason: str | None
+
+
+class OrderStatesRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    order_key: str
+    number: int
+    client_order_id: str | None
+    orig_client_order_id: str | None
+    cause: str
+    cause_id: str
+    event: str
+    from_status: str | None
+    order_status: str
+    side: str | None
+    price: str | None
+    quantity: str | None
+    cum_quantity: str
+    leaves_quantity: str
+    average_price: str | None
+    last_price: str | None
+    last_quantity: str | None
+    reserved_usd: float
+    rule: str | None
+    reason: str | None
+
+
+class OrdersRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    account: str
+    number: int
+    client_order_id: str
+    orig_client_order_id: str | None
+    parent_client_order_id: str | None
+    order_id: str | None
+    request: str
+    source: str
+    owner_group: str
+    side: str
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    is_reduce_only: bool | None
+    expires_at: str | None
 
 
 class PositionMarginRow(TypedDict):
@@ -991,6 +1063,7 @@ TABLES: dict[str, Table] = {
             "last_trading_at": Column("TIMESTAMP_LTZ(3)", True),
             "contract_size": Column("DOUBLE", True),
             "tick_size": Column("DOUBLE", True),
+            "lot_size": Column("DOUBLE", True),
         },
     ),
     "ledger_entries": Table(
@@ -1045,7 +1118,7 @@ TABLES: dict[str, Table] = {
         "liquidation_orders.v1",
         ("account",),
         False,
-        True,
+        False,
         {
             "order_id": Column("STRING", False),
             "account": Column("STRING", False),
@@ -1205,6 +1278,92 @@ TABLES: dict[str, Table] = {
             "checksum": Column("INT", True),
             "depth": Column("INT", True),
             "block_height": Column("BIGINT", True),
+        },
+    ),
+    "order_requests": Table(
+        "order_requests.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "client_order_id": Column("STRING", False),
+            "orig_client_order_id": Column("STRING", True),
+            "parent_client_order_id": Column("STRING", True),
+            "request": Column("STRING", False),
+            "source": Column("STRING", False),
+            "owner_group": Column("STRING", True),
+            "side": Column("STRING", True),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "is_reduce_only": Column("BOOLEAN", True),
+            "expires_at": Column("TIMESTAMP_LTZ(3)", True),
+            "max_notional_usd": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
+        },
+    ),
+    "order_states": Table(
+        "order_states.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "order_key": Column("STRING", False),
+            "number": Column("BIGINT", False),
+            "client_order_id": Column("STRING", True),
+            "orig_client_order_id": Column("STRING", True),
+            "cause": Column("STRING", False),
+            "cause_id": Column("STRING", False),
+            "event": Column("STRING", False),
+            "from_status": Column("STRING", True),
+            "order_status": Column("STRING", False),
+            "side": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "cum_quantity": Column("DECIMAL(38, 18)", False),
+            "leaves_quantity": Column("DECIMAL(38, 18)", False),
+            "average_price": Column("DECIMAL(38, 18)", True),
+            "last_price": Column("DECIMAL(38, 18)", True),
+            "last_quantity": Column("DECIMAL(38, 18)", True),
+            "reserved_usd": Column("DOUBLE", False),
+            "rule": Column("STRING", True),
+            "reason": Column("STRING", True),
+        },
+    ),
+    "orders": Table(
+        "orders.v1",
+        ("venue", "instrument"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "account": Column("STRING", False),
+            "number": Column("BIGINT", False),
+            "client_order_id": Column("STRING", False),
+            "orig_client_order_id": Column("STRING", True),
+            "parent_client_order_id": Column("STRING", True),
+            "order_id": Column("STRING", True),
+            "request": Column("STRING", False),
+            "source": Column("STRING", False),
+            "owner_group": Column("STRING", False),
+            "side": Column("STRING", False),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "is_reduce_only": Column("BOOLEAN", True),
+            "expires_at": Column("TIMESTAMP_LTZ(3)", True),
         },
     ),
     "position_margin": Table(

@@ -77,7 +77,7 @@ def test_an_earlier_instant_tells_what_was_known_then() -> None:
 
 def test_the_command_reads_parquet_and_names_what_is_missing(tmp_path: Path) -> None:
     rows = history()
-    for table, given in rows.items():
+    for table, given in [(table, given) for table, given in rows.items() if given]:
         typed = [{k: datetime.fromisoformat(v) if k.endswith("_at") else v for k, v in row.items()} for row in given]
         (tmp_path / table).mkdir()
         pq.write_table(pa.Table.from_pylist(typed), tmp_path / table / f"{table}-0000.parquet")

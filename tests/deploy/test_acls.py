@@ -29,11 +29,10 @@ def test_a_job_may_do_what_its_sql_does_and_nothing_else() -> None:
         assert not {right for right in rights if right.kind == "cluster"}
 
 
-def test_the_two_jobs_with_transactions_have_ids_of_their_own() -> None:
+def test_the_job_with_transactions_has_ids_of_its_own() -> None:
     ids = [right for right in acls.rights() if right.kind == "transactional id"]
     assert [(right.user, right.name, right.is_prefix) for right in ids] == [
         ("gammaflow-positions", "positions/ledger_entries", True),
-        ("gammaflow-liquidations", "liquidations/liquidation_orders", True),
     ]
 
 

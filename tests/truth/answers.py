@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 TRUTH = Path(__file__).resolve().parents[3] / "shared" / "truth"
 
 Answer = Callable[[Any], Any]
+Expectation = Callable[[Any], Any]
 Agreement = Callable[[Any, Any], bool]
 
 
@@ -28,10 +29,11 @@ class Verdict(NamedTuple):
     ok: bool
 
 
-def known() -> tuple[dict[str, Answer], dict[str, Agreement]]:
+def known() -> tuple[dict[str, Answer], dict[str, Agreement], dict[str, Expectation]]:
     """Every kind of case that is answered, by all modules of this folder.  Raises `ValueError` where two answer one."""
     answers: dict[str, Answer] = {}
     agreements: dict[str, Agreement] = {}
+    expectations: dict[str, Expectation] = {}
     for path in sorted(FOLDER.glob("*.py")):
         if path.stem.startswith(("_", "test_")):
             continue
@@ -41,7 +43,8 @@ def known() -> tuple[dict[str, Answer], dict[str, Agreement]]:
             raise ValueError(f"{path.name}: {', '.join(twice)} is answered by another module too")
         answers |= own
         agreements |= getattr(module, "AGREES", {})
-    return answers, agreements
+        expectations |= getattr(module, "EXPECTED", {})
+    return answers, agreements, expectations
 
 
 def cases(path: Path) -> list[dict[str, Any]]:
@@ -60,15 +63,16 @@ def cases(path: Path) -> list[dict[str, Any]]:
 
 def verdicts(path: Path) -> Iterator[Verdict]:
     """Each case of a file with the product's answer; one that fails is answered by its error."""
-    answers, agreements = known()
+    answers, agreements, expectations = known()
     for number, case in enumerate(cases(path)):
         name = next((str(case[key]) for key in ("id", "name", "ref") if key in case), f"case {number}")
-        kind, expected = case.get("kind"), case.get("expected")
-        answer = answers.get(str(kind))
+        kind = case.get("kind") or next((field for field in case if field in expectations), None)
+        expected, answer = case.get("expected"), answers.get(str(kind))
         if answer is None:
             yield Verdict(name, expected, f"nothing answers cases of the kind {kind!r}", False)
             continue
         try:
+            expected = expectations[str(kind)](case) if expected is None and kind in expectations else expected
             got = answer(case.get("inputs", case))
             ok = agreements.get(str(kind), agrees)(got, expected)
         except Exception as error:

@@ -1,0 +1,28 @@
+-- orders: which requests for orders may leave, what does each venue have to do, and how does each order stand?
+--
+-- Grain   one row of orders per request that is sent; one of order_states per transition, refusal, alarm and missing answer;
+--         one of controls_applied per shard and change of the controls that it obeys
+-- State   orders with their executions, positions and margin of each account; contract terms, marks, halts, circuit breaks and
+--         controls (kernels/orders/)
+-- Late    a report or a request behind the watermark is taken like any other; the same one twice counts once
+
+SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, liquidation_orders, execution_reports, positions, account_margin';
+-- Our own breakers hold orders with -D gammaflow.also-read=circuit_breaks.
+SET 'gammaflow.may-read' = 'circuit_breaks';
+SET 'gammaflow.kernel' = 'orders';
+SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks';
+SET 'gammaflow.writes' = 'orders, order_states, dead_letters, controls_applied';
+SET 'gammaflow.tells-time' = 'orders, order_states';
+
+-- What is decided goes to a venue at once: every window of the way out and back is a delay of the decision after it.
+SET 'gammaflow.window' = '0.05';
+
+-- A message goes to the shard of its account; terms, marks, halts and breaks go to all.
+CREATE TEMPORARY VIEW messages AS
+SELECT shards.shard, event_at, is_late, message
+FROM inbox CROSS JOIN UNNEST(
+  CASE
+    WHEN topic IN ('instruments.v1', 'tickers.v1', 'trading_halts.v1', 'circuit_breaks.v1') AND message IS NOT NULL THEN ARRAY[${SHARDS}]
+    ELSE ARRAY[inbox.shard]
+  END
+) AS shards (shard);
