@@ -51,8 +51,8 @@ class Scenario:
             f"expiries is from 1 to {MAX_EXPIRIES}": 1 <= self.expiries <= MAX_EXPIRIES,
             "depth is 1 or more": self.depth >= 1,
             "doomed is from 0 to accounts": 0 <= self.doomed <= self.accounts,
-            f"crash_size is 0, or from 0.15 to {DEEPEST_CRASH}": not self.crash_size
-            or 0.15 <= self.crash_size <= DEEPEST_CRASH,
+            f"crash_size is 0, or from 0.15 to {DEEPEST_CRASH}, or less where none is doomed": not self.crash_size
+            or (0.15 if self.doomed else 0.0) <= self.crash_size <= DEEPEST_CRASH,
             f"the crash begins after 2 s or more and its {CRASH_LASTS_S:g} s fit": not self.crash_size or crash_fits,
         }
         # A coin falls only where no simulated book is quoted in it.

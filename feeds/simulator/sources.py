@@ -4,6 +4,7 @@ All of them see the one price path of the market, and none draws from the market
 the same market.  Coins that are meant to be a dollar wander around one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ class Habits(NamedTuple):
     confidence: float | None = None  # fraction of the price; None where it states none
     least_move: float = 0.0  # it publishes where its price has moved by this fraction, …
     heartbeat_ms: int = 0  # … or so much time has passed since its last one
+    digits: int = 12  # about so many digits its price has, always as many of them decimals
 
     def source(self, underlying: str) -> str:
         """The name of a series, as `oracle_sources` has it: venue:kind:feed."""
@@ -50,12 +52,12 @@ class Habits(NamedTuple):
 COINS = ("BTC", "ETH")
 SOURCES = (
     Habits("sim_beta", "index_prices", COINS, "USDT", 500, jitter_ms=20, lag_ms=150, travel_us=22_000, noise=1e-5),
-    Habits("sim_gamma", "index_prices", COINS, "USDT", 1_000, jitter_ms=60, lag_ms=400, travel_us=15_000, noise=2e-5),
+    Habits("sim_gamma", "index_prices", COINS, "USDT", 1_000, jitter_ms=60, lag_ms=400, travel_us=15_000, digits=5),
     Habits("sim_slots", "oracle_updates", COINS, "USD", 400, jitter_ms=30, lag_ms=100, noise=1e-5, confidence=4e-4),
     Habits("sim_rounds", "oracle_updates", COINS, "USD", 2_000, jitter_ms=200, least_move=0.005, heartbeat_ms=60_000),
     *(
-        Habits(venue, "index_prices", tuple(RATES), "USD", 1_000, jitter_ms=40, lag_ms=lag_ms, noise=5e-6)
-        for venue, lag_ms in (("sim_oracle", 0), ("sim_beta", 150), ("sim_gamma", 400))
+        Habits(venue, "index_prices", tuple(RATES), "USD", 1_000, jitter_ms=40, lag_ms=lag_ms, noise=5e-6, digits=digits)
+        for venue, lag_ms, digits in (("sim_oracle", 0, 8), ("sim_beta", 150, 6), ("sim_gamma", 400, 4))
     ),
 )
 """Beside `sim_oracle` and the books: the indices of two venues, a publisher that speaks in slots with its confidence, one that
@@ -111,6 +113,7 @@ class _Series:
         self.count = 0
         self.published_ms = -1
         self.published: float | None = None
+        self.decimals: int | None = None
         self.planned_ms = start_ms + int(rng.integers(0, habits.every_ms))
         self.due_ms = self._jittered()
 
@@ -124,6 +127,9 @@ class _Series:
             at_ms, place = self.due_ms, self.due_ms - second_ms + SECOND_MS - self.habits.lag_ms
             rate = 1.0 if self.habits.quote == "USD" else float(paths[self.habits.quote][place])
             price = float(paths[self.underlying][place]) / rate * (1 + self.habits.noise * float(self.rng.standard_normal()))
+            if self.decimals is None:
+                self.decimals = self.habits.digits - round(math.log10(price))
+            price = round(price, self.decimals)
             if self._speaks(at_ms, price):
                 self.count += 1
                 self.published_ms, self.published = at_ms, price

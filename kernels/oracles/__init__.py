@@ -217,6 +217,9 @@ def _ticked(state: State, pool: Pool, tick_ms: int, rates: dict[str, Rate]) -> l
     pool.tick_ms = tick_ms
     if pool.price is not None:
         pool.history = [*pool.history[1 - HISTORY :], pool.price]
+        for source in sources:
+            if source.follow(pool.price):
+                state.touched.add(f"source/{pool.underlying}/{source.name}")
     state.touched.add(f"pool/{pool.underlying}")
     outputs: list[Output] = []
     if state.is_own(pool.underlying):

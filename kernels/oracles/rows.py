@@ -41,7 +41,9 @@ def source_row(pool: Pool, reading: Reading, until_ms: int, offset_ms: int, rule
     changed_ms = source.changes[-1] if source.changes else source.published_ms
     still_ms = float(until_ms - changed_ms + offset_ms)
     gap, change_gap = gap_ms(source.times), gap_ms(source.changes)
-    moved = None if not source.consensus or pool.price is None else pool.price / source.consensus - 1.0
+    moved = None
+    if source.consensus and pool.price is not None:
+        moved = source.moved if abs(source.moved) > source.step else 0.0
     row: dict[str, Any] = {
         "underlying": pool.underlying,
         "source": source.name,
