@@ -8,6 +8,7 @@ less than the 100 ms that it spans.
 
 import random
 import time
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,13 @@ def batches(count: int) -> list[bytes]:
     prices = [1000.0 * (number + 1) for number in range(UNDERLYINGS)]
     made = []
     for number in range(count):
-        records = []
+        records: list[bytes] = []
         for underlying in range(UNDERLYINGS):
             prices[underlying] *= 1 + chance.gauss(0, 5e-5)
             for source in range(SOURCES):
                 event_ms = START_MS + number * TICK_MS + chance.randrange(TICK_MS - 20)
                 price = prices[underlying] * (1 + chance.gauss(0, 2e-5))
-                row = {
+                row: dict[str, Any] = {
                     "venue": f"venue-{source}",
                     "underlying": f"COIN{underlying}",
                     "quote_currency": "USD",

@@ -87,7 +87,7 @@ class Publishing:
         """
         if not self._series:
             return []
-        for name, path in (prices_usd | self._coins()).items():
+        for name, path in {**prices_usd, **self._coins()}.items():
             before = self._paths.get(name)
             self._paths[name] = np.concatenate([path[:1].repeat(SECOND_MS) if before is None else before[SECOND_MS:], path])
         return [arrival for series in self._series for arrival in series.second(second_ms, self._paths)]
