@@ -43,11 +43,12 @@ def batches(count: int) -> list[bytes]:
                     "received_at": instant_us(event_ms * 1000 + 15_000 + chance.randrange(5_000)),
                 }
                 if source % 2:
-                    table, own = "index_prices", {"price_usd": price, "confidence_usd": price * 1e-4}
+                    table = "index_prices"
+                    row |= {"price_usd": price, "confidence_usd": price * 1e-4}
                 else:
                     table = "oracle_updates"
-                    own = {"instrument": "feed", "price": price, "confidence": price * 1e-4, "sequence": number}
-                records.append(batch.record(table, 0, len(records), row | own))
+                    row |= {"instrument": "feed", "price": price, "confidence": price * 1e-4, "sequence": number}
+                records.append(batch.record(table, 0, len(records), row))
         chance.shuffle(records)
         made.append(batch.RECORD.join(records))
     return made

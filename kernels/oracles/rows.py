@@ -11,6 +11,8 @@ from udfs.oracle_rules import Rules
 from udfs.oracle_validity import ACTIONS, holds, validity
 
 CONSENSUS = "consensus"
+STEPS = 2
+"""A price of few digits stands still until the market is a step away, and its own error and lag come on top."""
 
 
 def price_row(pool: Pool, until_ms: int, rules: Rules) -> Output:
@@ -43,7 +45,7 @@ def source_row(pool: Pool, reading: Reading, until_ms: int, offset_ms: int, rule
     gap, change_gap = gap_ms(source.times), gap_ms(source.changes)
     moved = None
     if source.consensus and pool.price is not None:
-        moved = source.moved if abs(source.moved) > source.step else 0.0
+        moved = source.moved if abs(source.moved) > STEPS * source.step else 0.0
     row: dict[str, Any] = {
         "underlying": pool.underlying,
         "source": source.name,
