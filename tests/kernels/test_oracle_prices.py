@@ -271,6 +271,44 @@ def test_a_frozen_source_is_still_while_the_others_have_moved() -> None:
     assert row["moved"] == pytest.approx(590 / 60_000, rel=0.05)
 
 
+def test_the_others_have_moved_also_where_they_came_back() -> None:
+    state = oracles.new()
+    habits(state, 30)
+    for n in range(30, 60):
+        ms, away = T0 + n * 100, 600.0 if n == 40 else 0.0
+        _, sources = tick(state, [index("a", 60_001.0, ms - 50), *three(60_000.0 + away + n % 5, ms - 50)[1:]], ms)
+    row = sources["a:index:BTC"]
+    assert abs(row["deviation"]) < 1e-4 and row["moved"] == pytest.approx(600 / 60_000, rel=0.02)
+    _, sources = tick(state, [index("a", 60_002.0, T0 + 5_950)], T0 + 6_000)
+    assert abs(sources["a:index:BTC"]["moved"]) < 1e-4
+
+
+def test_a_price_of_few_digits_is_not_still_while_the_others_move_by_its_steps() -> None:
+    state = oracles.new()
+    for n in range(1, 80):
+        # It shows hundreds.
+        shown = 60_000.0 + 100 * min(n // 5, 10)
+        ms = T0 + n * 100
+        _, sources = tick(state, [index("a", shown, ms - 50), *three(60_000.0 + 20 * min(n, 56), ms - 50)[1:]], ms)
+    row = sources["a:index:BTC"]
+    assert row["still_ms"] > 2_500 and row["moved"] == 0
+    _, sources = tick(state, three(61_500.0, T0 + 7_950)[1:], T0 + 8_000)
+    assert sources["a:index:BTC"]["moved"] == pytest.approx(500 / 61_000, rel=0.05)
+
+
+def test_a_price_that_the_others_went_past_between_two_ticks_is_that_old() -> None:
+    state = oracles.new()
+    habits(state, 30)
+    for n in range(30, 40):
+        # A per cent each 100 ms, and one source is four ticks behind at half of the way from one to the next.
+        ms, step = T0 + n * 100, 600.0
+        late = index("a", 60_000.0 + step * (max(n - 34, 0) + 0.5), ms - 50)
+        _, sources = tick(state, [late, *three(60_000.0 + step * (n - 29), ms - 50)[1:]], ms)
+    row = sources["a:index:BTC"]
+    assert row["deviation"] < -0.03
+    assert row["lag_ms"] == pytest.approx(450.0, abs=60)
+
+
 def test_time_that_steps_back_is_told_once_and_its_price_does_not_count_nor_does_a_repeated_one() -> None:
     state = oracles.new()
     tick(state, [*three(), index("a", 60_000.0, T0 + 90)])
