@@ -75,7 +75,7 @@ class Kernels:
         self.until_ms = 0  # the end of the last window that is closed
         self.waiting: dict[int, list[Message]] = defaultdict(list)  # by the end of their window
         self.letters: list[Row] = []
-        self.count = 0
+        self.count = self.row_count = 0  # of the rows taken, and of those given
 
     def play(self, records: Iterable[Record]) -> Iterator[Row]:
         """The rows of `oracle_sources` that come of records in the order of their arrival."""
@@ -117,7 +117,9 @@ class Kernels:
         outputs = oracles.KERNEL.step(self.oracles, heard, until_ms) if heard else []
         lines = batch.encode(outputs) + ([] if until_ms is None else oracles.end_window(self.oracles, until_ms))
         self.letters += _rows(lines, "dead_letters")
-        yield from _rows(lines, "oracle_sources")
+        rows = _rows(lines, "oracle_sources")
+        self.row_count += len(rows)
+        yield from rows
 
     def _tops(self, updates: list[Message], until_ms: int | None) -> list[Message]:
         topic = TABLES["order_books"].topic.encode()
@@ -241,15 +243,8 @@ def tried(scenario: Scenario) -> Trial:
                 published_ms[source_of(record.table, record.row)].append(record.event_ms)
             yield record
 
-    count = 0
-
-    def counted(rows: Iterable[Row]) -> Iterator[Row]:
-        nonlocal count
-        for count, row in enumerate(rows, 1):  # noqa: B007 - kept
-            yield row
-
-    unharmed = simulate(replace(scenario, harms=()))
-    told = list(faults(counted(Kernels().play(harmed(noted(unharmed), scenario.harms)))))
+    kernels, unharmed = Kernels(), simulate(replace(scenario, harms=()))
+    told = list(faults(kernels.play(harmed(noted(unharmed), scenario.harms))))
     began = [row for row in told if not row["is_over"]]
     verdicts, named = [], []
     for harm in scenario.harms:
@@ -266,11 +261,11 @@ def tried(scenario: Scenario) -> Trial:
             if (row["source"], row["kind"]) == harm.fault
             and (harm.kind != "depeg" or row["underlying"] == harm.source)
             # What is behind the watermark is taken at once, and so in a tick before its own.
-            and harm.from_ms - DELAY_MS <= row["event_at"] <= harm.until_ms + limit_ms + SLACK_MS
+            and harm.from_ms - DELAY_MS <= row["event_at"] <= max(harm.until_ms, harm.from_ms + limit_ms) + SLACK_MS
         ]
         verdicts.append(Verdict(harm, limit_ms, max(0.0, its[0]["event_at"] - harm.from_ms) if its else None))
         named += its
-    return Trial(verdicts, [row for row in began if row not in named], count)
+    return Trial(verdicts, [row for row in began if row not in named], kernels.row_count)
 
 
 # --- The scripts
