@@ -304,7 +304,8 @@ def scripted(scenario: Scenario, seed: int = 1) -> Scenario:
             Harm("freeze", ether, start_ms + 500_000, start_ms + 2_200_000),
             Harm("withhold", bitcoin, start_ms + 500_000, start_ms + 2_200_000),
             Harm("spike", bitcoin, start_ms + 2_500_000, start_ms + 2_640_000),
-            Harm("step_back", ether, start_ms + 2_500_000, start_ms + 2_640_000),
+            # By more than from one price of it to the next: else its time goes on.
+            Harm("step_back", ether, start_ms + 2_500_000, start_ms + 2_640_000, 90_000.0),
         ]
     return replace(scenario, harms=tuple(harms))
 
