@@ -1,4 +1,11 @@
-"""From an operator's word in Kafka to the last liquidation order in Kafka, at a steady rate of orders.
+"""How fast controls work: the kill switch, the price of oracles, and the faults of their sources.
+
+    kill_switch   from an operator's word in Kafka to the last liquidation order in Kafka, at a steady rate of orders
+    oracle_rate   prices a second of the kernel `oracles` on one core (bench/oracle_rate.py)
+    oracle_quiet  false alarms in an hour in which nothing is wrong (bench/oracle_harm.py)
+    oracle_harm   how long harms to sources take to be found, in event time (bench/oracle_harm.py)
+
+Only the first one starts a cluster.
 
 The job liquidations runs alone: a process of its own writes, by the clock on the wall, prices, depth, positions and balances.
 Each account holds one of two perpetuals, and may bear just so much of a fall.  The price of each falls for a second, through
@@ -13,7 +20,7 @@ resumed.  An order that comes in the second half of that time is a failure of th
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event, Thread
 from typing import Annotated, Any
 
@@ -21,9 +28,11 @@ import numpy as np
 import typer
 from confluent_kafka import Producer
 
+from bench import oracle_harm, oracle_rate
 from bench.crash import depths, listing, maintenance, now_ms, perpetual, reader
 from bench.passes import BenchError
-from bench.report import Figures, console, run
+from bench.pricing import on_one_core
+from bench.report import Figures, console, run_chosen
 from bench.writer import Writer
 from cli.controls import TOPIC, control
 from deploy import runtime
@@ -202,9 +211,19 @@ def kill_switch(kills: int) -> Figures:
     return figures
 
 
-def main(kills: Annotated[int, typer.Option(min=1, help="How often all is killed and resumed.")] = KILLS) -> None:
-    """Measure how long orders go on after a kill."""
-    run("controls", {"kill_switch": lambda: kill_switch(kills)})
+PARTS = ("kill_switch", "oracle_rate", *oracle_harm.PARTS)
+
+
+def main(
+    kills: Annotated[int, typer.Option(min=1, help="How often all is killed and resumed.")] = KILLS,
+    parts: Annotated[str, typer.Option(help=f"Which parts, of {','.join(PARTS)}.")] = ",".join(PARTS),
+) -> None:
+    """Measure the kill switch, the rate of prices and how faults are found; other parts keep their figures."""
+    every: dict[str, Callable[[], Figures]] = {
+        "kill_switch": lambda: kill_switch(kills),
+        "oracle_rate": lambda: on_one_core(oracle_rate.measured),
+    }
+    run_chosen("controls", every | oracle_harm.PARTS, parts)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from feeds.keeper import Keeper
 from feeds.publish import HEARTBEAT_MS, Publisher
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
-from feeds.simulator import Scenario
+from feeds.simulator import SOURCES, Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
 from schemas import security
@@ -366,7 +366,7 @@ def simulate(
     """Publish the simulated market, with its crash, into the running broker."""
     with errors():
         running = runtime.current(runtime.default_home())
-        scenario = Scenario(seed=seed, duration_s=duration_s, accounts=accounts)
+        scenario = Scenario(seed=seed, duration_s=duration_s, accounts=accounts, sources=SOURCES)
         with Publisher(running.kafka) as publisher:
             for _ in publish_records(market(scenario), publisher, parsed_speed(speed)):
                 pass
@@ -435,7 +435,7 @@ def demo(
                 for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):  # noqa: UP028 - kept
                     yield tally
             else:
-                yield from publish_records(market(Scenario()), publisher, pace)
+                yield from publish_records(market(Scenario(sources=SOURCES)), publisher, pace)
 
         if out.exists():
             shutil.rmtree(out)

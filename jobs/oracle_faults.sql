@@ -22,8 +22,9 @@ CREATE TEMPORARY TABLE inputs (
 -- Grain   one row per source and 100 ms, with the fault that it shows: the worst that applies, 0 for none
 --         5  stepping back   its time stepped back by half a second or more
 --         4  withheld        it has been silent for longer than its habit allows
---         3  frozen          it speaks, but its price has been the same for longer than its habit allows, while the others moved: by
---                            a basis point, or by ten where it is a book, whose prices come in bursts
+--         3  frozen          it has gone on speaking, but its price has been the same for longer than its habit allows, while the others
+--                            moved, there and back or not: by half a basis point.  Of a book, whose prices come in bursts:
+--                            by ten, and it is half as far from them
 --         2  delayed         it speaks and changes, but is where the others were a second, or a fifth of its limit, ago
 --         1  deviating       it speaks, and is where the others have not been in ten seconds; or the consensus is no dollar
 CREATE TEMPORARY VIEW signs AS
@@ -34,9 +35,9 @@ SELECT
     WHEN kind = 'consensus' THEN IF(ABS(deviation) > 0.02, 1, 0)
     WHEN step_back_ms >= 500 THEN 5
     WHEN silent_ms > limit_ms THEN 4
-    WHEN still_ms > still_limit_ms AND ABS(moved) >= IF(limit_ms IS NULL, 0.001, 0.0001) AND ABS(deviation) >= ABS(moved) / 2
-      -- Behind a clock that stepped back, prices come that do not count yet.
-      AND COALESCE(age_ms <= limit_ms, TRUE) THEN 3
+    WHEN still_ms > still_limit_ms
+      AND IF(limit_ms IS NULL, ABS(moved) >= 0.001 AND ABS(deviation) >= ABS(moved) / 2, ABS(moved) >= 0.00005 AND age_ms <= still_ms / 2)
+      THEN 3
     WHEN kind <> 'last' AND lag_ms >= lag_limit_ms AND lag_ms > still_ms AND ABS(deviation) >= 0.002 THEN 2
     WHEN (silent_ms <= 2000 OR kind IN ('mid', 'perpetual')) AND lag_ms IS NULL AND ABS(deviation) > 0.01 THEN 1
     ELSE 0

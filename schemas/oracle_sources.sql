@@ -19,7 +19,7 @@ CREATE TEMPORARY TABLE oracle_sources (
   limit_ms       DOUBLE                    COMMENT 'For how long it may be silent by its own habit; NULL without one, and for books and trades',
   still_ms       DOUBLE           NOT NULL COMMENT 'Since its price last changed',
   still_limit_ms DOUBLE                    COMMENT 'For how long its price may stay the same by its own habit; NULL without one, and for trades',
-  moved          DOUBLE                    COMMENT 'How far the consensus has moved since then, as a fraction',
+  moved          DOUBLE                    COMMENT 'How far the consensus has been at most since then from where it was, as a fraction; 0 where that is no more than two of the steps in which the source''s own price changes',
   lag_ms         DOUBLE                    COMMENT 'How long ago the consensus was where the source is now; 0 where it is there; NULL where it was not in ten seconds',
   jitter_ms      DOUBLE                    COMMENT 'Mean change of the travel time (RFC 3550, 6.4.1)',
   deviation      DOUBLE                    COMMENT 'Price less consensus, as a fraction of that; of the consensus of USDC and USDT, from a dollar',

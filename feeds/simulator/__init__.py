@@ -1,11 +1,14 @@
-"""A simulated market: two venues, an oracle and accounts that trade, reproducible from a seed.
+"""A simulated market: two venues, sources of an oracle and accounts that trade, reproducible from a seed.
 
 One price path per underlying drives every instrument on both venues, through a scripted crash, so that what a consumer
-derives (books, surfaces, margin, liquidations) hangs together and its outcome is known beforehand.
+derives (books, surfaces, margin, liquidations) hangs together and its outcome is known beforehand.  Sources may be harmed by a
+script, which says what must be found of it.
 """
 
 from feeds.simulator.accounts import expected_liquidations
 from feeds.simulator.flow import ARRIVAL_DISORDER_MS, simulate
+from feeds.simulator.harm import Harm
 from feeds.simulator.scenario import Scenario
+from feeds.simulator.sources import SOURCES
 
-__all__ = ["ARRIVAL_DISORDER_MS", "Scenario", "expected_liquidations", "simulate"]
+__all__ = ["ARRIVAL_DISORDER_MS", "SOURCES", "Harm", "Scenario", "expected_liquidations", "simulate"]

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from feeds import Record
 from feeds.simulator.accounts import MAKERS, Leg, clients
+from feeds.simulator.harm import harmed
 from feeds.simulator.listing import UNDERLYINGS, listing, option_marks
-from feeds.simulator.scenario import FloatArray, Scenario
+from feeds.simulator.scenario import ORACLE, Scenario
+from feeds.simulator.sources import Publishing
 from schemas.rows import instant_ms, instant_us
-from udfs.black76 import MS_PER_YEAR
+from udfs.black76 import MS_PER_YEAR, FloatArray
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -27,7 +29,6 @@ ARRIVAL_DISORDER_MS = 40
 
 SNAPSHOT_MS = 200  # from the start; deposits come at half of it
 FLOW_MS = 250
-ORACLE = "sim_oracle"
 ORACLE_LATENCY_US = 4_000
 CONFIDENCE = 0.0002  # fraction of the price; the move since the last price comes on top
 JITTER_US = 10_000
@@ -45,8 +46,13 @@ def simulate(scenario: Scenario) -> Iterator[Record]:
     """The records in order of arrival: contract terms, deposits, a snapshot of each book, then the flow.
 
     Exchange times are in order within one instrument and table, and within `ARRIVAL_DISORDER_MS` across them.  A ticker
-    shows the book as all updates up to its own exchange time have left it.
+    shows the book as all updates up to its own exchange time have left it.  Harms to sources may break what is said here of
+    exchange times.
     """
+    return harmed(_records(scenario), scenario.harms) if scenario.harms else _records(scenario)
+
+
+def _records(scenario: Scenario) -> Iterator[Record]:
     market = _Market(scenario)
     pending = market.opening()
     for second in range(scenario.duration_s):
@@ -139,6 +145,7 @@ class _Market:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.rng = np.random.default_rng([scenario.seed, 0])
+        self.publishing = Publishing(scenario.seed, scenario.start_ms, scenario.sources)
         self.contracts = contracts = listing(scenario)
         self.clients = clients(scenario, contracts)
         self.entries = self._entries()
@@ -218,6 +225,7 @@ class _Market:
         orders = self.entries.pop(second, []) + self._turnover(from_ms)
         lots = self._lots()
         arrivals = self._index_prices(second_ms, path_usd)
+        arrivals += self.publishing.second(second_ms, {c.currency: path_usd[u] for u, c in enumerate(UNDERLYINGS)})
         for moment in self._moments(second_ms, from_ms, path_usd, factor, orders):
             arrivals.append(self._book_change(moment, lots))
             if moment.has_trade:

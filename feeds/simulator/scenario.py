@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from feeds.simulator.harm import FAULTS, Harm
+from feeds.simulator.sources import COINS, Habits
+from udfs.black76 import FloatArray
+
+ORACLE = "sim_oracle"
 
 MAX_EXPIRIES = 6
 CRASH_LASTS_S = 3.0
@@ -33,6 +36,8 @@ class Scenario:
     doomed: int = 8  # of the accounts
     crash_size: float = 0.25  # fraction of the price; 0 for none
     crash_at_s: float | None = None  # None for 60 % of the duration
+    sources: tuple[Habits, ...] = ()  # of the oracle, beside `sim_oracle` and the books
+    harms: tuple[Harm, ...] = ()  # to any of them
 
     def __post_init__(self) -> None:
         rates = (self.book_updates_per_s, self.tickers_per_s, self.trades_per_s, self.fills_per_s)
@@ -46,9 +51,21 @@ class Scenario:
             f"expiries is from 1 to {MAX_EXPIRIES}": 1 <= self.expiries <= MAX_EXPIRIES,
             "depth is 1 or more": self.depth >= 1,
             "doomed is from 0 to accounts": 0 <= self.doomed <= self.accounts,
-            f"crash_size is 0, or from 0.15 to {DEEPEST_CRASH}": not self.crash_size
-            or 0.15 <= self.crash_size <= DEEPEST_CRASH,
+            f"crash_size is 0, or from 0.15 to {DEEPEST_CRASH}, or less where none is doomed": not self.crash_size
+            or (0.15 if self.doomed else 0.0) <= self.crash_size <= DEEPEST_CRASH,
             f"the crash begins after 2 s or more and its {CRASH_LASTS_S:g} s fit": not self.crash_size or crash_fits,
+        }
+        # A coin falls only where no simulated book is quoted in it.
+        harmable = {*self.source_names, "USDT"}
+        rules |= {
+            f"a harm is one of {', '.join(FAULTS)}": all(harm.kind in FAULTS for harm in self.harms),
+            "a harm is done to a source, a depeg to USDT": all(
+                harm.source in harmable and (harm.kind == "depeg") == (harm.source == "USDT") for harm in self.harms
+            ),
+            "a harm ends after it begins": all(harm.from_ms < harm.until_ms for harm in self.harms),
+            "a source looks no more often than each ms, and its lag is at most a second": all(
+                0 <= habits.jitter_ms < habits.every_ms and 0 <= habits.lag_ms <= 1_000 for habits in self.sources
+            ),
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
@@ -58,6 +75,12 @@ class Scenario:
     def crash_from_s(self) -> float:
         """Seconds from the start to the crash."""
         return 0.6 * self.duration_s if self.crash_at_s is None else self.crash_at_s
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The sources that speak by themselves, as `oracle_sources` names them."""
+        own = (f"{ORACLE}:index:{coin}" for coin in COINS)
+        return (*own, *(habits.source(underlying) for habits in self.sources for underlying in habits.underlyings))
 
     def price_factor(self, seconds: FloatArray) -> FloatArray:
         """What the script multiplies all prices by, `seconds` after the start: 1, the fall, then part of it back."""

@@ -36,7 +36,7 @@ KEPT_MS = 86_400_000
 FUTURE_MS = 5_000
 """A price from further in the future would be the newest of its source for too long."""
 MOST_TICKS = 100
-"""So many ticks are made up for, where nobody has told the time."""
+"""So many ticks without heartbeats are made up for; after more nothing is known of that time, and no rows follow."""
 COINS = tuple(quote for quote in DOLLARS if quote != USD)
 """Quote currencies that have a rate."""
 
@@ -159,7 +159,12 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
 def _ticks(state: State, last_ms: int) -> list[Output]:
     """The rows of each tick that is due: also of those in which nobody told the time, so that they do not depend on who did."""
     newest_ms = max((pool.tick_ms for pool in state.pools.values()), default=0)
-    first_ms = max(newest_ms + TICK_MS, last_ms - MOST_TICKS * TICK_MS) if newest_ms else last_ms
+    if newest_ms and last_ms - newest_ms > MOST_TICKS * TICK_MS:
+        for name, pool in state.pools.items():
+            pool.tick_ms = last_ms
+            state.touched.add(f"pool/{name}")
+        return []
+    first_ms = newest_ms + TICK_MS if newest_ms else last_ms
     return [output for tick_ms in range(first_ms, last_ms + 1, TICK_MS) for output in _tick(state, tick_ms)]
 
 
@@ -217,6 +222,9 @@ def _ticked(state: State, pool: Pool, tick_ms: int, rates: dict[str, Rate]) -> l
     pool.tick_ms = tick_ms
     if pool.price is not None:
         pool.history = [*pool.history[1 - HISTORY :], pool.price]
+        for source in sources:
+            if source.follow(pool.price):
+                state.touched.add(f"source/{pool.underlying}/{source.name}")
     state.touched.add(f"pool/{pool.underlying}")
     outputs: list[Output] = []
     if state.is_own(pool.underlying):

@@ -57,12 +57,23 @@ class Pool:
         return [getattr(self, column.name) for column in fields(self)[:-1]]
 
     def lag_ms(self, price: float, until_ms: int, nearness: float) -> float | None:
-        """How long before `until_ms` the price was near `price`, within a share of it: 0 now, None if not in its history."""
-        if self.price is not None and abs(price - self.price) <= nearness * self.price:
+        """How long before `until_ms` the price was near `price`, within a share of it: 0 now, None if not in its history.
+
+        Where it went past between two ticks, it was there in between.
+        """
+        if self.price is None:
+            return None
+        if abs(price - self.price) <= nearness * self.price:
             return 0.0
-        for back, then in enumerate(reversed(self.history)):
+        newer, newer_ms = self.price, 0.0
+        lag_ms = float(until_ms - self.tick_ms)
+        for then in reversed(self.history):
             if abs(price - then) <= nearness * then:
-                return float(until_ms - self.tick_ms + back * TICK_MS)
+                return lag_ms
+            if (price - then) * (price - newer) < 0:
+                return newer_ms + (lag_ms - newer_ms) * (price - newer) / (then - newer)
+            newer, newer_ms = then, lag_ms
+            lag_ms += TICK_MS
         return None
 
     def take(self, readings: list[Reading], until_ms: int, rules: Rules) -> list[Reading]:

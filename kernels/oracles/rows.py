@@ -11,6 +11,8 @@ from udfs.oracle_rules import Rules
 from udfs.oracle_validity import ACTIONS, holds, validity
 
 CONSENSUS = "consensus"
+STEPS = 2
+"""A price of few digits stands still until the market is a step away, and its own error and lag come on top."""
 
 
 def price_row(pool: Pool, until_ms: int, rules: Rules) -> Output:
@@ -41,7 +43,9 @@ def source_row(pool: Pool, reading: Reading, until_ms: int, offset_ms: int, rule
     changed_ms = source.changes[-1] if source.changes else source.published_ms
     still_ms = float(until_ms - changed_ms + offset_ms)
     gap, change_gap = gap_ms(source.times), gap_ms(source.changes)
-    moved = None if not source.consensus or pool.price is None else pool.price / source.consensus - 1.0
+    moved = None
+    if source.consensus and pool.price is not None:
+        moved = source.moved if abs(source.moved) > STEPS * source.step else 0.0
     row: dict[str, Any] = {
         "underlying": pool.underlying,
         "source": source.name,

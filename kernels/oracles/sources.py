@@ -18,6 +18,7 @@ from schemas.rows import to_ms, to_us
 KEPT_TIMES = 16
 LEAST_GAPS = 5
 """So many gaps are a habit."""
+KEPT_STEPS = 5
 JITTER_SHARE = 16
 """RFC 3550, 6.4.1: each change of the travel time moves the jitter by a sixteenth of the difference."""
 
@@ -64,6 +65,8 @@ class Source:
     step_back_ms: int = 0  # since the last row
     times: list[int] = field(default_factory=list)  # of its newest prices, by its own clock
     changes: list[int] = field(default_factory=list)  # of those that were not the price before
+    steps: list[float] = field(default_factory=list)  # how far its price changed the last times, as fractions
+    moved: float = 0.0  # how far from `consensus` the price of the underlying has been at most, as a fraction, above or below 0
 
     @property
     def name(self) -> str:
@@ -94,11 +97,28 @@ class Source:
         if said.price != self.price:
             if not self.changes or self.changes[-1] != said.event_ms:
                 self.changes = [*self.changes[1 - KEPT_TIMES :], said.event_ms]
-            self.consensus = consensus
+            if self.price and said.price:
+                self.steps = [*self.steps[1 - KEPT_STEPS :], abs(said.price / self.price - 1.0)]
+            self.consensus, self.moved = consensus, 0.0
         self.published_ms, self.sequence = said.event_ms, said.sequence
         self.received_us = max(self.received_us, said.received_us)
         self.price, self.confidence = said.price, said.confidence
         return True
+
+    def follow(self, consensus: float) -> bool:
+        """Take a price of the underlying; returns whether it has never been so far away since this source's last changed."""
+        if not self.consensus:
+            return False
+        moved = consensus / self.consensus - 1.0
+        if abs(moved) <= abs(self.moved):
+            return False
+        self.moved = moved
+        return True
+
+    @property
+    def step(self) -> float:
+        """The least of its last changes: a price with few digits changes no finer, and stands still in between."""
+        return min(self.steps, default=0.0)
 
     def _measure(self, said: Said) -> None:
         transit_us = said.received_us - said.event_ms * 1000

@@ -105,6 +105,17 @@ def test_rows_do_not_depend_on_how_often_the_time_is_told() -> None:
     assert [row["price_usd"] for row in rows(late, "oracle_prices")] == [60_000.0] * 5 + [60_001.0]
 
 
+def test_time_that_nobody_told_is_made_up_for_by_ten_seconds_at_most_and_no_source_is_withheld_in_a_longer_gap() -> None:
+    state = oracles.new()
+    tick(state, three())
+    lines = oracles.end_window(state, T0 + 100 + 10_000)
+    assert len(rows(lines, "oracle_prices")) == 100
+    assert oracles.end_window(state, T0 + 100 + 3_600_000) == []
+    price, sources = tick(state, three(60_001.0, T0 + 3_600_150), T0 + 3_600_200)
+    assert price is not None and price["price_usd"] == 60_001.0
+    assert max(row["silent_ms"] for row in sources.values()) <= 100.0
+
+
 def test_index_mid_and_last_of_a_venue_share_one_weight() -> None:
     alone, _ = tick(oracles.new(), [index("a", 60_000.0), index("b", 60_010.0), index("c", 60_020.0)])
     state = oracles.new()
@@ -269,6 +280,44 @@ def test_a_frozen_source_is_still_while_the_others_have_moved() -> None:
     row = sources["a:index:BTC"]
     assert row["still_ms"] > row["still_limit_ms"] and row["age_ms"] < row["limit_ms"]
     assert row["moved"] == pytest.approx(590 / 60_000, rel=0.05)
+
+
+def test_the_others_have_moved_also_where_they_came_back() -> None:
+    state = oracles.new()
+    habits(state, 30)
+    for n in range(30, 60):
+        ms, away = T0 + n * 100, 600.0 if n == 40 else 0.0
+        _, sources = tick(state, [index("a", 60_001.0, ms - 50), *three(60_000.0 + away + n % 5, ms - 50)[1:]], ms)
+    row = sources["a:index:BTC"]
+    assert abs(row["deviation"]) < 1e-4 and row["moved"] == pytest.approx(600 / 60_000, rel=0.02)
+    _, sources = tick(state, [index("a", 60_002.0, T0 + 5_950)], T0 + 6_000)
+    assert abs(sources["a:index:BTC"]["moved"]) < 1e-4
+
+
+def test_a_price_of_few_digits_is_not_still_while_the_others_move_by_its_steps() -> None:
+    state = oracles.new()
+    for n in range(1, 80):
+        # It shows hundreds.
+        shown = 60_000.0 + 100 * min(n // 5, 10)
+        ms = T0 + n * 100
+        _, sources = tick(state, [index("a", shown, ms - 50), *three(60_000.0 + 20 * min(n, 56), ms - 50)[1:]], ms)
+    row = sources["a:index:BTC"]
+    assert row["still_ms"] > 2_500 and row["moved"] == 0
+    _, sources = tick(state, three(61_500.0, T0 + 7_950)[1:], T0 + 8_000)
+    assert sources["a:index:BTC"]["moved"] == pytest.approx(500 / 61_000, rel=0.05)
+
+
+def test_a_price_that_the_others_went_past_between_two_ticks_is_that_old() -> None:
+    state = oracles.new()
+    habits(state, 30)
+    for n in range(30, 40):
+        # A per cent each 100 ms, and one source is four ticks behind at half of the way from one to the next.
+        ms, step = T0 + n * 100, 600.0
+        late = index("a", 60_000.0 + step * (max(n - 34, 0) + 0.5), ms - 50)
+        _, sources = tick(state, [late, *three(60_000.0 + step * (n - 29), ms - 50)[1:]], ms)
+    row = sources["a:index:BTC"]
+    assert row["deviation"] < -0.03
+    assert row["lag_ms"] == pytest.approx(450.0, abs=60)
 
 
 def test_time_that_steps_back_is_told_once_and_its_price_does_not_count_nor_does_a_repeated_one() -> None:
