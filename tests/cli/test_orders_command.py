@@ -53,8 +53,9 @@ def test_the_story_of_an_order_has_each_transition_once_with_its_cause() -> None
         if output.table == "order_states"
     ]
     lines = orders.told([*rows, *rows], "X")
+    unread = "controls unread: the topic of controls has not been read yet"
     assert [line.split("  ")[1:] for line in lines] == [
-        ["X", "refused by instrument (request X) -> rejected, 0 of 1 traded, 0 left: its terms are not known"],
+        ["X", f"refused by gate (request X) -> rejected, 0 of 1 traded, 0 left: {unread}"],
         ["X", "trade 1 at 7 (report e) -> filled, 1 of 1 traded, 0 left"],
     ]
     assert orders.told(rows, "Y") == []
