@@ -45,7 +45,7 @@ class Flow:
         self.accounts = [f"a{number}" for number in range(accounts)]
         self.cancels, self.replaces = shares
         self.numbers = dict.fromkeys(self.accounts, 0)
-        self.known: deque[tuple[str, str, str]] = deque(maxlen=200)  # account, client_order_id and side of newest orders
+        self.known: deque[tuple[str, str, str]] = deque(maxlen=100)  # account, client_order_id and side of newest orders
         self.count = 0
 
     def row(self, ms: int, *, market: tuple[str, str] = (VENUE, INSTRUMENT)) -> Row:
@@ -68,11 +68,9 @@ class Flow:
             order_type, time_in_force, is_reduce_only = "limit", "gtc", False
             if kind == "new":
                 order_type, time_in_force, is_reduce_only = self._nature()
-                self.known.append((account, name, side))
-            else:
-                self.known.append((account, name, side))
-            # Around the mark, so that about a third meets another; some beyond the band.
-            away = round(self.chance.gauss(3, 4)) if self.chance.random() < 0.98 else 20
+            self.known.append((account, name, side))
+            # Around the mark, so that some meet others; a few beyond the band.
+            away = round(self.chance.gauss(1, 3)) if self.chance.random() < 0.98 else -20
             price = f"{MARK + TICK * (-away if side == 'buy' else away):g}" if order_type == "limit" else None
             quantity = f"{self.chance.randint(1, 40) * LOT:.1f}"
         row |= {"order_type": order_type, "time_in_force": time_in_force, "price": price}

@@ -61,7 +61,18 @@ class ReferenceBook:
         is_market = row["order_type"] == "market"
         price = (self.highest if is_buy else self.lowest) if is_market else Decimal(row["price"])
         tif = row["time_in_force"]
-        order = Resting(account, row["owner_group"], [name], is_buy, price, quantity, quantity, self.time, row["is_reduce_only"], tif == "post_only")
+        order = Resting(
+            account,
+            row["owner_group"],
+            [name],
+            is_buy,
+            price,
+            quantity,
+            quantity,
+            self.time,
+            row["is_reduce_only"],
+            tif == "post_only",
+        )
         is_immediate = is_market or tif in ("ioc", "fok")
         is_refused = self.is_beyond(order.price, is_buy) or (is_immediate and self.is_halted)
         is_refused |= order.is_reduce_only and self.most(order) <= 0

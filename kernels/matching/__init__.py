@@ -21,8 +21,9 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
+from engine import batch
 from engine.checks import checked, dead_letter
-from engine.contract import Kernel, Message, Output
+from engine.contract import Kernel, Lines, Message, Output
 from kernels.matching.book import Listed
 from kernels.matching.numbers import whole
 from kernels.matching.reports import Reports
@@ -51,27 +52,56 @@ def gauges(state: State) -> dict[str, float]:
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: rows of `venue_reports` and `venue_fills`."""
     good, outputs = checked(messages, until_ms)
+    good, sizeless = _sized(good, until_ms)
+    return outputs + sizeless + _applied(state, good, until_ms).outputs()
+
+
+def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
+    """Apply a micro-batch whose messages are all good, and return its rows as lines; any other is left to `step`."""
+    messages, letters = batch.decode(data, until_ms)
+    good, wrong = checked(messages, until_ms)
+    good, sizeless = _sized(good, until_ms)
+    if letters or wrong or sizeless:
+        return [], data
+    return _applied(state, good, until_ms).lines(), b""
+
+
+def _applied(state: State, messages: list[Message], until_ms: int | None) -> Reports:
     state.settle()
     if until_ms is not None:
         state.now_ms = until_ms - 1
         state.touched.add("clock")
     # Late messages come with no time; before the first batch they have only their own.
-    reports = Reports(state.now_ms or max((to_ms(message.row["event_at"]) for message in good), default=0))
-    requests = [message for message in good if message.table == "orders"]
-    outputs += _learn(state, [message for message in good if message.table != "orders"], until_ms)
+    reports = Reports(state.now_ms or max((to_ms(message.row["event_at"]) for message in messages), default=0))
+    _learn(state, [message for message in messages if message.table != "orders"])
     for name in sorted(state.books):  # whatever the order in which they were restored
         state.books[name].expire(reports)
-    if any(message.table in STOPS for message in good):
+    if any(message.table in STOPS for message in messages):
         _stop_and_go(state, reports)
     venues = state.rules.fees
-    for message in sorted(requests, key=_turn):
+    for message in sorted([message for message in messages if message.table == "orders"], key=_turn):
         row = message.row
         if row["venue"] in venues:
             state.book(row["venue"], row["instrument"]).request(row, reports)
     if until_ms is not None:
         state.free(state.listing.free(until_ms - KEPT_MS))
         state.touched.update(state.breaks.forget(until_ms))
-    return outputs + reports.outputs
+    return reports
+
+
+def _sized(messages: list[Message], until_ms: int | None) -> tuple[list[Message], list[Output]]:
+    """The messages without positions of a size that has too many digits, and dead letters for these."""
+    good, letters = [], []
+    for message in messages:
+        if message.table == "positions":
+            try:
+                whole(str(message.row["size"]))
+            except ValueError as error:
+                fault = Fault("size", str(error).partition(", got")[0], shown(message.row["size"]))
+                letters.append(dead_letter(message, fault, until_ms))
+                continue
+        good.append(message)
+    return good, letters
 
 
 def _turn(message: Message) -> tuple[int, int, str, int]:
@@ -80,9 +110,8 @@ def _turn(message: Message) -> tuple[int, int, str, int]:
     return to_ms(event_at), crc32(f"{account}@{event_at}".encode()), account, row["number"]
 
 
-def _learn(state: State, messages: Iterable[Message], until_ms: int | None) -> list[Output]:
-    """Take what books go by; returns dead letters."""
-    letters: list[Output] = []
+def _learn(state: State, messages: Iterable[Message]) -> None:
+    """Take what books go by."""
     rows = [(to_ms(m.row["event_at"]), m.partition, m.offset, m) for m in messages]
     for event_ms, _, _, message in sorted(rows, key=lambda row: row[:3]):
         row = message.row
@@ -102,16 +131,9 @@ def _learn(state: State, messages: Iterable[Message], until_ms: int | None) -> l
         elif message.table == "circuit_breaks":
             state.touched.add(state.breaks.learn(row))
         elif message.table == "positions" and row["venue"] in state.rules.fees:
-            try:
-                size = whole(str(row["size"]))
-            except ValueError:
-                expected = "up to 18 digits after the point"
-                letters.append(dead_letter(message, Fault("size", expected, shown(row["size"])), until_ms))
-                continue
             seat = state.book(row["venue"], row["instrument"]).seat(row["account"])
-            if seat.hold(event_ms, size, row["fill_id"]):
+            if seat.hold(event_ms, whole(str(row["size"])), row["fill_id"]):
                 state.touched.add(seat.entry)
-    return letters
 
 
 def _halt(state: State, row: dict[str, Any], event_ms: int) -> None:
@@ -149,4 +171,4 @@ def _listed(row: dict[str, Any]) -> Listed:
     )
 
 
-KERNEL = Kernel("matching", VERSION, new=new, step=step, gauges=gauges, store_share=STORE_SHARE)
+KERNEL = Kernel("matching", VERSION, new=new, step=step, take_plain=take_plain, gauges=gauges, store_share=STORE_SHARE)

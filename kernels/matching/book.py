@@ -25,7 +25,7 @@ import orjson
 
 from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import UNIT, divided, text, whole, whole_of
-from kernels.matching.reports import Reports
+from kernels.matching.reports import Reports, key_of, told_of
 from kernels.matching.rules import Fees
 from kernels.matching.side import BUY, SELL, Order, Seat, Side
 from schemas.rows import to_ms
@@ -82,12 +82,15 @@ class Book:
         self.halt: str | None = None  # why nothing trades
         self.touched = touched  # names of entries
         self.entry = book_entry(self.name)
+        self.report_name = orjson.dumps(f"{self.name}:").decode()[:-1]  # what each exec_id begins with
+        self.currency = "null"
 
     def list_as(self, terms: Listed | None) -> None:
         """Go by these terms from now on."""
         self.terms = terms
         tick, lot = (terms.tick_size, terms.lot_size) if terms is not None else (None, None)
         self.tick, self.lot = whole_of(tick or 0.0), whole_of(lot or 0.0)
+        self.currency = "null" if terms is None else orjson.dumps(terms.settlement_currency).decode()
         self.size = whole_of((terms.contract_size if terms is not None else None) or 1.0)
 
     def value(self, mark: float | None, fraction: float | None) -> None:
@@ -103,7 +106,7 @@ class Book:
     def seat(self, account: str) -> Seat:
         """An account's seat, new where it has none."""
         if (seat := self.seats.get(account)) is None:
-            seat = self.seats[account] = Seat(account, seat_entry(self.name, account))
+            seat = self.seats[account] = Seat(account, key_of(account), seat_entry(self.name, account))
         return seat
 
     def request(self, row: Mapping[str, Any], reports: Reports) -> None:
@@ -122,7 +125,7 @@ class Book:
             else:
                 self._cancel(seat, row, reports)
         except ValueError as error:
-            reports.refuse(row, self._exec_id(), "rejected" if row["request"] == "new" else "cancel_rejected", str(error))
+            reports.refuse(row, seat, self._exec_id(), "rejected" if row["request"] == "new" else "cancel_rejected", str(error))
 
     def expire(self, reports: Reports) -> None:
         """End the orders whose time is over, and all where trading of the contract is."""
@@ -149,6 +152,7 @@ class Book:
 
     def restore(self, order: Order) -> None:
         """Take an order back that was stored; `settle` follows when all are there."""
+        order.told = told_of(self.market, order)
         self.open[order.number] = order
         order.seat.orders.update(dict.fromkeys(order.ids, order))
         if order.expires_ms is not None:
@@ -181,6 +185,7 @@ class Book:
         self.numbers += 1
         order.order_id = f"{self.market[1]}/{order.number}"
         order.client_order_id, order.ids = name, [name]
+        order.told = told_of(self.market, order)
         self._tell(order, "new", "new", reports)
         if order.time_in_force == "fok" and not self._is_fillable(order, limit):
             self._tell_end(order, "cancelled", reports, "fill or kill: not all of it can trade")
@@ -300,11 +305,11 @@ class Book:
             order.left -= size
             order.worth += price * size
             exec_id = self._exec_id()
-            order.seat.trade(exec_id, size * order.side, reports.now_ms, UNTOLD_MS)
+            order.seat.trade(f"{self.name}:{self.told}", size * order.side, reports.now_ms, UNTOLD_MS)
             self.touched.add(order.seat.entry)
             status = "partially_filled" if order.left else "filled"
-            trade = (text(price), text(size), text(self._fee(price, size, is_maker)), self._currency(), is_maker)
-            reports.tell(self.market, order, exec_id, "trade", status, trade=trade)
+            trade = (text(price), text(size), text(self._fee(price, size, is_maker)), self.currency, is_maker)
+            reports.tell(order, exec_id, "trade", status, trade=trade)
             if order.number in self.open:
                 self._after(order, reports)
 
@@ -390,15 +395,13 @@ class Book:
         self.touched.add(order.entry)
 
     def _tell(self, order: Order, kind: str, status: str, reports: Reports, **more: Any) -> None:
-        reports.tell(self.market, order, self._exec_id(), kind, status, **more)
+        reports.tell(order, self._exec_id(), kind, status, **more)
 
     def _exec_id(self) -> str:
+        """The next exec_id, as JSON."""
         self.told += 1
         self.touched.add(self.entry)
-        return f"{self.name}:{self.told}"
-
-    def _currency(self) -> str:
-        return self.terms.settlement_currency if self.terms is not None else ""
+        return f'{self.report_name}{self.told}"'
 
     def _fee(self, price: int, size: int, is_maker: bool) -> int:
         """A part of the notional, in units of the settlement currency."""

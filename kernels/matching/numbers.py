@@ -6,17 +6,19 @@ from functools import lru_cache
 from kernels.orders.executions import EXACT
 
 UNIT = 10**18
+DIGITS = 20
 
 
 @lru_cache(1 << 16)
 def whole(text: str) -> int:
-    """A decimal's text as a number of units.  Raises `ValueError` where it has more than 18 digits after the point."""
+    """A decimal's text as a number of units.  Raises `ValueError` where it has more digits than a topic's decimals."""
     # Cached, for most orders share their prices and sizes with others.
-    number = EXACT.multiply(Decimal(text), Decimal(UNIT))
-    units = int(number)
-    if units != number:
-        raise ValueError(f"expected up to 18 digits after the point, got {text}")
-    return units
+    number = Decimal(text)
+    if number.adjusted() < DIGITS:
+        scaled = EXACT.multiply(number, Decimal(UNIT))
+        if (units := int(scaled)) == scaled:
+            return units
+    raise ValueError(f"expected up to {DIGITS} digits before the point and 18 after it, got {text}")
 
 
 def whole_of(number: float) -> int:

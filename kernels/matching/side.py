@@ -10,10 +10,11 @@ BUY, SELL = 1, -1
 class Seat:
     """An account at an instrument: what it holds there, and its open orders."""
 
-    __slots__ = ("account", "base", "entry", "number", "orders", "pending", "position", "row_ms")
+    __slots__ = ("account", "base", "entry", "key", "number", "orders", "pending", "position", "row_ms")
 
-    def __init__(self, account: str, entry: str) -> None:
+    def __init__(self, account: str, key: str, entry: str) -> None:
         self.account = account
+        self.key = key  # of its rows
         self.entry = entry  # the name of its entry of state
         self.number = 0  # of the last row of `orders` that was taken
         self.position = 0  # units of contracts; short is negative
@@ -50,7 +51,7 @@ class Order:
 
     __slots__ = (
         *("seat", "group", "side", "order_id", "client_order_id", "ids", "order_type", "time_in_force", "is_reduce_only"),
-        *("expires_ms", "number", "priority", "rank", "price", "quantity", "left", "cum", "worth", "entry"),
+        *("expires_ms", "number", "priority", "rank", "price", "quantity", "left", "cum", "worth", "entry", "told"),
     )
 
     def __init__(self, seat: Seat, group: str, side: int, number: int, entry: str) -> None:
@@ -73,6 +74,8 @@ class Order:
         self.cum = 0
         self.worth = 0  # price × contracts of what has traded
         self.entry = entry  # the name of its entry of state
+
+        self.told: dict[str, str] = {}  # what its reports, and its fills, begin with
 
     def may_trade(self) -> int:
         """Contracts that it may still trade: of reduce-only at most what brings its position to zero."""
