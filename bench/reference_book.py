@@ -14,6 +14,8 @@ Event = tuple[str, str, str, Decimal, Decimal]
 
 @dataclass
 class Resting:
+    """An order on the book."""
+
     account: str
     group: str
     names: list[str]
@@ -27,11 +29,14 @@ class Resting:
 
     @property
     def name(self) -> str:
+        """Its client_order_id in force."""
         return self.names[-1]
 
 
 @dataclass
 class ReferenceBook:
+    """The orders of one instrument, and what its accounts hold."""
+
     lowest: Decimal
     highest: Decimal
     mark: Decimal
@@ -42,6 +47,7 @@ class ReferenceBook:
     events: list[Event] = field(default_factory=list)
 
     def request(self, row: dict[str, Any]) -> None:
+        """Take a row of `orders`."""
         self.time += 1
         account, name = row["account"], row["client_order_id"]
         if row["request"] == "new":
@@ -57,6 +63,7 @@ class ReferenceBook:
             self.replace(order, name, row)
 
     def new(self, account: str, name: str, row: dict[str, Any]) -> None:
+        """Take a new order."""
         is_buy, quantity = row["side"] == "buy", Decimal(row["quantity"])
         is_market = row["order_type"] == "market"
         price = (self.highest if is_buy else self.lowest) if is_market else Decimal(row["price"])
@@ -91,6 +98,7 @@ class ReferenceBook:
             self.resting.append(order)
 
     def replace(self, order: Resting, name: str, row: dict[str, Any]) -> None:
+        """Change an order."""
         price, quantity = Decimal(row["price"]), Decimal(row["quantity"])
         traded = order.quantity - order.left
         keeps_time = price == order.price and quantity <= order.quantity
@@ -118,6 +126,7 @@ class ReferenceBook:
             self.resting.append(order)
 
     def match(self, order: Resting) -> None:
+        """Trade with what rests, as far as the price of the order."""
         while not self.is_halted and order.left > 0 and self.most(order) > 0:
             other = self.opposite(order)
             if other is None:
@@ -125,6 +134,7 @@ class ReferenceBook:
             self.meet(order, other, other.price)
 
     def meet(self, late: Resting, early: Resting, price: Decimal) -> None:
+        """Let two orders trade, or end one that may not."""
         if self.is_own(late, early):
             self.end(early)
             return
@@ -144,6 +154,7 @@ class ReferenceBook:
                     self.end(order)
 
     def resume(self) -> None:
+        """Begin to trade again, with an auction."""
         self.is_halted = False
         while True:
             buys = sorted((o for o in self.resting if o.is_buy), key=lambda o: (-o.price, o.time))
@@ -173,6 +184,7 @@ class ReferenceBook:
                 self.meet(late, early, price)
 
     def would_fill(self, order: Resting) -> bool:
+        """Whether all of an order can trade at once."""
         if self.most(order) < order.quantity:
             return False
         positions, missing = dict(self.positions), order.quantity
@@ -185,27 +197,34 @@ class ReferenceBook:
         return missing <= 0
 
     def opposite(self, order: Resting) -> Resting | None:
+        """The order that it would trade with first."""
         others = [o for o in self.resting if o.is_buy != order.is_buy and self.crosses(order, o)]
         return min(others, key=lambda o: (-o.price if o.is_buy else o.price, o.time), default=None)
 
     def crosses(self, order: Resting, other: Resting) -> bool:
+        """Whether two prices agree."""
         return order.price >= other.price if order.is_buy else order.price <= other.price
 
     def is_own(self, order: Resting, other: Resting) -> bool:
+        """Whether both belong to one owner."""
         return order.group == other.group or order.account == other.account
 
     def is_beyond(self, price: Decimal, is_buy: bool) -> bool:
+        """Whether an aggressive price is outside the band."""
         return price > self.highest if is_buy else price < self.lowest
 
     def most(self, order: Resting) -> Decimal:
+        """What it may trade at most."""
         if not order.is_reduce_only:
             return order.left
         held = self.positions.get(order.account, ZERO)
         return min(order.left, max(ZERO, -held if order.is_buy else held))
 
     def end(self, order: Resting) -> None:
+        """Take an order off the book."""
         self.resting.remove(order)
         self.tell("cancelled", order.account, order.name)
 
     def tell(self, kind: str, account: str, name: str) -> None:
+        """Note what an account is told."""
         self.events.append((kind, account, name, ZERO, ZERO))

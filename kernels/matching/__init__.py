@@ -9,8 +9,8 @@ Entries    book/<venue:instrument>: how many orders and reports there were, the 
 Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
            there are not the own venue's, and nothing is told of them
 Order      a batch applies terms, marks, halts and positions first.  Then orders expire, and books that trade again begin with
-           an auction.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash of
-           account and instant, so that no name is always the first; those of one account by number
+           an auction.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
+           of account and instant, so that no name is always the first; those of one account by number
 Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
 Time       everything happens at the last instant of its batch
 Late       late requests are taken like any other, at the time of the newest batch
