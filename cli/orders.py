@@ -15,10 +15,10 @@ from rich.console import Console
 
 from cli import explain
 from deploy import runtime
-from feeds.packs import partition_of
 from kernels.orders import wrong_request
 from kernels.orders.ids import client_order_id
 from schemas.clients import Unreachable, reached
+from schemas.partitions import partition_of
 from schemas.records import TABLES, OrderRequestsRow
 from schemas.rows import encoded, fault, instant_ms, to_ms
 from schemas.security import FEED

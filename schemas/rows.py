@@ -181,7 +181,8 @@ def _found(table: str, row: Mapping[str, Any]) -> Fault | None:
 @cache
 def _good(table: str) -> tuple[list[tuple[str, tuple[type, ...]]], list[tuple[str, Callable[[Any], bool], bool]]]:
     """What nearly every row passes: the types of its columns of text, and the checks of the others."""
-    texts, others = [], []
+    texts: list[tuple[str, tuple[type, ...]]] = []
+    others = []
     for name, is_good, _, is_nullable in _checks(table):
         if is_good is _is_text:
             texts.append((name, (str, type(None)) if is_nullable else (str,)))

@@ -121,9 +121,9 @@ def submitted(monkeypatch: pytest.MonkeyPatch, rest: Cluster, parallelism: int, 
 
 @pytest.mark.parametrize(
     ("count", "parallelism", "slots", "taskmanagers"),
-    [(9, 1, 9, 1), (9, 2, 18, 1), (9, 4, 36, 2), (6, 4, 24, 1), (7, 4, 28, 2), (1, 128, 128, 6)],
+    [(9, 1, 9, 1), (9, 2, 18, 1), (9, 4, 36, 2), (8, 4, 32, 1), (1, 128, 128, 4)],
 )
-def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskmanager(
+def test_each_job_takes_as_many_slots_as_its_parallelism_and_32_are_in_a_taskmanager(
     count: int, parallelism: int, slots: int, taskmanagers: int
 ) -> None:
     names = NINE_JOBS[:count]
@@ -132,7 +132,7 @@ def test_each_job_takes_as_many_slots_as_its_parallelism_and_24_are_in_a_taskman
 
 
 def test_more_slots_than_an_embedded_cluster_can_have_are_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StartError, match=r"9 jobs at parallelism 32 need 288 task slots; an embedded cluster has at most 192"):
+    with pytest.raises(StartError, match=r"9 jobs at parallelism 32 need 288 task slots; an embedded cluster has at most 256"):
         runtime.taskmanagers_needed(NINE_JOBS, 32)
     monkeypatch.setenv("GAMMAFLOW_FLINK", "flink:8081")
     assert runtime.taskmanagers_needed(NINE_JOBS, 32) == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jobs
+from kernels.matching.rules import RULES
 from schemas.records import TABLES
 from schemas.rows import instant_ms, to_ms, to_us
 
@@ -31,7 +32,7 @@ FAULTS = {"dead_letters", "feed_faults"}
 QUOTES = {"USD", "USDC", "USDT"}
 """Currencies that keep their names."""
 MARGINED = {"BTC", "ETH"}
-"""Currencies that sets of margin parameters know by name: they keep it in cases of margin."""
+"""Currencies that sets of margin parameters know by name: they keep it in cases of margin, and own venues in those of matching."""
 NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
 SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
@@ -134,7 +135,8 @@ class Case:
         for _, row in self.given:
             names.update(re.findall(r'"(?:venue|account|underlying)"\s*:\s*"([^"]*)"', row.get("raw", "")))
             names.update(re.findall(r"^[^:]*", row.get("key", "")))
-        return names - QUOTES - (MARGINED if self.folder == "margin" else set()) - {""}
+        own = set(RULES.fees) if self.folder == "matching" else set()
+        return names - QUOTES - (MARGINED if self.folder == "margin" else set()) - own - {""}
 
     def __str__(self) -> str:
         return f"{self.folder}-{self.sentence}"

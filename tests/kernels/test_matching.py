@@ -32,7 +32,7 @@ def replace(name: str, orig: str, account: str, side: str = "buy", quantity: str
 
 
 def cancel(name: str, orig: str, account: str, side: str = "buy") -> Message:
-    nothing = dict.fromkeys(("order_type", "time_in_force", "quantity", "is_reduce_only"))
+    nothing: dict[str, Any] = dict.fromkeys(("order_type", "time_in_force", "quantity", "is_reduce_only"))
     return order(name, account, side, price=None, request="cancel", orig_client_order_id=orig, **nothing)
 
 
