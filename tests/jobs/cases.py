@@ -32,7 +32,7 @@ FAULTS = {"dead_letters", "feed_faults"}
 QUOTES = {"USD", "USDC", "USDT"}
 """Currencies that keep their names."""
 MARGINED = {"BTC", "ETH"}
-"""Currencies that sets of margin parameters know by name: they keep it in cases of margin, and own venues in those of matching."""
+"""Currencies that sets of margin parameters know by name: they keep it in cases of margin.  So do own venues in those of matching."""
 NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
 SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
