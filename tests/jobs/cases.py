@@ -32,7 +32,7 @@ FAULTS = {"dead_letters", "feed_faults"}
 QUOTES = {"USD", "USDC", "USDT"}
 """Currencies that keep their names."""
 MARGINED = {"BTC", "ETH"}
-"""Currencies that sets of margin parameters know by name: they keep it in cases of margin.  So do own venues in those of matching."""
+"""Currencies that sets of margin parameters know by name: they keep it in cases of margin."""
 NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
 SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
@@ -135,6 +135,7 @@ class Case:
         for _, row in self.given:
             names.update(re.findall(r'"(?:venue|account|underlying)"\s*:\s*"([^"]*)"', row.get("raw", "")))
             names.update(re.findall(r"^[^:]*", row.get("key", "")))
+        # Matching knows its venues by name.
         own = set(RULES.fees) if self.folder == "matching" else set()
         return names - QUOTES - (MARGINED if self.folder == "margin" else set()) - own - {""}
 
