@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy import topics
-from engine.controls import SAID, Log, Word
+from engine.controls import CONTROLS, Log, Word
 from schemas.clients import Unreachable, reached, to_end
 from schemas.controls import MODES, control_fault
 from schemas.records import TABLES, TradingControlsRow
 from schemas.rows import encoded, instant_ms
 from schemas.security import OPERATOR
 
-TOPIC = TABLES[SAID].topic
+TOPIC = TABLES[CONTROLS].topic
 WRITE_S = 10.0
 READ_S = 10.0
 OPTIONS = {"scope": "--scope", "why": "--why", "who": "--who", "ends_at": "--until"}
@@ -124,7 +124,7 @@ def show(console: Console, words: list[Word]) -> None:
         named = "stop too" if row["liquidations"] and row["mode"] != "reduce-only" else "go on"
         cells = (row["scope"], row["mode"], row["who"], row["event_at"], row["ends_at"] or "taken back", named, row["why"])
         table.add_row(*cells)
-    console.print(table)
+    console.print(table, markup=False)
 
 
 def in_force(log: Log, now_ms: int | None = None) -> list[Word]:
@@ -132,10 +132,10 @@ def in_force(log: Log, now_ms: int | None = None) -> list[Word]:
     return list(log.in_force(int(time.time() * 1000) if now_ms is None else now_ms).values())
 
 
-def said(row: TradingControlsRow, place: tuple[int, int]) -> str:
-    """What has been written, in a line."""
+def confirmation(row: TradingControlsRow, partition: int, offset: int) -> str:
+    """What has been written, and where, in a line."""
     until = "" if row["ends_at"] is None else f" until {row['ends_at']}"
-    return f"said {row['mode']} of {row['scope']}{until}: {TOPIC}, partition {place[0]}, offset {place[1]}"
+    return f"said {row['mode']} of {row['scope']}{until}: {TOPIC}, partition {partition}, offset {offset}"
 
 
 def in_a_line(servers: str) -> str:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -24,7 +24,7 @@ import schemas
 from cli import book as ladders
 from cli import controls as operator
 from cli import drill as drills
-from cli import feeding, feeds_shown, orders, play, summary
+from cli import feeding, feeds_shown, orders, play, summary, trading_shown
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
 from deploy import acls as access
@@ -64,9 +64,11 @@ app = typer.Typer(
 pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet files that a replay or demo left behind.")
 app.add_typer(pictures, name="plot")
 app.add_typer(orders.app, name="order")
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
-SHOWN = [name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"]), "option_greeks")]
+SHOWN = [
+    name for name in catalogue.FLOW if name in (*catalogue.upstream(["liquidations"], catalogue.optional()), "option_greeks")
+]
 """The jobs of the demo: all that liquidations need, and the Greeks of each option."""
 
 Names = Annotated[
@@ -128,12 +130,22 @@ def down() -> None:
 
 @app.command()
 def status(
-    is_feeds_only: Annotated[bool, typer.Option("--feeds", help="Only feeds, for which GAMMAFLOW_KAFKA is enough.")] = False,
+    has_feeds: Annotated[bool, typer.Option("--feeds", help="Only feeds, for which GAMMAFLOW_KAFKA is enough.")] = False,
+    has_trading: Annotated[
+        bool, typer.Option("--trading", help="Only controls, halts and oracles, for which GAMMAFLOW_KAFKA is enough.")
+    ] = False,
 ) -> None:
-    """Show broker, cluster, jobs, checkpoints, lag and watermarks, the metrics of kernels, and the feeds, wherever they run."""
+    """Show broker, cluster, controls; jobs, checkpoints, lag, watermarks; kernels; oracles, what is halted; and feeds."""
     with errors():
-        if is_feeds_only:
-            console.print(feeds_shown.table(feeds_shown.newest(feeding.servers()), time.time_ns() // 1_000_000))
+        if has_trading:
+            operator.show(console, operator.in_force(operator.standing(feeding.servers())))
+            console.print()
+            trading_shown.show(console, trading_shown.newest(feeding.servers()))
+        if has_trading and has_feeds:
+            console.print()
+        if has_feeds:
+            show_feeds(feeds_shown.newest(feeding.servers()))
+        if has_trading or has_feeds:
             return
         running = runtime.current(runtime.default_home())
         overview = running.rest.get("/overview")
@@ -162,9 +174,16 @@ def status(
         console.print(table)
         console.print()
         console.print(kernels_table(running, newest_of.values()))
+        console.print()
+        trading_shown.show(console, trading_shown.newest(running.kafka))
         if feeds := feeds_shown.newest(running.kafka):
             console.print()
-            console.print(feeds_shown.table(feeds, time.time_ns() // 1_000_000))
+            show_feeds(feeds)
+
+
+def show_feeds(rows: Sequence[feeds_shown.Row]) -> None:
+    """Print how feeds are, by the newest row of each."""
+    console.print(feeds_shown.table(rows, time.time_ns() // 1_000_000), markup=False)
 
 
 @app.command()
@@ -175,7 +194,7 @@ def jobs() -> None:
         table.add_column(heading, overflow="fold")
     for name in catalogue.FLOW:
         job = catalogue.job(name)
-        reads = "every topic" if job.is_for_each_topic else ", ".join(job.reads)
+        reads = "every topic" if job.is_for_each_topic else ", ".join([*job.reads, *(f"({table})" for table in job.may_read)])
         table.add_row(name, job.question, reads, ", ".join(job.writes) or "Parquet")
     console.print(table)
 
@@ -496,7 +515,7 @@ def say(scope: str, mode: str, why: str, until: str | None, liquidations: bool, 
     with errors():
         row = operator.control(scope, mode, why, until, liquidations, who)
         servers = feeding.servers()
-        console.print(operator.said(row, operator.say(servers, row)), soft_wrap=True)
+        console.print(operator.confirmation(row, *operator.say(servers, row)), soft_wrap=True)
         operator.show(console, operator.in_force(operator.standing(servers)))
 
 

@@ -43,7 +43,7 @@ def bounded(
 ) -> None:
     """Play `feed` through the named jobs, all if none are named, and leave every topic as Parquet under `out`/<table>/.
 
-    `settings` are the jobs' own, in place of those in `DETERMINISTIC`.
+    `settings` are the jobs' own, in place of those in `DETERMINISTIC`.  A job reads what it may, if the writer is among them.
     Raises `PlayError`, `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
     """
     if out.exists() and any(out.iterdir()):
@@ -55,7 +55,9 @@ def bounded(
     with runtime.temporary({**PATIENT, **(conf or {})}, taskmanagers, say=display.step, ports=runtime.PORTS) as running:
         refuse_used_topics(running)
         display.step("jobs")
-        runtime.submit(running, list(names), parallelism, {**DETERMINISTIC, **settings}, out, archive_interval="5 s")
+        also_read = {jobs.ALSO_READ: ",".join(jobs.optional(names))}
+        own = {**DETERMINISTIC, **also_read, **settings}
+        runtime.submit(running, list(names), parallelism, own, out, archive_interval="5 s")
         display.step(f"playing; the cluster's pages are at http://{running.flink}")
         with Publisher(running.kafka) as publisher, display.watching(running, publisher.counts.total, names):
             for _ in feed(publisher):

@@ -63,7 +63,7 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
 
 def _job_rights(job: str) -> list[Right]:
     name, declared = user(job), jobs.job(job)
-    needed = [Right(name, "READ", "topic", TABLES[table].topic) for table in declared.reads]
+    needed = [Right(name, "READ", "topic", TABLES[table].topic) for table in (*declared.reads, *declared.may_read)]
     if declared.obeys:
         needed += [Right(name, "READ", "topic", TABLES[table].topic) for table in ("trading_controls", jobs.APPLIED)]
     needed += [Right(name, "READ", "group", job)]

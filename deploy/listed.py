@@ -17,6 +17,7 @@ def table() -> str:
     lines = ["| job | question | reads | writes |", "|---|---|---|---|"]
     for job in map(jobs.job, jobs.FLOW):
         reads = "every topic" if job.is_for_each_topic else ", ".join(job.reads)
+        reads += "".join(f", ({table})" for table in job.may_read)
         writes = ", ".join(table for table in job.writes if table != "dead_letters") or "Parquet files"
         lines.append(f"| `{job.name}` | {job.question[0].upper()}{job.question[1:]} | {reads} | {writes} |")
     return "\n".join(lines)
@@ -34,6 +35,8 @@ def picture() -> str:
         reads = " & ".join(f"t_{table}[{table}]" for table in job.reads)
         writes = " & ".join(f"t_{table}[{table}]" for table in job.writes if table not in ("dead_letters", "resync_requests"))
         lines.append(f"  {reads} --> j_{job.name}([{job.name}]) --> {writes}")
+        if job.may_read:
+            lines.append(f"  {' & '.join(f't_{table}[{table}]' for table in job.may_read)} -.-> j_{job.name}")
     return "\n".join([*lines, "```"])
 
 

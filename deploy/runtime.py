@@ -358,7 +358,7 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
     Its metrics show the read position.  So does its consumer group, but 10 s later if topics are quiet: a source that waits for
     records does not commit the offsets of a checkpoint.
     """
-    tables = jobs.job(name).reads
+    declared = jobs.job(name)
     # Named as in metrics; also topics of earlier versions, which a job goes on reading.
     topic_of = {topic.replace(".", "_"): topic for topic in TABLE_OF}
     deadline = time.monotonic() + timeout_s
@@ -367,7 +367,8 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
         if job is None:
             raise StartError(f"job {name} is no longer running; logs in {runtime.logs}")
         read = {(topic_of[topic], part): offset for (topic, part), offset in runtime.rest.read(job).items()}
-        if not topics.lag(runtime.kafka, name, tables, read) and runtime.rest.checkpoint(job):
+        also = [table for table in declared.may_read if any(TABLE_OF.get(topic) == table for topic, _ in read)]
+        if not topics.lag(runtime.kafka, name, [*declared.reads, *also], read) and runtime.rest.checkpoint(job):
             return
         if time.monotonic() > deadline:
             raise StartError(f"job {name} has not read its topics after {timeout_s:.0f} s; logs in {runtime.logs}")
@@ -379,7 +380,7 @@ def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
     drained: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(len(names)) as pool:
         for name in sorted(names, key=jobs.position):
-            reads = jobs.job(name).reads
+            reads = {*jobs.job(name).reads, *jobs.job(name).may_read}
             before = [future for job, future in drained.items() if not set(jobs.job(job).writes).isdisjoint(reads)]
             drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
     for job in drained.values():

@@ -70,7 +70,7 @@ class Kernel:
                 late; the kernel judges them by their own sequence or time.  An empty batch means only that time has passed; it
                 comes before the batch that ends at the same instant.
     take_plain  optional; gets a batch first, as bytes: (state, data, until_ms) -> (lines, the records left for step)
-    place       optional; is called with a new state and a function that tells whether the rows of a key are in the partition of
+    set_keys    optional; is called with a new state and a function that tells whether the rows of a key are in the partition of
                 this shard.  A job that gets every message in every shard knows by it which rows to emit
     end_window  optional; is called at the end of each window, after its messages, also if it has none: (state, until_ms) ->
                 lines, the rows that are due at that time
@@ -85,7 +85,7 @@ class Kernel:
     new: Callable[[], Any]
     step: Callable[[Any, list[Message], int | None], list[Output]]
     take_plain: Callable[[Any, bytes, int], tuple[list[Lines], bytes]] | None = None
-    place: Callable[[Any, Callable[[str], bool]], None] | None = None
+    set_keys: Callable[[Any, Callable[[str], bool]], None] | None = None
     end_window: Callable[[Any, int], list[Lines]] | None = None
     gauges: Callable[[Any], dict[str, float]] = _no_gauges
     migrations: Mapping[int, Migration] = field(default_factory=dict)  # by the version that they read

@@ -1,17 +1,17 @@
-"""What a kernel that puts out orders is told about controls, and when: the rules, without a broker.
+"""Which controls a kernel that emits orders gets, and when: the rules, without a broker.
 
-A job may be seconds behind its event time, and an operator's word must not wait so long.  So the topic of controls is none of
-the job's sources: a thread reads it (`engine/listening.py`), and whenever a shard is about to be stepped, the host asks what
-has changed of what its kernel obeys.  Each change is a row of `controls_applied`: the kernel gets it as a message of this very
-batch, which is journaled like any other, and it is written to the topic.  So a kernel stays a function of its state and its
-messages; a restore obeys what the steps before had obeyed; and a run that is to agree with another one takes the rows from the
-topic instead of listening.
+A job may be seconds behind in event time, and a control must not wait that long.  So the topic of controls is not a source of
+the job: a thread reads it (`engine/listening.py`).  Before each step of a shard the host compares the topic with what the
+kernel obeys.  Each difference is a row of `controls_applied`.  The kernel gets the row as a message of this very batch, which
+is journaled like any other, and the host writes the row to the topic.  So a kernel stays a function of its state and its
+messages.  After a restore it obeys what the steps before had obeyed.  A run that must agree with an earlier one takes the rows
+from the topic, and does not read the controls.
 
-The scope `gate` is whether the topic of controls itself is known: `run` where all of it has been read that was there a second
-ago, else `halt`.  It is the first that a shard is told, so nothing is put out before the topic has been read.
+The scope `gate` says whether the topic of controls is known: `run` if everything has been read that was there a second ago,
+else `halt`.  A shard gets it first, so it emits nothing before the topic has been read.
 
-A record that is no control (`schemas.controls`) is a dead letter, and halts the scope that its key names, or all: it may have
-been meant to.  The next record of the same key ends that.
+A record that is no control (`schemas.controls`) is a dead letter.  It also halts the scope that its key names, or all, because
+it may have been meant to.  The next record of the same key ends that halt.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,11 +27,11 @@ from schemas.rows import Fault, instant_ms, shown, to_ms
 Row = dict[str, Any]
 InForce = Mapping[str, Mapping[str, Any]]
 """By scope, the rows of `controls_applied` that a kernel obeys."""
-SAID, APPLIED = "trading_controls", "controls_applied"
+CONTROLS, APPLIED = "trading_controls", "controls_applied"
 LIVE, RECORDED = "live", "recorded"
 ENGINE = "the engine"
 OBEYED = ("mode", "who", "why", "said_at", "ends_at", "liquidations")
-"""The columns of a control that make it another one."""
+"""A control has changed if one of these columns has."""
 
 
 class Source(NamedTuple):
@@ -39,16 +39,16 @@ class Source(NamedTuple):
 
     servers: str
     user: str  # who reads: the job, or its group (`schemas.security`)
-    security: str  # the file that says how; empty where that is in plain text
+    security: str  # the file that says how to connect; empty for plain text
     job: str  # whose rows of `controls_applied` they are
-    mode: str  # LIVE, or RECORDED: what stands in `controls_applied` when the job begins
+    mode: str  # LIVE, or RECORDED: the rows that are in `controls_applied` when the job begins
 
 
 class Words(NamedTuple):
     """What has changed with one batch."""
 
-    told: list[Row]  # of `controls_applied`, as messages for the kernel
-    written: list[Output]  # the same, and dead letters, for their topics
+    rows: list[Row]  # of `controls_applied`, as messages for the kernel
+    outputs: list[Output]  # the same, and dead letters, for their topics
 
 
 class Controls(Protocol):
@@ -62,7 +62,7 @@ class Controls(Protocol):
 
 
 class Word(NamedTuple):
-    """A record of the topic of controls, and where it is; a record that cannot be read has the row that it counts as."""
+    """A record of the topic of controls, and where it is.  For a record that is no control, the halt that it counts as."""
 
     row: Row
     partition: int
@@ -75,7 +75,7 @@ class Word(NamedTuple):
 
 
 class Log:
-    """What stands in the topic of controls: of each key the newest record.  Partitions may be read in any order."""
+    """The newest record of each key in the topic of controls.  Partitions may be read in any order."""
 
     def __init__(self) -> None:
         self.newest: dict[tuple[int, str], Word] = {}
@@ -83,7 +83,7 @@ class Log:
     def take(
         self, partition: int, offset: int, key: bytes | None, value: bytes | None, said_ms: int = 0
     ) -> tuple[Message, Fault] | None:
-        """Take a record, which is behind all those before it in its partition; returns it where it is no control.
+        """Take the next record of a partition; returns it, with what is wrong, if it is no control.
 
         `said_ms` is its timestamp.
         """
@@ -95,17 +95,17 @@ class Log:
         if wrong is None:
             self.newest[partition, name] = Word(row, partition, offset)
             return None
-        at = f"{TABLES[SAID].topic}, partition {partition}, offset {offset}"
+        at = f"{TABLES[CONTROLS].topic}, partition {partition}, offset {offset}"
         why = f"{at}, is no control: {wrong.field or 'the row'}: expected {wrong.expected}, got {wrong.got}"
         halt: Row = {"scope": ALL if scope_fault(name) else name, "mode": HALT, "who": ENGINE, "why": why}
         halt |= {"event_at": instant_ms(max(said_ms, 0)), "ends_at": None, "liquidations": False}
         self.newest[partition, name] = Word(halt, partition, offset)
-        return Message(SAID, partition, offset, row, value), wrong
+        return Message(CONTROLS, partition, offset, row, value), wrong
 
     def in_force(self, now_ms: int) -> dict[str, Word]:
         """The control of each scope that is in force at an instant.
 
-        Were a scope in two partitions, by a writer that parts keys in another way, the stricter one would count.
+        If another writer hashes keys in another way, a scope may be in two partitions: then the stricter control counts.
         """
         chosen: dict[str, Word] = {}
         for word in self.newest.values():
@@ -118,7 +118,7 @@ class Log:
         return chosen
 
     def ended(self, scope: str, control: Mapping[str, Any]) -> Row:
-        """Why a control is no longer in force: the part of its row of `controls_applied`."""
+        """Why a control is no longer in force, as a part of its row of `controls_applied`."""
         own = [word for word in self.newest.values() if word.row["scope"] == scope]
         if not own:
             return {**control, "mode": RUN, "why": "taken back"}
@@ -140,17 +140,17 @@ def changes(
     ended: Callable[[str, Mapping[str, Any]], Mapping[str, Any]],
     is_start: bool = False,
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """By scope what is to be told, `gate` first: what differs from what is obeyed, and what has ended.
+    """The changes that a kernel must get, by scope, `gate` first: controls that differ from what it obeys, and that have ended.
 
-    Who starts is told of the gate anyway: that row says so.
+    A shard that starts gets the gate in any case: this row says that it starts.
     """
-    told = [
+    changed = [
         (scope, control)
         for scope, control in wanted.items()
         if (is_start and scope == GATE) or scope not in in_force or _differs(scope, control, in_force[scope])
     ]
-    told += [(scope, ended(scope, control)) for scope, control in in_force.items() if scope not in wanted]
-    return sorted(told, key=lambda change: (change[0] != GATE, change[0]))
+    changed += [(scope, ended(scope, control)) for scope, control in in_force.items() if scope not in wanted]
+    return sorted(changed, key=lambda change: (change[0] != GATE, change[0]))
 
 
 def applied(job: str, shard: int, until_ms: int, change: tuple[str, Mapping[str, Any]], at: str, is_start: bool) -> Row:
@@ -162,9 +162,9 @@ def applied(job: str, shard: int, until_ms: int, change: tuple[str, Mapping[str,
 
 
 def recorded(job: str, rows: Iterable[Row]) -> dict[int, list[Row]]:
-    """A job's rows of `controls_applied` that hold, by shard; those of one shard are given in the order of the topic.
+    """A job's rows of `controls_applied` that hold, by shard.  `rows` of one shard are in the order of the topic.
 
-    Where a shard has started anew, further up, what stood there for the same batches no longer does.
+    When a shard has started anew, its earlier rows of the same batches and of later ones no longer hold.
     """
     kept: dict[int, list[Row]] = {}
     for row in rows:
@@ -177,7 +177,7 @@ def recorded(job: str, rows: Iterable[Row]) -> dict[int, list[Row]]:
 
 
 def decoded(value: bytes) -> tuple[Any, Fault | None]:
-    """A record's value, and what is wrong with it where it is no JSON."""
+    """A record's value, and what is wrong with it if it is no JSON."""
     try:
         return orjson.loads(value), None
     except orjson.JSONDecodeError as error:
@@ -190,7 +190,7 @@ def _decoded(value: bytes, key: str) -> tuple[Any, Fault | None]:
 
 
 def _differs(scope: str, control: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    # The gate says how old the topic is: that alone is no change.
+    # The reason of the gate has the age of the topic: a new age alone is no change.
     columns = ("mode",) if scope == GATE else OBEYED
     return any(control.get(column) != other.get(column) for column in columns)
 

@@ -86,9 +86,9 @@ class _Running:
     def state(self, number: int) -> State:
         """An empty state of a shard."""
         state: State = self.kernel.new()
-        if self.kernel.place is not None:
+        if self.kernel.set_keys is not None:
             own, count = self.partitions[number], len(self.partitions)
-            self.kernel.place(state, lambda key: partition_of(key, count) == own)
+            self.kernel.set_keys(state, lambda key: partition_of(key, count) == own)
         return state
 
 
@@ -244,8 +244,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             return b"", []
         partition = running.partitions[shard.number]
         words = running.controls.words(partition, until_ms, running.kernel.obeyed(shard.state))
-        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.told))
-        lines = batch.encode(words.written)
+        data = batch.RECORD.join(batch.record(APPLIED, partition, at, row) for at, row in enumerate(words.rows))
+        lines = batch.encode(words.outputs)
         self.metrics.emitted(lines)
         return data, lines
 

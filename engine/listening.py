@@ -1,9 +1,9 @@
-"""How a host hears of controls: by a thread that reads their topic as it grows, or from the record of a run before.
+"""How a host reads controls: by a thread that reads their topic as it grows, or from what an earlier run has recorded.
 
-The thread knows the topic as of an instant once it has read all that was there when, at that instant, it asked the broker where
-the topic ends.  It asks every `ASK_S`; that a client has nothing new to give proves nothing, for it says the same of a broker
-that is away.  What it has not known for `READ_WITHIN_S` closes the gate.  After any trouble it connects anew and reads all from
-the beginning; until it has, what was known before goes on to hold.
+Every `ASK_S` the thread asks the broker for the ends of the topic.  When it has read up to these ends, it knows the topic as of
+the instant when it asked.  A client that returns nothing proves nothing: it does the same when the broker is away.  If the
+topic was last known more than `READ_WITHIN_S` ago, the gate is closed.  After any error the thread connects anew and reads from
+the beginning.  Until it has read everything, the controls that were known stay in force.
 """
 
 import logging
@@ -19,8 +19,8 @@ from engine.checks import dead_letter
 from engine.contract import Message, Output
 from engine.controls import (
     APPLIED,
+    CONTROLS,
     RECORDED,
-    SAID,
     Controls,
     InForce,
     Log,
@@ -42,13 +42,13 @@ from schemas.rows import Fault, fault, instant_ms, instant_us, to_ms
 
 _log = logging.getLogger(__name__)
 
-TOPIC = TABLES[SAID].topic
+TOPIC = TABLES[CONTROLS].topic
 READ_WITHIN_S = 1.0
 ASK_S = 0.2
 GRACE_S = 0.25
-"""How long a shard waits for a topic that was known a moment ago: perhaps the thread only lacked processor time."""
+"""A shard waits this long for a topic that was known a moment ago: the thread may only lack processor time."""
 START_S = 20.0
-"""How long a host that starts waits for the topic, before it goes on with a closed gate."""
+"""A host that starts waits this long for the topic; then it goes on with a closed gate."""
 TURN_S = 0.05
 RETRY_S = 0.5
 NOTHING = Words([], [])
@@ -56,7 +56,7 @@ NEVER_S = -float("inf")
 
 
 def opened(source: Source) -> Controls:
-    """The controls by `source.mode`; live ones are already being read."""
+    """The controls by `source.mode`.  For live ones the thread has been started."""
     if source.mode == RECORDED:
         return Recorded(source)
     live = Live(source)
@@ -78,8 +78,9 @@ class Live:
         self.read_s = NEVER_S  # when all had been read that was in the topic then
         self.trouble = "nothing has come yet"
         self._log = Log()  # as of then, and what has come since
-        self._fresh = self._log  # what is being read: another one after a reconnection, until all of it has been read
-        self._letters: dict[tuple[int, int], tuple[Message, Fault] | None] = {}  # by place; None once it has been put out
+        self._fresh = self._log  # what is being read; after a reconnection a new log, until everything has been read
+        # By partition and offset; None once it has been emitted.
+        self._letters: dict[tuple[int, int], tuple[Message, Fault] | None] = {}
         self._parts: list[int] = []
         self._next: dict[int, int] = {}  # by partition, the offset behind what has been read
         self._asked: tuple[float, dict[int, int]] | None = None  # when, and where the partitions ended then
@@ -87,7 +88,7 @@ class Live:
         self._changed = Condition()
         self._closing = Event()
         self._thread = Thread(target=self._listen, name="controls", daemon=True)
-        self._told: dict[int, tuple[bool, dict[str, Word] | None]] = {}  # by shard, what it was told last
+        self._given: dict[int, tuple[bool, dict[str, Word] | None]] = {}  # by shard: is the gate open, and what is in force
         self._was_open = True
 
     def start(self) -> None:
@@ -101,31 +102,31 @@ class Live:
             self._thread.join(timeout=5)
 
     def words(self, shard: int, until_ms: int, in_force: InForce) -> Words:
-        """As of `Controls`."""
+        """See `Controls`."""
         is_open, standing, why = self._now()
-        # Of all shards, which may be in several processes, one answers for bad records.
+        # Shards may be in several processes: only the first one emits dead letters.
         outputs = self._dead_letters(until_ms) if shard == 0 else []
-        if self._told.get(shard) == (is_open, standing):
+        if self._given.get(shard) == (is_open, standing):
             return Words([], outputs)
-        is_start = shard not in self._told
-        self._told[shard] = is_open, standing
+        is_start = shard not in self._given
+        self._given[shard] = is_open, standing
         wall_us = self._wall_us()
         wanted: dict[str, Any] = {GATE: gate(is_open, why, instant_ms(wall_us // 1000))}
-        if standing is None:  # of what the kernel obeys nobody has said yet that it has ended
+        if standing is None:  # the topic was never known: what the kernel obeys stays in force
             wanted = {**in_force, **wanted}
         else:
             wanted |= {scope: word.control() for scope, word in standing.items()}
         with self._changed:
-            told = changes(wanted, in_force, self._log.ended, is_start)
+            changed = changes(wanted, in_force, self._log.ended, is_start)
         at = instant_us(wall_us)
-        rows = [applied(self.source.job, shard, until_ms, change, at, is_start and not n) for n, change in enumerate(told)]
+        rows = [applied(self.source.job, shard, until_ms, change, at, is_start and not n) for n, change in enumerate(changed)]
         return Words(rows, outputs + [Output(APPLIED, until_ms - 1, row) for row in rows])
 
     def _now(self) -> tuple[bool, dict[str, Word] | None, str]:
-        """Whether the topic is known, what is in force (None where it was never known), and why the gate is open or closed."""
+        """Whether the topic is known, what is in force (None if it was never known), and why the gate is open or closed."""
         with self._changed:
-            # Waited for once, not with every batch of a gate that is closed.
-            wait_s = START_S if not self._told else GRACE_S if self._was_open else 0.0
+            # Wait once, and not again with every batch while the gate is closed.
+            wait_s = START_S if not self._given else GRACE_S if self._was_open else 0.0
             is_open = self._changed.wait_for(self._is_known, wait_s)
             standing = None if self.read_s == NEVER_S else self._log.in_force(self._wall_us() // 1000)
             age_s = self._clock_s() - self.read_s
@@ -134,7 +135,7 @@ class Live:
             why = f"{TOPIC} has not been read yet: {self.trouble}"
         elif not is_open:
             why = f"{TOPIC} was last known {age_s:.1f} s ago, more than {READ_WITHIN_S:g} s: {self.trouble}"
-        if is_open != self._was_open or not self._told:
+        if is_open != self._was_open or not self._given:
             _log.log(logging.INFO if is_open else logging.ERROR, "the gate of %s: %s", self.source.job, why)
         self._was_open = is_open
         return is_open, standing, why
@@ -149,7 +150,7 @@ class Live:
         return [dead_letter(message, wrong, until_ms - 1) for message, wrong in waiting]
 
     def _listen(self) -> None:
-        """Connect and read until closed.  After any error it connects again: no error may end the thread."""
+        """Connect and read until `close`.  After any error connect again: no error may end the thread."""
         while not self._closing.is_set():
             consumer = None
             try:
@@ -165,7 +166,7 @@ class Live:
                     consumer.close()
 
     def begin(self, consumer: Any) -> None:
-        """Read from the beginning.  Raises `RuntimeError` where there is no such topic."""
+        """Read from the beginning.  Raises `RuntimeError` if there is no such topic."""
         parts = beginnings(consumer, TOPIC)
         consumer.assign(parts)
         self._parts = [part.partition for part in parts]
@@ -173,7 +174,7 @@ class Live:
             self._fresh, self._next, self._asked = Log(), {}, None
 
     def turn(self, consumer: Any) -> None:
-        """Read new records, or wait for them briefly; ask for the end of the topic when that is due."""
+        """Read new records, or wait for them briefly; ask for the ends of the topic when that is due."""
         message = consumer.poll(TURN_S)
         with self._changed:
             while message is not None:
@@ -206,15 +207,15 @@ class Live:
 
 
 class Recorded:
-    """What a run before has obeyed, as it stands in `controls_applied` when this one begins; without any, everything runs.
+    """The controls that an earlier run obeyed: the rows of `controls_applied` when this run begins.
 
-    It is not written again.
+    Without any row everything runs.  The rows are not written again.
     """
 
     def __init__(self, source: Source, make: Callable[[dict[str, Any]], Any] = Consumer) -> None:
         self.source, self._make = source, make
         self._rows: dict[int, list[Row]] | None = None  # by shard
-        self._told: dict[int, int] = {}  # by shard, how many of its rows are of the past
+        self._past: dict[int, int] = {}  # by shard, how many of its rows are of the past
 
     def close(self) -> None:
         """Nothing is open."""
@@ -225,16 +226,16 @@ class Recorded:
             self._rows = by_shard(self.source.job, self._read())
         own = self._rows.get(shard, [])
         past = bisect_left(own, until_ms, key=lambda row: to_ms(row["event_at"]))
-        if self._told.get(shard) == past:
+        if self._past.get(shard) == past:
             return NOTHING
-        self._told[shard] = past
+        self._past[shard] = past
         at = instant_ms(until_ms - 1)
         newest: dict[str, Any] = {GATE: gate(True, "as recorded", at)} | {row["scope"]: row for row in own[:past]}
         wanted = {scope: row for scope, row in newest.items() if row["mode"] != RUN or scope == GATE}
-        told = changes(wanted, in_force, lambda scope, control: newest.get(scope) or {**control, "mode": RUN})
-        ago = [change[1].get("applied_at") or instant_us(until_ms * 1000) for change in told]
+        changed = changes(wanted, in_force, lambda scope, control: newest.get(scope) or {**control, "mode": RUN})
+        applied_at = [change[1].get("applied_at") or instant_us(until_ms * 1000) for change in changed]
         job = self.source.job
-        rows = [applied(job, shard, until_ms, change, at, False) for change, at in zip(told, ago, strict=True)]
+        rows = [applied(job, shard, until_ms, change, at, False) for change, at in zip(changed, applied_at, strict=True)]
         return Words(rows, [])
 
     def _read(self) -> list[Row]:
@@ -260,7 +261,7 @@ def settings(source: Source) -> dict[str, Any]:
         "group.id": source.user,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        # A word of an operator need not be committed to count.
+        # A control counts even before its record is committed.
         "isolation.level": "read_uncommitted",
         "enable.partition.eof": True,
         "reconnect.backoff.max.ms": 1000,

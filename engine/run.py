@@ -70,7 +70,7 @@ def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
     """Everything that a job or a group does, ready to be executed."""
     _count_operators_anew(tables)
     inserts = tables.create_statement_set()
-    job = jobs.job(name)
+    job = jobs.job(name).reading(also_read(tables))
     members = job.members or (job,)
     if hosted := [member for member in members if member.kernel is not None]:
         for insert in hosted_inserts(tables, name, hosted):
@@ -84,6 +84,15 @@ def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
                 inserts.add_insert_sql(insert)
     tables.use_database(home)
     return inserts
+
+
+def also_read(tables: StreamTableEnvironment) -> list[str]:
+    """The tables of 'gammaflow.also-read', which those jobs read that may."""
+    named = [table.strip() for table in setting(tables, jobs.ALSO_READ, "").split(",") if table.strip()]
+    allowed = jobs.optional()
+    if unknown := sorted(set(named) - set(allowed)):
+        raise SystemExit(f"{jobs.ALSO_READ}: expected some of {', '.join(allowed)}, got {', '.join(unknown)}")
+    return named
 
 
 def hosted_inserts(tables: StreamTableEnvironment, group: str, hosted: list[Job]) -> list[str]:
@@ -246,7 +255,7 @@ def register_messages(tables: StreamTableEnvironment, job: Job, numbers: list[in
     if not job.broadcast:
         tables.execute_sql("CREATE TEMPORARY VIEW messages AS SELECT shard, event_at, is_late, message FROM inbox")
         return
-    broadcast = [TABLES[table].topic for table in job.broadcast]
+    broadcast = [TABLES[table].topic for table in job.broadcast if table in job.reads]
     single = [topic for topic in job.topics if topic not in broadcast]
     values = {"BROADCAST": quoted(broadcast), "SINGLE": quoted(single), "SHARDS": listed(numbers), "WINDOW": window_s(tables)}
     execute_file(tables, "_broadcast", **values)

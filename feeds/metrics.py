@@ -104,13 +104,13 @@ class FeedMetrics(Collector):
 
     def _of_connections(self, counts: Sequence[ConnectionCounts], now_s: float) -> Iterator[Metric]:
         def each(name: str) -> Iterator[tuple[list[str], float]]:
-            return (([one.name], float(getattr(one, name))) for one in counts)
+            return (([connection.name], float(getattr(connection, name))) for connection in counts)
 
         labels = ["connection"]
-        needed = [one for one in counts if one.is_needed()]
-        opens = (([one.name], float(one.is_open)) for one in needed)
+        needed = [connection for connection in counts if connection.is_needed()]
+        opens = (([connection.name], float(connection.is_open)) for connection in needed)
         yield self._gauge("connection_open", "Whether a connection is open", labels, opens)
-        silences = (([one.name], max(0.0, now_s - one.newest_us / 1e6)) for one in needed)
+        silences = (([connection.name], max(0.0, now_s - connection.newest_us / 1e6)) for connection in needed)
         yield self._gauge("connection_silence_seconds", "Time since the newest message, or since the start", labels, silences)
         yield self._counter("connections_opened", "Connections opened", labels, each("opened"))
         yield self._counter("connections_lost", "Connections that broke or were silent for too long", labels, each("lost"))
@@ -118,8 +118,8 @@ class FeedMetrics(Collector):
         yield self._counter("messages", "Messages received, and snapshots over HTTP", labels, each("messages"))
         yield self._counter("gaps", "Breaks in the sequence of a book", labels, each("gaps"))
         requested = Counter(dict.fromkeys(REASONS, 0))
-        for one in counts:
-            requested.update(dict(one.requested))
+        for connection in counts:
+            requested.update(dict(connection.requested))
         yield self._counter("book_requests", "Requests for a book after the first", ["reason"], _labelled(requested))
 
     def _of_the_feed(self, now_s: float) -> Iterator[Metric]:

@@ -38,8 +38,8 @@ class StatusWriter:
     def row(self, state: str, reason: str | None = None) -> FeedStatusRow:
         """How the feed is now."""
         counts, now_s = self._feed.counts, time.monotonic()
-        messages = sum(one.messages for one in counts)
-        newest_us = max((one.newest_us for one in counts if one.messages), default=None)
+        messages = sum(connection.messages for connection in counts)
+        newest_us = max((connection.newest_us for connection in counts if connection.messages), default=None)
         (before_s, before), self._before = self._before, (now_s, messages)
         return {
             "feed": self.name,
@@ -52,8 +52,8 @@ class StatusWriter:
             "state": state,
             "reason": reason,
             "symbols": len(self._feed.names),
-            "connections_needed": sum(one.is_needed() for one in counts),
-            "connections_open": sum(one.is_open for one in counts),
+            "connections_needed": sum(connection.is_needed() for connection in counts),
+            "connections_open": sum(connection.is_open for connection in counts),
             "messages": messages,
             "messages_per_s": round((messages - before) / max(now_s - before_s, 0.001), 1),
             "newest_at": None if newest_us is None else instant_us(newest_us),

@@ -1,6 +1,7 @@
 """The catalogue: what each job is, as its <name>.sql declares it by SET.
 
     gammaflow.reads        tables whose topics it reads, in one source; * is every topic but those for people
+    gammaflow.may-read     tables that it reads as well where -D gammaflow.also-read names them
     gammaflow.writes       tables that it writes, in the order of their INSERTs, on which state depends: append new ones
     gammaflow.kernel       the kernel that answers; without one the job is SQL alone
     gammaflow.tells-time   of what it writes, the tables in whose topics it tells the time, for jobs that read them with others
@@ -12,7 +13,7 @@ Several jobs that run as one Flink job are a group.  Its name is theirs, joined 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,10 +21,11 @@ import schemas
 from schemas.records import TABLES
 
 FOLDER = Path(__file__).parent
-DECLARED = ("reads", "writes", "kernel", "tells-time", "broadcast")
+DECLARED = ("reads", "may-read", "writes", "kernel", "tells-time", "broadcast")
 ALL = "*"
 JOINT = "+"
 WINDOW = "gammaflow.window"
+ALSO_READ = "gammaflow.also-read"
 APPLIED = "controls_applied"
 """Who writes it says from which batch on it obeyed which control."""
 MESSAGES = "CREATE TEMPORARY VIEW messages"
@@ -44,6 +46,7 @@ class Job:
     has_own_messages: bool  # says itself which shard gets a record, by a view `messages`
     sql: str
     members: tuple["Job", ...] = ()  # of a group
+    may_read: tuple[str, ...] = ()  # tables
 
     @property
     def kernels(self) -> list[str]:
@@ -54,6 +57,13 @@ class Job:
     def obeys(self) -> bool:
         """Whether it puts out orders, and so obeys `trading_controls` as they arrive, beside what it reads."""
         return APPLIED in self.writes
+
+    def reading(self, also: Iterable[str]) -> "Job":
+        """The same job, which reads those of these tables as well that it may read; of a group, each member."""
+        chosen = set(also) & set(self.may_read)
+        members = tuple(member.reading(also) for member in self.members)
+        more = [table for table in self.may_read if table in chosen and table not in self.reads]
+        return replace(self, reads=[*self.reads, *more], members=members)
 
     @property
     def topics(self) -> list[str]:
@@ -96,17 +106,27 @@ def position(name: str) -> int:
     return max(map(FLOW.index, name.split(JOINT)))
 
 
-def upstream(names: Iterable[str]) -> list[str]:
-    """These jobs and all whose topics they need, directly or not, in the order of the flow."""
+def upstream(names: Iterable[str], also_read: Iterable[str] = ()) -> list[str]:
+    """These jobs and all whose topics they need, directly or not, in the order of the flow.
+
+    `also_read` has tables that those of them read as well that may.
+    """
     needed: set[str] = set()
+    chosen = tuple(also_read)
     ahead = list(names)
     while ahead:
         name = ahead.pop()
         if name not in needed:
             needed.add(name)
-            reads = set(job(name).reads)
+            reads = set(job(name).reading(chosen).reads)
             ahead += [other for other in FLOW if reads & set(_declared(other).writes)]
     return [name for name in FLOW if name in needed]
+
+
+def optional(names: Iterable[str] | None = None) -> list[str]:
+    """The tables that jobs may read, of those that are written by one of these jobs; of all without names."""
+    written = {table for name in (FLOW if names is None else names) for table in job(name).writes}
+    return sorted({table for name in FLOW for table in _declared(name).may_read} & written)
 
 
 def feed_topics() -> list[str]:
@@ -141,6 +161,7 @@ def _declared(name: str) -> Job:
         is_for_each_topic,
         any(schemas.without_comments(statement).startswith(MESSAGES) for statement in schemas.statements(sql)),
         sql,
+        may_read=tuple(tables("may-read")),
     )
     _check(declared)
     return declared
@@ -158,7 +179,7 @@ def _group(name: str) -> Job:
     for writer in kernels:
         for reader in kernels:
             # They share one source, which would wait for the time that its own job is to tell.
-            if own := sorted(set(writer.writes) & set(reader.reads)):
+            if own := sorted(set(writer.writes) & {*reader.reads, *reader.may_read}):
                 raise ValueError(
                     f"{name}: {reader.name} reads {own[0]}, which {writer.name} writes; they cannot share a source"
                 )
@@ -187,6 +208,7 @@ def _group(name: str) -> Job:
         False,
         "\n".join(member.sql for member in members),
         members,
+        tuple(union(list(member.may_read) for member in members)),
     )
 
 
@@ -199,9 +221,12 @@ def _declaration(statement: str) -> tuple[str, str] | None:
 def _check(job: Job) -> None:
     if not job.reads:
         raise ValueError(f"jobs/{job.name}.sql: expected SET 'gammaflow.reads' with the tables that it reads")
-    if unknown := sorted({*job.reads, *job.writes} - set(schemas.names())):
+    if unknown := sorted({*job.reads, *job.may_read, *job.writes} - set(schemas.names())):
         raise ValueError(f"jobs/{job.name}.sql: no table {', '.join(unknown)}; there are {', '.join(schemas.names())}")
-    for key, some, whole in (("tells-time", job.tells_time, job.writes), ("broadcast", job.broadcast, job.reads)):
+    for key, some, whole in (
+        ("tells-time", job.tells_time, job.writes),
+        ("broadcast", job.broadcast, [*job.reads, *job.may_read]),
+    ):
         if beyond := sorted(set(some) - set(whole)):
             raise ValueError(f"jobs/{job.name}.sql: gammaflow.{key} names {', '.join(beyond)}, which it does not list itself")
 
@@ -212,7 +237,7 @@ def _flow() -> list[str]:
     ordered: list[str] = []
     while left:
         unwritten = {table for job in left.values() for table in job.writes} - {"dead_letters"}
-        ready = [name for name, job in left.items() if not unwritten & (set(job.reads) - set(job.writes))]
+        ready = [name for name, job in left.items() if not unwritten & ({*job.reads, *job.may_read} - set(job.writes))]
         if not ready:
             raise ValueError(f"jobs {', '.join(left)}: each waits for rows of another")
         # Kernels first: what they write is read by most.

@@ -6,7 +6,9 @@
 -- State   open orders and positions of each instrument; contract terms, marks, halts and circuit breaks (kernels/matching/)
 -- Late    a request behind the watermark is taken like any other; the same one twice counts once
 
-SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, circuit_breaks, orders, positions';
+SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, orders, positions';
+-- Our own breakers stop books, with -D gammaflow.also-read=circuit_breaks.
+SET 'gammaflow.may-read' = 'circuit_breaks';
 SET 'gammaflow.kernel' = 'matching';
 SET 'gammaflow.broadcast' = 'trading_halts, circuit_breaks';
 SET 'gammaflow.writes' = 'venue_reports, venue_fills, dead_letters';

@@ -1,19 +1,19 @@
-"""The gate: what every kernel that puts out orders asks before each of them.
+"""The gate: every kernel that emits orders asks it before each order.
 
-It is one part with one order and one vocabulary, `Reason`.  An order is held by the first of these that applies to it:
+All kernels share its order of reasons and their words, `Reason`.  The first of these that applies holds an order:
 
-    1. controls        what operators say (`trading_controls`), by the strictest of all scopes that the order is in; and where
-                       their topic has not been read, or not lately, everything but a cancel
+    1. controls        of operators (`trading_controls`): the strictest of all scopes that the order is in.  If their topic has
+                       not been read, or not lately, everything but a cancel is held
     2. halts           of the venue (`trading_halts`), then circuit breaks of our own (`circuit_breaks`)
-    3. prices          the validity of the prices that the order is decided by
+    3. prices          their validity, of those that the order depends on
     4. the book        stale, or without depth
 
-A cancel passes whatever is the case.  Liquidations, and deleveraging with them, obey a control only where it names them, and
-`reduce-only` stops neither: both only reduce.  What is held is an event of the kernel's own, which asks again with every batch
-until the reason has ended.
+A cancel always passes.  A control holds liquidations and deleveraging only if it includes them.  `reduce-only` holds neither,
+because both only reduce.  When an order is held, the kernel emits an event of its own, and asks again with every batch until
+the reason has ended.
 
-Controls reach a kernel as messages of the table `controls_applied`, which its host puts into the batch from which they hold
-(`engine/controls.py`).  A gate that has never been told that the topic of controls is read is closed.
+Controls reach a kernel as messages of the table `controls_applied`.  The host adds them to the batch from which they hold
+(`engine/controls.py`).  Until a kernel has got the message that the topic of controls has been read, its gate is closed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ VERSION = 1
 KIND, BREAK = "control", "break"
 """The first part of the names of entries, up to the slash."""
 KEPT_MS = 24 * 60 * 60 * 1000
-"""How long a break that has ended is kept, in case one of its rows comes late."""
+"""A break that has ended is kept for this long, in case one of its rows comes late."""
 
 
 class Act(StrEnum):
@@ -67,7 +67,7 @@ class Reason(StrEnum):
     NO_DEPTH = "no depth"
 
 
-ORDER = {reason: place for place, reason in enumerate(Reason)}
+ORDER = {reason: rank for rank, reason in enumerate(Reason)}
 Holds = Mapping[Reason, frozenset[Act]]
 """The acts that each reason holds.  Controls are not in it: their mode decides."""
 PRICES = tuple(reason for reason in Reason if ORDER[Reason.NO_VALUATION] <= ORDER[reason] < ORDER[Reason.STALE_BOOK])
@@ -91,7 +91,7 @@ DRIFT: Holds = {
 
 
 class Request(NamedTuple):
-    """An order that a kernel is about to emit: what it does and whose it is.  A field that does not apply is empty."""
+    """An order that a kernel is about to emit: what it does, and whose order it is.  A field that does not apply is empty."""
 
     act: Act
     venue: str = ""
@@ -115,7 +115,7 @@ class Held(NamedTuple):
     reason: Reason
     thing: str  # what the reason is about: a scope, a venue, venue:instrument, a price; empty where it is the account
     why: str  # with figures, for people
-    passes: frozenset[Act] = frozenset()  # what passes all the same: a rule that lets exits out says REDUCING
+    passes: frozenset[Act] = frozenset()  # acts that pass nevertheless: REDUCING for a rule that lets exits pass
 
     @property
     def kind(self) -> str:
@@ -149,7 +149,7 @@ class Gate:
         self.controls[scope] = unpacked("gate", f"{KIND}/{scope}", data, VERSION)
 
     def gauges(self) -> dict[str, float]:
-        """The number of controls in force; and 1 if the gate is closed because the topic is not known, else 0."""
+        """The number of controls in force; and 1 if the gate is closed because controls are unread, else 0."""
         return {
             "controls_in_force": len(self.controls.keys() - {GATE}),
             "is_gate_closed": self._unread(Act.INCREASE) is not None,
@@ -175,31 +175,31 @@ class Gate:
     def held(self, request: Request, conditions: Iterable[Held] = ()) -> Held | None:
         """The first reason why an order must not be emitted now; None if it may.
 
-        `conditions` are those that the kernel knows of: halts, prices, the book.  They are looked at only where no control
-        holds the order.
+        `conditions` are the halts, prices and books that the kernel knows.  They are looked at only if no control holds the
+        order.
         """
         if request.act is Act.CANCEL:
             return None
         if (control := self.control(request)) is not None:
             return control
         return min(
-            (one for one in conditions if request.act in self.holds[one.reason] - one.passes),
-            key=lambda one: (ORDER[one.reason], one.thing),
+            (condition for condition in conditions if request.act in self.holds[condition.reason] - condition.passes),
+            key=lambda condition: (ORDER[condition.reason], condition.thing),
             default=None,
         )
 
     def to_cancel(self, resting: Iterable[Request]) -> list[bool]:
-        """Whether each resting order must be cancelled.  `act` says what the order does when it fills.
+        """Whether each open order must be cancelled.  `act` is what the order does when it fills.
 
-        A kill cancels what rests; a topic that cannot be read cancels nothing: nobody has said so.
+        A kill cancels open orders.  A topic that cannot be read cancels nothing, because no operator has asked for it.
         """
         return [(held := self.control(order)) is not None and held.reason is Reason.CANCEL_ALL for order in resting]
 
     def _unread(self, act: Act) -> Held | None:
-        told = self.controls.get(GATE)
-        if act is Act.CANCEL or (told is not None and told["mode"] == RUN):
+        topic = self.controls.get(GATE)
+        if act is Act.CANCEL or (topic is not None and topic["mode"] == RUN):
             return None
-        return Held(Reason.UNREAD, "", "the topic of controls has not been read yet" if told is None else str(told["why"]))
+        return Held(Reason.UNREAD, "", "the topic of controls has not been read yet" if topic is None else str(topic["why"]))
 
 
 class Breaks:
@@ -225,13 +225,14 @@ class Breaks:
         """The first break, by id, that stops an order: every column that it names equals the order's."""
         for name in sorted(self.breaks):
             known = self.breaks[name]
+            if known.get("passes_exits") and request.act in REDUCING:
+                continue
             named = [column for column in ("venue", "instrument", "underlying") if known[column] is not None]
             if known["is_halted"] and named and all(known[column] == getattr(request, column) for column in named):
                 end = f", until {known['planned_end_at']} as planned" if known["planned_end_at"] is not None else ""
                 thing = ":".join(known[column] for column in named)
                 why = f"{known['rule']} stops {thing} since {instant_ms(known['event_ms'])}{end}: {known['reason']}"
-                # A break that was stored by an earlier version does not say.
-                return Held(Reason.CIRCUIT_BREAK, thing, why, REDUCING if known.get("passes_exits") else frozenset())
+                return Held(Reason.CIRCUIT_BREAK, thing, why)
         return None
 
     def forget(self, until_ms: int) -> list[str]:
@@ -253,7 +254,7 @@ class Breaks:
 
 
 def act_of(position: float, reducing: float, order: float) -> Act:
-    """Whether an order certainly reduces a position: together with the open orders it must not reverse it.
+    """Whether an order certainly reduces a position: together with the open orders it must not reverse the position.
 
     position    contracts, negative where short
     reducing    contracts of open orders that reduce it, above zero

@@ -78,6 +78,24 @@ def to_end(consumer: Consumer, starts: Iterable[TopicPartition], silence_s: floa
             raise KafkaException(error)
 
 
+def before_ends(
+    consumer: Consumer, parts: Iterable[tuple[str, int, int]]
+) -> tuple[list[TopicPartition], list[tuple[str, int]]]:
+    """Where to begin reading partitions, given as topic, number and how many of their newest records are wanted.
+
+    Also returns the topic and number of those that have older records.  Records without a value are counted, too.  Raises
+    `KafkaException`.
+    """
+    starts: list[TopicPartition] = []
+    cut: list[tuple[str, int]] = []
+    for topic, part, count in parts:
+        first, end = consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=10)
+        starts.append(TopicPartition(topic, part, max(first, end - count)))
+        if end - count > first:
+            cut.append((topic, part))
+    return starts, cut
+
+
 def _reason(faults: deque[KafkaError], last: KafkaError) -> str:
     """The error of one broker, if it is known, which says more than that all brokers are down."""
     known = [fault for fault in faults if fault.code() != KafkaError._ALL_BROKERS_DOWN]

@@ -28,31 +28,47 @@ def pytest_configure(config: pytest.Config) -> None:
 settings.register_profile("at_any_pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("at_any_pace")
 
-CLUSTERS = (
-    "tests/e2e/",
-    "tests/jobs/",
-    "tests/cli/test_book_command.py",
-    "tests/feeds/test_resync.py",
-    "tests/kernels/test_crash.py",
+LANES = (
+    # Those that need the default ports are in one lane.
+    (
+        "tests/e2e/test_suite.py",
+        "tests/e2e/test_add_a_job.py",
+        "tests/e2e/test_drills.py",
+        "tests/e2e/test_golden.py",
+        "tests/e2e/test_wild_times.py",
+    ),
+    (
+        "tests/jobs/",
+        "tests/e2e/",
+        "tests/cli/test_book_command.py",
+        "tests/feeds/test_resync.py",
+        "tests/kernels/test_crash.py",
+    ),
 )
-"""Tests that start a cluster."""
+"""Tests that start a cluster: those of one lane run one after the other, two lanes side by side, for a cluster often waits."""
 
 
-class OneClusterAtATime(LoadScopeScheduling):  # type: ignore[misc]
-    """Distributes files over the processes, but runs those that start a cluster one after the other in one process."""
+def lane(nodeid: str) -> int | None:
+    """The lane of a test that starts a cluster."""
+    return next((number for number, paths in enumerate(LANES) if nodeid.startswith(paths)), None)
+
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    """Distributes files over the processes, but runs those of a lane one after the other in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "cluster" if nodeid.startswith(CLUSTERS) else nodeid.partition("::")[0]
+        number = lane(nodeid)
+        return nodeid.partition("::")[0] if number is None else f"lane {number}"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """How `make test` distributes the tests."""
-    return OneClusterAtATime(config, log)
+    return Lanes(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start a cluster run last, when they have both processors."""
-    items.sort(key=lambda item: item.nodeid.startswith(CLUSTERS))
+    """Tests that start a cluster run last."""
+    items.sort(key=lambda item: -1 if (number := lane(item.nodeid)) is None else number)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""Price bands and limits as venues publish them: from reference prices to the prices that are still allowed.
+"""Price bands and limits as venues publish them: from reference prices to the prices that are allowed.
 
-Prices are floats of the instrument's quote currency.  They are calculated as decimals, by the digits that a venue would show:
-2448.65 and 20 % give 2938.38, not 2938.3800000000001.  Fractions are fractions: 0.05 is 5 %.
+Prices are floats in the quote currency of the instrument.  The calculations use decimals with the digits that a venue would
+show: 2448.65 and 20 % give 2938.38, not 2938.3800000000001.  Percentages are fractions: 0.05 is 5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ class Band(NamedTuple):
 
     lower: float | None
     upper: float | None
-    is_edge_out: bool = False  # whether a price at the limit is one beyond it
+    is_edge_out: bool = False  # whether a price at the limit counts as beyond it
 
     def is_broken(self, price: float, side: str | None = None) -> bool:
-        """Whether a price is beyond.  With a side only the limit of aggressive prices: a buy's upper, a sell's lower."""
+        """Whether a price is beyond.  With a side only one limit counts: a buy's upper, a sell's lower."""
         is_above = self.upper is not None and (price >= self.upper if self.is_edge_out else price > self.upper)
         is_below = self.lower is not None and (price <= self.lower if self.is_edge_out else price < self.lower)
         return (is_above and side != SELL) or (is_below and side != BUY)
 
 
 class LuldStep(NamedTuple):
-    """The percentage parameter of reference prices from `above` (without it) or `least` (with it) on."""
+    """The percentage parameter of reference prices above `least`; with `is_least_in` also of `least` itself."""
 
     least: float
     is_least_in: bool
@@ -42,7 +42,7 @@ class LuldStep(NamedTuple):
 
 
 def exact(number: float) -> Decimal:
-    """A float as the decimal that it is written as."""
+    """The decimal with the digits in which a float is written."""
     return Decimal(repr(float(number)))
 
 
@@ -58,7 +58,7 @@ def around(reference: float, down: float, up: float | None = None, is_edge_out: 
 
 
 def capped(band: Band, side: str, price: float | None) -> float | None:
-    """The limit price that an order has under a band: its own, or that of the band for one without; None: it is rejected.
+    """The limit price of an order under a band: its own, or the band's if it has none.  None if the order is rejected.
 
     A band stops aggressive prices only: https://docs.paradex.trade/risk/price-bands
     """
@@ -77,7 +77,7 @@ def multiplied(reference: float, multipliers: Sequence[float]) -> Band:
 
 
 def maker_band(oracle: float, fraction: float) -> Band:
-    """How far beyond the oracle a maker may buy or sell; at the band is beyond.  It is asked with the maker's side.
+    """How far beyond the oracle a maker may buy or sell.  A price at the band is beyond.  `is_broken` takes the maker's side.
 
     Drift protocol v2, math/orders.rs, limit_price_breaches_maker_oracle_price_bands.
     """
@@ -85,23 +85,23 @@ def maker_band(oracle: float, fraction: float) -> Band:
 
 
 def fill_band(oracle: float, mean: float, oracle_fraction: float, mean_fraction: float) -> Band:
-    """The prices of fills that are near enough to both the oracle and its mean of five minutes; at a band is beyond.
+    """The prices of fills that are near enough to both the oracle and its mean of five minutes.  A price at a band is beyond.
 
     Drift protocol v2, math/orders.rs, validate_fill_price_within_price_bands.
     """
     return both(around(oracle, oracle_fraction, is_edge_out=True), around(mean, mean_fraction, is_edge_out=True))
 
 
-def both(one: Band, other: Band) -> Band:
-    """The prices within two bands, which agree on whether their edges are out."""
-    lowers = [band.lower for band in (one, other) if band.lower is not None]
-    uppers = [band.upper for band in (one, other) if band.upper is not None]
-    return Band(max(lowers, default=None), min(uppers, default=None), one.is_edge_out)
+def both(first: Band, second: Band) -> Band:
+    """The prices within two bands, both with the same `is_edge_out`."""
+    lowers = [band.lower for band in (first, second) if band.lower is not None]
+    uppers = [band.upper for band in (first, second) if band.upper is not None]
+    return Band(max(lowers, default=None), min(uppers, default=None), first.is_edge_out)
 
 
 @lru_cache(4096)
 def deviation_band(last: float, factor: float) -> Band:
-    """The next price after `last`, by less than a factor up or down; at the factor is beyond.
+    """The prices that differ from `last` by less than a factor, up or down.  A price at the factor is beyond.
 
     Synthetix's CircuitBreaker: https://docs.synthetix.io/contracts/source/contracts/circuitbreaker
     """
@@ -111,7 +111,7 @@ def deviation_band(last: float, factor: float) -> Band:
 def protection(contra: float, side: str, steps: Sequence[tuple[float | None, float]]) -> Band:
     """How far through the best contra price an order may be priced, by steps: (up to this contra price, fraction).
 
-    Nasdaq PHLX Order Price Protection: 100 % through a contra price of at most 1.00, 50 % through one above.
+    Nasdaq PHLX Order Price Protection: 100 % through a contra price of at most 1.00, 50 % through a higher one.
     """
     fraction = next(share for most, share in steps if most is None or contra <= most)
     band = around(contra, fraction)
@@ -138,7 +138,7 @@ def luld_band(reference: float, steps: Sequence[LuldStep], tier: int, period: st
 
 @lru_cache(4096)
 def fallen(close: float, fraction: float, rounding: str = "nearest") -> float:
-    """The level of a market-wide breaker: so much below the close, to the cent, `nearest` or `down`.
+    """The level of a market-wide breaker: a fraction below the close, rounded to the cent, `nearest` or `down`.
 
     7, 13 and 20 % below the last close of the S&P 500: NYSE rule 7.12.
     """
@@ -174,9 +174,9 @@ def session_band(references: Mapping[str, float], up: Sequence[tuple[str, float]
     return Band(max(lowers, default=None), min(uppers, default=None))
 
 
-def ticks_between(table: TickTable, one: float, other: float) -> float:
+def ticks_between(table: TickTable, first: float, second: float) -> float:
     """How many ticks two prices are apart, over every step of the tick table between them; a part of a tick is a fraction."""
-    low, high = sorted((exact(one), exact(other)))
+    low, high = sorted((exact(first), exact(second)))
     count = Decimal(0)
     for start, end, tick in table:
         bottom = max(low, exact(start))
@@ -187,9 +187,9 @@ def ticks_between(table: TickTable, one: float, other: float) -> float:
 
 
 def variation(side: str, reference: float, price: float, where: str, table: TickTable | None = None) -> tuple[float, bool]:
-    """How far an order's price is from a reference, in ticks or without a table in price; and whether that way counts.
+    """How far an order's price is from a reference, in ticks, or in price without a table; and whether this direction counts.
 
-    At an advantage is a buy below the reference, or a sell above it; at the limit is beyond it:
+    A buy below the reference, or a sell above it, has the advantage.  A price at the limit is beyond it:
     https://github.com/xunigel/code-exam, price-variation-limiter.md
     """
     distance = float(abs(exact(price) - exact(reference))) if table is None else ticks_between(table, reference, price)

@@ -1,7 +1,7 @@
-"""Circuit breakers: when the prices of a market break a rule.  A set of rules is data: `udfs.breaker_rules`.
+"""Circuit breakers: do the prices of a market break a rule?  Sets of rules are data: `udfs.breaker_rules`.
 
-Each kind of rule is a class with its figures; `udfs.bands` has the formulae and their sources.  Prices are floats in the quote
-currency, times milliseconds since 1970.
+Each kind of rule is a class, and its figures are the fields.  `udfs.bands` has the formulae and their sources.  Prices are
+floats in the quote currency.  Times are milliseconds since 1970.
 """
 
 import math
@@ -16,28 +16,28 @@ from udfs.bands import BUY, SELL, Band, LuldStep
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS
 STEPS = 60
-"""A rolling window moves in so many steps: it is the last 60 whole steps and the one that is going."""
+"""A rolling window has this many complete steps, and the current one."""
 
 
 class Window:
-    """The prices of a rolling window, summed up by step."""
+    """The prices of a rolling window, summarised by step."""
 
     def __init__(self, length_ms: int, steps: Sequence[Sequence[float]] = ()) -> None:
         self.step_ms = max(1, length_ms // STEPS)
         self.steps: list[list[float]] = [list(step) for step in steps]  # start, count, sum, high, low, close; in order
 
     def add(self, at_ms: int, price: float) -> None:
-        """Add a price.  One of a step that has left the window does not count."""
+        """Add a price.  A price of a step that has left the window does not count."""
         start = at_ms // self.step_ms * self.step_ms
         steps = self.steps
-        place = len(steps)
-        while place and steps[place - 1][0] > start:
-            place -= 1
-        if place and steps[place - 1][0] == start:
-            step = steps[place - 1]
+        index = len(steps)
+        while index and steps[index - 1][0] > start:
+            index -= 1
+        if index and steps[index - 1][0] == start:
+            step = steps[index - 1]
             step[1:] = [step[1] + 1, step[2] + price, max(step[3], price), min(step[4], price), price]
         else:
-            steps.insert(place, [start, 1, price, price, price, price])
+            steps.insert(index, [start, 1, price, price, price, price])
         while steps[0][0] < steps[-1][0] - STEPS * self.step_ms:
             del steps[0]
 
@@ -62,7 +62,7 @@ class Window:
 
     @property
     def volatility(self) -> float | None:
-        """The realised volatility a year, as a fraction: √(Σ ln² of the closes of successive steps / time between them).
+        """The realised volatility per year, as a fraction: √(Σ ln² of the closes of successive steps / time between them).
 
         None with fewer than three steps.
         """
@@ -75,14 +75,14 @@ class Window:
 
 @dataclass
 class Prices:
-    """What is known of a market when a price comes, or at the end of a micro-batch."""
+    """A market when a price comes, or at the end of a micro-batch."""
 
-    price: float | None = None  # the newest; of a trade or an index
+    price: float | None = None  # the newest, of a trade or an index
     side: str | None = None  # of the taker
-    last: float | None = None  # the one before
+    last: float | None = None  # the price before it
     bid: float | None = None
     ask: float | None = None
-    has_book: bool = False  # whether bid and ask are known, and not stale; a side that is None then is empty
+    has_book: bool = False  # whether the book is known and not stale; then a side that is None is empty
     mark: float | None = None
     index: float | None = None
     window: Window = field(default_factory=lambda: Window(STEPS))  # of the rule
@@ -92,7 +92,7 @@ class Prices:
 
 
 class Break(NamedTuple):
-    """Why a rule is broken: the figures that a row shows."""
+    """Why a rule is broken, with the figures for a row."""
 
     figure: float | None
     reference: float | None
@@ -107,7 +107,7 @@ class Condition(Protocol):
     """The figures of one kind of rule."""
 
     def check(self, prices: Prices) -> Break | None:
-        """Why these prices break the rule, or None; None too where a reference is not known yet."""
+        """Why these prices break the rule; None if they do not, or if a reference is not known yet."""
 
 
 def beyond(band: Band | None, price: float | None, reference: float | None, what: str, side: str | None = None) -> Break | None:
@@ -120,7 +120,7 @@ def beyond(band: Band | None, price: float | None, reference: float | None, what
 
 @dataclass(frozen=True)
 class PriceBand:
-    """A band round mark, index, the last price or the window's mean; where it is for aggressive prices, by the taker's side."""
+    """A band round mark, index, the last price or the window's mean; with `is_by_side` only for the taker's side."""
 
     reference: str
     down: float
@@ -140,7 +140,7 @@ class PriceBand:
 
 @dataclass(frozen=True)
 class FillBand:
-    """Near both the index and its mean (Drift)."""
+    """A trade must be near both the index and its mean (Drift)."""
 
     index: float
     mean: float
@@ -155,7 +155,7 @@ class FillBand:
 
 @dataclass(frozen=True)
 class MakerBand:
-    """The maker of a trade, who is on the other side than the taker, may not be this far beyond the index (Drift)."""
+    """The maker of a trade, on the other side of the taker, must not be this far beyond the index (Drift)."""
 
     fraction: float
 
@@ -169,7 +169,7 @@ class MakerBand:
 
 @dataclass(frozen=True)
 class Protection:
-    """How far through the best contra price (PHLX)."""
+    """How far a trade may be through the best price of the other side (PHLX)."""
 
     steps: tuple[tuple[float | None, float], ...]
 
@@ -184,7 +184,7 @@ class Protection:
 
 @dataclass(frozen=True)
 class Range:
-    """Multiples of the window's mean, for each side its own (Binance)."""
+    """Multiples of the window's mean, with their own for each side (Binance)."""
 
     bid: tuple[float, float]
     ask: tuple[float, float]
@@ -200,14 +200,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Variation:
-    """So far from the last price, in ticks or in price, where that is to the taker's advantage, disadvantage, or both."""
+    """A distance from the last price, in ticks or in price, to the taker's advantage, disadvantage, or both."""
 
     limit: float
     where: str
     ticks: tuple[tuple[float, float | None, float], ...] | None
 
     def is_beyond(self, distance: float, counts: bool) -> bool:
-        """Whether a distance that counts is at the limit, or beyond it."""
+        """Whether a distance counts, and is at the limit or beyond it."""
         return counts and distance >= self.limit
 
     def check(self, prices: Prices) -> Break | None:
@@ -258,9 +258,9 @@ class SessionLimit:
 
 @dataclass(frozen=True)
 class MarketWide:
-    """Falls below the last settlement; each level breaks once between two of them (NYSE rule 7.12)."""
+    """Falls below the last settlement; each level breaks once between two settlements (NYSE rule 7.12)."""
 
-    levels: tuple[tuple[float, float | None], ...]  # fraction, halt_s: None is up to the next settlement
+    levels: tuple[tuple[float, float | None], ...]  # fraction, halt_s: None is until the next settlement
 
     def check(self, prices: Prices) -> Break | None:
         """As `Condition`: the deepest level that is reached."""
@@ -291,7 +291,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Volatility:
-    """The realised volatility of the window, a year."""
+    """The realised volatility of the window, per year."""
 
     most: float
 
@@ -305,20 +305,20 @@ class Volatility:
 
 @dataclass(frozen=True)
 class Luld:
-    """Limit Up-Limit Down: a quote at its band, or a trade beyond it, is a limit state; one that lasts is a pause."""
+    """Limit Up-Limit Down: a quote at its band, or a trade beyond it, is a limit state; a limit state that lasts is a pause."""
 
     steps: tuple[LuldStep, ...]
     tier: int
     leverage: float
-    update_fraction: float  # by which the mean must differ to become the new reference
-    update_ms: int  # how long a reference stands at least
+    update_fraction: float  # the mean becomes the new reference if it differs by this
+    update_ms: int  # a reference stands at least this long
 
     def band(self, reference: float, period: str = "normal") -> Band:
         """The band round a reference price."""
         return bands.luld_band(reference, self.steps, self.tier, period, self.leverage)
 
     def check(self, prices: Prices) -> Break | None:
-        """As `Condition`; `prices.fixings` has the reference, and no book is known where the trade is newer."""
+        """As `Condition`; `prices.fixings` has the reference, and `has_book` is False if the trade is newer than the book."""
         reference = prices.fixings.get("reference")
         if reference is None:
             return None
@@ -340,7 +340,7 @@ class Luld:
 
 @dataclass(frozen=True)
 class Spread:
-    """A spread of more than a fraction of the middle; a side without quotes is one."""
+    """A spread of more than a fraction of the middle.  A side without quotes breaks the rule, too."""
 
     most: float
 
@@ -380,7 +380,7 @@ class DepthCollapse:
 
 @dataclass(frozen=True)
 class OracleFault:
-    """So many sources of an oracle have faults of some kinds at once: one that is alone is left out of the price by itself."""
+    """Several sources of an oracle have faults of some kinds at once.  A single one is simply left out of the price."""
 
     kinds: tuple[str, ...]
     least: int  # sources

@@ -181,9 +181,9 @@ def aggregate(rules: Rules, quotes: Sequence[Quote]) -> Weighted | None:
     prices = [quote.price for quote in quotes]
     weights = [1.0] * len(quotes)
     if rules.method == "pyth":
-        found = oracles.of_intervals(prices, [quote.confidence for quote in quotes])
-        assert found is not None
-        price, confidence = found
+        estimate = oracles.of_intervals(prices, [quote.confidence for quote in quotes])
+        assert estimate is not None
+        price, confidence = estimate
     else:
         if rules.method == "upper_median":
             price = oracles.upper_median(prices) or math.nan

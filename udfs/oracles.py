@@ -105,8 +105,8 @@ def pyth_aggregate(quotes: Sequence[SlotQuote], slot: int, least: int = 1, lates
     where its interval fits 64 bits.
     """
     used = [
-        place
-        for place, quote in enumerate(quotes)
+        index
+        for index, quote in enumerate(quotes)
         if quote.status == TRADING
         and quote.confidence > 0
         and -(2**63) + quote.confidence <= quote.price < 2**63 - quote.confidence
@@ -114,9 +114,9 @@ def pyth_aggregate(quotes: Sequence[SlotQuote], slot: int, least: int = 1, lates
     ]
     if len(used) < max(least, 1):
         return SlotPrice(None, None, used)
-    found = of_intervals([quotes[place].price for place in used], [quotes[place].confidence for place in used])
-    assert found is not None
-    return SlotPrice(*found, used)
+    price = of_intervals([quotes[index].price for index in used], [quotes[index].confidence for index in used])
+    assert price is not None
+    return SlotPrice(*price, used)
 
 
 def upper_median(prices: Iterable[Number]) -> Number | None:
@@ -155,12 +155,12 @@ def weighted_quantile(items: Iterable[tuple[float, float]], share: float) -> flo
     ordered = sorted(item for item in items if item[1] > 0)
     bound = share * math.fsum(weight for _, weight in ordered)
     reached = 0.0
-    for place, (value, weight) in enumerate(ordered):
+    for index, (value, weight) in enumerate(ordered):
         reached += weight
         if reached > bound:
             return value
-        if reached == bound and place + 1 < len(ordered):
-            return value + (ordered[place + 1][0] - value) / 2
+        if reached == bound and index + 1 < len(ordered):
+            return value + (ordered[index + 1][0] - value) / 2
     return ordered[-1][0] if ordered else None
 
 

@@ -4,12 +4,13 @@ Rules    `udfs/breaker_sets/suite.json`; `udfs.breakers` says when each kind is 
 Entries  market/<venue:instrument>, or of an index <venue:underlying:currency>, or of an oracle <underlying>: its newest
          prices or faults, and the window, references and state of each rule that watches it; freed after two days of silence
          terms/<venue:instrument>: kind and underlying, from `instruments`; freed two days after its expiry
-Order    instruments first, then each market's messages by exchange time, a book before a ticker before a trade, then by offset.
-         One price breaks an instant rule at once; a lasting one is judged at the end of each micro-batch
-Time     a break begins at the end of the micro-batch of what broke it, in the common time, and ends at its planned end: before
-         the messages of its market that are not older.  While a rule is broken, nothing enters its window; then it begins anew
-Late     a late message is learned: it counts in windows and, if it is the newest, as the newest price.  It breaks nothing by
-         itself; the next message in time is judged with it
+Order    instruments first; then the messages of each market by exchange time, a book before a ticker before a trade, then by
+         offset.  One price breaks an instant rule at once.  Lasting rules are judged at the end of each micro-batch
+Time     a break begins at the end of the micro-batch of the message that broke the rule, in common time.  It ends at its
+         planned end, before the messages of its market from then on.  While it lasts, no price enters the rule's window; after
+         it the window begins anew
+Late     a late message counts in windows and, if it is the newest, as the newest price.  It breaks nothing by itself; the next
+         message in time is judged together with it
 """
 
 from collections.abc import Iterable
@@ -36,11 +37,11 @@ from udfs.breakers import (
 
 KEPT_MS = 2 * DAY_MS
 LATE_MS = 5 * 60_000
-"""The last minutes before a settlement, in which a dynamic breaker halts for a shorter time."""
-MOST = 1e15
-"""A price or size beyond is none: no feed lets one through."""
+"""In these last minutes before a settlement a dynamic breaker halts for a shorter time."""
+LEAST, MOST = 1e-15, 1e15
+"""Prices and sizes outside are ignored, so that the ratio of any two is a finite number."""
 MOST_FAULTS = 1000
-"""Of an oracle; the oldest are forgotten, those that are over first."""
+"""Kept of an oracle.  Beyond that the oldest fault that is over is forgotten; if none is over, the oldest."""
 SETTLEMENT, REFERENCE = "settlement", "reference"
 FIGURES = ("observed_at", "figure", "reference", "lower_limit", "upper_limit", "planned_end_at")
 """The columns of a break that its end does not have."""
@@ -63,7 +64,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
             state.learn(key("instruments", row), Terms(to_ms(row["event_at"]), row["kind"], row["underlying"], expiry_ms))
     for event_ms, rank, message in _in_order(good):
         name, market = _market(state, message)
-        market.heard_ms = max(market.heard_ms, event_ms)
+        market.newest_ms = max(market.newest_ms, event_ms)
         state.touched.add("market/" + name)
         if until_ms is not None:
             state.fresh.add(name)
@@ -101,7 +102,7 @@ def _market(state: State, message: Message) -> tuple[str, Market]:
 
 
 def _is_price(value: float | None) -> bool:
-    return value is not None and 0 < value < MOST
+    return value is not None and LEAST < value < MOST
 
 
 def _learn_top(market: Market, row: dict[str, Any], event_ms: int) -> None:
@@ -136,7 +137,7 @@ def _learn_ticker(state: State, name: str, row: dict[str, Any], event_ms: int) -
 
 
 def _learn_fault(market: Market, row: dict[str, Any], event_ms: int) -> None:
-    """Note a fault of a source, or its end; of rows of one instant the end counts."""
+    """Keep a fault of a source, or its end.  If both are of one instant, the end counts."""
     name, is_over = f"{row['source']}/{row['kind']}", row["is_over"]
     if (event_ms, is_over) >= _since(market.faults.get(name, 0)):
         market.faults[name] = -event_ms if is_over else event_ms
@@ -150,7 +151,7 @@ def _since(stored: int) -> tuple[int, bool]:
 
 
 def _priced(state: State, name: str, row: dict[str, Any], event_ms: int, until_ms: int | None) -> list[Output]:
-    """Judge a trade or an index price by the instant rules, and let all learn it."""
+    """Judge a trade or an index price by the instant rules, and add it to the windows of all rules."""
     market = state.markets[name]
     price = row["price"] if market.table == TRADES else row["price_usd"]
     if not _is_price(price) or row.get("off_market") is not None:
@@ -180,8 +181,8 @@ def _priced(state: State, name: str, row: dict[str, Any], event_ms: int, until_m
 
 
 def _fix(rule: Rule, watch: Watch, market: Market, event_ms: int, price: float) -> None:
-    """Keep the references of earlier prices: the last one before a time of each day, at first the first price of all; and the
-    reference of Limit Up-Limit Down, which follows the mean."""
+    """Keep the references of earlier prices: the last price before a time of day; until there is one, the first price of all.
+    The reference of Limit Up-Limit Down follows the mean."""
     for name, at_ms in rule.fixings.items():
         day = (event_ms - at_ms) // DAY_MS
         known = watch.fixings.get(name)
@@ -202,7 +203,7 @@ def _fix(rule: Rule, watch: Watch, market: Market, event_ms: int, price: float) 
 
 
 def decide(state: State, until_ms: int) -> list[Output]:
-    """What the end of a micro-batch decides: lasting rules of the markets that were heard, and all that time ends or begins."""
+    """The rows at the end of a micro-batch: lasting rules of markets with new messages, and breaks whose time has come."""
     outputs: list[Output] = []
     for name in sorted(state.fresh):
         for rule in state.rules(name):
@@ -220,7 +221,7 @@ def _due(state: State, name: str, at_ms: int, until_ms: int) -> list[Output]:
     market = state.markets[name]
     for rule_name in sorted(rule_name for rule_name, watch in market.watches.items() if watch.state != CALM):
         watch, rule = market.watches[rule_name], RULE.get(rule_name)
-        if rule is None or rule not in state.rules(name):  # it is gone, or its contract has other terms
+        if rule is None or rule not in state.rules(name):  # the rule is gone, or the contract has other terms
             outputs += _calmed(state, name, rule_name, until_ms, until_ms, "the rule is no longer one for it")
             continue
         held_ms = watch.since_ms + int(1000 * rule.hold_s)
@@ -237,25 +238,25 @@ def _due(state: State, name: str, at_ms: int, until_ms: int) -> list[Output]:
 
 
 def _calmed(state: State, name: str, rule_name: str, at_ms: int, until_ms: int, reason: str) -> list[Output]:
-    """End a break at an instant, and tell it if the break was told."""
+    """End a break at an instant; a row says so if there was a row of its beginning."""
     market = state.markets[name]
-    watch, told = market.watches[rule_name], market.watches[rule_name].told
+    watch, last_row = market.watches[rule_name], market.watches[rule_name].last_row
     if watch.state == HALTED:
         watch.window.clear()
         watch.fixings.pop(REFERENCE, None)
-    watch.state, watch.told, watch.end_ms, watch.calm_ms = CALM, None, None, None
+    watch.state, watch.last_row, watch.end_ms, watch.calm_ms = CALM, None, None, None
     if rule_name not in RULE:
         del market.watches[rule_name]
     state.active.discard((name, rule_name))
     state.touched.add("market/" + name)
-    if told is None:
+    if last_row is None:
         return []
-    row = told | {"event_at": instant_ms(at_ms), "state": "resumed", "is_halted": False, "reason": reason}
+    row = last_row | {"event_at": instant_ms(at_ms), "state": "resumed", "is_halted": False, "reason": reason}
     return [Output("circuit_breaks", until_ms - 1, row | dict.fromkeys(FIGURES))]
 
 
 def _lasting_prices(rule: Rule, market: Market, watch: Watch) -> Prices:
-    """What a lasting rule is judged by; Limit Up-Limit Down by quotes or the last trade, whichever is newer."""
+    """The prices for a lasting rule.  Limit Up-Limit Down goes by quotes or the last trade, whichever is newer."""
     prices = Prices(market.price, **market.quotes())
     prices.window, prices.fixings, prices.depth = watch.window, watch.references(), watch.depth
     prices.faults = [name for name, since_ms in market.faults.items() if since_ms > 0]
@@ -274,7 +275,7 @@ def _judged(state: State, name: str, rule: Rule, until_ms: int) -> list[Output]:
         state.touched.add("market/" + name)
         if isinstance(rule.condition, Luld) and rule.hold_s:
             observed_ms, end_ms = max(market.top_ms, market.price_ms), until_ms + int(1000 * rule.hold_s)
-            return [_told(state, name, rule, "limit", broken, until_ms, until_ms, observed_ms, end_ms)]
+            return [_emitted(state, name, rule, "limit", broken, until_ms, until_ms, observed_ms, end_ms)]
     elif watch.state == PENDING and broken is None:
         return _calmed(state, name, rule.name, until_ms, until_ms, "the limit state is over")
     elif watch.state == HALTED and watch.end_ms is None:
@@ -294,7 +295,7 @@ def _halted(state: State, name: str, rule: Rule, broken: Break, at_ms: int, unti
     watch.end_ms = _end_ms(rule, broken, at_ms, observed_ms)
     state.active.add((name, rule.name))
     state.touched.add("market/" + name)
-    return _told(state, name, rule, "halted", broken, at_ms, until_ms, observed_ms, watch.end_ms)
+    return _emitted(state, name, rule, "halted", broken, at_ms, until_ms, observed_ms, watch.end_ms)
 
 
 def _end_ms(rule: Rule, broken: Break, at_ms: int, observed_ms: int | None) -> int | None:
@@ -311,11 +312,11 @@ def _end_ms(rule: Rule, broken: Break, at_ms: int, observed_ms: int | None) -> i
     return at_ms + int(1000 * halt_s)
 
 
-def _told(
+def _emitted(
     state: State,
     name: str,
     rule: Rule,
-    what: str,
+    reached: str,
     broken: Break,
     at_ms: int,
     until_ms: int,
@@ -325,14 +326,14 @@ def _told(
     """The row of a break, which is kept until its end."""
     market, watch = state.markets[name], state.watch(name, rule)
     is_instrument, is_underlying = rule.stops == INSTRUMENT, rule.stops == UNDERLYING
-    watch.told = {
-        "break_id": watch.told["break_id"] if watch.told else f"{rule.name}/{name}/{instant_ms(at_ms)}",
+    watch.last_row = {
+        "break_id": watch.last_row["break_id"] if watch.last_row else f"{rule.name}/{name}/{instant_ms(at_ms)}",
         "subject": name,
         "event_at": instant_ms(at_ms),
         "rule": rule.name,
         "kind": rule.kind,
-        "state": what,
-        "is_halted": what == "halted",
+        "state": reached,
+        "is_halted": reached == "halted",
         "venue": None if is_underlying else market.venue,
         "instrument": market.instrument if is_instrument else None,
         "underlying": state.underlying(name) if is_underlying else None,
@@ -345,7 +346,7 @@ def _told(
         "planned_end_at": None if end_ms is None else instant_ms(end_ms),
         "reason": broken.reason,
     }
-    return Output("circuit_breaks", until_ms - 1, watch.told)
+    return Output("circuit_breaks", until_ms - 1, watch.last_row)
 
 
 def end_window(state: State, until_ms: int) -> list[Lines]:
@@ -355,8 +356,9 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
 
 
 def gauges(state: State) -> dict[str, float]:
-    """How many breaks there are."""
-    return {"active_breaks": float(len(state.active))}
+    """How many breaks there are, those that are pending among them; and how many stop something."""
+    halted = sum(state.markets[name].watches[rule_name].state == HALTED for name, rule_name in state.active)
+    return {"active_breaks": float(len(state.active)), "breaks_in_force": float(halted)}
 
 
 KERNEL = Kernel(

@@ -28,17 +28,17 @@ class Terms(NamedTuple):
 
 @dataclass
 class Watch:
-    """One rule and one market: its window and references, and whether it is broken."""
+    """One rule for one market: its window and references, and whether it is broken."""
 
     window: Window
     fixings: dict[str, tuple[int, float]] = field(default_factory=dict)  # day, or time in ms; and price
     state: str = CALM
     since_ms: int = 0  # when it became pending or halted, in the common time
-    end_ms: int | None = None  # of a halt; None: when the condition has not held for long enough
-    calm_ms: int | None = None  # since when it does not hold, during such a halt
-    level: int = 0  # of several the deepest that was reached since the last settlement
-    depth: float | None = None  # the newest figure of the book, of a rule about depth
-    told: dict[str, Any] | None = None  # the row that was told last, of a break that has not ended
+    end_ms: int | None = None  # of a halt; None if it ends when the condition has not held for long enough
+    calm_ms: int | None = None  # since when the condition does not hold, during such a halt
+    level: int = 0  # of a rule with levels, the deepest that was reached since the last settlement
+    depth: float | None = None  # of a rule about depth, the newest figure of the book
+    last_row: dict[str, Any] | None = None  # the newest row of a break that has not ended
 
     def references(self) -> dict[str, float]:
         """The prices of its fixings."""
@@ -47,15 +47,15 @@ class Watch:
     def stored(self) -> list[Any]:
         """What an entry keeps."""
         clocks = [self.since_ms, self.end_ms, self.calm_ms]
-        return [self.window.steps, self.fixings, self.state, clocks, self.level, self.depth, self.told]
+        return [self.window.steps, self.fixings, self.state, clocks, self.level, self.depth, self.last_row]
 
     @classmethod
     def restored(cls, rule: Rule | None, stored: list[Any]) -> "Watch":
-        """What an entry kept of a rule; of one that there is no longer the state alone."""
-        steps, fixings, state, (since_ms, end_ms, calm_ms), level, depth, told = stored
+        """Restore from an entry.  Of a rule that no longer exists only the state counts."""
+        steps, fixings, state, (since_ms, end_ms, calm_ms), level, depth, last_row = stored
         window = Window(STEPS) if rule is None else Window(rule.window_ms, steps)
         references = {name: (at, price) for name, (at, price) in fixings.items()}
-        return cls(window, references, state, since_ms, end_ms, calm_ms, level, depth, told)
+        return cls(window, references, state, since_ms, end_ms, calm_ms, level, depth, last_row)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Market:
     table: str  # trades, index_prices or oracle_faults
     venue: str  # empty of an oracle
     name: str  # of the instrument, or of the underlying
-    heard_ms: int = 0
+    newest_ms: int = 0  # exchange time of its newest message
     price: float | None = None  # of the newest trade or index price
     price_ms: int = -1
     mark: float | None = None
@@ -76,7 +76,7 @@ class Market:
     ask: float | None = None
     top_ms: int = -1
     has_book: bool = False
-    faults: dict[str, int] = field(default_factory=dict)  # of an oracle, by source/kind: since when, below 0 once it is over
+    faults: dict[str, int] = field(default_factory=dict)  # of an oracle, by source/kind: since when; negative: over since
     watches: dict[str, Watch] = field(default_factory=dict)  # by rule
 
     @property
@@ -85,12 +85,12 @@ class Market:
         return self.name if self.table == TRADES else None
 
     def quotes(self) -> dict[str, Any]:
-        """What `Prices` tells beside the price and what is a rule's own."""
+        """The fields of `Prices` that are the same for all rules, without the price."""
         return {"bid": self.bid, "ask": self.ask, "has_book": self.has_book, "mark": self.mark, "index": self.index}
 
     def stored(self) -> list[Any]:
         """What an entry keeps."""
-        head = [self.table, self.venue, self.name, self.heard_ms, self.price, self.price_ms, self.mark, self.mark_ms]
+        head = [self.table, self.venue, self.name, self.newest_ms, self.price, self.price_ms, self.mark, self.mark_ms]
         head += [self.index, self.index_ms, self.bid, self.ask, self.top_ms, self.has_book, self.faults]
         return [head, {rule: watch.stored() for rule, watch in self.watches.items()}]
 
@@ -150,7 +150,7 @@ class State:
             self.touched.add("terms/" + name)
             self._rules.pop(name, None)
         broken = {name for name, _ in self.active}
-        for name in [name for name, market in self.markets.items() if market.heard_ms <= until_ms - kept_ms]:
+        for name in [name for name, market in self.markets.items() if market.newest_ms <= until_ms - kept_ms]:
             if name not in broken:
                 del self.markets[name]
                 self._rules.pop(name, None)
@@ -168,7 +168,7 @@ class State:
     def decode(self, name: str, data: bytes) -> None:
         """Restore one entry.  Raises `ValueError` for bytes of a version that this code does not read.
 
-        Of a rule that there is no longer its break alone is kept, so that its end is told.
+        Of a rule that no longer exists only a break is kept, so that a row says that it has ended.
         """
         stored = unpacked("breakers", name, data, VERSION, MIGRATIONS)
         kind, _, own = name.partition("/")

@@ -50,6 +50,7 @@ for anything that it holds; the hold, its end and every change of its reason are
     halted            trading of it, or on its whole venue, is halted: prices are not checked, since none may come
     circuit break     one of our own breakers stops it, its underlying or its venue: prices are not checked either
     no valuation      a price is missing
+(of an index that is an oracle's, its validity and what that holds by the rules of `oracles` count instead of these)
     non-positive      an index or mark price is zero or less (of an option, its forward's)
     too volatile      it is further from its own average (`average_s`) than `volatile` times, either way (of an option, its
                       forward); or an option's mark is more than the option can be worth
@@ -70,6 +71,7 @@ from typing import Any, ClassVar
 from engine.contract import Message, Output
 from engine.entries import packed, unpacked
 from kernels import gate
+from kernels.halts import Halt, Halts
 from kernels.liquidations.account import Account
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.cases import (
@@ -87,7 +89,7 @@ from kernels.liquidations.cases import (
     seen_listed,
     standing_of,
 )
-from kernels.liquidations.guards import Depth, Guard, Halt
+from kernels.liquidations.guards import Depth, Guard
 from kernels.liquidations.market import KEPT_MS
 from kernels.liquidations.quotes import DecisionBatch
 from kernels.liquidations.rules import RULES
@@ -107,7 +109,7 @@ class Decisions:
         self.cases: dict[str, Case] = {}
         self.depths: dict[str, Depth] = {}
         self.guards: dict[str, Guard] = {}
-        self.halts: dict[str, Halt] = {}  # by venue, or venue:instrument
+        self.halts = Halts()
         self.gate = gate.Gate()
         self.breaks = gate.Breaks()
         self.fund_usd = RULES.fund_usd
@@ -140,7 +142,7 @@ class Decisions:
         if kind == "case":
             case = self.cases.get(key)
             return None if case is None else packed(VERSION, vars(case) | {"seen": seen_listed(case.seen)})
-        entries: dict[str, dict[str, Any]] = {"depth": self.depths, "guard": self.guards, "halt": self.halts}
+        entries: dict[str, dict[str, Any]] = {"depth": self.depths, "guard": self.guards, "halt": self.halts.rows}
         stored = entries[kind].get(key)
         return None if stored is None else packed(VERSION, list(stored))
 
@@ -165,7 +167,7 @@ class Decisions:
             if data[0] < 2 and key.startswith("price of "):
                 self.unsure.add(key)
         elif kind == "halt":
-            self.halts[key] = Halt(*stored)
+            self.halts.put(key, Halt(*stored))
         else:
             (self.fund_usd,) = stored
 
@@ -188,7 +190,8 @@ class Decisions:
             if message.table == "book_depth":
                 _learn_depth(self, row)
             elif message.table == "trading_halts":
-                _learn_halt(self, row)
+                if name := self.halts.learn(row):
+                    self.touched.add(f"halt/{name}")
             elif message.table == "controls_applied":
                 self.touched.add(self.gate.learn(row))
             elif message.table == "circuit_breaks":
@@ -217,11 +220,7 @@ class Decisions:
             if self.depths[name].event_ms + KEPT_MS <= until_ms:
                 del self.depths[name]
                 self.touched.add(f"depth/{name}")
-        for name, halt in list(self.halts.items()):
-            is_over = not halt.is_halted or (":" in name and name not in self.market.terms)
-            if is_over and halt.event_ms + KEPT_MS <= until_ms:
-                del self.halts[name]
-                self.touched.add(f"halt/{name}")
+        self.touched.update(f"halt/{name}" for name in self.halts.forget(until_ms, lambda name: name not in self.market.terms))
         self.touched.update(self.breaks.forget(until_ms))
 
 
@@ -231,14 +230,6 @@ def _learn_depth(state: Decisions, row: dict[str, Any]) -> None:
     if known is None or known.event_ms <= event_ms:
         state.depths[name] = Depth(event_ms, row["is_stale"], row["bids"], row["asks"])
         state.touched.add(f"depth/{name}")
-
-
-def _learn_halt(state: Decisions, row: dict[str, Any]) -> None:
-    name = row["venue"] if row.get("instrument") is None else f"{row['venue']}:{row['instrument']}"
-    event_ms, known = to_ms(row["event_at"]), state.halts.get(name)
-    if known is None or known.event_ms <= event_ms:
-        state.halts[name] = Halt(event_ms, row["is_halted"], row.get("reason"))
-        state.touched.add(f"halt/{name}")
 
 
 def _learn_payment(state: Decisions, row: dict[str, Any], cash: dict[tuple[str, str], float]) -> None:

@@ -1,8 +1,10 @@
 """What holds a liquidation: halts, prices that must not be used, and books that are old or empty."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from kernels.gate import Reason
+from kernels.gate import EVERY, Act, Held, Reason
+from kernels.liquidations.market import Oracle
 from kernels.liquidations.rules import RULES
 from schemas.rows import instant_ms
 
@@ -39,14 +41,6 @@ class Depth(NamedTuple):
         return sum(level[1] for level in self.asks if level[0] <= limit)
 
 
-class Halt(NamedTuple):
-    """Whether trading is halted, and since when."""
-
-    event_ms: int
-    is_halted: bool
-    reason: str | None
-
-
 def _non_positive(guard: Guard, now_ms: int) -> str | None:
     return None if guard.price > 0 else f"is {guard.price:g}"
 
@@ -78,8 +72,53 @@ def _insufficient(guard: Guard, now_ms: int) -> str | None:
     return None if guard.points >= RULES.points else f"has been seen {guard.points} times, less than {RULES.points}"
 
 
-CHECKS = (_non_positive, _too_volatile, _too_uncertain, _stale, _insufficient)
-"""In this order; each returns the reason why a price must not be used."""
-REASONS = (Reason.NON_POSITIVE, Reason.TOO_VOLATILE, Reason.TOO_UNCERTAIN, Reason.STALE, Reason.INSUFFICIENT)
-"""What each is called."""
-TOO_VOLATILE, STALE = CHECKS.index(_too_volatile), CHECKS.index(_stale)
+CHECKS: dict[Reason, Callable[[Guard, int], str | None]] = {
+    Reason.NON_POSITIVE: _non_positive,
+    Reason.TOO_VOLATILE: _too_volatile,
+    Reason.TOO_UNCERTAIN: _too_uncertain,
+    Reason.STALE: _stale,
+    Reason.INSUFFICIENT: _insufficient,
+}
+"""In this order; each returns what is wrong with a price that must not be used, and None otherwise."""
+
+
+class Objection(NamedTuple):
+    """Why a price must not be used."""
+
+    reason: Reason
+    text: str
+    passes: frozenset[Act] = frozenset()  # what may be done all the same
+
+    def about(self, price: str) -> Held:
+        """The same as a condition of the gate."""
+        return Held(self.reason, price, f"the {price} {self.text}", self.passes)
+
+
+def first_objection(guard: Guard, now_ms: int) -> Objection | None:
+    """The first check that a price fails."""
+    return next((Objection(reason, text) for reason, check in CHECKS.items() if (text := check(guard, now_ms))), None)
+
+
+ACTS = {"increase": Act.INCREASE, "reduce": Act.REDUCE, "liquidate": Act.LIQUIDATE, "adl": Act.DELEVERAGE}
+"""What the actions of `udfs.oracle_validity.ACTIONS` are at the gate."""
+CLASSES = {
+    "non_positive": Reason.NON_POSITIVE,
+    "too_volatile": Reason.TOO_VOLATILE,
+    "too_uncertain": Reason.TOO_UNCERTAIN,
+    "stale_for_margin": Reason.STALE_FOR_MARGIN,
+    "insufficient_data": Reason.INSUFFICIENT,
+    "stale": Reason.STALE,
+}
+"""What the classes of `udfs.oracle_validity` are at the gate."""
+
+
+def oracle_objection(oracle: Oracle) -> Objection | None:
+    """What the validity of an oracle's price holds; None if that is nothing."""
+    held = frozenset(ACTS[action] for action in (oracle.held or "").split(",") if action)
+    if not held:
+        return None
+    figures = f"{oracle.price_usd:.6g} ± {oracle.confidence_usd:.3g} USD, average {oracle.average_usd:.6g}"
+    text = f"is {oracle.validity.replace('_', ' ')} by the rules {oracle.rules}: {figures}"
+    text += f", {oracle.age_ms / 1000:.1f} s old, of {oracle.venues} venues"
+    # A class that is not known here is one of a later version of the rules.
+    return Objection(CLASSES.get(oracle.validity, Reason.INSUFFICIENT), text, EVERY - held)

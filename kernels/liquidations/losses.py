@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 from engine.contract import Output
-from kernels.gate import Act
 from kernels.liquidations.cases import CENT, Case
 from kernels.liquidations.subject import Subject
 from schemas.rows import instant_ms
@@ -59,11 +58,10 @@ def _deleverage(subject: Subject, missing: float) -> float:
 
     Each position pays in proportion to its requirement (to its value, if nothing is required), if it is worth that much.
     """
-    gate = subject.state.gate
     open_to = {
         contract: abs(size) - subject.case.to_close(contract)
         for contract, size in subject.sizes.items()
-        if gate.control(subject.request(contract, Act.DELEVERAGE)) is None
+        if not subject.holds_deleveraging(contract)
     }
     open_to = {
         contract: contracts for contract, contracts in open_to.items() if contracts > 1e-12 * abs(subject.sizes[contract])

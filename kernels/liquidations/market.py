@@ -3,6 +3,7 @@
 Entries   instrument/<venue:instrument>: the terms of one contract; freed a day after expiry, once no account holds it
           price/<venue:instrument>: its newest prices; freed with its terms
           index/<currency>, with the quote currency behind it where that is not USD: the newest index of one coin
+          oracle/<underlying>: its newest row of oracle_prices, whose price then is its index; never freed
           scaling/<underlying>: the factor of requirements on it, and whether it must be checked again; never freed
           clock: the last whole second of event time at which accounts were valued
 """
@@ -62,6 +63,20 @@ class Index(NamedTuple):
         return self.ticker_ms if self.price_usd is None else self.event_ms
 
 
+class Oracle(NamedTuple):
+    """What a row of `oracle_prices` says of an underlying."""
+
+    event_ms: int
+    price_usd: float
+    validity: str
+    held: str | None  # actions, joined by commas: udfs.oracle_validity.ACTIONS
+    confidence_usd: float
+    average_usd: float
+    age_ms: float
+    venues: int
+    rules: str
+
+
 NO_INDEX = Index(-(1 << 62), None, -(1 << 62), None)
 
 
@@ -72,6 +87,7 @@ class Market:
         self.terms: dict[str, Terms] = {}
         self.prices: dict[str, Prices] = {}
         self.indices: dict[str, Index] = {}  # by coin and quote currency, as `indices.named`
+        self.oracles: dict[str, Oracle] = {}  # by underlying
         self.index_ms: dict[str, dict[str, int]] = {}  # of these, by coin and by currency, the newest event time
         self.factors: dict[str, float] = {}  # by underlying, the factor of requirements
         self.quoted: set[str] = set()  # underlyings whose options have had tickers since their factors were last checked
@@ -122,7 +138,12 @@ class Market:
         elif kind == "scaling":
             stored = [self.factors.get(key), key in self.quoted]
         else:
-            entries: dict[str, dict[str, Any]] = {"instrument": self.terms, "price": self.prices, "index": self.indices}
+            entries: dict[str, dict[str, Any]] = {
+                "instrument": self.terms,
+                "price": self.prices,
+                "index": self.indices,
+                "oracle": self.oracles,
+            }
             stored = entries[kind].get(key)
         return None if stored is None else packed(VERSION, list(stored))
 
@@ -138,6 +159,8 @@ class Market:
             self.put_price(key, Prices(*((ms, value) for ms, value in stored)))
         elif kind == "index":
             self.put_index(key, Index(*stored))
+        elif kind == "oracle":
+            self.put_oracle(key, Oracle(*stored))
         else:
             factor, is_quoted = stored
             if factor is not None:
@@ -200,11 +223,39 @@ class Market:
             self._set(self.currency_columns, coin, self._index_usd(coin, indices.USD))
         self._follow_index(coin)
 
+    def put_oracle(self, coin: str, oracle: Oracle) -> None:
+        """Set the oracle's price of a coin, which is its index from now on."""
+        known = self.oracles.get(coin)
+        self.oracles[coin] = oracle
+        if known is not None and known.price_usd == oracle.price_usd:
+            return
+        if coin in DOLLARS:
+            # It is the rate by which the prices of others become those of contracts quoted in it.
+            followers = {other for other, own in self.own_currencies.items() if coin in own and other in self.oracles}
+        else:
+            followers = {coin}
+            self._set(self.currency_columns, coin, self._index_usd(coin, indices.USD))
+        for follower in sorted(followers):
+            self.moved.add(follower)
+            self._follow_index(follower)
+
     def index_name(self, coin: str, own: str) -> str:
         """The name of the index that values contracts in a currency; that of the currency itself if there is none."""
         return indices.named(coin, indices.chosen_currency(self.index_ms.get(coin, {}), own) or own)
 
+    def oracles_for(self, coin: str, own: str) -> list[str]:
+        """The underlyings whose oracle prices value contracts on a coin in a currency; none where an index does.
+
+        A price in USD becomes one in USDC or USDT only by the price of that coin: where it has none, an index in it is better.
+        """
+        if coin not in self.oracles or (own != indices.USD and own not in self.oracles):
+            return []
+        return [coin] if own == indices.USD else [coin, own]
+
     def _index_usd(self, coin: str, own: str) -> float:
+        if self.oracles_for(coin, own):
+            rate = 1.0 if own == indices.USD else self.oracles[own].price_usd
+            return self.oracles[coin].price_usd / rate if rate > 0 else math.nan
         index = self.indices.get(self.index_name(coin, own))
         return math.nan if index is None else or_nan(index.usd)
 

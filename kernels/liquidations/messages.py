@@ -10,7 +10,7 @@ from typing import Any
 from engine.checks import dead_letter
 from engine.contract import Message, Output
 from kernels.liquidations.accounts import STANDARD, Accounts
-from kernels.liquidations.market import NO_INDEX, NO_PRICES, Terms
+from kernels.liquidations.market import NO_INDEX, NO_PRICES, Oracle, Terms
 from kernels.market import indices
 from kernels.market.terms import supersedes
 from schemas.rows import Fault, key, shown, to_ms
@@ -106,6 +106,25 @@ def _learn_index(accounts: Accounts, row: dict[str, Any], event_ms: int) -> None
         accounts.touched.add(f"index/{series}")
 
 
+def _learn_oracle(accounts: Accounts, row: dict[str, Any], event_ms: int) -> None:
+    underlying = row["underlying"]
+    known = accounts.oracles.get(underlying)
+    if known is None or known.event_ms <= event_ms:
+        oracle = Oracle(
+            event_ms,
+            row["price_usd"],
+            row["validity"],
+            row.get("held"),
+            row["confidence_usd"],
+            row["average_usd"],
+            row["age_ms"],
+            row["venue_count"],
+            row["rules"],
+        )
+        accounts.put_oracle(underlying, oracle)
+        accounts.touched.add(f"oracle/{underlying}")
+
+
 def _learn_position(accounts: Accounts, row: dict[str, Any], event_ms: int) -> tuple[str, Holding | Fault]:
     name, size, average = key("instruments", row), float(row["size"]), float(row.get("average_price") or 0)
     for column, number in (("size", size), ("average_price", average)):
@@ -134,6 +153,7 @@ _LEARN: dict[str, Callable[[Accounts, dict[str, Any], int], None]] = {
     "instruments": _learn_terms,
     "tickers": _learn_ticker,
     "index_prices": _learn_index,
+    "oracle_prices": _learn_oracle,
 }
 
 _HOLDINGS: dict[str, Callable[[Accounts, dict[str, Any], int], tuple[str, Holding | Fault]]] = {

@@ -2,8 +2,9 @@
 
 mark     the venue's mark price; for futures and perpetuals without one the middle of bid and ask, else the last trade, each
          the newest by its own time (`kernels.market.tickers`)
-index    1 for USD, USDC and USDT; for a coin the newest of `index_prices`, else of its tickers' index prices, which are in the
-         currency of their contract.  Cash is valued in USD, a contract in its own currency: see `kernels.market.indices`
+index    1 for USD, USDC and USDT; for a coin the newest of `oracle_prices`, else of `index_prices`, else of its tickers' index
+         prices, which are in the currency of their contract.  Cash is valued in USD, a contract in its own currency: see
+         `kernels.market.indices`
 
 Each amount is rounded to a micro-dollar before it is summed.  Sums of whole numbers do not depend on their order (up to
 9e9 USD an account), so a restored state values accounts to the same bit as one that never stopped.

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from kernels.gate import Act, Breaks, Gate
+from kernels.gate import Act, Breaks, Gate, Reason
+from kernels.halts import Halts
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.cases import (
     ALL_ORDERED,
@@ -22,7 +23,7 @@ from kernels.liquidations.cases import (
     Standing,
 )
 from kernels.liquidations.columns import Array
-from kernels.liquidations.guards import CHECKS, STALE, TOO_VOLATILE, Depth, Guard, Halt, age_text
+from kernels.liquidations.guards import Depth, Guard, Objection, age_text, first_objection, oracle_objection
 from kernels.liquidations.pricing import Valuation
 from kernels.liquidations.rules import RULES
 from udfs import liquidation, standard_margin
@@ -36,7 +37,7 @@ class Standings(Protocol):
     cases: dict[str, Case]
     depths: dict[str, Depth]
     guards: dict[str, Guard]
-    halts: dict[str, Halt]
+    halts: Halts
     gate: Gate
     breaks: Breaks
     fund_usd: float
@@ -46,13 +47,6 @@ class Standings(Protocol):
 
     def note(self, name: str) -> None:
         """Store the standing of an account."""
-
-
-class Objection(NamedTuple):
-    """Why a price must not be used."""
-
-    rank: int  # the number of the check
-    reason: str
 
 
 class Quote(NamedTuple):
@@ -171,20 +165,17 @@ class DecisionBatch:
         """Whether there is no objection to liquidating anyone."""
         if not self.state.gate.is_quiet(Act.LIQUIDATE) or not self.state.breaks.is_quiet():
             return False
-        is_halted = any(halt.is_halted for halt in self.state.halts.values())
-        return not is_halted and not self.objections
+        return self.state.halts.is_quiet() and not self.objections
 
     @cached_property
     def objections(self) -> dict[str, Objection]:
         """By price, the first check that it fails."""
-        first = {}
-        for price, guard in self.state.guards.items():
-            for rank, check in enumerate(CHECKS):
-                if reason := check(guard, self.now_ms):
-                    first[price] = Objection(rank, reason)
-                    break
+        checked = ((price, first_objection(guard, self.now_ms)) for price, guard in self.state.guards.items())
+        first = {price: objection for price, objection in checked if objection}
+        judged = ((name, oracle_objection(oracle)) for name, oracle in self.state.market.oracles.items())
+        oracles = {f"oracle price of {name}": objection for name, objection in judged if objection}
         # A guard starts with the terms of its contract; the price itself may be older.
-        return self._too_old() | first | self._too_dear()
+        return self._too_old() | first | self._too_dear() | oracles
 
     def _too_dear(self) -> dict[str, Objection]:
         """The marks of options that are more than the option can be worth."""
@@ -193,9 +184,10 @@ class DecisionBatch:
         most = np.where(columns["is_call"] > 0, forward, np.nan_to_num(columns["strike_usd"]))
         usd = np.where(columns["is_inverse"] > 0, mark * forward, mark)
         is_too_dear = (columns["is_option"] > 0) & (forward > 0) & (usd > most)
-        rank = TOO_VOLATILE
         return {
-            f"mark of {name}": Objection(rank, f"is {usd[row]:.6g} USD, more than the {most[row]:.6g} USD that it can be worth")
+            f"mark of {name}": Objection(
+                Reason.TOO_VOLATILE, f"is {usd[row]:.6g} USD, more than the {most[row]:.6g} USD that it can be worth"
+            )
             for row, name in self._names(is_too_dear)
         }
 
@@ -209,9 +201,9 @@ class DecisionBatch:
             ("price", newest_ms, ~is_option & ~np.isnan(mark)),
             ("forward", columns["forward_ms"], is_option & (forward > 0)),
         )
-        rank, oldest_ms = STALE, self.now_ms - 1000 * RULES.stale_s
+        oldest_ms = self.now_ms - 1000 * RULES.stale_s
         return {
-            f"{price} of {name}": Objection(rank, age_text((self.now_ms - event_ms.item(row)) / 1000))
+            f"{price} of {name}": Objection(Reason.STALE, age_text((self.now_ms - event_ms.item(row)) / 1000))
             for price, event_ms, has_price in prices
             for row, name in self._names(has_price & (event_ms < oldest_ms))
         }

@@ -1,14 +1,13 @@
 """One account in one batch: its holdings, the objections to liquidating it, and the events about it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
 from engine.contract import Output
 from kernels.gate import Act, Held, Reason, Request
 from kernels.liquidations.cases import Case, Seen
-from kernels.liquidations.guards import REASONS
 from kernels.liquidations.quotes import DecisionBatch, Standings
 from kernels.market import indices
 from schemas.rows import instant_ms
@@ -63,30 +62,31 @@ class Subject:
     def _conditions(self, is_known: bool) -> Iterator[Held]:
         """What holds the account, other than controls: the gate has the order."""
         breaks = (self.state.breaks.held(self.request(contract)) for contract in sorted(self.sizes))
-        if stopped := [held for held in (self.halt(), *breaks) if held is not None]:
+        if stopped := [held for held in (*self.halts(), *breaks) if held is not None]:
             yield from stopped
         elif not is_known:
             yield Held(Reason.NO_VALUATION, "", "the account cannot be valued: a price is missing")
-        elif objection := self.objection():
-            yield objection
+        else:
+            yield from self.objections(self.watched())
 
-    def halt(self) -> Held | None:
-        """The first halt, by name, of a contract that is held or of its venue."""
-        if not self.state.halts:
-            return None
-        for halted in sorted(self.sizes.keys() | {name.partition(":")[0] for name in self.sizes}):
-            if (halt := self.state.halts.get(halted)) and halt.is_halted:
-                reason = "" if halt.reason is None else f": {halt.reason}"
-                return Held(Reason.HALTED, halted, f"trading of {halted} is halted since {instant_ms(halt.event_ms)}{reason}")
-        return None
+    def halts(self) -> Iterator[Held]:
+        """The halts of the contracts that are held, or of their venues."""
+        for contract in sorted(self.sizes):
+            venue, _, instrument = contract.partition(":")
+            if held := self.state.halts.held(venue, instrument):
+                yield held
 
-    def objection(self) -> Held | None:
-        """The first objection to liquidating this account now, in the order of the checks."""
+    def objections(self, prices: Iterable[str]) -> Iterator[Held]:
+        """What is wrong with these prices."""
         objections = self.batch.objections
-        if objections and (own := [(objections[price], price) for price in self.watched() if price in objections]):
-            (rank, reason), first = min(own, key=lambda item: (item[0].rank, item[1]))
-            return Held(REASONS[rank], first, f"the {first} {reason}")
-        return None
+        return (objections[price].about(price) for price in prices if price in objections) if objections else iter(())
+
+    def holds_deleveraging(self, contract: str) -> bool:
+        """Whether a control, or the oracle prices of a contract, hold its deleveraging."""
+        request = self.request(contract, Act.DELEVERAGE)
+        terms = self.state.market.terms.get(contract)
+        names = [] if terms is None else self.state.market.oracles_for(terms.underlying, terms.index_currency)
+        return self.state.gate.held(request, self.objections(oracle_names(names))) is not None
 
     def watched(self) -> set[str]:
         """The prices on which the account's value depends, by their names in `guards` and `objections`."""
@@ -99,7 +99,10 @@ class Subject:
                 coins |= {(terms.underlying, terms.index_currency), (terms.settlement_currency, indices.USD)}
             is_option = terms is not None and terms.kind == "option"
             watched |= {f"forward of {contract}", f"mark of {contract}"} if is_option else {f"price of {contract}"}
-        return watched | {f"index of {market.index_name(*coin)}" for coin in coins}
+        for coin in coins:
+            oracles = market.oracles_for(*coin)
+            watched |= set(oracle_names(oracles)) if oracles else {f"index of {market.index_name(*coin)}"}
+        return watched
 
     def ordered_by_requirement(self) -> list[str]:
         """The contracts that are held, the largest maintenance margin first."""
@@ -140,3 +143,8 @@ class Subject:
             "price": None,
         }
         self.outputs.append(Output("liquidation_events", self.now_ms, row | extra))
+
+
+def oracle_names(underlyings: Iterable[str]) -> list[str]:
+    """The names of the oracle prices of underlyings among the objections."""
+    return [f"oracle price of {underlying}" for underlying in underlyings]

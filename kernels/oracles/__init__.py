@@ -103,7 +103,7 @@ def new() -> State:
     return State()
 
 
-def place(state: State, is_own: Callable[[str], bool]) -> None:
+def set_keys(state: State, is_own: Callable[[str], bool]) -> None:
     """Answer for the underlyings of which `is_own` holds."""
     state.is_own = is_own
 
@@ -263,8 +263,20 @@ def _free(state: State, until_ms: int) -> None:
 
 
 def gauges(state: State) -> dict[str, float]:
-    """How many underlyings there are, and how many sources."""
-    return {"underlyings": len(state.pools), "sources": sum(len(pool.sources) for pool in state.pools.values())}
+    """How many underlyings there are, how many of them are short of sources, and how many sources there are."""
+    return {
+        "underlyings": len(state.pools),
+        "sources": sum(len(pool.sources) for pool in state.pools.values()),
+        "underlyings_short_of_sources": sum(_is_short(state, pool) for pool in state.pools.values()),
+    }
 
 
-KERNEL = Kernel("oracles", VERSION, new=new, step=step, place=place, end_window=end_window, gauges=gauges)
+def _is_short(state: State, pool: Pool) -> bool:
+    """Whether too few venues count in a price of this shard, although enough had a price within a day."""
+    sources = state.rules.sources
+    if pool.venue_count >= sources.least or not state.is_own(pool.underlying):
+        return False
+    return len({source.venue for source in pool.sources.values()} - sources.own_venues) >= sources.least
+
+
+KERNEL = Kernel("oracles", VERSION, new=new, step=step, set_keys=set_keys, end_window=end_window, gauges=gauges)

@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from promql_parser import Expr, VectorSelector
 from ruamel.yaml import YAML
 
+import jobs
 from deploy import cluster
+from engine import contract
 from feeds import bitget
 from feeds.metrics import ConnectionCounts, FeedMetrics, Latencies
 from feeds.service import Feed
@@ -22,6 +24,7 @@ FOLDER = cluster.ROOT / "deploy" / "monitoring"
 RUNBOOK = cluster.ROOT / "docs" / "runbook.md"
 PROMTOOL = shutil.which("promtool")
 PANELS = {"timeseries", "stat"}
+SHARD = "flink_taskmanager_job_task_operator_gammaflow_shard_"
 
 
 def yaml(name: str) -> Any:
@@ -52,6 +55,18 @@ def expressions() -> list[str]:
 def is_of_feeds(expression: str) -> bool:
     """Whether an expression asks feeds, not Flink."""
     return "gammaflow_feed_" in expression or 'job="feeds"' in expression
+
+
+def gauges() -> dict[str, set[str]]:
+    """The names of each kernel's gauges."""
+    kernels = {name for job in jobs.FLOW for name in jobs.job(job).kernels}
+    return {name: set(contract.kernel(name).gauges(contract.kernel(name).new())) for name in kernels}
+
+
+def asked_gauges(expression: str) -> set[str]:
+    """The gauges of kernels that an expression asks for."""
+    names = {selector.name or "" for selector in selectors(expression)}
+    return {name.removeprefix(SHARD) for name in names if name.startswith(SHARD)}
 
 
 def unanswered(asked: list[str], exported: list[tuple[str, dict[str, str]]]) -> list[str]:
@@ -87,7 +102,7 @@ def test_every_alert_says_how_long_how_bad_what_and_where_to_read_on() -> None:
     for rule in rules():
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert re.fullmatch(r"\d+[sm]", rule["for"])
-        assert set(rule["labels"]) == {"severity"} and rule["labels"]["severity"] in ("critical", "warning")
+        assert set(rule["labels"]) == {"severity"} and rule["labels"]["severity"] in ("critical", "warning", "info")
         assert set(rule["annotations"]) == {"summary", "runbook"}
         assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
 
@@ -139,9 +154,15 @@ def test_what_is_asked_of_feeds_is_what_feeds_show() -> None:
     assert unanswered(asked, [*exported, ("up", own)]) == []
 
 
+def test_what_is_asked_of_kernels_is_what_their_gauges_show() -> None:
+    asked = {name for expression in expressions() for name in asked_gauges(expression)}
+    assert {"is_gate_closed", "breaks_in_force", "underlyings_short_of_sources"} <= asked
+    assert asked <= {"journal_messages"}.union(*gauges().values())
+
+
 def test_each_dashboard_has_panels_that_ask_prometheus_and_lie_beside_each_other() -> None:
     boards = dashboards()
-    assert set(boards) == {"overview", "books", "margin", "feeds"}
+    assert set(boards) == {"overview", "books", "margin", "trading", "feeds"}
     for name, board in boards.items():
         assert board["uid"] == f"gammaflow-{name}" and board["title"].startswith("Gammaflow: ")
         (variable,) = board["templating"]["list"]

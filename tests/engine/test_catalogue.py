@@ -13,7 +13,8 @@ from schemas.records import TABLES
 def test_a_job_comes_behind_all_whose_topics_it_reads(name: str) -> None:
     before = jobs.FLOW[: jobs.FLOW.index(name)]
     for other in jobs.FLOW:
-        if other != name and set(jobs.job(other).writes) & set(jobs.job(name).reads) - {"dead_letters"}:
+        reads = {*jobs.job(name).reads, *jobs.job(name).may_read}
+        if other != name and set(jobs.job(other).writes) & reads - {"dead_letters"}:
             assert other in before
 
 
@@ -35,7 +36,7 @@ def test_who_writes_a_topic_that_another_kernel_reads_tells_the_time_there() -> 
         if jobs.job(name).kernel is None:
             continue
         for other in jobs.FLOW:
-            shared = set(jobs.job(other).writes) & set(jobs.job(name).reads)
+            shared = set(jobs.job(other).writes) & {*jobs.job(name).reads, *jobs.job(name).may_read}
             assert shared <= set(jobs.job(other).tells_time), (other, name)
 
 
@@ -56,6 +57,18 @@ def test_upstream_is_all_that_a_job_needs() -> None:
     assert jobs.upstream(["bars"]) == ["bars"]
     assert set(jobs.upstream(["liquidations"])) >= {"positions", "liquidations"}
     assert set(jobs.upstream(["book_metrics"])) >= {"books", "book_metrics"}
+
+
+def test_what_a_job_may_read_it_reads_if_it_is_asked_to() -> None:
+    job = jobs.job("liquidations")
+    assert set(job.may_read) == {"oracle_prices", "circuit_breaks"} and not set(job.may_read) & set(job.reads)
+    assert job.reading(["oracle_prices", "bars"]).reads == [*job.reads, "oracle_prices"]
+    assert jobs.job("bars").reading(["oracle_prices"]) == jobs.job("bars")
+    assert "oracles" not in jobs.upstream(["liquidations"])
+    assert set(jobs.upstream(["liquidations"], jobs.optional())) >= {"oracles", "oracle_faults", "breakers", "liquidations"}
+    assert jobs.optional(["oracles", "bars"]) == ["oracle_prices"]
+    group = jobs.job("chains+liquidations").reading(["circuit_breaks"])
+    assert [("circuit_breaks" in member.reads) for member in group.members] == [False, True]
 
 
 def test_an_unknown_job_is_refused_with_the_known_ones() -> None:

@@ -197,7 +197,7 @@ def test_what_is_no_control_is_a_dead_letter_and_halts_until_it_is_said_rightly(
 ) -> None:
     broker.append(key, row)
     job = Listener(broker).begin()
-    assert {output.table for output in job.live.words(1, UNTIL_MS, {}).written} == {APPLIED}  # one shard answers for it
+    assert {output.table for output in job.live.words(1, UNTIL_MS, {}).outputs} == {APPLIED}  # one shard answers for it
     assert job.told()[1:] == [(scope, "halt")]
     (letter,) = job.letters
     assert (letter["source"], letter["partition"], letter["offset"]) == ("trading_controls.v1", 0, 0)

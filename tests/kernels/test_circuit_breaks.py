@@ -501,7 +501,7 @@ def test_what_has_been_silent_for_two_days_is_forgotten_unless_it_is_broken(rule
     breakers.step(feed.state, [], T0 + 3 * DAY)
     assert set(feed.state.markets) == {"deribit:BTC-P"}
     assert feed.state.encode("market/deribit:ETH-P") is None
-    assert breakers.gauges(feed.state) == {"active_breaks": 1.0}
+    assert breakers.gauges(feed.state) == {"active_breaks": 1.0, "breaks_in_force": 1.0}
 
 
 def test_a_quiet_market_breaks_none_of_the_rules_of_the_suite() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.gate import DRIFT, EVERY, FORCED, KIND, ORDER, REDUCING, STRICT, Act, Gate, Held, Reason, Request, act_of
-from kernels.liquidations.guards import REASONS
+from kernels.liquidations.guards import CHECKS, CLASSES
 from schemas.controls import CANCEL_ALL, GATE, HALT, MODES, REDUCE_ONLY, RUN
 from tests.kernels.obeying import READ, applied
 
@@ -175,7 +175,7 @@ def test_the_order_is_controls_then_halts_then_prices_then_the_book() -> None:
     names = ["controls unread", "control cancel-all", "control halt", "control reduce-only", "halted", "circuit break"]
     prices = ["non-positive", "too volatile", "too uncertain", "stale for margin", "insufficient", "stale"]
     assert [str(reason) for reason in ORDER] == [*names, "no valuation", *prices, "stale book", "no depth"]
-    assert set(REASONS) <= set(STRICT)
+    assert {*CHECKS, *CLASSES.values()} <= set(STRICT)
 
 
 def test_a_rule_may_let_exits_pass() -> None:

@@ -284,10 +284,10 @@ def test_halts_are_put_back_and_freed_a_day_after_they_can_matter() -> None:
             fresh.decode(name, data)
     assert fallen(fresh) == fallen(state) != []
     step(state, until_ms=T0 + 20 + 86_400_000 - 1)
-    assert state.decisions.halts.keys() == {"v:AAA-PERP", "v:GONE", "v"}
+    assert state.decisions.halts.rows.keys() == {"v:AAA-PERP", "v:GONE", "v"}
     state.touched.clear()
     step(state, until_ms=T0 + 20 + 86_400_000)
-    assert state.decisions.halts.keys() == {"v:AAA-PERP"}
+    assert state.decisions.halts.rows.keys() == {"v:AAA-PERP"}
     assert {"halt/v:GONE", "halt/v"} <= state.touched and state.encode("halt/v") is None
 
 

@@ -327,8 +327,8 @@ def test_a_shard_writes_what_is_its_own_and_needs_the_rates_of_others() -> None:
     written = []
     for own in ("BTC", "USDT", "ETH"):
         state = KERNEL.new()
-        assert KERNEL.place is not None
-        KERNEL.place(state, own.__eq__)
+        assert KERNEL.set_keys is not None
+        KERNEL.set_keys(state, own.__eq__)
         oracles.step(state, [*tether, *other, index("a", 60_000.0, quote_currency="USDT")], T0 + 100)
         written.append(
             {row["underlying"]: row["price_usd"] for row in rows(oracles.end_window(state, T0 + 100), "oracle_prices")}
@@ -343,7 +343,26 @@ def test_a_source_is_forgotten_after_a_day_of_silence_and_the_underlying_with_it
     assert len(stored.entries) == 4
     oracles.step(stored.state, [], T0 + oracles.KEPT_MS + 1)
     stored.store()
-    assert stored.entries == {} and oracles.gauges(stored.state) == {"underlyings": 0, "sources": 0}
+    assert stored.entries == {} and not any(oracles.gauges(stored.state).values())
+
+
+def test_an_underlying_is_short_of_sources_while_too_few_of_enough_venues_count() -> None:
+    def short(state: State) -> float:
+        return oracles.gauges(state)["underlyings_short_of_sources"]
+
+    state = oracles.new()
+    tick(state, three())
+    assert short(state) == 0
+    tick(state, three()[:2], T0 + 200)
+    for n in range(3, 130):  # the third is older than 10 s
+        tick(state, [index(venue, 60_000.0, T0 + n * 100 - 50) for venue in ("a", "b")], T0 + n * 100)
+    assert short(state) == 1
+    assert KERNEL.set_keys is not None
+    KERNEL.set_keys(state, {"ETH"}.__contains__)  # its price is another shard's
+    assert short(state) == 0
+    few = oracles.new()
+    tick(few, three()[:2])
+    assert short(few) == 0  # there never were three
 
 
 def test_bytes_of_another_version_are_refused() -> None:
