@@ -25,7 +25,7 @@ import orjson
 
 from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import UNIT, divided, text, whole, whole_of
-from kernels.matching.reports import Reports, key_of, told_of
+from kernels.matching.reports import Reports, head_of, key_of, told_of
 from kernels.matching.rules import Fees
 from kernels.matching.side import BUY, SELL, Order, Seat, Side
 from schemas.rows import to_ms
@@ -68,6 +68,7 @@ class Book:
         self.name = f"{venue}:{instrument}"
         self.fees = fees
         self.terms: Listed | None = None
+        self.end_ms: int | None = None  # when trading ends
         self.tick = self.lot = 0  # in units; 0 where there is none
         self.size = UNIT  # of a contract
         self.mark: int | None = None
@@ -82,12 +83,13 @@ class Book:
         self.halt: str | None = None  # why nothing trades
         self.touched = touched  # names of entries
         self.entry = book_entry(self.name)
+        self.orders_entry = f"order/{orjson.dumps([self.name]).decode()[:-1]},"  # what the entry of each begins with
         self.report_name = orjson.dumps(f"{self.name}:").decode()[:-1]  # what each exec_id begins with
         self.currency = "null"
 
     def list_as(self, terms: Listed | None) -> None:
         """Go by these terms from now on."""
-        self.terms = terms
+        self.terms, self.end_ms = terms, None if terms is None else terms.end_ms
         tick, lot = (terms.tick_size, terms.lot_size) if terms is not None else (None, None)
         self.tick, self.lot = whole_of(tick or 0.0), whole_of(lot or 0.0)
         self.currency = "null" if terms is None else orjson.dumps(terms.settlement_currency).decode()
@@ -106,7 +108,8 @@ class Book:
     def seat(self, account: str) -> Seat:
         """An account's seat, new where it has none."""
         if (seat := self.seats.get(account)) is None:
-            seat = self.seats[account] = Seat(account, key_of(account), seat_entry(self.name, account))
+            head, entry = head_of(self.market, account), seat_entry(self.name, account)
+            seat = self.seats[account] = Seat(account, key_of(account), head, entry)
         return seat
 
     def request(self, row: Mapping[str, Any], reports: Reports) -> None:
@@ -129,8 +132,7 @@ class Book:
 
     def expire(self, reports: Reports) -> None:
         """End the orders whose time is over, and all where trading of the contract is."""
-        end_ms = None if self.terms is None else self.terms.end_ms
-        if end_ms is not None and end_ms <= reports.now_ms:
+        if self.end_ms is not None and self.end_ms <= reports.now_ms:
             for order in [*self.bids, *self.asks]:
                 self._end(order, "expired", reports, "trading of the contract has ended")
         while self.expiring and self.expiring[0][0] <= reports.now_ms:
@@ -152,7 +154,7 @@ class Book:
 
     def restore(self, order: Order) -> None:
         """Take an order back that was stored; `settle` follows when all are there."""
-        order.told = told_of(self.market, order)
+        order.told = told_of(order)
         self.open[order.number] = order
         order.seat.orders.update(dict.fromkeys(order.ids, order))
         if order.expires_ms is not None:
@@ -168,7 +170,7 @@ class Book:
         if name in seat.orders:
             raise ValueError(f"duplicate: an open order has the client_order_id {name}")
         number = self.numbers + 1
-        order = Order(seat, row["owner_group"], SIDES[_word(row, "side", SIDES)], number, order_entry(self.name, number))
+        order = Order(seat, row["owner_group"], SIDES[_word(row, "side", SIDES)], number, f"{self.orders_entry}{number}]")
         order.order_type = _word(row, "order_type", ("limit", "market"))
         order.time_in_force = _word(row, "time_in_force", TIMES)
         order.is_reduce_only = bool(row.get("is_reduce_only"))
@@ -185,7 +187,7 @@ class Book:
         self.numbers += 1
         order.order_id = f"{self.market[1]}/{order.number}"
         order.client_order_id, order.ids = name, [name]
-        order.told = told_of(self.market, order)
+        order.told = told_of(order)
         self._tell(order, "new", "new", reports)
         if order.time_in_force == "fok" and not self._is_fillable(order, limit):
             self._tell_end(order, "cancelled", reports, "fill or kill: not all of it can trade")
@@ -261,7 +263,7 @@ class Book:
         """Raise `ValueError` where the venue does not take the order."""
         if self.terms is None:
             raise ValueError("the terms of the contract are not known")
-        if (end_ms := self.terms.end_ms) is not None and end_ms <= now_ms:
+        if self.end_ms is not None and self.end_ms <= now_ms:
             raise ValueError("trading of the contract has ended")
         if is_immediate and self.halt is not None:
             raise ValueError(f"trading is halted: {self.halt}")
@@ -422,20 +424,15 @@ def seat_entry(name: str, account: str) -> str:
     return f"seat/{orjson.dumps([name, account]).decode()}"
 
 
-def order_entry(name: str, number: int) -> str:
-    """The entry of an order."""
-    return f"order/{orjson.dumps([name, number]).decode()}"
-
-
 def _crosses(other: Side, order: Order, limit: int) -> bool:
     return bool(other.ranks) and other.ranks[-1] >= limit
 
 
 def _word(row: Mapping[str, Any], column: str, known: Any) -> str:
-    word = row.get(column)
-    if word not in known:
-        raise ValueError(f"{column}: expected {', '.join(sorted(known))}, got {word}")
-    return str(word)
+    word: str = row.get(column) or ""
+    if word in known:
+        return word
+    raise ValueError(f"{column}: expected {', '.join(sorted(known))}, got {row.get(column)}")
 
 
 def _expiry(row: Mapping[str, Any], time_in_force: str, now_ms: int) -> int | None:

@@ -96,13 +96,16 @@ class Reports:
         return [Output(table, self.now_ms, orjson.loads(row)) for table, row in rows]
 
 
-def told_of(market: tuple[str, str], order: Order) -> dict[str, str]:
+def head_of(market: tuple[str, str], account: str) -> str:
+    """What every row of an account at an instrument begins with."""
+    return orjson.dumps({"account": account, "venue": market[0], "instrument": market[1]}).decode()[:-1]
+
+
+def told_of(order: Order) -> dict[str, str]:
     """What every report, and every fill, of an order begins with."""
-    side = "buy" if order.side == BUY else "sell"
-    own = {"account": order.seat.account, "venue": market[0], "instrument": market[1], "side": side}
-    more = {"order_id": order.order_id, "order_type": order.order_type, "time_in_force": order.time_in_force}
-    fill = orjson.dumps(own).decode()[:-1]
-    return {"fill": f"{fill},", "report": f"{fill},{orjson.dumps(more).decode()[1:-1]},"}
+    fill = f'{order.seat.head},"side":"buy",' if order.side == BUY else f'{order.seat.head},"side":"sell",'
+    kind = f'"order_type":"{order.order_type}","time_in_force":"{order.time_in_force}",'
+    return {"fill": fill, "report": f'{fill}"order_id":{_quoted(order.order_id)},{kind}'}
 
 
 def key_of(account: str) -> str:

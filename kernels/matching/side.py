@@ -10,11 +10,12 @@ BUY, SELL = 1, -1
 class Seat:
     """An account at an instrument: what it holds there, and its open orders."""
 
-    __slots__ = ("account", "base", "entry", "key", "number", "orders", "pending", "position", "row_ms")
+    __slots__ = ("account", "base", "entry", "head", "key", "number", "orders", "pending", "position", "row_ms")
 
-    def __init__(self, account: str, key: str, entry: str) -> None:
+    def __init__(self, account: str, key: str, head: str, entry: str) -> None:
         self.account = account
         self.key = key  # of its rows
+        self.head = head  # what they begin with
         self.entry = entry  # the name of its entry of state
         self.number = 0  # of the last row of `orders` that was taken
         self.position = 0  # units of contracts; short is negative
