@@ -51,7 +51,6 @@ class Keeper:
         try:
             self._producer, known = reached(Producer, servers, FEED, settings, timeout_s)
             self._reporter = Reporter(servers, timeout_s)
-            self._admin, _ = reached(AdminClient, servers, FEED, {}, timeout_s)
         except Unreachable as error:
             raise PublishError(str(error)) from None
         topics = [*(TABLES[table].topic for table in FEED_TABLES), *RETIRED]
@@ -111,7 +110,9 @@ class Keeper:
         if low == high:
             return high, high
         key = TopicPartition(part.topic, part.partition)
-        newest_ms = self._admin.list_offsets({key: OffsetSpec.max_timestamp()})[key].result(timeout=10).timestamp
+        # A new client: one from before a restart of the broker is refused (FENCED_LEADER_EPOCH) for minutes.
+        admin, _ = reached(AdminClient, self.servers, FEED, {}, timeout_s=10)
+        newest_ms = admin.list_offsets({key: OffsetSpec.max_timestamp()})[key].result(timeout=10).timestamp
         asked = TopicPartition(part.topic, part.partition, max(0, newest_ms - 2 * self._dead_ms))
         (start,) = consumer.offsets_for_times([asked], timeout=10)
         return (start.offset if start.offset >= 0 else high), high

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from kernels.gate import Held, Reason
 from schemas.rows import instant_ms, to_ms
 
+KIND = "halt"
+"""The first part of the names of entries, up to the slash."""
 KEPT_MS = 24 * 60 * 60 * 1000
 """How long the end of a halt is kept, in case one of its rows comes late."""
 
@@ -26,14 +28,13 @@ class Halts:
         self.rows: dict[str, Halt] = {}  # by venue, venue:instrument, or venue:pattern
         self._patterns: set[str] = set()  # those of them with a star
 
-    def learn(self, row: Mapping[str, Any]) -> str | None:
-        """Take a row; returns its name if it is the newest of that name."""
+    def learn(self, row: Mapping[str, Any]) -> str:
+        """Take a row; returns the name of the entry that it may change."""
         name = row["venue"] if row.get("instrument") is None else f"{row['venue']}:{row['instrument']}"
         event_ms, known = to_ms(row["event_at"]), self.rows.get(name)
-        if known is not None and known.event_ms > event_ms:
-            return None
-        self.put(name, Halt(event_ms, row["is_halted"], row.get("reason")))
-        return name
+        if known is None or known.event_ms <= event_ms:
+            self.put(name, Halt(event_ms, row["is_halted"], row.get("reason")))
+        return f"{KIND}/{name}"
 
     def put(self, name: str, halt: Halt) -> None:
         """Set the newest row of a name."""
@@ -59,7 +60,7 @@ class Halts:
         return None
 
     def forget(self, until_ms: int, is_gone: Callable[[str], bool]) -> list[str]:
-        """Free what ended a day ago, and halts of contracts of which `is_gone` holds; returns the names."""
+        """Free what ended a day ago, and halts of contracts of which `is_gone` holds; returns the names of the entries."""
         over = [
             name
             for name, halt in self.rows.items()
@@ -69,4 +70,4 @@ class Halts:
         for name in over:
             del self.rows[name]
             self._patterns.discard(name)
-        return over
+        return [f"{KIND}/{name}" for name in over]

@@ -190,8 +190,7 @@ class Decisions:
             if message.table == "book_depth":
                 _learn_depth(self, row)
             elif message.table == "trading_halts":
-                if name := self.halts.learn(row):
-                    self.touched.add(f"halt/{name}")
+                self.touched.add(self.halts.learn(row))
             elif message.table == "controls_applied":
                 self.touched.add(self.gate.learn(row))
             elif message.table == "circuit_breaks":
@@ -220,7 +219,7 @@ class Decisions:
             if self.depths[name].event_ms + KEPT_MS <= until_ms:
                 del self.depths[name]
                 self.touched.add(f"depth/{name}")
-        self.touched.update(f"halt/{name}" for name in self.halts.forget(until_ms, lambda name: name not in self.market.terms))
+        self.touched.update(self.halts.forget(until_ms, lambda name: name not in self.market.terms))
         self.touched.update(self.breaks.forget(until_ms))
 
 

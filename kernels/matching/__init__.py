@@ -3,7 +3,7 @@
 Entries    book/<venue:instrument>: how many orders and reports there were, the last price, and why nothing trades
            order/["<venue:instrument>",<number>]: one open order; freed with its end
            seat/["<venue:instrument>","<account>"]: position, and the number of its last row of `orders`
-           contract/<venue:instrument>, mark/<venue:instrument>, halt/["<venue>","<instrument>"], break/<break_id>: what books
+           contract/<venue:instrument>, mark/<venue:instrument>, halt/<venue or venue:instrument>, break/<break_id>: what books
            go by.  All of a contract is freed a day after its expiry
            clock: the last instant of the newest batch
 Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
@@ -86,6 +86,7 @@ def _applied(state: State, messages: list[Message], until_ms: int | None) -> Rep
     if until_ms is not None:
         state.free(state.listing.free(until_ms - KEPT_MS))
         state.touched.update(state.breaks.forget(until_ms))
+        state.touched.update(state.halts.forget(until_ms, lambda name: name not in state.listing.terms))
     return reports
 
 
@@ -127,20 +128,13 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
                 state.touched.add(f"mark/{name}")
                 state.inform(name)
         elif message.table == "trading_halts":
-            _halt(state, row, event_ms)
+            state.touched.add(state.halts.learn(row))
         elif message.table == "circuit_breaks":
             state.touched.add(state.breaks.learn(row))
         elif message.table == "positions" and row["venue"] in state.rules.fees:
             seat = state.book(row["venue"], row["instrument"]).seat(row["account"])
             if seat.hold(event_ms, whole(str(row["size"])), row["fill_id"]):
                 state.touched.add(seat.entry)
-
-
-def _halt(state: State, row: dict[str, Any], event_ms: int) -> None:
-    name = row["venue"], row.get("instrument") or ""
-    if event_ms >= state.halts.get(name, (event_ms, False, ""))[0]:
-        state.halts[name] = event_ms, row["is_halted"], row.get("reason") or ""
-        state.touched.add(state.halt_entry(*name))
 
 
 def _stop_and_go(state: State, reports: Reports) -> None:

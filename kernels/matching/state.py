@@ -7,6 +7,7 @@ import orjson
 
 from engine.entries import packed, unpacked
 from kernels import gate
+from kernels.halts import Halt, Halts
 from kernels.market.terms import Listing
 from kernels.matching.book import Book, Listed
 from kernels.matching.rules import RULES, Fees, Rules
@@ -23,7 +24,7 @@ class State:
         self.books: dict[str, Book] = {}  # by venue:instrument
         self.listing: Listing[Listed] = Listing()
         self.marks: dict[str, tuple[int, float | None]] = {}  # when, in the quote currency
-        self.halts: dict[tuple[str, str], tuple[int, bool, str]] = {}  # by venue and instrument, empty for all of the venue
+        self.halts = Halts()
         self.breaks = gate.Breaks()
         self.now_ms = 0  # the last instant of the newest batch
         self.touched: set[str] = set()
@@ -53,19 +54,11 @@ class State:
     def halt(self, book: Book) -> str | None:
         """Why nothing trades in a book: its venue's halts, then our own breaks; None where it does."""
         venue, instrument = book.market
-        for thing, told in (("venue", self.halts.get((venue, ""))), ("instrument", self.halts.get((venue, instrument)))):
-            if told is not None and told[1]:
-                return f"the {thing} is halted: {told[2] or 'no reason is given'}"
-        if self.breaks.is_quiet():
-            return None
-        underlying = "" if book.terms is None else book.terms.underlying
-        held = self.breaks.held(gate.Request(gate.Act.INCREASE, venue, instrument, underlying))
+        held = self.halts.held(venue, instrument)
+        if held is None and not self.breaks.is_quiet():
+            underlying = "" if book.terms is None else book.terms.underlying
+            held = self.breaks.held(gate.Request(gate.Act.INCREASE, venue, instrument, underlying))
         return None if held is None else held.why
-
-    @staticmethod
-    def halt_entry(venue: str, instrument: str) -> str:
-        """The entry of a halt."""
-        return f"halt/{orjson.dumps([venue, instrument]).decode()}"
 
     def settle(self) -> None:
         """Put restored orders in their places."""
@@ -95,7 +88,7 @@ class State:
         elif kind == "mark":
             stored = self.marks.get(subject)
         elif kind == "halt":
-            stored = self.halts.get(tuple(orjson.loads(subject)))
+            stored = list(halt) if (halt := self.halts.rows.get(subject)) else None
         elif kind == "book":
             if book := self.books.get(subject):
                 stored = [*book.market, book.numbers, book.told, _digits(book.last_price), book.halt]
@@ -118,8 +111,7 @@ class State:
         elif kind == "mark":
             self.marks[subject] = stored[0], stored[1]
         elif kind == "halt":
-            venue, instrument = orjson.loads(subject)
-            self.halts[venue, instrument] = stored[0], stored[1], stored[2]
+            self.halts.put(subject, Halt(*stored))
         elif kind == "book":
             venue, instrument, numbers, told, last_price, halt = stored
             book = self._restored(venue, instrument)

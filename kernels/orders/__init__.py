@@ -2,7 +2,7 @@
 
 Entries    account/<account>: positions, fills that margin does not include, margin, requests of the last second
            order/["<account>","<key>"]: one order with its executions; freed a minute after its end, a day if it traded
-           contract/<venue:instrument>, mark/<venue:instrument>, halt/["<venue>","<instrument>"]: what orders are checked
+           contract/<venue:instrument>, mark/<venue:instrument>, halt/<venue or venue:instrument>: what orders are checked
            against; every shard has them all; freed a day after expiry
            control/<scope>, break/<break_id>: what the gate obeys (kernels/gate.py)
            clock: the last instant of the newest batch
@@ -107,7 +107,7 @@ def learn(state: State, messages: Iterable[Message]) -> None:
         elif message.table == "circuit_breaks":
             state.touched.add(state.breaks.learn(row))
         elif message.table == "trading_halts":
-            state.halted(row["venue"], row.get("instrument") or "", event_ms, row["is_halted"], row.get("reason") or "")
+            state.touched.add(state.halts.learn(row))
 
 
 def wrong_request(row: dict[str, Any]) -> Fault | None:

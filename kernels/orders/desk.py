@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from engine.contract import Output
-from kernels.gate import Held, Reason
+from kernels.gate import Held
 from kernels.orders.checks import Intent, Refusal, View, refusal, request_of
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.ids import client_order_id
@@ -208,8 +208,7 @@ class Desk:
     def _held(self, intent: Intent, view: View) -> Held | None:
         """What the gate holds the order for."""
         request, (venue, instrument) = request_of(intent, view), (intent.venue, intent.instrument)
-        halt = self.state.halt(venue, instrument)
-        halted = None if halt is None else Held(Reason.HALTED, f"{venue}:{instrument}", halt)
+        halted = self.state.halts.held(venue, instrument)
         conditions = [held for held in (halted, self.state.breaks.held(request)) if held is not None]
         return self.state.gate.held(request, conditions)
 

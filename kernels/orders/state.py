@@ -10,6 +10,7 @@ import orjson
 
 from engine.entries import packed, unpacked
 from kernels import gate
+from kernels.halts import Halt, Halts
 from kernels.market.terms import Listing
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.order import Nature, Order, Request
@@ -124,7 +125,7 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.listing: Listing[Contract] = Listing()
         self.marks: dict[str, Mark] = {}
-        self.halts: dict[tuple[str, str], tuple[int, bool, str]] = {}  # by venue and instrument, empty for all of the venue
+        self.halts = Halts()
         self.due: list[Due] = []
         self.now_ms = 0  # the last instant of the newest batch
         self.touched: set[str] = set()
@@ -134,20 +135,6 @@ class State:
         if (account := self.accounts.get(name)) is None:
             account = self.accounts[name] = Account()
         return account
-
-    def halt(self, venue: str, instrument: str) -> str | None:
-        """Why trading is halted; None where it is not."""
-        for thing, told in (("venue", self.halts.get((venue, ""))), ("instrument", self.halts.get((venue, instrument)))):
-            if told is not None and told[1]:
-                return f"trading of the {thing} is halted: {told[2] or 'no reason is given'}"
-        return None
-
-    def halted(self, venue: str, instrument: str, event_ms: int, is_halted: bool, reason: str) -> None:
-        """Take a row of `trading_halts`; an older one changes nothing."""
-        known = self.halts.get((venue, instrument))
-        if known is None or event_ms >= known[0]:
-            self.halts[venue, instrument] = event_ms, is_halted, reason
-            self.touched.add(f"halt/{orjson.dumps([venue, instrument]).decode()}")
 
     def hold(self, account_name: str, instrument: str, event_ms: int, size: Decimal, fill_id: str) -> None:
         """Take a row of `positions`."""
@@ -182,6 +169,7 @@ class State:
             self.marks.pop(name, None)
             self.touched |= {f"contract/{name}", f"mark/{name}"}
         self.touched.update(self.breaks.forget(until_ms))
+        self.touched.update(self.halts.forget(until_ms, lambda name: name not in self.listing.terms))
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None if it no longer exists."""
@@ -196,7 +184,7 @@ class State:
         elif kind == "mark":
             stored = list(mark) if (mark := self.marks.get(subject)) else None
         elif kind == "halt":
-            stored = self.halts.get(tuple(orjson.loads(subject)))
+            stored = list(halt) if (halt := self.halts.rows.get(subject)) else None
         elif kind == "order":
             account_name, key = orjson.loads(subject)
             account = self.accounts.get(account_name)
@@ -220,8 +208,7 @@ class State:
         elif kind == "mark":
             self.marks[subject] = Mark(*stored)
         elif kind == "halt":
-            venue, instrument = orjson.loads(subject)
-            self.halts[venue, instrument] = tuple(stored)
+            self.halts.put(subject, Halt(*stored))
         elif kind == "order":
             account_name, key = orjson.loads(subject)
             self._restore_order(account_name, _restored_order(key, stored))
