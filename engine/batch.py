@@ -98,22 +98,23 @@ def decode(data: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
     """The messages of a batch, one for each row of a record, and a dead letter for each row that is not JSON."""
     messages: list[Message] = []
     letters: list[Output] = []
-    rows = ((topic, part, offset, row) for topic, part, offset, value in records(data) for row in parted(value))
-    for topic, partition, offset, value in rows:
-        try:
-            messages.append(Message(TABLE_OF[topic], partition, offset, orjson.loads(value), value))
-        except orjson.JSONDecodeError as error:
-            row = {
-                "source": topic,
-                "partition": partition,
-                "offset": offset,
-                "event_at": instant_ms(event_ms),
-                "field": None,
-                "expected": "a JSON value",
-                "got": str(error),
-                "original": b64encode(value).decode(),
-            }
-            letters.append(Output("dead_letters", event_ms, row))
+    for topic, partition, offset, record in records(data):
+        table = TABLE_OF[topic]
+        for value in parted(record) if record[:1] == b"[" else (record,):
+            try:
+                messages.append(Message(table, partition, offset, orjson.loads(value), value))
+            except orjson.JSONDecodeError as error:
+                row = {
+                    "source": topic,
+                    "partition": partition,
+                    "offset": offset,
+                    "event_at": instant_ms(event_ms),
+                    "field": None,
+                    "expected": "a JSON value",
+                    "got": str(error),
+                    "original": b64encode(value).decode(),
+                }
+                letters.append(Output("dead_letters", event_ms, row))
     return messages, letters
 
 

@@ -232,8 +232,7 @@ class Breaks:
                 end = f", until {known['planned_end_at']} as planned" if known["planned_end_at"] is not None else ""
                 thing = ":".join(known[column] for column in named)
                 why = f"{known['rule']} stops {thing} since {instant_ms(known['event_ms'])}{end}: {known['reason']}"
-                # A break that was stored by an earlier version does not say.
-                return Held(Reason.CIRCUIT_BREAK, thing, why, REDUCING if known.get("passes_exits") else frozenset())
+                return Held(Reason.CIRCUIT_BREAK, thing, why)
         return None
 
     def forget(self, until_ms: int) -> list[str]:

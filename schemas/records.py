@@ -655,6 +655,50 @@ class VenueClocksRow(TypedDict):
     step_back_count: int
 
 
+class VenueFillsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    fill_id: str
+    side: str
+    price: str
+    size: str
+    fee: str
+    kind: str | None
+    corrects_id: str | None
+
+
+class VenueReportsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    exec_id: str
+    exec_type: str
+    order_status: str | None
+    order_id: str | None
+    client_order_id: str | None
+    orig_client_order_id: str | None
+    side: str
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    leaves_quantity: str | None
+    cum_quantity: str | None
+    last_price: str | None
+    last_quantity: str | None
+    average_price: str | None
+    fee: str | None
+    fee_currency: str | None
+    is_maker: bool | None
+    exec_ref_id: str | None
+    reason: str | None
+
+
 class VenueTimesRow(TypedDict):
     venue: str
     event_at: str
@@ -1524,6 +1568,60 @@ TABLES: dict[str, Table] = {
             "max_offset_ms": Column("DOUBLE", True),
             "jitter_ms": Column("DOUBLE", True),
             "step_back_count": Column("BIGINT", False),
+        },
+    ),
+    "venue_fills": Table(
+        "venue_fills.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "fill_id": Column("STRING", False),
+            "side": Column("STRING", False),
+            "price": Column("DECIMAL(38, 18)", False),
+            "size": Column("DECIMAL(38, 18)", False),
+            "fee": Column("DECIMAL(38, 18)", False),
+            "kind": Column("STRING", True),
+            "corrects_id": Column("STRING", True),
+        },
+    ),
+    "venue_reports": Table(
+        "venue_reports.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "exec_id": Column("STRING", False),
+            "exec_type": Column("STRING", False),
+            "order_status": Column("STRING", True),
+            "order_id": Column("STRING", True),
+            "client_order_id": Column("STRING", True),
+            "orig_client_order_id": Column("STRING", True),
+            "side": Column("STRING", False),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "leaves_quantity": Column("DECIMAL(38, 18)", True),
+            "cum_quantity": Column("DECIMAL(38, 18)", True),
+            "last_price": Column("DECIMAL(38, 18)", True),
+            "last_quantity": Column("DECIMAL(38, 18)", True),
+            "average_price": Column("DECIMAL(38, 18)", True),
+            "fee": Column("DECIMAL(38, 18)", True),
+            "fee_currency": Column("STRING", True),
+            "is_maker": Column("BOOLEAN", True),
+            "exec_ref_id": Column("STRING", True),
+            "reason": Column("STRING", True),
         },
     ),
     "venue_times": Table(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jobs
+from kernels.matching.rules import RULES
 from schemas.records import TABLES
 from schemas.rows import instant_ms, to_ms, to_us
 
@@ -134,7 +135,9 @@ class Case:
         for _, row in self.given:
             names.update(re.findall(r'"(?:venue|account|underlying)"\s*:\s*"([^"]*)"', row.get("raw", "")))
             names.update(re.findall(r"^[^:]*", row.get("key", "")))
-        return names - QUOTES - (MARGINED if self.folder == "margin" else set()) - {""}
+        # Matching knows its venues by name.
+        own = set(RULES.fees) if self.folder == "matching" else set()
+        return names - QUOTES - (MARGINED if self.folder == "margin" else set()) - own - {""}
 
     def __str__(self) -> str:
         return f"{self.folder}-{self.sentence}"

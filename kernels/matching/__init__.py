@@ -1,0 +1,168 @@
+"""matching: which orders trade with each other on the own venue, and what does each account get told of it?
+
+Entries    book/<venue:instrument>: how many orders and reports there were, the last price, and why nothing trades
+           order/["<venue:instrument>",<number>]: one open order; freed with its end
+           seat/["<venue:instrument>","<account>"]: position, and the number of its last row of `orders`
+           contract/<venue:instrument>, mark/<venue:instrument>, halt/<venue or venue:instrument>, break/<break_id>: what books
+           go by.  All of a contract is freed a day after its expiry
+           clock: the last instant of the newest batch
+Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
+           there are not the own venue's, and nothing is told of them
+Order      a batch applies terms, marks, halts and positions first.  Then orders expire, and books that trade again begin with
+           an auction.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
+           of account and instant, so that no name is always the first; those of one account by number
+Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
+Time       everything happens at the last instant of its batch
+Late       late requests are taken like any other, at the time of the newest batch
+Numbers    whole numbers of 1e-18: sums are exact
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from zlib import crc32
+
+from engine import batch
+from engine.checks import checked, dead_letter
+from engine.contract import Kernel, Lines, Message, Output
+from kernels.matching.book import Listed
+from kernels.matching.numbers import whole
+from kernels.matching.reports import Reports
+from kernels.matching.state import VERSION as VERSION
+from kernels.matching.state import State as State
+from schemas.rows import Fault, key, shown, to_ms
+
+STORE_SHARE = 10.0
+"""An order is touched a few times in a short life, so waiting does not reduce what is stored."""
+KEPT_MS = 24 * 60 * 60 * 1000
+STOPS = frozenset({"trading_halts", "circuit_breaks"})
+
+
+def new() -> State:
+    """An empty state."""
+    return State()
+
+
+def gauges(state: State) -> dict[str, float]:
+    """The number of books, of those that are halted, and of open orders."""
+    books = state.books.values()
+    open_orders = sum(len(book.open) for book in books)
+    return {"books": len(books), "halted_books": sum(book.halt is not None for book in books), "open_orders": open_orders}
+
+
+def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
+    """Apply one micro-batch in place: rows of `venue_reports` and `venue_fills`."""
+    good, outputs = checked(messages, until_ms)
+    good, sizeless = _sized(good, until_ms)
+    return outputs + sizeless + _applied(state, good, until_ms).outputs()
+
+
+def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
+    """Apply a micro-batch whose messages are all good, and return its rows as lines; any other is left to `step`."""
+    messages, letters = batch.decode(data, until_ms)
+    good, wrong = checked(messages, until_ms)
+    good, sizeless = _sized(good, until_ms)
+    if letters or wrong or sizeless:
+        return [], data
+    return _applied(state, good, until_ms).lines(), b""
+
+
+def _applied(state: State, messages: list[Message], until_ms: int | None) -> Reports:
+    state.settle()
+    if until_ms is not None:
+        state.now_ms = until_ms - 1
+        state.touched.add("clock")
+    # Late messages come with no time; before the first batch they have only their own.
+    reports = Reports(state.now_ms or max((to_ms(message.row["event_at"]) for message in messages), default=0))
+    _learn(state, [message for message in messages if message.table != "orders"])
+    for name in sorted(state.books):  # whatever the order in which they were restored
+        state.books[name].expire(reports)
+    if any(message.table in STOPS for message in messages):
+        _stop_and_go(state, reports)
+    venues = state.rules.fees
+    for message in sorted([message for message in messages if message.table == "orders"], key=_turn):
+        row = message.row
+        if row["venue"] in venues:
+            state.book(row["venue"], row["instrument"]).request(row, reports)
+    if until_ms is not None:
+        state.free(state.listing.free(until_ms - KEPT_MS))
+        state.touched.update(state.breaks.forget(until_ms))
+        state.touched.update(state.halts.forget(until_ms, lambda name: name not in state.listing.terms))
+    return reports
+
+
+def _sized(messages: list[Message], until_ms: int | None) -> tuple[list[Message], list[Output]]:
+    """The messages without positions of a size that has too many digits, and dead letters for these."""
+    good, letters = [], []
+    for message in messages:
+        if message.table == "positions":
+            try:
+                whole(str(message.row["size"]))
+            except ValueError as error:
+                fault = Fault("size", str(error).partition(", got")[0], shown(message.row["size"]))
+                letters.append(dead_letter(message, fault, until_ms))
+                continue
+        good.append(message)
+    return good, letters
+
+
+def _turn(message: Message) -> tuple[int, int, str, int]:
+    row = message.row
+    account, event_at = row["account"], row["event_at"]
+    return to_ms(event_at), crc32(f"{account}@{event_at}".encode()), account, row["number"]
+
+
+def _learn(state: State, messages: Iterable[Message]) -> None:
+    """Take what books go by."""
+    rows = [(to_ms(m.row["event_at"]), m.partition, m.offset, m) for m in messages]
+    for event_ms, _, _, message in sorted(rows, key=lambda row: row[:3]):
+        row = message.row
+        if message.table == "instruments":
+            name = key("instruments", row)
+            if state.listing.learn(name, _listed(row)):
+                state.touched.add(f"contract/{name}")
+                state.inform(name)
+        elif message.table == "tickers":
+            name, mark = key("tickers", row), row.get("mark_price")
+            if mark is not None and event_ms >= state.marks.get(name, (event_ms, None))[0]:
+                state.marks[name] = event_ms, mark
+                state.touched.add(f"mark/{name}")
+                state.inform(name)
+        elif message.table == "trading_halts":
+            state.touched.add(state.halts.learn(row))
+        elif message.table == "circuit_breaks":
+            state.touched.add(state.breaks.learn(row))
+        elif message.table == "positions" and row["venue"] in state.rules.fees:
+            seat = state.book(row["venue"], row["instrument"]).seat(row["account"])
+            if seat.hold(event_ms, whole(str(row["size"])), row["fill_id"]):
+                state.touched.add(seat.entry)
+
+
+def _stop_and_go(state: State, reports: Reports) -> None:
+    """Halt the books that must not trade, and let those trade again that may."""
+    for name in sorted(state.books):
+        book, was_halted = state.books[name], state.books[name].halt is not None
+        if (halt := state.halt(book)) is not None:
+            book.halt = halt
+        elif was_halted:
+            book.resume(reports)
+        if was_halted or halt is not None:
+            state.touched.add(book.entry)
+
+
+def _listed(row: dict[str, Any]) -> Listed:
+    expiry_at, last_at = row.get("expiry_at"), row.get("last_trading_at")
+    return Listed(
+        to_ms(row["event_at"]),
+        row["kind"],
+        row["underlying"],
+        row["settlement_currency"],
+        row["is_inverse"],
+        row.get("contract_size"),
+        None if expiry_at is None else to_ms(expiry_at),
+        None if last_at is None else to_ms(last_at),
+        row.get("tick_size"),
+        row.get("lot_size"),
+    )
+
+
+KERNEL = Kernel("matching", VERSION, new=new, step=step, take_plain=take_plain, gauges=gauges, store_share=STORE_SHARE)

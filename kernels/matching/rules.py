@@ -1,0 +1,31 @@
+"""How the own venue trades, as data."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from kernels.matching.numbers import whole
+from kernels.orders.rules import COLLARS
+
+
+class Fees(NamedTuple):
+    """Fractions of the notional, in units of 1e-18; below zero is paid to the account."""
+
+    maker: int = 0
+    taker: int = 0
+
+
+class Rules(NamedTuple):
+    """How the own venue trades."""
+
+    fees: Mapping[str, Fees] = MappingProxyType(
+        {
+            # Each venue that it runs: those of the simulator.
+            "sim_alpha": Fees(whole("0"), whole("0.0003")),
+            "sim_beta": Fees(whole("-0.0001"), whole("0.0005")),
+        }
+    )
+    bands: Mapping[str, float] = COLLARS  # by kind: how far an aggressive price may be from the mark
+
+
+RULES = Rules()

@@ -1,0 +1,168 @@
+"""The books of a shard, and what they go by, as stored."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from engine.entries import packed, unpacked
+from kernels import gate
+from kernels.halts import Halt, Halts
+from kernels.market.terms import Listing
+from kernels.matching.book import Book, Listed
+from kernels.matching.rules import RULES, Fees, Rules
+from kernels.matching.side import Order, Seat
+
+VERSION = 1
+
+
+class State:
+    """The books of one shard."""
+
+    def __init__(self, rules: Rules = RULES) -> None:
+        self.rules = rules
+        self.books: dict[str, Book] = {}  # by venue:instrument
+        self.listing: Listing[Listed] = Listing()
+        self.marks: dict[str, tuple[int, float | None]] = {}  # when, in the quote currency
+        self.halts = Halts()
+        self.breaks = gate.Breaks()
+        self.now_ms = 0  # the last instant of the newest batch
+        self.touched: set[str] = set()
+        self.restored: set[str] = set()  # books whose orders have no places yet
+
+    def book(self, venue: str, instrument: str) -> Book:
+        """A book of the own venue, new where there is none."""
+        if (book := self.books.get(f"{venue}:{instrument}")) is None:
+            book = self._made(venue, instrument)
+            self.inform(book.name)
+            book.halt = self.halt(book)
+            self.touched.add(book.entry)
+        return book
+
+    def _made(self, venue: str, instrument: str) -> Book:
+        book = Book(venue, instrument, self.rules.fees.get(venue, Fees()), self.touched)
+        self.books[book.name] = book
+        return book
+
+    def inform(self, name: str) -> None:
+        """Let a book go by the newest terms and mark."""
+        if (book := self.books.get(name)) is not None:
+            terms, (_, mark) = self.listing.terms.get(name), self.marks.get(name, (0, None))
+            book.list_as(terms)
+            book.value(mark, None if terms is None else self.rules.bands.get(terms.kind))
+
+    def halt(self, book: Book) -> str | None:
+        """Why nothing trades in a book: its venue's halts, then our own breaks; None where it does."""
+        venue, instrument = book.market
+        held = self.halts.held(venue, instrument)
+        if held is None and not self.breaks.is_quiet():
+            underlying = "" if book.terms is None else book.terms.underlying
+            held = self.breaks.held(gate.Request(gate.Act.INCREASE, venue, instrument, underlying))
+        return None if held is None else held.why
+
+    def settle(self) -> None:
+        """Put restored orders in their places."""
+        for name in self.restored:
+            self.books[name].settle()
+            self.inform(name)
+        self.restored.clear()
+
+    def free(self, names: Iterable[str]) -> None:
+        """Forget contracts that are gone, with their books."""
+        for name in names:
+            self.marks.pop(name, None)
+            self.touched |= {f"contract/{name}", f"mark/{name}", f"book/{name}"}
+            if (book := self.books.pop(name, None)) is not None:
+                self.touched.update(seat.entry for seat in book.seats.values())
+
+    def encode(self, name: str) -> bytes | None:
+        """One entry as bytes; None if it no longer exists."""
+        kind, _, subject = name.partition("/")
+        if kind == gate.BREAK:
+            return self.breaks.encode(subject)
+        stored: Any = None
+        if kind == "clock":
+            stored = self.now_ms
+        elif kind == "contract":
+            stored = list(terms) if (terms := self.listing.terms.get(subject)) else None
+        elif kind == "mark":
+            stored = self.marks.get(subject)
+        elif kind == "halt":
+            stored = list(halt) if (halt := self.halts.rows.get(subject)) else None
+        elif kind == "book":
+            if book := self.books.get(subject):
+                stored = [*book.market, book.numbers, book.told, _digits(book.last_price), book.halt]
+        else:
+            book_name, key = orjson.loads(subject)
+            stored = self._stored(kind, self.books.get(book_name), key)
+        return None if stored is None else packed(VERSION, stored)
+
+    def decode(self, name: str, data: bytes) -> None:
+        """Restore one entry.  Raises `ValueError` if this code cannot read the version of the bytes."""
+        kind, _, subject = name.partition("/")
+        if kind == gate.BREAK:
+            self.breaks.decode(subject, data)
+            return
+        stored = unpacked("matching", name, data, VERSION)
+        if kind == "clock":
+            self.now_ms = stored
+        elif kind == "contract":
+            self.listing.put(subject, Listed(*stored))
+        elif kind == "mark":
+            self.marks[subject] = stored[0], stored[1]
+        elif kind == "halt":
+            self.halts.put(subject, Halt(*stored))
+        elif kind == "book":
+            venue, instrument, numbers, told, last_price, halt = stored
+            book = self._restored(venue, instrument)
+            book.numbers, book.told, book.halt = numbers, told, halt
+            book.last_price = None if last_price is None else int(last_price)
+        elif kind == "seat":
+            _, account = orjson.loads(subject)
+            venue, instrument, number, base, row_ms, pending = stored
+            seat = self._restored(venue, instrument).seat(account)
+            seat.number, seat.base, seat.row_ms = number, int(base), row_ms
+            seat.pending = {exec_id: (int(change), ms) for exec_id, change, ms in pending}
+            seat.position = seat.base + sum(change for change, _ in seat.pending.values())
+        else:
+            _, number = orjson.loads(subject)
+            venue, instrument, account, *content = stored
+            book = self._restored(venue, instrument)
+            book.restore(_order(book.seat(account), number, name, content))
+
+    def _restored(self, venue: str, instrument: str) -> Book:
+        name = f"{venue}:{instrument}"
+        self.restored.add(name)
+        return self.books.get(name) or self._made(venue, instrument)
+
+    @staticmethod
+    def _stored(kind: str, book: Book | None, key: Any) -> list[Any] | None:
+        if book is None:
+            return None
+        if kind == "seat":
+            if (seat := book.seats.get(key)) is None:
+                return None
+            pending = [[exec_id, str(change), ms] for exec_id, (change, ms) in seat.pending.items()]
+            return [*book.market, seat.number, str(seat.base), seat.row_ms, pending]
+        if (order := book.open.get(key)) is None:
+            return None
+        what = [order.group, order.side, order.priority, order.order_id, order.client_order_id, order.ids]
+        how = [order.order_type, order.time_in_force, order.is_reduce_only, order.expires_ms]
+        numbers = [str(number) for number in (order.price, order.quantity, order.cum, order.worth)]
+        return [*book.market, order.seat.account, what, how, numbers]
+
+
+def _digits(number: int | None) -> str | None:
+    # A whole number of JSON has no more than 64 bits.
+    return None if number is None else str(number)
+
+
+def _order(seat: Seat, number: int, entry: str, content: list[Any]) -> Order:
+    what, how, numbers = content
+    group, side, *rest = what
+    order = Order(seat, group, side, number, entry)
+    order.priority, order.order_id, order.client_order_id, order.ids = rest
+    order.order_type, order.time_in_force, order.is_reduce_only, order.expires_ms = how
+    price, order.quantity, order.cum, order.worth = map(int, numbers)
+    order.price, order.rank, order.left = price, price * side, order.quantity - order.cum
+    return order
