@@ -5,6 +5,7 @@
     gammaflow.writes       tables that it writes, in the order of their INSERTs, on which state depends: append new ones
     gammaflow.kernel       the kernel that answers; without one the job is SQL alone
     gammaflow.tells-time   of what it writes, the tables in whose topics it tells the time, for jobs that read them with others
+    gammaflow.tells-ahead  of these, the tables in which it tells a time ahead of what it has read: by the latency of its kernel
     gammaflow.broadcast    of what it reads, the tables of which every shard gets every message
 
 Everything that lists jobs derives from here: their order, the README's table and picture, compose, manifests, rights, drills.
@@ -21,7 +22,7 @@ import schemas
 from schemas.records import TABLES
 
 FOLDER = Path(__file__).parent
-DECLARED = ("reads", "may-read", "writes", "kernel", "tells-time", "broadcast")
+DECLARED = ("reads", "may-read", "writes", "kernel", "tells-time", "tells-ahead", "broadcast")
 ALL = "*"
 JOINT = "+"
 WINDOW = "gammaflow.window"
@@ -47,6 +48,7 @@ class Job:
     sql: str
     members: tuple["Job", ...] = ()  # of a group
     may_read: tuple[str, ...] = ()  # tables
+    tells_ahead: tuple[str, ...] = ()  # tables
 
     @property
     def kernels(self) -> list[str]:
@@ -123,6 +125,25 @@ def upstream(names: Iterable[str], also_read: Iterable[str] = ()) -> list[str]:
     return [name for name in FLOW if name in needed]
 
 
+def loop() -> list[str]:
+    """The jobs that are between a topic in which the time is told ahead and its own writer: they wait for each other."""
+
+    def after(tables: set[str]) -> set[str]:
+        reached: set[str] = set()
+        while tables:
+            readers = {name for name in FLOW if tables & {*_declared(name).reads, *_declared(name).may_read}} - reached
+            reached |= readers
+            tables = {table for name in readers for table in _declared(name).writes} - {"dead_letters"}
+        return reached
+
+    members: set[str] = set()
+    for writer in FLOW:
+        behind = after(set(_declared(writer).tells_ahead))
+        circle = {name for name in behind if writer in after(set(_declared(name).writes))}
+        members |= circle | ({writer} if circle else set())
+    return [name for name in FLOW if name in members]
+
+
 def optional(names: Iterable[str] | None = None) -> list[str]:
     """The tables that jobs may read, of those that are written by one of these jobs; of all without names."""
     written = {table for name in (FLOW if names is None else names) for table in job(name).writes}
@@ -162,6 +183,7 @@ def _declared(name: str) -> Job:
         any(schemas.without_comments(statement).startswith(MESSAGES) for statement in schemas.statements(sql)),
         sql,
         may_read=tuple(tables("may-read")),
+        tells_ahead=tuple(tables("tells-ahead")),
     )
     _check(declared)
     return declared
@@ -209,6 +231,7 @@ def _group(name: str) -> Job:
         "\n".join(member.sql for member in members),
         members,
         tuple(union(list(member.may_read) for member in members)),
+        tuple(union(list(member.tells_ahead) for member in members)),
     )
 
 
@@ -225,6 +248,7 @@ def _check(job: Job) -> None:
         raise ValueError(f"jobs/{job.name}.sql: no table {', '.join(unknown)}; there are {', '.join(schemas.names())}")
     for key, some, whole in (
         ("tells-time", job.tells_time, job.writes),
+        ("tells-ahead", list(job.tells_ahead), job.tells_time),
         ("broadcast", job.broadcast, [*job.reads, *job.may_read]),
     ):
         if beyond := sorted(set(some) - set(whole)):
@@ -232,11 +256,15 @@ def _check(job: Job) -> None:
 
 
 def _flow() -> list[str]:
-    """Every job, each after the jobs whose topics it reads; raises `ValueError` where that goes in a circle."""
+    """Every job, each after the jobs whose topics it reads.
+
+    Who reads a topic in which the time is told ahead need not come after its writer.  Raises `ValueError` for any other circle.
+    """
     left = {path.stem: _declared(path.stem) for path in sorted(FOLDER.glob("*.sql"))}
+    apart = {"dead_letters"} | {table for job in left.values() for table in job.tells_ahead}
     ordered: list[str] = []
     while left:
-        unwritten = {table for job in left.values() for table in job.writes} - {"dead_letters"}
+        unwritten = {table for job in left.values() for table in job.writes} - apart
         ready = [name for name, job in left.items() if not unwritten & ({*job.reads, *job.may_read} - set(job.writes))]
         if not ready:
             raise ValueError(f"jobs {', '.join(left)}: each waits for rows of another")

@@ -13,6 +13,8 @@ SET 'gammaflow.kernel' = 'matching';
 SET 'gammaflow.broadcast' = 'trading_halts, circuit_breaks';
 SET 'gammaflow.writes' = 'venue_reports, venue_fills, dead_letters';
 SET 'gammaflow.tells-time' = 'venue_reports, venue_fills';
+-- What is told of an order comes a latency later (kernels/matching/rules.py): so who sends orders need not wait for it.
+SET 'gammaflow.tells-ahead' = 'venue_reports, venue_fills';
 
 -- As that of orders, with which it is in step.
 SET 'gammaflow.window' = '0.05';

@@ -7,8 +7,8 @@
 -- Late    a report or a request behind the watermark is taken like any other; the same one twice counts once
 
 SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, liquidation_orders, execution_reports, positions, account_margin';
--- Our own breakers hold orders with -D gammaflow.also-read=circuit_breaks.
-SET 'gammaflow.may-read' = 'circuit_breaks';
+-- With -D gammaflow.also-read=circuit_breaks,venue_reports our own breakers hold orders, and the own venue answers them.
+SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports';
 SET 'gammaflow.kernel' = 'orders';
 SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks';
 SET 'gammaflow.writes' = 'orders, order_states, dead_letters, controls_applied';

@@ -7,6 +7,8 @@
 -- Late    a fill behind the watermark is inserted among the others where it belongs; the same fill twice is applied once
 
 SET 'gammaflow.reads' = 'instruments, fills, transfers, index_prices';
+-- The own venue's, with -D gammaflow.also-read=venue_fills.
+SET 'gammaflow.may-read' = 'venue_fills';
 SET 'gammaflow.kernel' = 'positions';
 SET 'gammaflow.broadcast' = 'instruments, index_prices';
 SET 'gammaflow.writes' = 'positions, balances, dead_letters, ledger_entries';

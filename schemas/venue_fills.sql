@@ -8,7 +8,7 @@ CREATE TEMPORARY TABLE venue_fills (
   account      STRING           NOT NULL,
   venue        STRING           NOT NULL,
   instrument   STRING           NOT NULL,
-  event_at     TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch in which it traded',
+  event_at     TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch in which it traded, and the latency of the venue',
   received_at  TIMESTAMP_LTZ(6) NOT NULL,
   fill_id      STRING           NOT NULL COMMENT 'The exec_id in venue_reports',
   side         STRING           NOT NULL COMMENT 'buy or sell',

@@ -12,7 +12,7 @@ CREATE TEMPORARY TABLE venue_reports (
   account              STRING           NOT NULL,
   venue                STRING           NOT NULL,
   instrument           STRING           NOT NULL,
-  event_at             TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch in which it happened',
+  event_at             TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch in which it happened, and the latency of the venue',
   received_at          TIMESTAMP_LTZ(6) NOT NULL COMMENT 'The same instant: nobody receives it from elsewhere',
   exec_id              STRING           NOT NULL COMMENT 'venue:instrument:number; of a trade the fill_id in venue_fills',
   exec_type            STRING           NOT NULL COMMENT 'new, trade, cancelled, replaced, rejected, expired or cancel_rejected: a cancel or replace is refused',

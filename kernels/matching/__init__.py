@@ -12,7 +12,7 @@ Order      a batch applies terms, marks, halts and positions first.  Then orders
            an auction.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
            of account and instant, so that no name is always the first; those of one account by number
 Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
-Time       everything happens at the last instant of its batch
+Time       everything happens at the last instant of its batch; what is told of it comes the venue's latency later
 Late       late requests are taken like any other, at the time of the newest batch
 Numbers    whole numbers of 1e-18: sums are exact
 """
@@ -27,6 +27,7 @@ from engine.contract import Kernel, Lines, Message, Output
 from kernels.matching.book import Listed
 from kernels.matching.numbers import whole
 from kernels.matching.reports import Reports
+from kernels.matching.rules import RULES
 from kernels.matching.state import VERSION as VERSION
 from kernels.matching.state import State as State
 from schemas.rows import Fault, key, shown, to_ms
@@ -72,7 +73,8 @@ def _applied(state: State, messages: list[Message], until_ms: int | None) -> Rep
         state.now_ms = until_ms - 1
         state.touched.add("clock")
     # Late messages come with no time; before the first batch they have only their own.
-    reports = Reports(state.now_ms or max((to_ms(message.row["event_at"]) for message in messages), default=0))
+    happened_ms = state.now_ms or max((to_ms(message.row["event_at"]) for message in messages), default=0)
+    reports = Reports(happened_ms, state.rules.latency_ms)
     _learn(state, [message for message in messages if message.table != "orders"])
     for name in sorted(state.books):  # whatever the order in which they were restored
         state.books[name].expire(reports)
@@ -165,4 +167,13 @@ def _listed(row: dict[str, Any]) -> Listed:
     )
 
 
-KERNEL = Kernel("matching", VERSION, new=new, step=step, take_plain=take_plain, gauges=gauges, store_share=STORE_SHARE)
+KERNEL = Kernel(
+    "matching",
+    VERSION,
+    new=new,
+    step=step,
+    take_plain=take_plain,
+    gauges=gauges,
+    latency_ms=RULES.latency_ms,
+    store_share=STORE_SHARE,
+)

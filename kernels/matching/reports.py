@@ -19,10 +19,11 @@ REPORTS, FILLS = "venue_reports", "venue_fills"
 class Reports:
     """What is told in one micro-batch."""
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, latency_ms: int = 0) -> None:
         self.now_ms = now_ms
-        self.at = f'"event_at":"{instant_ms(now_ms)}","received_at":"{instant_us(now_ms * 1000)}"'
-        self.stamp = f"{now_ms:013d}"
+        self.told_ms = told_ms = now_ms + latency_ms
+        self.at = f'"event_at":"{instant_ms(told_ms)}","received_at":"{instant_us(told_ms * 1000)}"'
+        self.stamp = f"{told_ms:013d}"
         self.reports: list[str] = []
         self.report_keys: list[str] = []
         self.fills: list[str] = []
@@ -93,7 +94,7 @@ class Reports:
     def outputs(self) -> list[Output]:
         """All rows as outputs."""
         rows = [(REPORTS, row) for row in self.reports] + [(FILLS, row) for row in self.fills]
-        return [Output(table, self.now_ms, orjson.loads(row)) for table, row in rows]
+        return [Output(table, self.told_ms, orjson.loads(row)) for table, row in rows]
 
 
 def head_of(market: tuple[str, str], account: str) -> str:

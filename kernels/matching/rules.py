@@ -25,6 +25,7 @@ class Rules(NamedTuple):
             "sim_beta": Fees(whole("-0.0001"), whole("0.0005")),
         }
     )
+    latency_ms: int = 200  # from an order to what is told of it
     bands: Mapping[str, float] = COLLARS  # by kind: how far an aggressive price may be from the mark
 
 
