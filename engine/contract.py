@@ -70,8 +70,9 @@ class Kernel:
                 late; the kernel judges them by their own sequence or time.  An empty batch means only that time has passed; it
                 comes before the batch that ends at the same instant.
     take_plain  optional; gets a batch first, as bytes: (state, data, until_ms) -> (lines, the records left for step)
-    set_keys    optional; is called with a new state and a function that tells whether the rows of a key are in the partition of
-                this shard.  A job that gets every message in every shard knows by it which rows to emit
+    set_keys    optional; is called with a new state, a function that returns the partition of a key's rows, and that of this
+                shard.  A job whose messages go to several shards knows by it which rows to emit, and a job whose readers
+                have other keys where they look for a row
     end_window  optional; is called at the end of each window, after its messages, also if it has none: (state, until_ms) ->
                 lines, the rows that are due at that time
     gauges      numbers for an operator, by name: (state) -> numbers.  It changes nothing and is cheap beside a batch.  The host
@@ -85,7 +86,7 @@ class Kernel:
     new: Callable[[], Any]
     step: Callable[[Any, list[Message], int | None], list[Output]]
     take_plain: Callable[[Any, bytes, int], tuple[list[Lines], bytes]] | None = None
-    set_keys: Callable[[Any, Callable[[str], bool]], None] | None = None
+    set_keys: Callable[[Any, Callable[[str], int], int], None] | None = None
     end_window: Callable[[Any, int], list[Lines]] | None = None
     gauges: Callable[[Any], dict[str, float]] = _no_gauges
     migrations: Mapping[int, Migration] = field(default_factory=dict)  # by the version that they read

@@ -88,7 +88,7 @@ class _Running:
         state: State = self.kernel.new()
         if self.kernel.set_keys is not None:
             own, count = self.partitions[number], len(self.partitions)
-            self.kernel.set_keys(state, lambda key: partition_of(key, count) == own)
+            self.kernel.set_keys(state, lambda key: partition_of(key, count), own)
         return state
 
 
@@ -215,7 +215,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             self._set_sweep(shard, next_ms, ctx)
         if shard.running.heartbeat:
             key = shard.running.heartbeat_keys[shard.number]
-            yield Row(shard.running.heartbeat, b"%013d%s" % (until_ms - 1, key), b"heartbeat")
+            told_ms = until_ms - 1 + shard.running.kernel.latency_ms
+            yield Row(shard.running.heartbeat, b"%013d%s" % (told_ms, key), b"heartbeat")
 
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:

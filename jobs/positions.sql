@@ -17,9 +17,18 @@ SET 'gammaflow.tells-time' = 'positions, balances';
 -- A batch costs some milliseconds, however few accounts it concerns.
 SET 'gammaflow.window' = '0.05';
 
--- A message goes to the shard of its account; contract terms and the index prices that settle them go to all.
+-- A message goes to the shard of its account, whose number a fill of the own venue has; contract terms, and the index prices that
+-- settle them, go to all.
 CREATE TEMPORARY VIEW messages AS
 SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(
-  CASE WHEN topic IN ('fills.v1', 'transfers.v1') OR message IS NULL THEN ARRAY[inbox.shard] ELSE ARRAY[${SHARDS}] END
+  CASE
+    WHEN topic IN ('fills.v1', 'transfers.v1') OR message IS NULL THEN ARRAY[inbox.shard]
+    WHEN topic = 'venue_fills.v1' THEN ARRAY[
+      COALESCE(
+        ARRAY[${SHARDS}][1 + CAST(REGEXP_EXTRACT(message, '"account_partition":\s*(\d+)', 1) AS INT)],
+        inbox.shard)
+    ]
+    ELSE ARRAY[${SHARDS}]
+  END
 ) AS shards (shard);

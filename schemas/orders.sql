@@ -1,7 +1,7 @@
--- Topic orders.v1, keyed by venue:instrument.  Append-only.
+-- Topic orders.v1, keyed by account.  Append-only.
 --
--- What venues are to do: requests that have passed the checks before the trade, each once.  Rows stay in the partition of their
--- account, in which the job orders tells the time; who reads by instrument reads all partitions and turns to the key.
+-- What venues are to do: requests that have passed the checks before the trade, each once.  Rows are in the partition of their
+-- account, in which the job orders tells the time; who reads by instrument finds its partition in the row.
 --
 -- Grain     one row per request that is sent
 -- Order     of one account by event_at and number
@@ -10,6 +10,7 @@
 CREATE TEMPORARY TABLE orders (
   venue                  STRING           NOT NULL,
   instrument             STRING           NOT NULL,
+  instrument_partition   INT              NOT NULL COMMENT 'Into which Kafka puts rows with the key venue:instrument',
   event_at               TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch that checked it',
   account                STRING           NOT NULL,
   number                 BIGINT           NOT NULL COMMENT 'Counts what is sent for the account, from 1',

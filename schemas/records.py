@@ -521,6 +521,7 @@ class OrderStatesRow(TypedDict):
 class OrdersRow(TypedDict):
     venue: str
     instrument: str
+    instrument_partition: int
     event_at: str
     account: str
     number: int
@@ -657,6 +658,7 @@ class VenueClocksRow(TypedDict):
 
 class VenueFillsRow(TypedDict):
     account: str
+    account_partition: int
     venue: str
     instrument: str
     event_at: str
@@ -672,6 +674,7 @@ class VenueFillsRow(TypedDict):
 
 class VenueReportsRow(TypedDict):
     account: str
+    account_partition: int
     venue: str
     instrument: str
     event_at: str
@@ -1385,12 +1388,13 @@ TABLES: dict[str, Table] = {
     ),
     "orders": Table(
         "orders.v1",
-        ("venue", "instrument"),
+        ("account",),
         False,
         False,
         {
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
+            "instrument_partition": Column("INT", False),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
             "account": Column("STRING", False),
             "number": Column("BIGINT", False),
@@ -1572,11 +1576,12 @@ TABLES: dict[str, Table] = {
     ),
     "venue_fills": Table(
         "venue_fills.v1",
-        ("account",),
+        ("venue", "instrument"),
         False,
         False,
         {
             "account": Column("STRING", False),
+            "account_partition": Column("INT", False),
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
@@ -1592,11 +1597,12 @@ TABLES: dict[str, Table] = {
     ),
     "venue_reports": Table(
         "venue_reports.v1",
-        ("account",),
+        ("venue", "instrument"),
         False,
         False,
         {
             "account": Column("STRING", False),
+            "account_partition": Column("INT", False),
             "venue": Column("STRING", False),
             "instrument": Column("STRING", False),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),

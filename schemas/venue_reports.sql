@@ -1,8 +1,8 @@
--- Topic venue_reports.v1, keyed by account.  Append-only.
+-- Topic venue_reports.v1, keyed by venue:instrument.  Append-only.
 --
 -- What the own venue says of orders, in the columns of execution_reports.  It has a topic of its own, for each partition has one
--- writer that tells the time in it.  Rows stay in the partition of their instrument's shard; who reads by account reads all
--- partitions and turns to the key.
+-- writer that tells the time in it.  Rows are in the partition of their instrument; who reads by account finds its partition in
+-- the row.
 --
 -- Grain     one row per change of an order, per execution of one, and per request that is refused
 -- Order     of one instrument by the number in exec_id
@@ -10,6 +10,7 @@
 --           same row with the same exec_id
 CREATE TEMPORARY TABLE venue_reports (
   account              STRING           NOT NULL,
+  account_partition    INT              NOT NULL COMMENT 'Into which Kafka puts rows with the key account',
   venue                STRING           NOT NULL,
   instrument           STRING           NOT NULL,
   event_at             TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch in which it happened, and the latency of the venue',

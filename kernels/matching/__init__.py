@@ -17,7 +17,7 @@ Late       late requests are taken like any other, at the time of the newest bat
 Numbers    whole numbers of 1e-18: sums are exact
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from zlib import crc32
 
@@ -41,6 +41,11 @@ STOPS = frozenset({"trading_halts", "circuit_breaks"})
 def new() -> State:
     """An empty state."""
     return State()
+
+
+def set_keys(state: State, partition: Callable[[str], int], own: int) -> None:
+    """Answer for the instruments whose rows are in the partition `own`."""
+    state.partition, state.is_own = partition, lambda name: partition(name) == own
 
 
 def gauges(state: State) -> dict[str, float]:
@@ -133,7 +138,7 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
             state.touched.add(state.halts.learn(row))
         elif message.table == "circuit_breaks":
             state.touched.add(state.breaks.learn(row))
-        elif message.table == "positions" and row["venue"] in state.rules.fees:
+        elif message.table == "positions" and row["venue"] in state.rules.fees and state.is_own(key("instruments", row)):
             seat = state.book(row["venue"], row["instrument"]).seat(row["account"])
             if seat.hold(event_ms, whole(str(row["size"])), row["fill_id"]):
                 state.touched.add(seat.entry)
@@ -173,6 +178,7 @@ KERNEL = Kernel(
     new=new,
     step=step,
     take_plain=take_plain,
+    set_keys=set_keys,
     gauges=gauges,
     latency_ms=RULES.latency_ms,
     store_share=STORE_SHARE,

@@ -18,14 +18,14 @@ Halt                nothing trades.  Orders that can rest are taken, changed and
 """
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
 from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import UNIT, divided, text, whole, whole_of
-from kernels.matching.reports import Reports, head_of, key_of, told_of
+from kernels.matching.reports import Reports, head_of, line_key, told_of
 from kernels.matching.rules import Fees
 from kernels.matching.side import BUY, SELL, Order, Seat, Side
 from schemas.rows import to_ms
@@ -63,9 +63,13 @@ class Listed(NamedTuple):
 class Book:
     """The open orders of one instrument, and the accounts that trade there."""
 
-    def __init__(self, venue: str, instrument: str, fees: Fees, touched: set[str]) -> None:
+    def __init__(
+        self, venue: str, instrument: str, fees: Fees, touched: set[str], partition: Callable[[str], int] = lambda key: 0
+    ) -> None:
         self.market = venue, instrument
+        self._partition = partition  # of the rows of an account
         self.name = f"{venue}:{instrument}"
+        self._key = line_key(self.name)
         self.fees = fees
         self.terms: Listed | None = None
         self.end_ms: int | None = None  # when trading ends
@@ -108,8 +112,8 @@ class Book:
     def seat(self, account: str) -> Seat:
         """An account's seat, new where it has none."""
         if (seat := self.seats.get(account)) is None:
-            head, entry = head_of(self.market, account), seat_entry(self.name, account)
-            seat = self.seats[account] = Seat(account, key_of(account), head, entry)
+            head, entry = head_of(self.market, account, self._partition(account)), seat_entry(self.name, account)
+            seat = self.seats[account] = Seat(account, self._key, head, entry)
         return seat
 
     def request(self, row: Mapping[str, Any], reports: Reports) -> None:

@@ -11,7 +11,7 @@ import orjson
 from engine.contract import Lines, Output
 from kernels.matching.numbers import divided, text
 from kernels.matching.side import BUY, Order, Seat
-from schemas.rows import instant_ms, instant_us, key
+from schemas.rows import instant_ms, instant_us
 
 REPORTS, FILLS = "venue_reports", "venue_fills"
 
@@ -69,7 +69,8 @@ class Reports:
         """A request that changes nothing: of a new order `rejected`, of another `cancel_rejected`."""
         is_new = exec_type == "rejected"
         told = {
-            **{column: row[column] for column in ("account", "venue", "instrument", "client_order_id", "side")},
+            **orjson.loads(seat.head + "}"),
+            **{column: row[column] for column in ("client_order_id", "side")},
             **{column: row.get(column) for column in ("orig_client_order_id", "order_id", "order_type", "time_in_force")},
             **{column: row.get(column) for column in ("price", "quantity")},
             "exec_type": exec_type,
@@ -97,9 +98,10 @@ class Reports:
         return [Output(table, self.told_ms, orjson.loads(row)) for table, row in rows]
 
 
-def head_of(market: tuple[str, str], account: str) -> str:
-    """What every row of an account at an instrument begins with."""
-    return orjson.dumps({"account": account, "venue": market[0], "instrument": market[1]}).decode()[:-1]
+def head_of(market: tuple[str, str], account: str, partition: int) -> str:
+    """What every row of an account at an instrument begins with; `partition` is that of the account's rows."""
+    head = {"account": account, "account_partition": partition, "venue": market[0], "instrument": market[1]}
+    return orjson.dumps(head).decode()[:-1]
 
 
 def told_of(order: Order) -> dict[str, str]:
@@ -109,9 +111,8 @@ def told_of(order: Order) -> dict[str, str]:
     return {"fill": fill, "report": f'{fill}"order_id":{_quoted(order.order_id)},{kind}'}
 
 
-def key_of(account: str) -> str:
-    """The key of an account's rows, as a line has it."""
-    name = key(REPORTS, {"account": account})
+def line_key(name: str) -> str:
+    """The key of a book's rows, as a line has it."""
     return orjson.dumps(name).decode()[1:-1] if "\n" in name else name
 
 

@@ -1,6 +1,6 @@
 """The books of a shard, and what they go by, as stored."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -28,6 +28,8 @@ class State:
         self.breaks = gate.Breaks()
         self.now_ms = 0  # the last instant of the newest batch
         self.touched: set[str] = set()
+        self.partition: Callable[[str], int] = lambda key: 0
+        self.is_own: Callable[[str], bool] = lambda key: True
         self.restored: set[str] = set()  # books whose orders have no places yet
 
     def book(self, venue: str, instrument: str) -> Book:
@@ -40,7 +42,9 @@ class State:
         return book
 
     def _made(self, venue: str, instrument: str) -> Book:
-        book = Book(venue, instrument, self.rules.fees.get(venue, Fees()), self.touched)
+        book = Book(
+            venue, instrument, self.rules.fees.get(venue, Fees()), self.touched, lambda account: self.partition(account)
+        )
         self.books[book.name] = book
         return book
 

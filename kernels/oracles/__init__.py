@@ -103,9 +103,9 @@ def new() -> State:
     return State()
 
 
-def set_keys(state: State, is_own: Callable[[str], bool]) -> None:
-    """Answer for the underlyings of which `is_own` holds."""
-    state.is_own = is_own
+def set_keys(state: State, partition: Callable[[str], int], own: int) -> None:
+    """Answer for the underlyings whose rows are in the partition `own`."""
+    state.is_own = lambda underlying: partition(underlying) == own
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:

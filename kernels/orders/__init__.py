@@ -20,7 +20,7 @@ Venue      what it tells is taken by the rule of FIX (kernels/orders/order.py). 
 Late       late reports and requests are taken like any other, at the time of the newest batch
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -38,12 +38,19 @@ STORE_SHARE = 10.0
 """An order is touched a few times in a short life, so waiting does not reduce what is stored."""
 REQUESTS = ("new", "replace", "cancel")
 SOURCES = ("liquidation", "hedge", "algorithm", "person")
-TABLES = ("order_requests", "liquidation_orders", "execution_reports", "positions", "account_margin")
+REPORTS = ("execution_reports", "venue_reports")
+"""What venues tell of orders: those of feeds, and the own one."""
+TABLES = ("order_requests", "liquidation_orders", *REPORTS, "positions", "account_margin")
 
 
 def new() -> State:
     """An empty state."""
     return State()
+
+
+def set_keys(state: State, partition: Callable[[str], int], own: int) -> None:
+    """Write with each order in which partition the rows of its instrument are."""
+    state.partition = partition
 
 
 def gauges(state: State) -> dict[str, float]:
@@ -67,8 +74,9 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     desk = Desk(state, state.now_ms or max((to_ms(message.row["event_at"]) for message in good), default=0))
     with localcontext(EXACT):
         learn(state, good)
-        for message in _in_order(good, "execution_reports", "exec_id"):
-            desk.report(message.row)
+        for table in REPORTS:
+            for message in _in_order(good, table, "exec_id"):
+                desk.report(message.row)
         for message in _in_order(good, "positions", "fill_id"):
             _hold(state, message.row)
         for message in _in_order(good, "account_margin", "account"):
@@ -157,4 +165,4 @@ def _in_order(messages: Iterable[Message], table: str, name: str) -> list[Messag
 
 _KINDS = {"new": 0, "cancel": 2, "cancelled": 2, "expired": 2}
 
-KERNEL = Kernel("orders", VERSION, new=new, step=step, gauges=gauges, obeyed=obeyed, store_share=STORE_SHARE)
+KERNEL = Kernel("orders", VERSION, new=new, step=step, set_keys=set_keys, gauges=gauges, obeyed=obeyed, store_share=STORE_SHARE)

@@ -247,6 +247,7 @@ class Desk:
         sent = {
             "venue": order.venue,
             "instrument": order.instrument,
+            "instrument_partition": self.state.partition(f"{order.venue}:{order.instrument}"),
             "event_at": instant_ms(self.now_ms),
             "account": account_name,
             "number": account.sent,

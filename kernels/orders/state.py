@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -129,6 +129,7 @@ class State:
         self.due: list[Due] = []
         self.now_ms = 0  # the last instant of the newest batch
         self.touched: set[str] = set()
+        self.partition: Callable[[str], int] = lambda key: 0
 
     def account(self, name: str) -> Account:
         """An account, new where it is not known."""
