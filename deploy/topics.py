@@ -93,17 +93,16 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
     admin = administering(servers)
     names = [TABLES[table].topic for table in tables]
     number = partitions(servers)
-    removed = (
-        admin.delete_topics(names, request_timeout=ANSWERED_S),
-        admin.delete_consumer_groups(jobs, request_timeout=ANSWERED_S),
-    )
-    for future in chain.from_iterable(futures.values() for futures in removed):
-        try:
+    try:
+        # A job that has committed no offsets has no group, and a broker without any has nobody to ask for them.
+        groups = {group.group_id for group in admin.list_consumer_groups().result(timeout=ANSWERED_S).valid} & set(jobs)
+        removed = [admin.delete_topics(names, request_timeout=ANSWERED_S)]
+        if groups:
+            removed.append(admin.delete_consumer_groups(sorted(groups), request_timeout=ANSWERED_S))
+        for future in chain.from_iterable(futures.values() for futures in removed):
             future.result(timeout=ANSWERED_S)
-        except KafkaException as error:
-            # A job that has committed no offsets has no group.
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
+    except KafkaException as error:
+        raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
     _wait_listed(servers, lambda listed: not listed & set(names))
     create(servers, number)
 
