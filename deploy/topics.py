@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -20,6 +21,8 @@ AHEAD_MS = 120_000
 """How far ahead of its clock a broker accepts a record timestamp: readers of a partition wait until the others reach the time
 of
 its newest record.  Feeds accept a receiver's clock that is a minute ahead."""
+ANSWERED_S = 120.0
+"""How long a broker on a busy machine may take to answer."""
 LISTED_S = 60.0
 # An exception reports a broker that does not answer; the client would also write to the terminal.
 _QUIET = {"log_level": 2}
@@ -72,9 +75,9 @@ def _create(servers: str, topics: list[NewTopic]) -> list[str]:
     new = [topic for topic in topics if topic.topic not in existing]
     if new:
         admin = administering(servers)
-        for topic, future in admin.create_topics(new).items():
+        for topic, future in admin.create_topics(new, request_timeout=ANSWERED_S).items():
             try:
-                future.result(timeout=30)
+                future.result(timeout=ANSWERED_S)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TopicError(f"topic {topic}: {error.args[0].str()}") from error
@@ -90,13 +93,16 @@ def renew(servers: str, tables: list[str], jobs: list[str]) -> None:
     admin = administering(servers)
     names = [TABLES[table].topic for table in tables]
     number = partitions(servers)
-    for future in [*admin.delete_topics(names).values(), *admin.delete_consumer_groups(jobs).values()]:
-        try:
-            future.result(timeout=30)
-        except KafkaException as error:
-            # A job that has committed no offsets has no group.
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
+    try:
+        # A job that has committed no offsets has no group, and a broker without any has nobody to ask for them.
+        groups = {group.group_id for group in admin.list_consumer_groups().result(timeout=ANSWERED_S).valid} & set(jobs)
+        removed = [admin.delete_topics(names, request_timeout=ANSWERED_S)]
+        if groups:
+            removed.append(admin.delete_consumer_groups(sorted(groups), request_timeout=ANSWERED_S))
+        for future in chain.from_iterable(futures.values() for futures in removed):
+            future.result(timeout=ANSWERED_S)
+    except KafkaException as error:
+        raise TopicError(f"topics could not be removed: {error.args[0].str()}") from error
     _wait_listed(servers, lambda listed: not listed & set(names))
     create(servers, number)
 

@@ -35,7 +35,6 @@ LANES = (
         "tests/e2e/test_add_a_job.py",
         "tests/e2e/test_drills.py",
         "tests/e2e/test_golden.py",
-        "tests/e2e/test_wild_times.py",
     ),
     (
         "tests/jobs/",
