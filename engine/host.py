@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Any
 
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext, TimeDomain
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 from engine import batch, listening
@@ -37,6 +37,8 @@ KEPT_PARTS = 10_000
 LATE_BYTES = 4 << 20
 """About how much of the late messages is one step.  After a partition has stood still, all its messages may be late, and the
 bridge into Java ends the process if it has no memory for the rows that it carries."""
+REPEAT_MS = 1_000
+"""How often a job of a loop repeats its last heartbeat while it has no new one."""
 OURS = ("engine", "jobs", "kernels", "schemas", "udfs")
 END_OF_TIME = 2**63 - 1
 
@@ -66,6 +68,7 @@ class Member:
     heartbeat: str = ""  # the `table` of its heartbeats; empty if it writes none
     conflated: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()  # of `engine.controls.Source`; empty where it puts out no orders
+    is_in_loop: bool = False  # whether it waits for jobs that wait for it: docs/decisions/29-the-loop-of-orders.md
 
 
 class _Running:
@@ -76,6 +79,7 @@ class _Running:
         self.conflated = member.conflated
         self.controls = listening.opened(Source(*member.controls)) if member.controls and kernel.obeyed else None
         self.heartbeat = member.heartbeat
+        self.repeats = member.is_in_loop and bool(member.heartbeat)
         keys = map(str.encode, heartbeat_keys(len(member.shards)))
         self.heartbeat_keys = dict(zip(member.shards, keys, strict=True))
         broadcast = frozenset(TABLES[table].topic for table in member.broadcast)
@@ -102,6 +106,7 @@ class _Shard:
         self.entry_s = 0.0  # the time for storing one entry, as last measured
         self.sweep_ms: int | None = None  # when the next sweep is due
         self.until_ms: int | None = None  # of the last batch
+        self.has_told = False  # whether it has written a heartbeat since the last second of the clock
         self.held: dict[int, list[_Part]] = {}  # parts that the kernel has not had yet, by the end of their window
         self.kept = 0  # parts in the list state `held`: these and those of the journal
         # Steps that are neither in the journal nor in the entries yet: `until_ms` and the indices of the parts.
@@ -142,6 +147,7 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         self.journal = runtime_context.get_list_state(ListStateDescriptor("journal", stored))
         self.held = runtime_context.get_list_state(ListStateDescriptor("held", stored))
         self.next_sweep = runtime_context.get_state(ValueStateDescriptor("next_sweep_ms", Types.LONG()))
+        self.told_ms = runtime_context.get_state(ValueStateDescriptor("told_ms", Types.LONG()))
         self.shards: dict[int, _Shard] = {}
         tables = sorted({table for member in self.members for table in member.writes})
         self.metrics = Metrics(runtime_context.get_metrics_group(), tables)
@@ -165,6 +171,8 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         shard.held.setdefault(part.until_ms, []).append(part)
         self._keep(shard, part)
         ctx.timer_service().register_event_time_timer(part.until_ms - 1)
+        if shard.running.repeats:
+            self._wake(ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         """Step a shard through all that is over, in this order: late messages; then batches, and sweeps at their own instants.
@@ -172,6 +180,9 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         A sweep may free entries, so its rows must not depend on how fast the job reads.
         """
         shard = self.shards.get(ctx.get_current_key()) or self._restored(ctx.get_current_key())
+        if ctx.time_domain() == TimeDomain.PROCESSING_TIME:
+            yield from self._repeated(shard, ctx)
+            return
         watermark_ms = ctx.timer_service().current_watermark()
         over = sorted(end_ms for end_ms in shard.held if end_ms <= watermark_ms + 1)
         done_ms = shard.until_ms
@@ -214,9 +225,24 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
         if shard.sweep_ms is None or shard.sweep_ms > next_ms:
             self._set_sweep(shard, next_ms, ctx)
         if shard.running.heartbeat:
-            key = shard.running.heartbeat_keys[shard.number]
             told_ms = until_ms - 1 + shard.running.kernel.latency_ms
-            yield Row(shard.running.heartbeat, b"%013d%s" % (told_ms, key), b"heartbeat")
+            if shard.running.repeats:
+                self.told_ms.update(told_ms)
+                shard.has_told = True
+            yield _heartbeat(shard, told_ms)
+
+    def _wake(self, ctx: Any) -> None:
+        """Be called at the next whole second of the clock: once, however often that is asked for."""
+        timers = ctx.timer_service()
+        timers.register_processing_time_timer((timers.current_processing_time() // REPEAT_MS + 1) * REPEAT_MS)
+
+    def _repeated(self, shard: _Shard, ctx: Any) -> Iterator[Row]:
+        """The last heartbeat once more, if there was none for a while: a reader that was restored does not remember it."""
+        told_ms = self.told_ms.value()
+        if told_ms is not None and not shard.has_told:
+            yield _heartbeat(shard, told_ms)
+        shard.has_told = False
+        self._wake(ctx)
 
     def _swept(self, shard: _Shard, until_ms: int, ctx: Any) -> Iterator[Row]:
         while shard.sweep_ms is not None and shard.sweep_ms <= until_ms:
@@ -348,6 +374,11 @@ class Host(KeyedProcessFunction):  # type: ignore[misc]
             at = instant_us(0)
             row = applied(kernel.name, 0, 0, (GATE, gate(True, "there were no controls", at)), at, is_start=True)
             self._step(shard, None, batch.record(APPLIED, 0, 0, row), is_again=True)
+
+
+def _heartbeat(shard: _Shard, time_ms: int) -> Row:
+    running = shard.running
+    return Row(running.heartbeat, b"%013d%s" % (time_ms, running.heartbeat_keys[shard.number]), b"heartbeat")
 
 
 def portions(parts: Iterable[_Part]) -> Iterator[list[_Part]]:

@@ -279,7 +279,10 @@ def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], user
     heartbeat = f"heartbeat/{job.name}" if job.tells_time else ""
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table in job.writes)
     controls = tuple(controls_of(tables, job, user))
-    return Member(job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated, controls)
+    is_in_loop = job.name in jobs.loop()
+    return Member(
+        job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated, controls, is_in_loop
+    )
 
 
 def controls_of(tables: StreamTableEnvironment, job: Job, user: str) -> Source | tuple[()]:
