@@ -2,6 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas import TOLD_AHEAD
+from schemas.clients import reached
+from schemas.records import TABLES
+from schemas.security import FEED
+
 KEY = "heartbeat"
 
 Partition = tuple[str, int]
@@ -27,3 +35,17 @@ class Heartbeats:
         self._told_ms = time_ms
         for topic, partition in self._partitions:
             self._produce(topic, partition, time_ms)
+
+
+def begin_loops(servers: str, time_ms: int, produce: Callable[[str, int, int], None]) -> None:
+    """Write the first time of all into the topics in which it is told ahead, where they are empty.
+
+    Before this time there is no order, and so no answer.  Without it the jobs of a loop would wait for each other for ever.
+    Raises `Unreachable`, `KafkaException`.
+    """
+    admin, known = reached(AdminClient, servers, FEED)
+    topics = [TABLES[table].topic for table in sorted(TOLD_AHEAD)]
+    asked = {TopicPartition(topic, part): OffsetSpec.latest() for topic in topics for part in range(known.get(topic, 0))}
+    for part, result in (admin.list_offsets(asked) if asked else {}).items():
+        if result.result(timeout=30).offset == 0:
+            produce(part.topic, part.partition, time_ms)

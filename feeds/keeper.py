@@ -13,7 +13,7 @@ from typing import Self
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from feeds.heartbeats import KEY, Heartbeats
+from feeds.heartbeats import KEY, Heartbeats, begin_loops
 from feeds.publish import FEED_TABLES, PublishError, heartbeat_ms
 from feeds.times import DEAD_MS, PARTITION, TOLD, TOPIC, Report, Reporter, Times, parsed, writer_name
 from schemas import RETIRED
@@ -57,6 +57,7 @@ class Keeper:
         partitions = [(topic, part) for topic in topics for part in range(known.get(topic, 0))]
         self._heartbeats = Heartbeats(partitions, heartbeat_ms(), self._produce)
         self._times, self._next, self._known_at = Times(dead_ms), 0, 0
+        self._has_begun = False
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -142,6 +143,9 @@ class Keeper:
         if self.is_keeper and self._next >= self._known_at:
             time_ms = self._times.time_ms()
             if time_ms >= self._times.told_ms + self._heartbeats.every_ms:
+                if not self._has_begun:
+                    begin_loops(self.servers, time_ms, self._produce)
+                    self._has_begun = True
                 self._times.told_ms = time_ms
                 self._reporter.send(Report(self.name, TOLD, time_ms))
                 self._heartbeats.tell(time_ms)

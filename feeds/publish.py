@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from feeds import Record
 from feeds.capture import Converted, Tally
 from feeds.clocks import Clocks, tells_time
-from feeds.heartbeats import KEY, Heartbeats
+from feeds.heartbeats import KEY, Heartbeats, begin_loops
 from feeds.metrics import Latencies
 from feeds.packs import packing
 from feeds.reports import Reports
@@ -154,6 +154,11 @@ class Publisher:
 
     def heartbeat(self, common_ms: int) -> None:
         """Tell the common time, `common_ms`, and, less often, each venue's time."""
+        if not self._told_ms and self._reports is None:
+            try:
+                begin_loops(self.servers, common_ms, self._produce_heartbeat)
+            except (Unreachable, KafkaException) as error:
+                raise PublishError(str(error)) from None
         self._told_ms = common_ms
         self.ship()
         if common_ms >= self._venue_times_ms + VENUE_TIMES_MS:
