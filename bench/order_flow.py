@@ -19,7 +19,9 @@ T0 = 1_700_000_000_000
 MARK, TICK, LOT = 100.0, 0.5, 0.1
 LOWEST, HIGHEST = Decimal(95), Decimal(105)  # the band of a perpetual round the mark
 BATCH = 50
-NONE = {"orig_client_order_id": None, "parent_client_order_id": None, "order_id": None, "expires_at": None}
+NONE: dict[str, Any] = {"orig_client_order_id": None, "parent_client_order_id": None, "order_id": None, "expires_at": None}
+NONE |= {"instrument_partition": 0}
+"""What all requests have alike."""
 NAMES = {"venue": VENUE, "instrument": INSTRUMENT}
 
 

@@ -89,7 +89,7 @@ def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
 def also_read(tables: StreamTableEnvironment) -> list[str]:
     """The tables of 'gammaflow.also-read', which those jobs read that may."""
     named = [table.strip() for table in setting(tables, jobs.ALSO_READ, "").split(",") if table.strip()]
-    allowed = jobs.optional()
+    allowed = sorted({table for name in jobs.FLOW for table in jobs.job(name).may_read})
     if unknown := sorted(set(named) - set(allowed)):
         raise SystemExit(f"{jobs.ALSO_READ}: expected some of {', '.join(allowed)}, got {', '.join(unknown)}")
     return named

@@ -145,8 +145,11 @@ def loop() -> list[str]:
 
 
 def optional(names: Iterable[str] | None = None) -> list[str]:
-    """The tables that jobs may read, of those that are written by one of these jobs; of all without names."""
-    written = {table for name in (FLOW if names is None else names) for table in job(name).writes}
+    """The tables that jobs may read, of those that are written by one of these jobs; of all without names.
+
+    Without the tables that close a loop, in which a run is no faster than the venue's answers: who wants these names them.
+    """
+    written = {table for name in (FLOW if names is None else names) for table in {*job(name).writes} - {*job(name).tells_ahead}}
     return sorted({table for name in FLOW for table in _declared(name).may_read} & written)
 
 

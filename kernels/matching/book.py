@@ -63,9 +63,7 @@ class Listed(NamedTuple):
 class Book:
     """The open orders of one instrument, and the accounts that trade there."""
 
-    def __init__(
-        self, venue: str, instrument: str, fees: Fees, touched: set[str], partition: Callable[[str], int] = lambda key: 0
-    ) -> None:
+    def __init__(self, venue: str, instrument: str, fees: Fees, touched: set[str], partition: Callable[[str], int]) -> None:
         self.market = venue, instrument
         self._partition = partition  # of the rows of an account
         self.name = f"{venue}:{instrument}"

@@ -6,6 +6,7 @@ import pytest
 
 import jobs
 import schemas
+from engine.contract import kernel
 from schemas.records import TABLES
 
 
@@ -13,7 +14,7 @@ from schemas.records import TABLES
 def test_a_job_comes_behind_all_whose_topics_it_reads(name: str) -> None:
     before = jobs.FLOW[: jobs.FLOW.index(name)]
     for other in jobs.FLOW:
-        reads = {*jobs.job(name).reads, *jobs.job(name).may_read}
+        reads = {*jobs.job(name).reads, *jobs.job(name).may_read} - schemas.TOLD_AHEAD
         if other != name and set(jobs.job(other).writes) & reads - {"dead_letters"}:
             assert other in before
 
@@ -105,3 +106,18 @@ def test_jobs_that_cannot_be_a_group_are_refused_with_the_reason(name: str, reas
 def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
     text = "-- one; and\n-- two;\nSET 'a' = 'b';  -- three;\n\nSELECT 1;\n"
     assert schemas.statements(text) == ["-- one; and\n-- two;\nSET 'a' = 'b'", "SELECT 1"]
+
+
+def test_orders_positions_and_liquidations_are_in_one_loop_with_the_own_venue() -> None:
+    assert jobs.loop() == ["positions", "liquidations", "orders", "matching"]
+    ahead = {table for name in jobs.FLOW for table in jobs.job(name).tells_ahead}
+    assert ahead == schemas.TOLD_AHEAD
+    assert not ahead & set(jobs.optional())
+
+
+@pytest.mark.parametrize("name", [name for name in jobs.FLOW if jobs.job(name).kernel])
+def test_who_tells_a_time_ahead_has_a_latency_and_nobody_else(name: str) -> None:
+    job = jobs.job(name)
+    assert job.kernel is not None
+    assert bool(job.tells_ahead) == bool(kernel(job.kernel).latency_ms)
+    assert set(job.tells_ahead) in (set(), set(job.tells_time))
