@@ -79,6 +79,10 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
 
 def _stepped(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent: frozenset[str]) -> list[Lines]:
     messages, letters = decode(data, until_ms or 0)
+    if data and not messages:
+        # To step without messages is to sweep; a batch that nobody can read is a window without messages.
+        lines = [] if until_ms is None or kernel.take_plain is None else kernel.take_plain(state, b"", until_ms)[0]
+        return lines + encode([letter for letter in letters if letter.row["source"] not in silent])
     outputs = letters + kernel.step(state, messages, until_ms)
     if silent:
         outputs = [
