@@ -79,14 +79,19 @@ def run(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent:
 
 def _stepped(kernel: Kernel, state: State, data: bytes, until_ms: int | None, silent: frozenset[str]) -> list[Lines]:
     messages, letters = decode(data, until_ms or 0)
-    outputs = letters + kernel.step(state, messages, until_ms)
+    # A step without messages is a sweep.  A batch without a readable record is not one, but a window without messages.
+    is_unreadable = bool(data) and not messages
+    outputs = letters if is_unreadable else letters + kernel.step(state, messages, until_ms)
     if silent:
         outputs = [
             output
             for output in outputs
             if output.table not in kernel.common and (output.table != "dead_letters" or output.row["source"] not in silent)
         ]
-    return encode(outputs)
+    lines = encode(outputs)
+    if is_unreadable and until_ms is not None and kernel.take_plain is not None:
+        lines += kernel.take_plain(state, b"", until_ms)[0]
+    return lines
 
 
 def end_window(kernel: Kernel, state: State, until_ms: int) -> list[Lines]:

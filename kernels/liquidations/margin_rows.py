@@ -7,8 +7,8 @@ import numpy as np
 from engine.contract import Output
 from kernels.liquidations.accounts import STANDARD, Account, Accounts
 from kernels.liquidations.columns import Array
-from kernels.liquidations.market import DOLLARS
 from kernels.liquidations.pricing import Valuation, units, usable
+from kernels.market.indices import DOLLARS
 from schemas.rows import instant_ms
 from udfs import liquidation_probability, portfolio_margin, portfolio_positions, standard_margin
 

@@ -15,12 +15,12 @@ from engine.contract import Migration
 from engine.entries import packed, unpacked
 from kernels.liquidations.columns import Columns, or_nan
 from kernels.market import indices
+from kernels.market.indices import DOLLARS
 from kernels.market.tickers import NO_READING, Prices, Reading
 from udfs import standard_margin
 
 VERSION = 6
 KEPT_MS = 86_400_000
-DOLLARS = frozenset({"USD", "USDC", "USDT"})
 NO_PRICES = Prices()
 
 

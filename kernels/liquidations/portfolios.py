@@ -11,8 +11,8 @@ import numpy as np
 
 from kernels.liquidations.accounts import Accounts, Held, Required
 from kernels.liquidations.columns import Array
-from kernels.liquidations.market import DOLLARS
 from kernels.liquidations.pricing import Valuation, micro, units, usable
+from kernels.market.indices import DOLLARS
 from udfs import portfolio_margin, portfolio_positions, portfolio_values
 from udfs.margin_parameters import Haircut, Parameters
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from kernels.liquidations.accounts import STANDARD, Accounts
 from kernels.liquidations.columns import Array
-from kernels.liquidations.market import DOLLARS
 from kernels.liquidations.pricing import Valuation, forward_prices, micro
 from kernels.liquidations.volatility import short_vol
+from kernels.market.indices import DOLLARS
 from udfs import black76, liquidation_probability, standard_margin
 
 SECONDS_PER_YEAR = 365 * 86_400

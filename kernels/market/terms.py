@@ -58,6 +58,45 @@ def from_row(row: Mapping[str, Any]) -> Terms:
     )
 
 
+class Tradable(NamedTuple):
+    """The terms that orders for a contract must keep, and that its venue goes by."""
+
+    published_ms: int
+    kind: str
+    underlying: str
+    quote_currency: str
+    settlement_currency: str
+    is_inverse: bool
+    contract_size: float | None
+    expiry_ms: int | None
+    last_trading_ms: int | None
+    tick_size: float | None
+    lot_size: float | None
+
+    @property
+    def end_ms(self) -> int | None:
+        """When trading ends."""
+        return min((ms for ms in (self.expiry_ms, self.last_trading_ms) if ms is not None), default=None)
+
+
+def tradable(row: Mapping[str, Any]) -> Tradable:
+    """The terms that orders must keep, in a checked row of `instruments`."""
+    expiry_at, last_at = row.get("expiry_at"), row.get("last_trading_at")
+    return Tradable(
+        to_ms(row["event_at"]),
+        row["kind"],
+        row["underlying"],
+        row["quote_currency"],
+        row["settlement_currency"],
+        row["is_inverse"],
+        row.get("contract_size"),
+        None if expiry_at is None else to_ms(expiry_at),
+        None if last_at is None else to_ms(last_at),
+        row.get("tick_size"),
+        row.get("lot_size"),
+    )
+
+
 def supersedes(terms: Any, known: Any | None) -> bool:
     """Whether terms replace the known ones.  Both are tuples of the same fields, the publication time first."""
     return known is None or _order(terms) > _order(known)

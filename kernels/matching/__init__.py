@@ -18,13 +18,12 @@ Numbers    whole numbers of 1e-18: sums are exact
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 from zlib import crc32
 
 from engine import batch
 from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Lines, Message, Output
-from kernels.matching.book import Listed
+from kernels.market.terms import tradable
 from kernels.matching.numbers import whole
 from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES
@@ -125,7 +124,7 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
         row = message.row
         if message.table == "instruments":
             name = key("instruments", row)
-            if state.listing.learn(name, _listed(row)):
+            if state.listing.learn(name, tradable(row)):
                 state.touched.add(f"contract/{name}")
                 state.inform(name)
         elif message.table == "tickers":
@@ -154,22 +153,6 @@ def _stop_and_go(state: State, reports: Reports) -> None:
             book.resume(reports)
         if was_halted or halt is not None:
             state.touched.add(book.entry)
-
-
-def _listed(row: dict[str, Any]) -> Listed:
-    expiry_at, last_at = row.get("expiry_at"), row.get("last_trading_at")
-    return Listed(
-        to_ms(row["event_at"]),
-        row["kind"],
-        row["underlying"],
-        row["settlement_currency"],
-        row["is_inverse"],
-        row.get("contract_size"),
-        None if expiry_at is None else to_ms(expiry_at),
-        None if last_at is None else to_ms(last_at),
-        row.get("tick_size"),
-        row.get("lot_size"),
-    )
 
 
 KERNEL = Kernel(

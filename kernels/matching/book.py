@@ -19,10 +19,11 @@ Halt                nothing trades.  Orders that can rest are taken, changed and
 
 import heapq
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
+from kernels.market.terms import Tradable
 from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import UNIT, divided, text, whole, whole_of
 from kernels.matching.reports import Reports, head_of, line_key, told_of
@@ -40,26 +41,6 @@ UNTOLD_MS = 60_000
 REDUCED = "reduce-only, and nothing is left to reduce"
 
 
-class Listed(NamedTuple):
-    """The terms of a contract that its venue goes by; the publication time first, as `kernels.market.terms` orders them."""
-
-    published_ms: int
-    kind: str
-    underlying: str
-    settlement_currency: str
-    is_inverse: bool
-    contract_size: float | None
-    expiry_ms: int | None
-    last_trading_ms: int | None
-    tick_size: float | None
-    lot_size: float | None
-
-    @property
-    def end_ms(self) -> int | None:
-        """When trading ends."""
-        return min((ms for ms in (self.expiry_ms, self.last_trading_ms) if ms is not None), default=None)
-
-
 class Book:
     """The open orders of one instrument, and the accounts that trade there."""
 
@@ -69,7 +50,7 @@ class Book:
         self.name = f"{venue}:{instrument}"
         self._key = line_key(self.name)
         self.fees = fees
-        self.terms: Listed | None = None
+        self.terms: Tradable | None = None
         self.end_ms: int | None = None  # when trading ends
         self.tick = self.lot = 0  # in units; 0 where there is none
         self.size = UNIT  # of a contract
@@ -89,7 +70,7 @@ class Book:
         self.report_name = orjson.dumps(f"{self.name}:").decode()[:-1]  # what each exec_id begins with
         self.currency = "null"
 
-    def list_as(self, terms: Listed | None) -> None:
+    def list_as(self, terms: Tradable | None) -> None:
         """Go by these terms from now on."""
         self.terms, self.end_ms = terms, None if terms is None else terms.end_ms
         tick, lot = (terms.tick_size, terms.lot_size) if terms is not None else (None, None)

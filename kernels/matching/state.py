@@ -8,8 +8,8 @@ import orjson
 from engine.entries import packed, unpacked
 from kernels import gate
 from kernels.halts import Halt, Halts
-from kernels.market.terms import Listing
-from kernels.matching.book import Book, Listed
+from kernels.market.terms import Listing, Tradable
+from kernels.matching.book import Book
 from kernels.matching.rules import RULES, Fees, Rules
 from kernels.matching.side import Order, Seat
 
@@ -22,7 +22,7 @@ class State:
     def __init__(self, rules: Rules = RULES) -> None:
         self.rules = rules
         self.books: dict[str, Book] = {}  # by venue:instrument
-        self.listing: Listing[Listed] = Listing()
+        self.listing: Listing[Tradable] = Listing()
         self.marks: dict[str, tuple[int, float | None]] = {}  # when, in the quote currency
         self.halts = Halts()
         self.breaks = gate.Breaks()
@@ -111,7 +111,7 @@ class State:
         if kind == "clock":
             self.now_ms = stored
         elif kind == "contract":
-            self.listing.put(subject, Listed(*stored))
+            self.listing.put(subject, Tradable(*stored))
         elif kind == "mark":
             self.marks[subject] = stored[0], stored[1]
         elif kind == "halt":

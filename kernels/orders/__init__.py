@@ -26,12 +26,13 @@ from typing import Any
 
 from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Message, Output
+from kernels.market.terms import tradable
 from kernels.orders.desk import Desk
 from kernels.orders.executions import EXACT
 from kernels.orders.ids import LENGTH
 from kernels.orders.state import VERSION as VERSION
 from kernels.orders.state import State as State
-from kernels.orders.worth import Mark, contract_of
+from kernels.orders.worth import Mark
 from schemas.rows import Fault, key, shown, to_ms
 
 STORE_SHARE = 10.0
@@ -102,7 +103,7 @@ def learn(state: State, messages: Iterable[Message]) -> None:
         row = message.row
         if message.table == "instruments":
             name = key("instruments", row)
-            if state.listing.learn(name, contract_of(row)):
+            if state.listing.learn(name, tradable(row)):
                 state.touched.add(f"contract/{name}")
         elif message.table == "tickers":
             name = key("tickers", row)

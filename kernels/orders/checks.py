@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kernels.gate import Act, Held, Request
+from kernels.market.terms import Tradable
 from kernels.orders.executions import EXACT
 from kernels.orders.rules import Limits
-from kernels.orders.worth import Contract, Mark, notional_usd, reserve_usd
+from kernels.orders.worth import Mark, notional_usd, reserve_usd
 from udfs.bands import Band, around, capped
 
 SIDES = ("buy", "sell")
@@ -57,7 +58,7 @@ class View(NamedTuple):
     """What is known when an order is checked."""
 
     now_ms: int
-    contract: Contract | None = None
+    contract: Tradable | None = None
     mark: Mark = Mark()
     held: Held | None = None  # why the gate holds the order
     is_restricted: bool = False

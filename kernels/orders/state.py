@@ -11,12 +11,12 @@ import orjson
 from engine.entries import packed, unpacked
 from kernels import gate
 from kernels.halts import Halt, Halts
-from kernels.market.terms import Listing
+from kernels.market.terms import Listing, Tradable
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.order import Nature, Order, Request
 from kernels.orders.orders import Orders
 from kernels.orders.rules import RULES, Rules
-from kernels.orders.worth import Contract, Mark
+from kernels.orders.worth import Mark
 
 VERSION = 1
 MILLION = 1_000_000
@@ -123,7 +123,7 @@ class State:
         self.gate = gate.Gate()
         self.breaks = gate.Breaks()
         self.accounts: dict[str, Account] = {}
-        self.listing: Listing[Contract] = Listing()
+        self.listing: Listing[Tradable] = Listing()
         self.marks: dict[str, Mark] = {}
         self.halts = Halts()
         self.due: list[Due] = []
@@ -205,7 +205,7 @@ class State:
         if kind == "clock":
             self.now_ms = stored
         elif kind == "contract":
-            self.listing.put(subject, Contract(*stored))
+            self.listing.put(subject, Tradable(*stored))
         elif kind == "mark":
             self.marks[subject] = Mark(*stored)
         elif kind == "halt":

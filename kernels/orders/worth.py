@@ -4,42 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from kernels.market.indices import DOLLARS
+from kernels.market.terms import Tradable
 from kernels.orders.rules import Limits
-from schemas.rows import to_ms
-
-DOLLARS = frozenset({"USD", "USDC", "USDT"})
-
-
-class Contract(NamedTuple):
-    """The terms of a contract that an order must keep; the publication time first, as `kernels.market.terms` orders them."""
-
-    published_ms: int
-    kind: str
-    underlying: str
-    quote_currency: str
-    is_inverse: bool
-    contract_size: float | None
-    expiry_ms: int | None
-    last_trading_ms: int | None
-    tick_size: float | None
-    lot_size: float | None
-
-
-def contract_of(row: Mapping[str, Any]) -> Contract:
-    """The terms in a checked row of `instruments`."""
-    expiry_at, last_at = row.get("expiry_at"), row.get("last_trading_at")
-    return Contract(
-        to_ms(row["event_at"]),
-        row["kind"],
-        row["underlying"],
-        row["quote_currency"],
-        row["is_inverse"],
-        row.get("contract_size"),
-        None if expiry_at is None else to_ms(expiry_at),
-        None if last_at is None else to_ms(last_at),
-        row.get("tick_size"),
-        row.get("lot_size"),
-    )
 
 
 class Mark(NamedTuple):
@@ -62,7 +29,7 @@ class Mark(NamedTuple):
         return known
 
 
-def notional_usd(contract: Contract, mark: Mark, quantity: Decimal, price: float) -> float | None:
+def notional_usd(contract: Tradable, mark: Mark, quantity: Decimal, price: float) -> float | None:
     """What contracts are worth in USD at a price; of an option the underlying.  None where a price in USD is missing."""
     contracts = float(quantity) * (contract.contract_size or 1.0)
     if contract.kind == "option":
@@ -74,7 +41,7 @@ def notional_usd(contract: Contract, mark: Mark, quantity: Decimal, price: float
 
 
 def reserve_usd(
-    contract: Contract, mark: Mark, side: str | None, quantity: Decimal, price: float, limits: Limits
+    contract: Tradable, mark: Mark, side: str | None, quantity: Decimal, price: float, limits: Limits
 ) -> float | None:
     """What credit keeps back for contracts: the premium of an option that is bought, else a part of the notional."""
     if contract.kind == "option" and side == "buy":
@@ -84,7 +51,7 @@ def reserve_usd(
     return None if notional is None else notional * limits.margin_rates[contract.kind]
 
 
-def _usd(contract: Contract, mark: Mark) -> float | None:
+def _usd(contract: Tradable, mark: Mark) -> float | None:
     """One unit of the quote currency in USD."""
     if contract.quote_currency in DOLLARS:
         return 1.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import batch
-from engine.contract import Output
+from engine.contract import Kernel, Lines, Message, Output
 from schemas.rows import fault
 
 T0 = 1_700_000_000_000
@@ -168,3 +168,27 @@ def test_conflated_each_key_keeps_its_newest_row_and_other_tables_keep_all(
     }
     assert {head[13:].decode().partition(":")[2]: int(head[:13]) for table, head, _ in kept if table == "book_tops"} == newest
     assert len([row for row in kept if row[0] == "book_tops"]) == len(newest)
+
+
+@pytest.mark.parametrize("until_ms", [T0, None])
+@pytest.mark.parametrize("has_plain", [False, True])
+def test_a_batch_that_nobody_can_read_is_a_dead_letter_and_no_sweep(until_ms: int | None, has_plain: bool) -> None:
+    steps: list[int] = []
+    plain: list[bytes] = []
+
+    def step(state: object, messages: list[Message], until: int | None) -> list[Output]:
+        steps.append(len(messages))
+        return []
+
+    def take_plain(state: object, data: bytes, until: int) -> tuple[list[Lines], bytes]:
+        plain.append(data)
+        return [], data
+
+    kernel = Kernel("books", 1, new=dict, step=step, take_plain=take_plain if has_plain else None)
+    data = batch.FIELD.join((TOPIC.encode(), b"0", b"7", b"no JSON"))
+    lines = batch.run(kernel, kernel.new(), data, until_ms)
+    assert [line.table for line in lines] == ["dead_letters"] and steps == []
+    # What is due in a window without messages is due in this one, too.
+    assert plain == ([data, b""] if has_plain and until_ms is not None else [])
+    batch.run(kernel, kernel.new(), b"", until_ms)
+    assert steps == [0]

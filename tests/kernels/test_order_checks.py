@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from kernels.gate import Held, Reason
+from kernels.market.terms import Tradable
 from kernels.orders.checks import CHECKS, Intent, View, act_of, refusal, request_of
 from kernels.orders.rules import RULES, Limits
-from kernels.orders.worth import Contract, Mark, notional_usd, reserve_usd
+from kernels.orders.worth import Mark, notional_usd, reserve_usd
 
 NOW = 1_700_000_000_000
-PERPETUAL = Contract(0, "perpetual", "BTC", "USDT", False, 1.0, None, None, 0.5, 0.001)
+PERPETUAL = Tradable(0, "perpetual", "BTC", "USDT", "USDT", False, 1.0, None, None, 0.5, 0.001)
 INVERSE = PERPETUAL._replace(quote_currency="USD", is_inverse=True, contract_size=10.0)
-OPTION = Contract(0, "option", "BTC", "BTC", True, 1.0, NOW + 1, NOW + 1, 0.0005, 0.1)
+OPTION = Tradable(0, "option", "BTC", "BTC", "BTC", True, 1.0, NOW + 1, NOW + 1, 0.0005, 0.1)
 VIEW = View(NOW, PERPETUAL, Mark(NOW, 100.0, NOW, 50_000.0), free_usd=1_000.0)
 INTENT = Intent("a", "v", "BTC-P", "person", "buy", "limit", "gtc", Decimal(100), Decimal(10), decided_ms=NOW)
 
