@@ -11,7 +11,7 @@ import schemas
 from cli.display import Display
 from deploy import runtime, topics
 from deploy.runtime import Runtime
-from feeds.publish import Publisher, heartbeat_ms
+from feeds.publish import END_MS, Publisher, heartbeat_ms
 
 # Every partition gets heartbeats from the feed until it ends, and a run ends with a drain: no time may come from the wall
 # clock, so that the same input gives the same rows at any speed and parallelism.
@@ -23,6 +23,9 @@ DETERMINISTIC = {
     # Nor may an operator's word, which comes when it comes: what is replayed obeys what was recorded.
     "gammaflow.controls": "recorded",
 }
+
+DRAIN_MS = 30_000
+"""Rounds of a liquidation are a second apart: enough for thirty."""
 
 PATIENT = {"heartbeat": {"timeout": 60_000}}
 """Settings of its cluster: with more tasks than processors a TaskManager may be silent for long, and is not lost."""
@@ -40,10 +43,13 @@ def bounded(
     conf: dict[str, Any] | None = None,
     names: Sequence[str] = tuple(jobs.FLOW),
     settings: Mapping[str, str] = MappingProxyType({}),
+    is_closed: bool = False,
 ) -> None:
     """Play `feed` through the named jobs, all if none are named, and leave every topic as Parquet under `out`/<table>/.
 
-    `settings` are the jobs' own, in place of those in `DETERMINISTIC`.  A job reads what it may, if the writer is among them.
+    `settings` are the jobs' own, in place of those in `DETERMINISTIC`.  A job reads what it may, if the writer is among them;
+    what the own venue tells only in a run that is closed: then orders come back as fills, and the run goes on for `DRAIN_MS` of
+    event time behind the feed's last row, so that what follows from it comes to an end.
     Raises `PlayError`, `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
     """
     if out.exists() and any(out.iterdir()):
@@ -55,15 +61,18 @@ def bounded(
     with runtime.temporary({**PATIENT, **(conf or {})}, taskmanagers, say=display.step, ports=runtime.PORTS) as running:
         refuse_used_topics(running)
         display.step("jobs")
-        also_read = {jobs.ALSO_READ: ",".join(jobs.optional(names))}
-        own = {**DETERMINISTIC, **also_read, **settings}
+        also_read = sorted({*jobs.optional(names), *(jobs.told_ahead(names) if is_closed else ())})
+        own = {**DETERMINISTIC, jobs.ALSO_READ: ",".join(also_read), **settings}
         runtime.submit(running, list(names), parallelism, own, out, archive_interval="5 s")
         display.step(f"playing; the cluster's pages are at http://{running.flink}")
-        with Publisher(running.kafka) as publisher, display.watching(running, publisher.counts.total, names):
+        with (
+            Publisher(running.kafka, end_ms=DRAIN_MS if is_closed else END_MS) as publisher,
+            display.watching(running, publisher.counts.total, names),
+        ):
             for _ in feed(publisher):
                 pass
         display.step("finishing")
-        runtime.drain(running, list(names))
+        runtime.drain(running, list(names), also_read=also_read)
     tidy(out)
 
 

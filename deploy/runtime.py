@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +33,8 @@ MAX_TASKMANAGERS = 8
 """Of an embedded cluster: each may need 4.6 GB of memory."""
 FREE_S = 10.0
 """How long to wait for free slots: a stopped job returns them a moment later."""
+TOLD_WITHIN_MS = 1_000
+"""How far behind the newest time of feeds the jobs of a loop may be when it ends: windows, and delays of what feeds write."""
 SHIPPED = ("engine", "jobs", "kernels", "schemas", "udfs")
 
 
@@ -375,9 +377,15 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
         time.sleep(0.3)
 
 
-def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
-    """Let each job read all records within `timeout_s`, and finish after the jobs whose rows it reads."""
+def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0, also_read: Collection[str] = ()) -> None:
+    """Let each job read all records within `timeout_s`, and finish after the jobs whose rows it reads.
+
+    Jobs of a loop finish when all of them have told the time that feeds told last.  `also_read` is their setting.
+    """
     drained: dict[str, Future[None]] = {}
+    circle = [name for name in jobs.loop(also_read) if name in names]
+    if circle:
+        wait_told(runtime, circle, timeout_s)
     with ThreadPoolExecutor(len(names)) as pool:
         for name in sorted(names, key=jobs.position):
             reads = {*jobs.job(name).reads, *jobs.job(name).may_read}
@@ -385,6 +393,26 @@ def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
             drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
     for job in drained.values():
         job.result()
+
+
+def wait_told(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> None:
+    """Return once the jobs of a loop have told the newest time of feeds, less `TOLD_WITHIN_MS`.
+
+    Raises `StartError`, `TopicError`.
+    """
+    reads = {table for name in names for table in jobs.job(name).reads}
+    feeds = reads & {TABLE_OF[topic] for topic in jobs.feed_topics()}
+    until_ms = max(topics.newest_ms(runtime.kafka, feeds).values(), default=-1) - TOLD_WITHIN_MS
+    deadline = time.monotonic() + timeout_s
+    for name in names:
+        tables = jobs.job(name).tells_time
+        while slow := [part for part, at_ms in topics.newest_ms(runtime.kafka, tables).items() if at_ms < until_ms]:
+            if name not in runtime.rest.active():
+                raise StartError(f"job {name} is no longer running; logs in {runtime.logs}")
+            if time.monotonic() > deadline:
+                where = f"{slow[0][0]}/{slow[0][1]} after {timeout_s:.0f} s"
+                raise StartError(f"job {name} has not told the time in {where}; logs in {runtime.logs}")
+            time.sleep(0.3)
 
 
 def _drained(runtime: Runtime, name: str, before: list[Future[None]], timeout_s: float) -> None:

@@ -1,12 +1,12 @@
 """The topics on the broker: created from the schemas; their partitions, and how far each job has read."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from feeds.times import TOPIC as TIMES
 from schemas.clients import Client, Unreachable, reached
@@ -156,6 +156,22 @@ def _ends(consumer: Consumer, existing: dict[str, int], tables: list[str]) -> di
         if part.error is not None:
             raise KafkaException(part.error)
     return {(part.topic, part.partition): part.offset for part in ends}
+
+
+def newest_ms(servers: str, tables: Iterable[str]) -> dict[tuple[str, int], int]:
+    """The newest record timestamp of every partition of the tables' topics, heartbeats too; -1 of an empty one.
+
+    Raises `TopicError`.
+    """
+    try:
+        admin, existing = reached(AdminClient, servers, ADMIN)
+        names = [TABLES[table].topic for table in tables]
+        parts = [TopicPartition(name, part) for name in names for part in range(existing.get(name, 0))]
+        asked = dict.fromkeys(parts, OffsetSpec.max_timestamp())
+        answers = admin.list_offsets(asked) if asked else {}
+        return {(part.topic, part.partition): answer.result(timeout=ANSWERED_S).timestamp for part, answer in answers.items()}
+    except (Unreachable, KafkaException) as error:
+        raise TopicError(f"the newest records of topics could not be asked of {servers}: {error}") from error
 
 
 def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int] | None = None) -> int:

@@ -279,7 +279,7 @@ def member_of(tables: StreamTableEnvironment, job: Job, numbers: list[int], user
     heartbeat = f"heartbeat/{job.name}" if job.tells_time else ""
     conflated = tuple(table for table in setting(tables, "gammaflow.conflate", "").split(",") if table in job.writes)
     controls = tuple(controls_of(tables, job, user))
-    is_in_loop = job.name in jobs.loop()
+    is_in_loop = job.name in jobs.loop(also_read(tables))
     return Member(
         job.kernel, tuple(numbers), tuple(job.writes), tuple(job.broadcast), heartbeat, conflated, controls, is_in_loop
     )

@@ -93,17 +93,20 @@ class Publisher:
         timeout_s: float = 30.0,
         delivery_s: float = 120.0,
         latencies: Latencies | None = None,
+        end_ms: int = END_MS,
     ) -> None:
         """Connect to the brokers `servers` (host:port, …).
 
         `writer` is the name by which it reports its time; without one it writes the heartbeats itself, and must be alone.
         `timeout_s` bounds the wait for a broker here, `delivery_s` that of each record: longer than a broker takes to start
-        again on a busy machine.  `latencies` gets the time that rows take from their receipt to the acknowledgement, of some of
-        them.  Raises `PublishError` if none answers.
+        again on a busy machine.  `end_ms` is how far past its last record it moves the time in the end: what jobs of a loop do
+        until then follows from it.  `latencies` gets the time that rows take from their receipt to the acknowledgement, of some
+        of them.  Raises `PublishError` if none answers.
         """
         self.servers = servers
         self.counts: Counter[str] = Counter()  # records by table: handed over, and delivered once `flush` has returned
         self._timeout_s, self._delivery_s = timeout_s, delivery_s
+        self._end_ms = end_ms
         self._failure: str | None = None
         self._latencies = latencies
         timeout_ms = int(timeout_s * 1000)
@@ -269,7 +272,7 @@ class Publisher:
             return
         self._newest_ms = max(self._newest_ms, self._last_ms)
         if error is None and self._reports is None and self._newest_ms:
-            self.heartbeat(self._newest_ms + END_MS)
+            self.heartbeat(self._newest_ms + self._end_ms)
         if error is None:
             self.flush()
             left = 0
@@ -277,7 +280,7 @@ class Publisher:
             self.ship()
             left = self._producer.flush(self._timeout_s)
         if self._reports is not None and not left and self._failure is None:
-            self._reports.leave(self._newest_ms + END_MS)
+            self._reports.leave(self._newest_ms + self._end_ms)
             self._reporter.flush()
 
     def poll(self) -> None:

@@ -125,13 +125,18 @@ def upstream(names: Iterable[str], also_read: Iterable[str] = ()) -> list[str]:
     return [name for name in FLOW if name in needed]
 
 
-def loop() -> list[str]:
-    """The jobs that are between a topic in which the time is told ahead and its own writer: they wait for each other."""
+def loop(also_read: Iterable[str]) -> list[str]:
+    """The jobs that are between a topic in which the time is told ahead and its own writer: they wait for each other.
+
+    `also_read` has tables that those of them read as well that may.
+    """
+    chosen = tuple(also_read)
+    reads = {name: set(_declared(name).reading(chosen).reads) for name in FLOW}
 
     def after(tables: set[str]) -> set[str]:
         reached: set[str] = set()
         while tables:
-            readers = {name for name in FLOW if tables & {*_declared(name).reads, *_declared(name).may_read}} - reached
+            readers = {name for name in FLOW if tables & reads[name]} - reached
             reached |= readers
             tables = {table for name in readers for table in _declared(name).writes} - {"dead_letters"}
         return reached
@@ -151,6 +156,11 @@ def optional(names: Iterable[str] | None = None) -> list[str]:
     """
     written = {table for name in (FLOW if names is None else names) for table in {*job(name).writes} - {*job(name).tells_ahead}}
     return sorted({table for name in FLOW for table in _declared(name).may_read} & written)
+
+
+def told_ahead(names: Iterable[str]) -> list[str]:
+    """The tables in which these jobs tell a time ahead of what they have read."""
+    return sorted({table for name in names for table in job(name).tells_ahead})
 
 
 def feed_topics() -> list[str]:

@@ -1,10 +1,8 @@
 """What happens: prices move, books follow, some moments show a ticker or a trade, and every record arrives late."""
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import cycle
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +10,6 @@ from numpy.typing import NDArray
 
 from feeds import Record
 from feeds.simulator.accounts import MAKERS, Leg, clients
-from feeds.simulator.harm import harmed
 from feeds.simulator.listing import UNDERLYINGS, listing, option_marks
 from feeds.simulator.scenario import ORACLE, Scenario
 from feeds.simulator.sources import Publishing
@@ -42,31 +39,7 @@ TURNOVER = 50  # a safe account trades one part in so many of its position
 BOOKS, TICKERS, TRADES = range(3)  # channels: each keeps its own order
 
 
-def simulate(scenario: Scenario) -> Iterator[Record]:
-    """The records in order of arrival: contract terms, deposits, a snapshot of each book, then the flow.
-
-    Exchange times are in order within one instrument and table, and within `ARRIVAL_DISORDER_MS` across them.  A ticker
-    shows the book as all updates up to its own exchange time have left it.  Harms to sources may break what is said here of
-    exchange times.
-    """
-    return harmed(_records(scenario), scenario.harms) if scenario.harms else _records(scenario)
-
-
-def _records(scenario: Scenario) -> Iterator[Record]:
-    market = _Market(scenario)
-    pending = market.opening()
-    for second in range(scenario.duration_s):
-        pending += market.second(second)
-        pending.sort(key=itemgetter(0))
-        # Nothing of a later second arrives before that second begins.
-        next_second_us = (scenario.start_ms + 1000 * (second + 1)) * 1000
-        complete = bisect_left(pending, next_second_us, key=itemgetter(0))
-        yield from (record for _, record in pending[:complete])
-        pending = pending[complete:]
-    yield from (record for _, record in pending)
-
-
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """A market order of a client."""
 
     ms: int  # within its second
@@ -74,7 +47,7 @@ class _Order(NamedTuple):
     leg: Leg
 
 
-class _Moment(NamedTuple):
+class Moment(NamedTuple):
     """An instant of a venue at which one book is requoted."""
 
     event_ms: int
@@ -139,7 +112,7 @@ class _Book:
         return bid / self.ticks_per_unit, self.bids[bid], ask_price, self.asks[ask]
 
 
-class _Market:
+class Market:
     """What outlives a second: prices, books, last trades and arrivals, and what accounts have yet to do."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -148,6 +121,7 @@ class _Market:
         self.publishing = Publishing(scenario.seed, scenario.start_ms, scenario.sources)
         self.contracts = contracts = listing(scenario)
         self.clients = clients(scenario, contracts)
+        self.makers = MAKERS
         self.entries = self._entries()
         self.is_adding = [True] * len(self.clients)  # whether the next turnover adds to the position
         self.books = [
@@ -172,6 +146,11 @@ class _Market:
         self.is_call = np.array([c.option_type == "call" for c in contracts])
         self.expiry_ms = np.array([c.expiry_ms or 0 for c in contracts])
 
+    @property
+    def first_entry_ms(self) -> int:
+        """When clients may build positions, after the start."""
+        return FLOW_MS
+
     def opening(self) -> list[Arrival]:
         """Contract terms, deposits, and a snapshot of every book."""
         start_ms = self.scenario.start_ms
@@ -181,7 +160,7 @@ class _Market:
         event_ms = start_ms + SNAPSHOT_MS // 2
         us = event_ms * 1000 + ORACLE_LATENCY_US
         row: dict[str, Any]
-        for account in (*MAKERS, *self.clients):
+        for account in (*self.makers, *self.clients):
             for number, (currency, amount) in enumerate(account.deposits.items(), start=1):
                 row = {
                     "account": account.name,
@@ -193,7 +172,12 @@ class _Market:
                 }
                 arrivals.append((us, Record("transfers", event_ms, row)))
 
-        event_ms = start_ms + SNAPSHOT_MS
+        return arrivals + self._snapshots()
+
+    def _snapshots(self) -> list[Arrival]:
+        """A snapshot of every book."""
+        arrivals = []
+        event_ms = self.scenario.start_ms + SNAPSHOT_MS
         instruments = np.arange(len(self.contracts))
         unmoved = np.ones(len(instruments))
         index_usd = np.exp(self.log_prices)[self.underlying]
@@ -246,18 +230,19 @@ class _Market:
         path_usd: FloatArray = np.exp(path)
         return path_usd
 
-    def _entries(self) -> dict[int, list[_Order]]:
+    def _entries(self) -> dict[int, list[Order]]:
         """By second, the orders that build all positions: two a leg, before half the time to the crash has passed."""
         entries = defaultdict(list)
-        before_ms = max(min(int(500 * self.scenario.crash_from_s), 1000 * self.scenario.duration_s), FLOW_MS + 1)
+        first_ms = self.first_entry_ms
+        before_ms = max(min(int(500 * self.scenario.crash_from_s), 1000 * self.scenario.duration_s), first_ms + 1)
         for account, client in enumerate(self.clients):
             for instrument, lots in client.legs:
                 for part in (lots // 2, lots - lots // 2):
-                    second, ms = divmod(int(self.rng.integers(FLOW_MS, before_ms)), 1000)
-                    entries[second].append(_Order(ms, account, Leg(instrument, part)))
+                    second, ms = divmod(int(self.rng.integers(first_ms, before_ms)), 1000)
+                    entries[second].append(Order(ms, account, Leg(instrument, part)))
         return entries
 
-    def _turnover(self, from_ms: int) -> list[_Order]:
+    def _turnover(self, from_ms: int) -> list[Order]:
         """Safe accounts add a little to their first leg, then take it off again: none drifts from its purpose."""
         n_safe = self.scenario.accounts - self.scenario.doomed
         n = self.scenario.fills_per_s // 2 if n_safe else 0
@@ -268,12 +253,12 @@ class _Market:
             is_buy = (lots > 0) == self.is_adding[account]
             self.is_adding[account] = not self.is_adding[account]
             part = max(1, abs(lots) // TURNOVER)
-            orders.append(_Order(ms, account, Leg(instrument, part if is_buy else -part)))
+            orders.append(Order(ms, account, Leg(instrument, part if is_buy else -part)))
         return orders
 
     def _moments(
-        self, second_ms: int, from_ms: int, path_usd: FloatArray, factor: FloatArray, orders: list[_Order]
-    ) -> Iterator[_Moment]:
+        self, second_ms: int, from_ms: int, path_usd: FloatArray, factor: FloatArray, orders: list[Order]
+    ) -> Iterator[Moment]:
         """One second of the venues in exchange order."""
         rng, scenario = self.rng, self.scenario
         n = scenario.book_updates_per_s
@@ -313,7 +298,7 @@ class _Market:
             "ticker_received_at": _texts(ticker_us, "us"),
             "trade_received_at": _texts(trade_us, "us"),
         }
-        return map(_Moment._make, zip(*(columns[name].tolist() for name in _Moment._fields), strict=True))
+        return map(Moment._make, zip(*(columns[name].tolist() for name in Moment._fields), strict=True))
 
     def _some(self, eligible: BoolArray, n: int) -> BoolArray:
         chosen = np.zeros(len(eligible), dtype=np.bool_)
@@ -377,7 +362,7 @@ class _Market:
                 arrivals.append((us, Record("index_prices", event_ms, row)))
         return arrivals
 
-    def _book_change(self, moment: _Moment, lots: Iterator[int]) -> Arrival:
+    def _book_change(self, moment: Moment, lots: Iterator[int]) -> Arrival:
         contract, book = self.contracts[moment.instrument], self.books[moment.instrument]
         before = book.sequence
         bids, asks = book.requote(moment.bid, moment.ask, (moment.fresh_bid, moment.fresh_ask), lots)
@@ -394,7 +379,7 @@ class _Market:
         }
         return moment.book_us, Record("order_books", moment.event_ms, row)
 
-    def _ticker(self, moment: _Moment) -> Arrival:
+    def _ticker(self, moment: Moment) -> Arrival:
         contract, book = self.contracts[moment.instrument], self.books[moment.instrument]
         bid_price, bid_size, ask_price, ask_size = book.best()
         is_option = contract.kind == "option"
@@ -425,7 +410,7 @@ class _Market:
         }
         return moment.ticker_us, Record("tickers", moment.event_ms, row)
 
-    def _trade(self, moment: _Moment, is_buy: bool, lots: int) -> list[Arrival]:
+    def _trade(self, moment: Moment, is_buy: bool, lots: int) -> list[Arrival]:
         """A trade at the touch, no larger than it; none where nobody bids."""
         contract = self.contracts[moment.instrument]
         bid_price, bid_size, ask_price, ask_size = self.books[moment.instrument].best()
@@ -434,7 +419,7 @@ class _Market:
             return []
         return [self._traded(moment, is_buy, price, min(available, lots / contract.lots_per_contract))]
 
-    def _execution(self, moment: _Moment, order: _Order) -> list[Arrival]:
+    def _execution(self, moment: Moment, order: Order) -> list[Arrival]:
         """A client's order filled whole at the touch by a market maker; none where nobody bids."""
         contract = self.contracts[moment.instrument]
         bid_price, _, ask_price, _ = self.books[moment.instrument].best()
@@ -452,7 +437,7 @@ class _Market:
         fills = (self.clients[order.account].name, is_buy, fee), (maker, not is_buy, 0.0)
         return [trade, *(self._filled(moment, *fill, price=price, size=size) for fill in fills)]
 
-    def _traded(self, moment: _Moment, is_buy: bool, price: float, size: float) -> Arrival:
+    def _traded(self, moment: Moment, is_buy: bool, price: float, size: float) -> Arrival:
         contract = self.contracts[moment.instrument]
         self.trades += 1
         self.last_prices[moment.instrument] = price
@@ -468,7 +453,7 @@ class _Market:
         }
         return moment.trade_us, Record("trades", moment.event_ms, row)
 
-    def _filled(self, moment: _Moment, account: str, is_buy: bool, fee: float, price: float, size: float) -> Arrival:
+    def _filled(self, moment: Moment, account: str, is_buy: bool, fee: float, price: float, size: float) -> Arrival:
         contract = self.contracts[moment.instrument]
         row = {
             "account": account,

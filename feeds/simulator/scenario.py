@@ -1,6 +1,7 @@
 """What is simulated, and its script."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,20 @@ CRASH_LASTS_S = 3.0
 RECOVERY_LASTS_S = 10.0
 RECOVERED_SHARE = 0.4  # of the fall
 DEEPEST_CRASH = 0.4
+
+
+class Quoting(NamedTuple):
+    """How makers quote on the own venue; each quotes every second contract."""
+
+    makers: int = 4
+    linear_ms: int = 500  # from one quote of a contract to the next
+    option_ms: int = 2_000
+    overlap_ms: int = 400  # how long the quotes before stay beside the new ones
+    linear_levels: int = 5  # a side
+    option_levels: int = 2
+    linear_width: float = 0.001  # of the mark: from one level to the next, and between the best ones
+    option_width: float = 0.04
+    size: float = 2.0  # of the best level, in typical positions; each further one is twice as large
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Scenario:
     crash_at_s: float | None = None  # None for 60 % of the duration
     sources: tuple[Habits, ...] = ()  # of the oracle, beside `sim_oracle` and the books
     harms: tuple[Harm, ...] = ()  # to any of them
+    quoting: Quoting | None = None  # where the venues are our own: makers and clients send requests
 
     def __post_init__(self) -> None:
         rates = (self.book_updates_per_s, self.tickers_per_s, self.trades_per_s, self.fills_per_s)
