@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from feeds import Record
 from feeds.simulator.accounts import MAKERS, Leg, clients
 from feeds.simulator.listing import UNDERLYINGS, listing, option_marks
+from feeds.simulator.prices import Prices
 from feeds.simulator.scenario import ORACLE, Scenario
 from feeds.simulator.sources import Publishing
 from schemas.rows import instant_ms, instant_us
@@ -29,7 +30,6 @@ FLOW_MS = 250
 ORACLE_LATENCY_US = 4_000
 CONFIDENCE = 0.0002  # fraction of the price; the move since the last price comes on top
 JITTER_US = 10_000
-CORRELATION = 0.8  # of the two underlyings' returns
 FLOW_SHARES = {"spot": 0.15, "perpetual": 0.35, "option": 0.5}  # of book updates
 VOL_PER_FALL = 2.0  # a fall of 10 % lifts volatility by a fifth of itself
 TAKER_FEE = 0.0005  # fraction of notional
@@ -131,14 +131,14 @@ class Market:
         self.trades = 0
         self.arrived_us = np.zeros((3, len(contracts)), dtype=np.int64)
         self.index_usd = [coin.price_usd for coin in UNDERLYINGS]  # last published
-        self.log_prices = np.log(self.index_usd)
+        vol = np.array([coin.vol for coin in UNDERLYINGS])
+        self.prices = Prices(self.rng, np.array(self.index_usd), vol, scenario.dynamics)
 
         kinds = [c.kind for c in contracts]
         self.flow = np.array([FLOW_SHARES[kind] / kinds.count(kind) for kind in kinds])
         self.is_spot = np.array([kind == "spot" for kind in kinds])
         self.is_option = np.array([kind == "option" for kind in kinds])
         self.underlying = np.array([c.underlying for c in contracts])
-        self.vol = np.array([coin.vol for coin in UNDERLYINGS])
         self.latency_us = np.array([c.venue.latency_us for c in contracts])
         self.premium = np.array([1 + c.basis for c in contracts])
         self.ticks_per_unit = np.array([c.ticks_per_unit for c in contracts])
@@ -180,7 +180,7 @@ class Market:
         event_ms = self.scenario.start_ms + SNAPSHOT_MS
         instruments = np.arange(len(self.contracts))
         unmoved = np.ones(len(instruments))
-        index_usd = np.exp(self.log_prices)[self.underlying]
+        index_usd = self.prices.now_usd[self.underlying]
         mark = self._marks(instruments, np.full(len(instruments), event_ms), index_usd, unmoved)[0]
         lots = self._lots()
         for contract, book, bid, ask in zip(self.contracts, self.books, *self._quotes(instruments, mark), strict=True):
@@ -205,7 +205,7 @@ class Market:
         second_ms = self.scenario.start_ms + 1000 * second
         from_ms = FLOW_MS if second == 0 else 0
         factor = self.scenario.price_factor(second + np.arange(1000) / 1000)
-        path_usd = self._walk() * factor
+        path_usd = self.prices.second() * factor
         orders = self.entries.pop(second, []) + self._turnover(from_ms)
         lots = self._lots()
         arrivals = self._index_prices(second_ms, path_usd)
@@ -219,16 +219,6 @@ class Market:
             if moment.has_ticker:
                 arrivals.append(self._ticker(moment))
         return arrivals
-
-    def _walk(self) -> FloatArray:
-        """Both underlyings' geometric Brownian motion over the next 1000 ms."""
-        noise = self.rng.standard_normal((2, 1000))
-        noise[1] = CORRELATION * noise[0] + np.sqrt(1 - CORRELATION**2) * noise[1]
-        deviation = self.vol[:, None] / np.sqrt(MS_PER_YEAR)
-        path = self.log_prices[:, None] + np.cumsum(deviation * noise - 0.5 * deviation**2, axis=1)
-        self.log_prices = path[:, -1]
-        path_usd: FloatArray = np.exp(path)
-        return path_usd
 
     def _entries(self) -> dict[int, list[Order]]:
         """By second, the orders that build all positions: two a leg, before half the time to the crash has passed."""
@@ -314,7 +304,7 @@ class Market:
         o = np.flatnonzero(self.is_option[instrument])
         i = instrument[o]
         years = (self.expiry_ms[i] - event_ms[o]) / MS_PER_YEAR
-        atm_vol = self.vol[self.underlying[i]] * (1 + VOL_PER_FALL * (1 - factor[o]))
+        atm_vol = self.prices.vol[self.underlying[i]] * (1 + VOL_PER_FALL * (1 - factor[o]))
         marks = option_marks(index_usd[o], self.strike_usd[i], self.is_call[i], years, atm_vol)
         mark[o], mark_iv[o], forward_usd[o] = marks
         return mark, mark_iv, forward_usd

@@ -49,7 +49,7 @@ class OwnVenue(Market):
         from_ms = FLOW_MS if second == 0 else 0
         is_quoted, is_traded = (1000 * second >= ms for ms in (QUOTED_MS, TRADED_MS))
         factor = self.scenario.price_factor(second + np.arange(1000) / 1000)
-        path_usd = self._walk() * factor
+        path_usd = self.prices.second() * factor
         orders = self.entries.pop(second, []) + (self._turnover(from_ms) if is_traded else [])
         arrivals = self._index_prices(second_ms, path_usd)
         arrivals += self.publishing.second(second_ms, {c.currency: path_usd[u] for u, c in enumerate(UNDERLYINGS)})

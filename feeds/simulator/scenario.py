@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from feeds.simulator.harm import FAULTS, Harm
+from feeds.simulator.prices import BROWNIAN, Dynamics
 from feeds.simulator.sources import COINS, Habits
 from udfs.black76 import FloatArray
 
@@ -53,6 +54,7 @@ class Scenario:
     crash_at_s: float | None = None  # None for 60 % of the duration
     sources: tuple[Habits, ...] = ()  # of the oracle, beside `sim_oracle` and the books
     harms: tuple[Harm, ...] = ()  # to any of them
+    dynamics: Dynamics = BROWNIAN
     quoting: Quoting | None = None  # where the venues are our own: makers and clients send requests
 
     def __post_init__(self) -> None:
@@ -70,6 +72,13 @@ class Scenario:
             f"crash_size is 0, or from 0.15 to {DEEPEST_CRASH}, or less where none is doomed": not self.crash_size
             or (0.15 if self.doomed else 0.0) <= self.crash_size <= DEEPEST_CRASH,
             f"the crash begins after 2 s or more and its {CRASH_LASTS_S:g} s fit": not self.crash_size or crash_fits,
+        }
+        rules |= {
+            "vol_of_vol, reversion and jumps are not negative": min(
+                self.dynamics.vol_of_vol, self.dynamics.reversion, self.dynamics.jumps
+            )
+            >= 0,
+            "leverage is from -1 to 1": -1 <= self.dynamics.leverage <= 1,
         }
         # A coin falls only where no simulated book is quoted in it.
         harmable = {*self.source_names, "USDT"}
