@@ -27,6 +27,7 @@ from cli import drill as drills
 from cli import feeding, feeds_shown, orders, play, summary, trading_shown
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
+from cli.trading_summary import show_trading
 from deploy import acls as access
 from deploy import cluster, jars, java, runtime, topics
 from deploy.jars import JarError
@@ -42,7 +43,7 @@ from feeds.keeper import Keeper
 from feeds.publish import HEARTBEAT_MS, Publisher
 from feeds.publish import play as publish_records
 from feeds.publish import replay as publish_lines
-from feeds.simulator import SOURCES, Scenario
+from feeds.simulator import SOURCES, Quoting, Scenario
 from feeds.simulator import simulate as market
 from feeds.venues import VENUES
 from schemas import security
@@ -415,13 +416,19 @@ def demo(
     ),
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files; replaced.")] = Path("out/demo"),
     speed: Speed = "1",
+    is_closed: Annotated[
+        bool, typer.Option("--own-venue", help="Let orders trade on the own venue, where makers quote and accounts trade.")
+    ] = False,
 ) -> None:
     """Show everything once: start, submit, play a market with a crash, sum up, stop."""
     with errors():
         tally = Tally()
         pace = parsed_speed(speed)
         sources = parsed_captures(capture or [])
-        chosen = [*dict.fromkeys([*names.split(","), "archive"])]  # without the archive nothing would be left to see
+        if is_closed and (sources or live_venue):
+            raise play.PlayError("--own-venue is for the simulated market; leave out --capture and --live")
+        trading = ["orders", "matching"] if is_closed else []
+        chosen = [*dict.fromkeys([*names.split(","), *trading, "archive"])]  # without the archive nothing would be left to see
         for name in chosen:
             catalogue.job(name)
 
@@ -435,16 +442,18 @@ def demo(
                 for tally in publish_lines(captures.convert(captures.merged(sources)), publisher, pace):  # noqa: UP028 - kept
                     yield tally
             else:
-                yield from publish_records(market(Scenario(sources=SOURCES)), publisher, pace)
+                scenario = Scenario(sources=SOURCES, quoting=Quoting() if is_closed else None)
+                yield from publish_records(market(scenario), publisher, pace)
 
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"})
+        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"}, is_closed=is_closed)
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
         summary.show_market(console, out)
+        show_trading(console, out)
         console.print()
         summary.show_counts(console, out)
         console.print(f"\nParquet files: {out.resolve()}")

@@ -56,12 +56,12 @@ def show_market(console: Console, out: Path) -> None:
         if name not in tops or (row["event_at"], row["sequence"]) >= (tops[name]["event_at"], tops[name]["sequence"]):
             tops[name] = row
     stale = sum(row["is_stale"] for row in tops.values())
-    table = _table(
+    table = table_of(
         f"Books: {len(tops):,} kept, {stale:,} stale at the end; the busiest", "venue", "instrument", "bid", "ask", "changes"
     )
     for name, count in changes.most_common(8):
         top = tops[name]
-        table.add_row(*name, _number(top["bid_price"]), _number(top["ask_price"]), f"{count:,}")
+        table.add_row(*name, number(top["bid_price"]), number(top["ask_price"]), f"{count:,}")
     console.print(table)
 
     faults = Counter((row["venue"], row["kind"]) for row in rows(out, "feed_faults"))
@@ -70,7 +70,7 @@ def show_market(console: Console, out: Path) -> None:
 
     greeks = {(row["venue"], row["instrument"]): row for row in rows(out, "option_greeks") if row["delta"] is not None}
     near = sorted(greeks.values(), key=lambda row: (abs(abs(row["delta"]) - 0.5), row["instrument"]))[:8]
-    table = _table(
+    table = table_of(
         "Greeks of options near the money", "instrument", "forward", "IV", "price (coin)", "delta", "gamma", "vega", "theta"
     )
     for row in near:
@@ -82,19 +82,19 @@ def show_market(console: Console, out: Path) -> None:
     for row in rows(out, "account_margin"):
         if row["account"] not in worst or _risk(row) > _risk(worst[row["account"]]):
             worst[row["account"]] = row
-    table = _table(
+    table = table_of(
         "\nRiskiest accounts, each at its worst", "account", "at", "equity USD", "maintenance USD", "ratio", "status"
     )
     for row in sorted(worst.values(), key=_risk, reverse=True)[:10]:
         ratio = "∞" if row["margin_ratio"] is None else f"{row['margin_ratio']:.2f}"
-        figures = [_number(row["equity_usd"]), _number(row["maintenance_margin_usd"]), ratio, row["status"]]
+        figures = [number(row["equity_usd"]), number(row["maintenance_margin_usd"]), ratio, row["status"]]
         table.add_row(row["account"], f"{row['event_at']:%H:%M:%S.%f}"[:-3], *figures)
     console.print(table)
 
     orders = sorted(rows(out, "liquidation_orders"), key=lambda row: (row["event_at"], row["order_id"]))
-    table = _table(f"\nLiquidation orders: {len(orders):,}", "at", "account", "order", "why")
+    table = table_of(f"\nLiquidation orders: {len(orders):,}", "at", "account", "order", "why")
     for row in orders:
-        order = f"{row['side']} {row['size']:g} {row['instrument']} at {_number(row['mark_price'])}"
+        order = f"{row['side']} {row['size']:g} {row['instrument']} at {number(row['mark_price'])}"
         table.add_row(f"{row['event_at']:%H:%M:%S.%f}"[:-3], row["account"], order, row["reason"])
     console.print(table)
 
@@ -105,15 +105,17 @@ def _risk(row: dict[str, Any]) -> float:
     return float("inf") if row["margin_ratio"] is None else float(row["margin_ratio"])
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A number as people read it; a dash for none."""
     if value is None:
         return "–"
     return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.6g}"
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_of(title: str, *columns: str) -> Table:
+    """An empty table; numbers are on the right."""
     table = Table(title=title, title_justify="left", box=None, header_style="dim")
     for column in columns:
-        is_text = column in ("venue", "instrument", "account", "status", "order", "why", "at")
+        is_text = column in ("venue", "instrument", "account", "status", "order", "why", "at", "who", "currency")
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table

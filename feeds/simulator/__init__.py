@@ -8,8 +8,8 @@ script, which says what must be found of it.
 from feeds.simulator.accounts import expected_liquidations
 from feeds.simulator.flow import ARRIVAL_DISORDER_MS
 from feeds.simulator.harm import Harm
-from feeds.simulator.scenario import Scenario
+from feeds.simulator.scenario import Quoting, Scenario
 from feeds.simulator.sources import SOURCES
 from feeds.simulator.stream import simulate
 
-__all__ = ["ARRIVAL_DISORDER_MS", "SOURCES", "Harm", "Scenario", "expected_liquidations", "simulate"]
+__all__ = ["ARRIVAL_DISORDER_MS", "SOURCES", "Harm", "Quoting", "Scenario", "expected_liquidations", "simulate"]

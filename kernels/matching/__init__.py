@@ -71,6 +71,13 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
     return _applied(state, good, until_ms).lines(), b""
 
 
+def end_window(state: State, until_ms: int) -> list[Lines]:
+    """Let orders expire also where nothing else happens."""
+    if not any(book.is_due(until_ms - 1) for book in state.books.values()):
+        return []
+    return _applied(state, [], until_ms).lines()
+
+
 def _applied(state: State, messages: list[Message], until_ms: int | None) -> Reports:
     state.settle()
     if until_ms is not None:
@@ -162,6 +169,7 @@ KERNEL = Kernel(
     step=step,
     take_plain=take_plain,
     set_keys=set_keys,
+    end_window=end_window,
     gauges=gauges,
     latency_ms=RULES.latency_ms,
     store_share=STORE_SHARE,

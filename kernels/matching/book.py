@@ -113,6 +113,11 @@ class Book:
         except ValueError as error:
             reports.refuse(row, seat, self._exec_id(), "rejected" if row["request"] == "new" else "cancel_rejected", str(error))
 
+    def is_due(self, now_ms: int) -> bool:
+        """Whether `expire` has anything to do."""
+        has_ended = self.end_ms is not None and self.end_ms <= now_ms and bool(self.open)
+        return has_ended or (bool(self.expiring) and self.expiring[0][0] <= now_ms)
+
     def expire(self, reports: Reports) -> None:
         """End the orders whose time is over, and all where trading of the contract is."""
         if self.end_ms is not None and self.end_ms <= reports.now_ms:
