@@ -34,7 +34,7 @@ MESSAGES_PER_MS = 100
 """Of event time: a job that catches up reads about this many."""
 TOP_SHARE = 0.3
 WINDOW_MS = 20
-"""The default of the job (`engine.run.WINDOW_S`)."""
+"""The default of the job (`jobs.WINDOW_S`)."""
 TOPIC = TABLES["order_books"].topic
 
 

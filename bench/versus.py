@@ -119,7 +119,7 @@ def job_settings(flink: dict[str, str]) -> dict[str, str]:
 
     settings = flat(cluster.layered(["config", "local"]))
     different = {name: value for name, value in settings.items() if name.startswith(JOB_SETTINGS) and flink.get(name) != value}
-    ours = {"gammaflow.window": runner.WINDOW_S, "gammaflow.delay": runner.DELAY_S, "gammaflow.drift": runner.DRIFT_S}
+    ours = {"gammaflow.window": jobs.WINDOW_S, "gammaflow.delay": runner.DELAY_S, "gammaflow.drift": runner.DRIFT_S}
     declared = dict(filter(None, map(schemas.setting, schemas.statements(jobs.job("books").sql))))
     return different | {name: declared.get(name, value) for name, value in ours.items()}
 

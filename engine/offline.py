@@ -22,8 +22,6 @@ from schemas.controls import GATE
 from schemas.records import TABLES
 from schemas.rows import encoded, instant_ms
 
-DEFAULT_WINDOW_S = "0.02"
-
 
 class Given(NamedTuple):
     """A row of the market."""
@@ -104,7 +102,7 @@ class Offline:
             raise ValueError(f"{', '.join(plain)}: only jobs with a kernel run offline")
         also = tuple(also_read)
         flow = [jobs.job(name).reading(also) for name in jobs.FLOW if name in chosen]
-        self.members = [_Member(job, window_ms or _window_ms(job)) for job in flow]
+        self.members = [_Member(job, window_ms or jobs.window_ms(job)) for job in flow]
         self._readers: dict[str, list[_Member]] = defaultdict(list)
         for member in self.members:
             for table in member.job.reads:
@@ -159,7 +157,3 @@ class Offline:
         record = batch.FIELD.join((TABLES[table].topic.encode(), b"0", b"%d" % self._offset, value))
         for member in self._readers[table]:
             heappush(self._ends, member.take(event_ms, record))
-
-
-def _window_ms(job: jobs.Job) -> int:
-    return round(1000 * float(jobs.settings(job).get(jobs.WINDOW, DEFAULT_WINDOW_S)))

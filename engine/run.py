@@ -37,8 +37,6 @@ from schemas import security
 from schemas.records import TABLES
 from schemas.security import sql_options
 
-WINDOW_S = "0.02"
-"""A kernel's window of event time in seconds, if neither -D nor its job sets 'gammaflow.window'."""
 DELAY_S = "0.1"
 """How long, in seconds, a job waits for records that are out of order in topics of feeds, if neither -D nor its job sets
 'gammaflow.delay'."""
@@ -117,7 +115,7 @@ def register_members(tables: StreamTableEnvironment, group: str, hosted: list[Jo
     for number, (job, texts) in enumerate(zip(hosted, statements, strict=True)):
         use_database(tables, job.name)
         # Each job has a window of its own, unless -D sets one for all.
-        tables.get_config().set(jobs.WINDOW, window or jobs.settings(job).get(jobs.WINDOW, WINDOW_S))
+        tables.get_config().set(jobs.WINDOW, window or jobs.settings(job).get(jobs.WINDOW, jobs.WINDOW_S))
         condition = "" if job.topics == topics else f" WHERE topic IN ({quoted(job.topics)})"
         tables.execute_sql(f"CREATE TEMPORARY VIEW inputs AS SELECT * FROM {home}.inputs{condition}")
         # The source need not read the name of a topic that is the only one.
@@ -322,7 +320,7 @@ def register_batches(tables: StreamTableEnvironment) -> None:
 
 def window_s(tables: StreamTableEnvironment) -> str:
     """The window of a batch in seconds of event time."""
-    return setting(tables, jobs.WINDOW, WINDOW_S)
+    return setting(tables, jobs.WINDOW, jobs.WINDOW_S)
 
 
 def setting(tables: StreamTableEnvironment, key: str, default: str) -> str:

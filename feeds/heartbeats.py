@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from schemas import TOLD_AHEAD
+from schemas import AHEAD_MS, TOLD_AHEAD
 from schemas.clients import reached
 from schemas.records import TABLES
 from schemas.security import FEED
@@ -38,9 +38,10 @@ class Heartbeats:
 
 
 def begin_loops(servers: str, time_ms: int, produce: Callable[[str, int, int], None]) -> None:
-    """Write the first time of all into the topics in which it is told ahead, where they are empty.
+    """Write the first time of all into the topics in which it is told ahead, where they are empty, as far ahead as it is there.
 
-    Before this time there is no order, and so no answer.  Without it the jobs of a loop would wait for each other for ever.
+    Before this time nobody asks for anything, so nothing is answered before that one.  Without it the jobs of a loop would wait
+    for each other for ever.
     Raises `Unreachable`, `KafkaException`.
     """
     admin, known = reached(AdminClient, servers, FEED)
@@ -48,4 +49,4 @@ def begin_loops(servers: str, time_ms: int, produce: Callable[[str, int, int], N
     asked = {TopicPartition(topic, part): OffsetSpec.latest() for topic in topics for part in range(known.get(topic, 0))}
     for part, result in (admin.list_offsets(asked) if asked else {}).items():
         if result.result(timeout=30).offset == 0:
-            produce(part.topic, part.partition, time_ms)
+            produce(part.topic, part.partition, time_ms + AHEAD_MS)

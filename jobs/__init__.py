@@ -26,6 +26,8 @@ DECLARED = ("reads", "may-read", "writes", "kernel", "tells-time", "tells-ahead"
 ALL = "*"
 JOINT = "+"
 WINDOW = "gammaflow.window"
+WINDOW_S = "0.02"
+"""A kernel's window of event time in seconds, if neither -D nor its job sets 'gammaflow.window'."""
 ALSO_READ = "gammaflow.also-read"
 APPLIED = "controls_applied"
 """Who writes it says from which batch on it obeyed which control."""
@@ -173,6 +175,11 @@ def settings(job: Job) -> dict[str, str]:
     """What a job SETs beside its declarations: Flink's options, and defaults of ours."""
     every = filter(None, map(schemas.setting, schemas.statements(job.sql)))
     return {key: value for key, value in every if key.removeprefix("gammaflow.") not in DECLARED}
+
+
+def window_ms(job: Job) -> int:
+    """The window of a job's kernel, without -D."""
+    return round(1000 * float(settings(job).get(WINDOW, WINDOW_S)))
 
 
 @cache

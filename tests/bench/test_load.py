@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+import jobs
 from bench import load, repricing, versus
 from bench.contender import flat
 from bench.passes import BenchError
@@ -38,7 +39,7 @@ def test_the_kernel_finds_no_fault_in_a_stream_that_goes_on() -> None:
 
 
 def test_the_kernel_by_itself_has_the_window_of_the_job() -> None:
-    assert float(runner.WINDOW_S) * 1000 == load.WINDOW_MS == repricing.WINDOW_MS
+    assert float(jobs.WINDOW_S) * 1000 == load.WINDOW_MS == repricing.WINDOW_MS
     assert float(runner.DELAY_S) * 1000 == repricing.DELAY_MS
 
 
@@ -52,7 +53,7 @@ def test_settings_that_are_equal_are_those_in_which_the_defaults_differ() -> Non
     equal = versus.job_settings(older)
     assert equal["execution.buffer-timeout.interval"] == own["execution.buffer-timeout.interval"]
     assert {name for name in equal if not name.startswith("gammaflow.")} == {"execution.buffer-timeout.interval"}
-    assert equal["gammaflow.window"] == runner.WINDOW_S
+    assert equal["gammaflow.window"] == jobs.WINDOW_S
 
 
 def test_an_older_commit_is_checked_out_and_gone_afterwards() -> None:
