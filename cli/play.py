@@ -11,7 +11,7 @@ import schemas
 from cli.display import Display
 from deploy import runtime, topics
 from deploy.runtime import Runtime
-from feeds.publish import END_MS, Publisher, heartbeat_ms
+from feeds.publish import DRAIN_MS, END_MS, Publisher, heartbeat_ms
 
 # Every partition gets heartbeats from the feed until it ends, and a run ends with a drain: no time may come from the wall
 # clock, so that the same input gives the same rows at any speed and parallelism.
@@ -23,9 +23,6 @@ DETERMINISTIC = {
     # Nor may an operator's word, which comes when it comes: what is replayed obeys what was recorded.
     "gammaflow.controls": "recorded",
 }
-
-DRAIN_MS = 30_000
-"""Rounds of a liquidation are a second apart: enough for thirty."""
 
 PATIENT = {"heartbeat": {"timeout": 60_000}}
 """Settings of its cluster: with more tasks than processors a TaskManager may be silent for long, and is not lost."""

@@ -1,7 +1,7 @@
 """What came of the orders of a run, read from its Parquet files: fills, prices, who won and lost, and what is left."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +42,7 @@ def show_trading(console: Console, out: Path) -> None:
     console.print(_remaining(out, newest), highlight=False)
 
 
-def _orders(states: list[Row], newest: Mapping[tuple[str, str], Row]) -> Table:
+def _orders(states: Sequence[Row], newest: Mapping[tuple[str, str], Row]) -> Table:
     refused = Counter(row["rule"] for row in states if row["event"] == "refused")
     ended = Counter(row["order_status"] for row in newest.values())
     trades = sum(row["event"] == "trade" for row in states)
@@ -87,7 +87,7 @@ def _marks(out: Path) -> dict[tuple[str, str], float]:
 
 
 def _profits(
-    fills: list[Row], terms: Mapping[tuple[str, str], Row], marks: Mapping[tuple[str, str], float], transfers: list[Row]
+    fills: Sequence[Row], terms: Mapping[tuple[str, str], Row], marks: Mapping[tuple[str, str], float], transfers: Sequence[Row]
 ) -> Table:
     everyone = grouped(profits(fills, terms, marks, transfers))
     table = table_of("\nWon and lost, at the last marks", "who", "currency", "trades and marks", "fees", "payments", "total")

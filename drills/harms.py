@@ -19,11 +19,11 @@ from deploy.processes import StartError
 from deploy.savepoints import FILE, folder_of
 from drills import versions
 from drills.rows import Rows, open_transactions
-from drills.suite import HALF_TIME_MS, JOBS, MARKET, Harm, Suite
+from drills.suite import HALF_TIME_MS, JOBS, MARKET, OWN_VENUE, Harm, Suite
 from drills.versions import Version
 from feeds import Record
 from feeds.publish import FEED_TABLES, Publisher
-from feeds.simulator import simulate
+from feeds.simulator import Scenario, simulate
 from jobs import APPLIED
 from schemas.controls import ALL, CANCEL_ALL
 from schemas.records import TABLES
@@ -39,9 +39,18 @@ POISON = b"\x00 is no JSON"
 
 def kill_taskmanager(suite: Suite) -> list[str]:
     """Kill the TaskManager of the first job, whose rows other jobs read; the other one has slots for its tasks."""
-    victim, restarting = next((name, held) for name, held in suite.taskmanagers().items() if suite.names[0] in held)
-    processes.kill(suite.up.started[victim])
-    return restarting
+    return kill_holder(suite.names[0])(suite)
+
+
+def kill_holder(job: str) -> Harm:
+    """Kill the TaskManager that runs a job."""
+
+    def harm(suite: Suite) -> list[str]:
+        victim, restarting = next((name, held) for name, held in suite.taskmanagers().items() if job in held)
+        processes.kill(suite.up.started[victim])
+        return restarting
+
+    return harm
 
 
 def kill_jobmanager(suite: Suite) -> list[str]:
@@ -317,12 +326,17 @@ class Drill(NamedTuple):
     """The tables that the harm changes for good: `settle` alone judges them."""
     jobs: frozenset[str] = frozenset(JOBS)
     """The jobs that it needs, with those whose topics they read."""
+    scenario: Scenario = MARKET
+    """One of its own has the rows of the same jobs offline to compare with."""
 
 
 # The archive would contain what the harm has put in.
 _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
 _CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"}
+
+_CLOSED = {jobs.ALSO_READ: "venue_fills,venue_reports"}
+_LOOP = frozenset({"positions", "liquidations", "orders", "matching"})
 
 # In an order in which most drills use the processes of the one before: by version and kind of cluster.
 DRILLS = {
@@ -346,6 +360,20 @@ DRILLS = {
         settings={"gammaflow.controls": "live"},
         apart=frozenset({"liquidation_orders", "liquidation_events", APPLIED}),
         jobs=frozenset({"books", "positions", "liquidations"}),
+    ),
+    "venue": Drill(
+        "The own venue's TaskManager is killed in a crash that closes itself: orders, fills and ledgers are as offline.",
+        kill_holder("matching"),
+        settings=_CLOSED,
+        jobs=_LOOP,
+        scenario=OWN_VENUE,
+    ),
+    "order-path": Drill(
+        "The order path's TaskManager is killed with orders open on the own venue.",
+        kill_holder("orders"),
+        settings=_CLOSED,
+        jobs=_LOOP,
+        scenario=OWN_VENUE,
     ),
     "poison": Drill("Every topic gets an unreadable message.", poison, settle=without_poison, jobs=_WITHOUT_ARCHIVE),
     "rescale-up": Drill("Each job stops with a savepoint and goes on with two tasks instead of one.", rescale(2)),

@@ -10,7 +10,7 @@ from deploy.rest import FlinkError
 from deploy.topics import TopicError
 from drills import suite as suites
 from drills.harms import Drill
-from drills.rows import ARCHIVE, Comparison, Rows, compare, miscounted
+from drills.rows import ARCHIVE, Comparison, Rows, compare, miscounted, offline
 from drills.stage import Stage
 from drills.suite import JOBS
 from feeds.publish import PublishError
@@ -41,9 +41,13 @@ def reported(
 
     A failure of the suite is a fault in the report, not an error.  After a fault, the stage is closed.
     """
-    left_out = [job for job in names if job in JOBS and job not in drill.jobs]
-    names = [job for job in names if job not in left_out]
-    expected = without(expected, left_out, names)
+    if drill.scenario is suites.MARKET:
+        left_out = [job for job in names if job in JOBS and job not in drill.jobs]
+        names = [job for job in names if job not in left_out]
+        expected = without(expected, left_out, names)
+    else:
+        names = [job for job in jobs.FLOW if job in drill.jobs]
+        expected = offline(names, drill.settings.get(jobs.ALSO_READ, "").split(","), drill.scenario)
     report = Report(name, sum(rows.total() for rows in expected.values()))
     if not names:
         report.faults.append(f"it needs {' or '.join(sorted(drill.jobs))}")
@@ -51,6 +55,7 @@ def reported(
     began_s = time.monotonic()
     try:
         suite = stage.suite(names, drill.parallelism, drill.is_highly_available, drill.version(), drill.settings, say)
+        suite.scenario = drill.scenario
         played = suites.played(suite, drill.harm, say)
     except (StartError, FlinkError, TopicError, PublishError) as error:
         report.faults.append(str(error))

@@ -1,6 +1,7 @@
 """The rows of topics, and whether two runs have the same."""
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,8 +9,12 @@ import orjson
 from confluent_kafka import KafkaException, TopicPartition
 from pyarrow import parquet
 
+import jobs
 from deploy import topics
 from deploy.topics import TopicError
+from engine.offline import Given, Offline
+from feeds.publish import DRAIN_MS
+from feeds.simulator import Scenario, simulate
 from schemas.clients import to_end
 from schemas.records import TABLES
 from schemas.rows import key, parted
@@ -48,6 +53,17 @@ def read(servers: str, tables: list[str]) -> Rows:
         raise TopicError(error.args[0].str()) from error
     finally:
         consumer.close()
+    return rows
+
+
+def offline(names: list[str], also_read: list[str], scenario: Scenario) -> Rows:
+    """Every row that jobs with kernels write of a market, in this process."""
+    flow = Offline(names, also_read)
+    market = sorted(simulate(scenario), key=lambda record: record.event_ms)
+    rows: Rows = {table: Counter() for name in names for table in jobs.job(name).writes}
+    until_ms = market[-1].event_ms + DRAIN_MS
+    for row in chain(flow.play((Given(*record) for record in market), until_ms), flow.finish()):
+        rows[row.table][Row(row.key, row.event_ms, row.value)] += 1
     return rows
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -18,8 +18,8 @@ from deploy.runtime import Runtime
 from drills.rows import Rows, archived, open_transactions, read
 from drills.versions import Version
 from feeds import Record
-from feeds.publish import Publisher, play
-from feeds.simulator import Scenario, simulate
+from feeds.publish import DRAIN_MS, END_MS, Publisher, play
+from feeds.simulator import Quoting, Scenario, simulate
 from schemas import TABLE_OF
 
 JOBS = ("books", "bars", "positions", "liquidations", "archive")
@@ -37,6 +37,10 @@ MARKET = Scenario(
     doomed=4,
     crash_at_s=5,  # so that liquidations are under way at half time
 )
+OWN_VENUE = replace(
+    MARKET, duration_s=20, crash_at_s=7, tickers_per_s=200, fills_per_s=10, expiries=1, quoting=Quoting(linear_ms=1_000)
+)
+"""A market whose orders meet on the own venue: the crash closes itself."""
 HALF_TIME_MS = MARKET.start_ms + 500 * MARKET.duration_s
 STEADY = {"book_tops", "book_depth", "book_metrics", "bars", "option_greeks", "chain_greeks", "positions", "account_margin"}
 """Tables with rows, or heartbeats, in every second of the market."""
@@ -60,11 +64,17 @@ class Suite:
     parallelism: int
     version: Version = field(default_factory=dict)  # of our code
     settings: Mapping[str, str] = field(default_factory=dict)  # of the jobs, beside those of every suite
+    scenario: Scenario = MARKET  # of the market that is played
 
     @property
     def written(self) -> list[str]:
         """The tables that the jobs write."""
         return sorted({table for name in self.names for table in jobs.job(name).writes})
+
+    @property
+    def also_read(self) -> list[str]:
+        """The tables that jobs read as well that may."""
+        return [table for table in self.settings.get(jobs.ALSO_READ, "").split(",") if table]
 
     def submit(self, savepoints: dict[str, str] | None = None, names: list[str] | None = None) -> None:
         """Submit the jobs, or the named ones, from their savepoints if there are any, and wait until they run."""
@@ -155,7 +165,7 @@ def played(
     say: Callable[[str], None] = lambda _: None,
     market: Iterable[Record] | None = None,
 ) -> Played:
-    """Play a market, by default `MARKET`, through a suite's jobs and let them finish.
+    """Play a market, by default the suite's own, through its jobs and let them finish.
 
     With a `harm` it is played at its own pace, otherwise as fast as possible.
 
@@ -166,14 +176,15 @@ def played(
     suite.submit()
     say("market")
     silence_s, read_again = 0.0, 0
-    with feeding(up.kafka, simulate(MARKET) if market is None else market, None if harm is None else 1.0) as feed:
+    records = simulate(suite.scenario) if market is None else market
+    with feeding(up.kafka, records, None if harm is None else 1.0, suite.scenario) as feed:
         if harm is not None:
             feed.wait_half_time()
             say("harm")
             silence_s, read_again = _harmed(suite, harm, feed)
         feed.wait_end()
     say("finishing")
-    runtime.drain(up, suite.names, WAIT_S)
+    runtime.drain(up, suite.names, WAIT_S, suite.also_read)
     return Played(suite.read(), open_transactions(up.kafka, suite.written), silence_s, read_again)
 
 
@@ -230,8 +241,10 @@ def listening(servers: str, tables: list[str]) -> Iterator[dict[str, float]]:
 class Feed:
     """A thread that plays the market."""
 
-    def __init__(self, servers: str, market: Iterable[Record], speed: float | None) -> None:
+    def __init__(self, servers: str, market: Iterable[Record], speed: float | None, scenario: Scenario) -> None:
         self._servers = servers
+        self._half_time_ms = scenario.start_ms + 500 * scenario.duration_s
+        self._end_ms = END_MS if scenario.quoting is None else DRAIN_MS
         self._market = market
         self._speed = speed
         self._is_half_time = Event()
@@ -241,9 +254,9 @@ class Feed:
         self._playing.add_done_callback(lambda _: self._is_half_time.set())
 
     def _play(self) -> None:
-        with Publisher(self._servers) as publisher:
+        with Publisher(self._servers, end_ms=self._end_ms) as publisher:
             for record in play(self._market, publisher, self._speed):
-                if record.event_ms >= HALF_TIME_MS:
+                if record.event_ms >= self._half_time_ms:
                     self._is_half_time.set()
                 if self._is_stopped.is_set():
                     return
@@ -263,9 +276,9 @@ class Feed:
 
 
 @contextmanager
-def feeding(servers: str, market: Iterable[Record], speed: float | None) -> Iterator[Feed]:
-    """Play a market while the block lasts."""
-    feed = Feed(servers, market, speed)
+def feeding(servers: str, market: Iterable[Record], speed: float | None, scenario: Scenario = MARKET) -> Iterator[Feed]:
+    """Play a market of a scenario while the block lasts."""
+    feed = Feed(servers, market, speed, scenario)
     try:
         yield feed
     finally:

@@ -36,6 +36,7 @@ class Written(NamedTuple):
 
     table: str
     event_ms: int  # the record timestamp
+    key: bytes
     value: bytes  # JSON
 
     @property
@@ -87,6 +88,10 @@ class _Member:
         self.state.touched.clear()
         return lines
 
+    def last_sweep(self) -> list[Lines]:
+        """The sweep that comes when the stream has ended."""
+        return [] if self.sweep_ms is None else batch.run(self.kernel, self.state, b"", self.sweep_ms)
+
 
 class Offline:
     """Jobs of one flow.
@@ -129,6 +134,18 @@ class Offline:
                 self._deliver(given.table, given.event_ms, encoded(given.row))
         yield from self._steps(until_ms)
 
+    def finish(self) -> Iterator[Written]:
+        """The rows that the jobs write when they end, each after those whose rows it reads.
+
+        They are those of the windows that are left, and of one last sweep.
+        """
+        for member in self.members:
+            for end_ms in sorted(member.waiting):
+                for lines in member.steps(end_ms):
+                    yield from self._spread(lines)
+            for lines in member.last_sweep():
+                yield from self._spread(lines)
+
     def _steps(self, before_ms: int | None) -> Iterator[Written]:
         """Step through all windows that end by an instant; of all without one, through those that have messages."""
         while self._ends and (before_ms is None or self._ends[0] <= before_ms):
@@ -150,7 +167,7 @@ class Offline:
             event_ms = int(head[:13])
             if is_read:
                 self._deliver(lines.table, event_ms, value)
-            yield Written(lines.table, event_ms, value)
+            yield Written(lines.table, event_ms, head[13:], value)
 
     def _deliver(self, table: str, event_ms: int, value: bytes) -> None:
         self._offset += 1

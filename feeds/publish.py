@@ -42,6 +42,9 @@ VENUE_TIMES_MS = 100
 END_MS = 1000
 """How far past its last record a feed that ends moves the time, so that nobody waits for more."""
 
+DRAIN_MS = 30_000
+"""The same where orders trade on the own venue: rounds of a liquidation are a second apart, so this is enough for thirty."""
+
 
 SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
 """Of these, tables whose rows show what a venue's clock says, and that it is alive."""

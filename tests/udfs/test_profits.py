@@ -68,7 +68,7 @@ TRADES = st.lists(
 
 @given(TRADES)
 def test_all_profits_sum_to_zero_in_each_currency_to_the_last_digit(trades: list[tuple[Any, ...]]) -> None:
-    fills = []
+    fills: list[dict[str, Any]] = []
     for buyer, seller, instrument, price, size, fee in trades:
         fills += [fill(buyer, instrument, "buy", price, size, fee), fill(seller, instrument, "sell", price, size)]
     result = profits(fills, TERMS, MARKS)
