@@ -44,6 +44,7 @@ def test_an_order_within_all_limits_may_leave() -> None:
         ("instrument", "not known", {}, {"contract": None}, {}),
         ("instrument", "restricted", {}, {"is_restricted": True}, {}),
         ("instrument", "ended 5 s ago", {}, {"contract": PERPETUAL._replace(expiry_ms=NOW - 5_000)}, {}),
+        ("mmp", "BTC: frozen", {}, {"unprotected": "BTC: frozen"}, {}),
         ("grid", "100.2 is no multiple of 0.5", {"price": Decimal("100.2")}, {}, {}),
         ("grid", "0.0005 is no multiple of 0.001", {"quantity": Decimal("0.0005")}, {}, {}),
         ("size", "10 contracts, more than 9", {}, {}, {"max_quantity": 9.0}),
