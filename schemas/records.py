@@ -505,14 +505,14 @@ class OrderRequestsRow(TypedDict):
     expires_at: str | None
     max_notional_usd: float | None
     reason: str | None
-    is_mmp: bool | None
-    after_s: float | None
-    underlying: str | None
-    window_s: float | None
-    frozen_s: float | None
-    max_fills: int | None
-    max_quantity: float | None
-    max_delta: float | None
+    is_mmp: NotRequired[bool | None]
+    after_s: NotRequired[float | None]
+    underlying: NotRequired[str | None]
+    window_s: NotRequired[float | None]
+    frozen_s: NotRequired[float | None]
+    max_fills: NotRequired[int | None]
+    max_quantity: NotRequired[float | None]
+    max_delta: NotRequired[float | None]
 
 
 class OrderStatesRow(TypedDict):

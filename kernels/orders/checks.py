@@ -191,9 +191,13 @@ def _collar(intent: Intent, view: View, limits: Limits) -> str | None:
     mark, band = view.mark, view.collar(limits)
     if band is None or mark.price is None or mark.price <= 0:
         return "its mark is not known" if mark.price is None else f"its mark {mark.price:g} is not above zero"
+    assert view.contract is not None
     age_s = (view.now_ms - mark.event_ms) / 1000
-    if age_s > limits.max_mark_age_s:
-        return f"its mark is {age_s:g} s old, more than {limits.max_mark_age_s:g} s"
+    max_age_s = limits.mark_ages_s.get(f"{intent.venue}:{view.contract.underlying}", limits.max_mark_age_s)
+    if age_s > max_age_s:
+        return f"its mark is {age_s:g} s old, more than {max_age_s:g} s"
+    if age_s < -limits.max_ahead_s:
+        return f"its mark is {-age_s:g} s in the future, more than {limits.max_ahead_s:g} s"
     if view.limit(intent, limits) is not None:
         return None
     edge = f"above {band.upper:g}" if intent.side == "buy" else f"below {band.lower:g}"

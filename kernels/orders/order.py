@@ -238,6 +238,9 @@ class Order:
         self._end(other.ending)
         self.seen |= other.seen
         self.ids |= other.ids
+        self.digests = other.digests | self.digests
+        if self.ending is None:
+            self.requests = other.requests | self.requests
         for exec_id, execution in other.executions.by_id.items():
             if exec_id not in self.executions.by_id:
                 self.executions.add(exec_id, execution)

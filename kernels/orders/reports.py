@@ -17,6 +17,8 @@ def take(desk: Desk, row: Mapping[str, Any]) -> None:
     order, change, absorbed = desk.state.account(account_name).orders.apply(report, row["venue"], row["instrument"])
     for same_order in absorbed:
         desk.drop(account_name, same_order)
+    if absorbed:
+        desk.state.wake_answers(account_name, order)
     if change is None:
         return
     before = order.last_status

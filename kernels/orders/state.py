@@ -206,6 +206,12 @@ class State:
         """Look at something at an instant."""
         heapq.heappush(self.due, due)
 
+    def wake_answers(self, account_name: str, order: Order) -> None:
+        """Look at each request of an order that was sent from here when the time for its answer is over."""
+        for client_order_id, request in order.requests.items():
+            if client_order_id in order.digests and not request.is_unanswered:
+                self.wake(Due(request.sent_ms + self.answer_ms, ANSWER, account_name, (order.key, client_order_id)))
+
     def wake_timer(self, account_name: str, scope: tuple[str, str], timer: Timer) -> None:
         """Look at a timer when it runs out."""
         if timer.ends_ms is not None:
@@ -282,9 +288,7 @@ class State:
         account.count(order)
         if not order.is_working:
             self.wake(Due(order.changed_ms + kept_ms(order), FORGET, account_name, (order.key, "")))
-        for client_order_id, request in order.requests.items():
-            if not request.is_unanswered:
-                self.wake(Due(request.sent_ms + self.answer_ms, ANSWER, account_name, (order.key, client_order_id)))
+        self.wake_answers(account_name, order)
 
 
 def order_entry(account: str, key: str) -> str:

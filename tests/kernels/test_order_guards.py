@@ -58,7 +58,7 @@ def two_markets() -> Path:
         ({"venue": "x"}, []),
     ],
 )
-def test_a_mass_cancel_asks_for_the_cancel_of_each_open_order_of_its_scope(scope: dict[str, str], ended: list[str]) -> None:
+def test_a_mass_cancel_asks_for_the_cancel_of_each_open_order_of_its_scope(scope: dict[str, Any], ended: list[str]) -> None:
     path = two_markets()
     outputs = path.step(guard("M", "cancel_all", **scope))
     assert cancels(outputs) == ended
