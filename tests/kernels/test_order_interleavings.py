@@ -82,7 +82,7 @@ def play(batches: list[list[Message]], cut: int | None = None) -> list[Output]:
             assert all(order.reserved_usd >= 0 for order in account.orders)
             assert all(unbooked.reserved_usd >= 0 for unbooked in account.unbooked.values())
             free_usd = account.free_usd(without=Order("none"))
-            assert free_usd is None or free_usd <= account.margin[1]  # type: ignore[operator]
+            assert free_usd is None or free_usd <= account.margin[1]
             assert min(account.opened("v:P", side, Order("none")) for side in ("buy", "sell")) >= ZERO
     return outputs
 
