@@ -1,4 +1,4 @@
-"""What happened to one account, and why: its ledger, its margin and the liquidation decisions, in order of time."""
+"""What happened to one account, and why: its ledger, margin, liquidation decisions and orders, in order of time."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from deploy import topics
 from schemas.records import TABLES
 from schemas.rows import shown
 
-SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders", "order_states")
+SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders", "order_guards", "order_states")
 """The tables of the story, in the order in which lines of one instant are printed."""
 
 Rows = Mapping[str, list[dict[str, Any]]]
@@ -78,8 +78,13 @@ def read_topics(servers: str, account: str, tables: Sequence[str] = SOURCES) -> 
                 raise ValueError(f"{message.topic()}: {message.error()}")
             if message.offset() + 1 >= ends[message.topic(), message.partition()]:
                 left.discard((message.topic(), message.partition()))
-            if message.value() is not None and (message.key() or b"").decode() == account:
-                rows[table_of[message.topic()]].append(json.loads(message.value()))
+            table = table_of[message.topic()]
+            is_keyed = TABLES[table].key == ("account",)
+            if message.value() is None or (is_keyed and (message.key() or b"").decode() != account):
+                continue
+            row = json.loads(message.value())
+            if row.get("account") == account:
+                rows[table].append(row)
     finally:
         consumer.close()
     return rows
@@ -116,20 +121,21 @@ def instant(value: Any) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _ledger(rows: list[dict[str, Any]]) -> Iterable[Line]:
+def ledger_lines(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    """What was booked: a line per cause."""
     causes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         causes.setdefault((row["cause_kind"], row["cause_id"]), []).append(row)
     for (kind, cause_id), entries in causes.items():
         corrected = f", which corrects {entries[0]['corrected_id']}" if entries[0]["corrected_id"] else ""
-        late = "" if entries[0]["caused_at"] == entries[0]["event_at"] else f" of {_clock(entries[0]['caused_at'])}"
+        late = "" if entries[0]["caused_at"] == entries[0]["event_at"] else f" of {clock(entries[0]['caused_at'])}"
         yield Line(instant(entries[0]["event_at"]), f"{kind} {cause_id}{corrected}{late}", "; ".join(map(_entry, entries)))
 
 
 def _entry(row: dict[str, Any]) -> str:
     amount, balance = Decimal(row["amount"]), Decimal(row["balance"])
-    price = f" at {_plain(Decimal(row['price']))}" if row["price"] is not None else ""
-    return f"{row['kind']} {_plain(amount, '+')} {row['asset']}{price} makes {_plain(balance)}"
+    price = f" at {plain(Decimal(row['price']))}" if row["price"] is not None else ""
+    return f"{row['kind']} {plain(amount, '+')} {row['asset']}{price} makes {plain(balance)}"
 
 
 def _margin(rows: list[dict[str, Any]]) -> Iterable[Line]:
@@ -161,9 +167,25 @@ def _orders(rows: list[dict[str, Any]]) -> Iterable[Line]:
         yield Line(instant(row["event_at"]), f"order {row['order_id']}", text)
 
 
-def _states(rows: list[dict[str, Any]]) -> Iterable[Line]:
+def _guards(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    for row in {int(row["number"]): row for row in rows}.values():
+        yield Line(instant(row["event_at"]), f"{row['guard']}: {row['event']}", guard_text(row))
+
+
+def guard_text(row: Mapping[str, Any]) -> str:
+    """What a row of `order_guards` is about, in words."""
+    scope = row["underlying"] or ":".join(name for name in (row["venue"], row["instrument"]) if name) or "every market"
+    end = "" if row["ends_at"] is None else f" until {clock(row['ends_at'])}"
+    count = "" if row["orders"] is None else f", {row['orders']} orders to be cancelled"
+    rule = f", by {row['rule']}" if row["rule"] else ""
+    why = f": {row['reason']}" if row["reason"] else ""
+    return f"{scope}{end} ({row['cause_id']}){count}{rule}{why}"
+
+
+def state_lines(rows: list[dict[str, Any]]) -> Iterable[Line]:
+    """The transitions of orders."""
     for row in rows:
-        figures = f"{_plain(Decimal(row['cum_quantity']))} traded, {_plain(Decimal(row['leaves_quantity']))} left"
+        figures = f"{plain(Decimal(row['cum_quantity']))} traded, {plain(Decimal(row['leaves_quantity']))} left"
         rule = f" by {row['rule']}" if row["rule"] else ""
         why = f": {row['reason']}" if row["reason"] else ""
         what = f"order {row['order_key']}: {row['event']}{rule}"
@@ -171,11 +193,12 @@ def _states(rows: list[dict[str, Any]]) -> Iterable[Line]:
 
 
 _LINES = {
-    "ledger_entries": _ledger,
+    "ledger_entries": ledger_lines,
     "account_margin": _margin,
     "liquidation_events": _events,
     "liquidation_orders": _orders,
-    "order_states": _states,
+    "order_guards": _guards,
+    "order_states": state_lines,
 }
 
 
@@ -186,7 +209,7 @@ def show(console: Console, account: str, account_story: Story, lines: int) -> No
     margin = account_story.margin
     console.print(f"{account}: {margin['status'] if margin else 'not valued'}", markup=False)
     for asset, amount in account_story.holdings.items():
-        console.print(f"  {_plain(amount)} {asset}", markup=False)
+        console.print(f"  {plain(amount)} {asset}", markup=False)
     if margin and margin["equity_usd"] is not None:
         ratio = "" if margin["margin_ratio"] is None else f", ratio {margin['margin_ratio']:.4f}"
         worst = f", worst scenario {margin['worst_scenario']}" if margin.get("worst_scenario") else ""
@@ -206,18 +229,25 @@ def show(console: Console, account: str, account_story: Story, lines: int) -> No
     console.print()
     if len(account_story.lines) > lines:
         console.print(f"… {len(account_story.lines) - lines:,} lines before")
+    show_lines(console, account_story.lines[-lines:])
+
+
+def show_lines(console: Console, lines: Iterable[Line]) -> None:
+    """Print lines as a table."""
     table = Table(box=None, header_style="dim")
     for heading in ("at", "what", "why"):
         table.add_column(heading, overflow="fold")
-    for line in account_story.lines[-lines:]:
-        table.add_row(_clock(line.at), line.what, line.why)
+    for line in lines:
+        table.add_row(clock(line.at), line.what, line.why)
     console.print(table, markup=False)
 
 
-def _clock(at: Any) -> str:
+def clock(at: Any) -> str:
+    """An instant as it is printed."""
     return f"{instant(at):%Y-%m-%d %H:%M:%S.%f}"[:-3]
 
 
-def _plain(amount: Decimal, sign: str = "") -> str:
+def plain(amount: Decimal, sign: str = "") -> str:
+    """A number as it is printed: without zeros at the end."""
     digits = f"{amount:{sign}f}"
     return digits.rstrip("0").rstrip(".") if "." in digits else digits

@@ -617,17 +617,26 @@ def explain(
         Path | None, typer.Option("--from", help="Folder of a run's Parquet files, instead of the running broker.")
     ] = None,
     lines: Annotated[int, typer.Option("-n", min=1, help="The newest so many lines.")] = 60,
+    order: Annotated[
+        str | None,
+        typer.Option(help="A client_order_id: this order alone, from request and checks to reports, states, fills and ledger."),
+    ] = None,
 ) -> None:
-    """Explain what happened to an account and why: its ledger, its margin, and every decision to liquidate it or not."""
+    """Explain what happened to an account and why: its ledger, margin, orders, and each decision to liquidate it or not."""
     from cli import explain as stories
+    from cli import order_story
 
     with errors():
         until = None if at is None else stories.instant(at)
+        tables = stories.SOURCES if order is None else order_story.SOURCES
         if folder is None:
-            rows = stories.read_topics(runtime.current(runtime.default_home()).kafka, account)
+            rows = stories.read_topics(runtime.current(runtime.default_home()).kafka, account, tables)
         else:
-            rows = stories.read_parquet(folder, account)
-        stories.show(console, account, stories.story(rows, until), lines)
+            rows = stories.read_parquet(folder, account, tables)
+        if order is None:
+            stories.show(console, account, stories.story(rows, until), lines)
+        else:
+            stories.show_lines(console, order_story.story(rows, account, order, until)[-lines:])
 
 
 @app.command()

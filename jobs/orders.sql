@@ -1,6 +1,7 @@
 -- orders: which requests for orders may leave, what does each venue have to do, and how does each order stand?
 --
 -- Grain   one row of orders per request that is sent; one of order_states per transition, refusal, alarm and missing answer;
+--         one of order_guards per request and event of what guards all orders of an account;
 --         one of controls_applied per shard and change of the controls that it obeys
 -- State   orders with their executions, positions and margin of each account; contract terms, marks, halts, circuit breaks and
 --         controls (kernels/orders/)
@@ -11,7 +12,7 @@ SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, li
 SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports';
 SET 'gammaflow.kernel' = 'orders';
 SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks';
-SET 'gammaflow.writes' = 'orders, order_states, dead_letters, controls_applied';
+SET 'gammaflow.writes' = 'orders, order_states, order_guards, dead_letters, controls_applied';
 SET 'gammaflow.tells-time' = 'orders, order_states';
 
 -- What is decided goes to a venue at once: every window of the way out and back is a delay of the decision after it.

@@ -17,6 +17,12 @@ HEADER = re.compile(r"-- Topic (?P<topic>[\w.]+), keyed by (?P<key>[\w:]+)\.  (?
 DELIVERY = "'sink.delivery-guarantee' = 'exactly-once'"
 LEFT_OUT = {"block_height", "lot_size"}
 """Columns that a row may leave out: most venues have no value for them, and each field costs readers time."""
+LEFT_OUT_OF = {
+    "order_requests": {
+        *("is_mmp", "after_s", "underlying", "window_s", "frozen_s", "max_fills", "max_quantity", "max_delta"),
+    },
+}
+"""Likewise by table: what few requests have."""
 PYTHON_TYPES = {
     "STRING": "str",
     "BYTES": "str",
@@ -71,10 +77,11 @@ def render() -> str:
         camel = "".join(part.title() for part in name.split("_"))
         lines += ["", "", f"class {camel}Row(TypedDict):"]
         columns: list[str] = []
+        left_out = LEFT_OUT | LEFT_OUT_OF.get(name, set())
         for column, sql_type, nullable, *_ in tables.execute_sql(f"DESCRIBE {name}").collect():
             sql_type = re.sub(r" \*.*", "", sql_type)
             value_type = f"{python_type(sql_type)}{' | None' if nullable else ''}"
-            lines.append(f"    {column}: {f'NotRequired[{value_type}]' if column in LEFT_OUT else value_type}")
+            lines.append(f"    {column}: {f'NotRequired[{value_type}]' if column in left_out else value_type}")
             columns.append(f'            "{column}": Column("{sql_type}", {bool(nullable)}),')
         key = tuple(header["key"].split(":"))
         entries += [

@@ -19,7 +19,7 @@ CREATE TEMPORARY TABLE orders (
   parent_client_order_id STRING                    COMMENT 'Of a child; NULL otherwise',
   order_id               STRING                    COMMENT 'Of a replace and a cancel: the venue''s, where it has told one',
   request                STRING           NOT NULL COMMENT 'new, replace or cancel',
-  source                 STRING           NOT NULL COMMENT 'liquidation, hedge, algorithm or person; of a cancel of our own: gate',
+  source                 STRING           NOT NULL COMMENT 'liquidation, hedge, algorithm or person; of a cancel of our own: gate, timer or mmp',
   owner_group            STRING           NOT NULL COMMENT 'No two orders of a group trade with each other',
   side                   STRING           NOT NULL COMMENT 'buy or sell; of a replace and a cancel that of the order',
   order_type             STRING                    COMMENT 'market or limit; NULL of a cancel',

@@ -469,10 +469,26 @@ class OrderBooksRow(TypedDict):
     block_height: NotRequired[int | None]
 
 
+class OrderGuardsRow(TypedDict):
+    account: str
+    event_at: str
+    number: int
+    guard: str
+    event: str
+    cause_id: str
+    venue: str | None
+    instrument: str | None
+    underlying: str | None
+    ends_at: str | None
+    orders: int | None
+    rule: str | None
+    reason: str | None
+
+
 class OrderRequestsRow(TypedDict):
     account: str
-    venue: str
-    instrument: str
+    venue: str | None
+    instrument: str | None
     event_at: str
     client_order_id: str
     orig_client_order_id: str | None
@@ -489,6 +505,14 @@ class OrderRequestsRow(TypedDict):
     expires_at: str | None
     max_notional_usd: float | None
     reason: str | None
+    is_mmp: NotRequired[bool | None]
+    after_s: NotRequired[float | None]
+    underlying: NotRequired[str | None]
+    window_s: NotRequired[float | None]
+    frozen_s: NotRequired[float | None]
+    max_fills: NotRequired[int | None]
+    max_quantity: NotRequired[float | None]
+    max_delta: NotRequired[float | None]
 
 
 class OrderStatesRow(TypedDict):
@@ -1327,6 +1351,27 @@ TABLES: dict[str, Table] = {
             "block_height": Column("BIGINT", True),
         },
     ),
+    "order_guards": Table(
+        "order_guards.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "number": Column("BIGINT", False),
+            "guard": Column("STRING", False),
+            "event": Column("STRING", False),
+            "cause_id": Column("STRING", False),
+            "venue": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "underlying": Column("STRING", True),
+            "ends_at": Column("TIMESTAMP_LTZ(3)", True),
+            "orders": Column("INT", True),
+            "rule": Column("STRING", True),
+            "reason": Column("STRING", True),
+        },
+    ),
     "order_requests": Table(
         "order_requests.v1",
         ("account",),
@@ -1334,8 +1379,8 @@ TABLES: dict[str, Table] = {
         False,
         {
             "account": Column("STRING", False),
-            "venue": Column("STRING", False),
-            "instrument": Column("STRING", False),
+            "venue": Column("STRING", True),
+            "instrument": Column("STRING", True),
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
             "client_order_id": Column("STRING", False),
             "orig_client_order_id": Column("STRING", True),
@@ -1352,6 +1397,14 @@ TABLES: dict[str, Table] = {
             "expires_at": Column("TIMESTAMP_LTZ(3)", True),
             "max_notional_usd": Column("DOUBLE", True),
             "reason": Column("STRING", True),
+            "is_mmp": Column("BOOLEAN", True),
+            "after_s": Column("DOUBLE", True),
+            "underlying": Column("STRING", True),
+            "window_s": Column("DOUBLE", True),
+            "frozen_s": Column("DOUBLE", True),
+            "max_fills": Column("INT", True),
+            "max_quantity": Column("DOUBLE", True),
+            "max_delta": Column("DOUBLE", True),
         },
     ),
     "order_states": Table(

@@ -72,6 +72,8 @@ class Tradable(NamedTuple):
     last_trading_ms: int | None
     tick_size: float | None
     lot_size: float | None
+    option_type: str | None = None
+    strike_usd: float | None = None
 
     @property
     def end_ms(self) -> int | None:
@@ -94,6 +96,8 @@ def tradable(row: Mapping[str, Any]) -> Tradable:
         None if last_at is None else to_ms(last_at),
         row.get("tick_size"),
         row.get("lot_size"),
+        row.get("option_type"),
+        None if (strike := row.get("strike_usd")) is None else float(strike),
     )
 
 

@@ -1,22 +1,28 @@
 """orders: which requests may leave, what does each venue have to do, and how does each order stand?
 
 Entries    account/<account>: positions, fills that margin does not include, margin, requests of the last second
+           guards/<account>: timers, market-maker protection, and requests for them of the last minute
            order/["<account>","<key>"]: one order with its executions; freed a minute after its end, a day if it traded
            contract/<venue:instrument>, mark/<venue:instrument>, halt/<venue or venue:instrument>: what orders are checked
            against; every shard has them all; freed a day after expiry
            control/<scope>, break/<break_id>: what the gate obeys (kernels/gate.py)
            clock: the last instant of the newest batch
+Modules    intake: requests for an order; reports: of venues; guarding: what cancels many orders at once; timers: what is due;
+           desk: the rows of all of them
 Order      a batch applies terms, marks, halts, breaks and controls first; then reports by event time, positions and margin;
            then liquidations and requests by event time; then what is due
 Once       a report counts once by its exec_id, a request by its client_order_id.  The same id with other contents changes
            nothing and is a row: conflict, or refused
+Guards     a timer runs out by event time, in the batch that includes its end; protection is hit by the fill that exceeds a
+           limit (kernels/orders/guards.py).  Both ask for cancels; whether an order has ended its venue says
 Checks     kernels/orders/checks.py, by the limits in kernels/orders/rules.py; the gate is the first of them.  A cancel passes.
            A kill cancels what rests
 Credit     keeps back the margin of what each open order may still trade, at the larger of the quantities in force and asked
            for, and that of each fill until a row of account_margin includes it: one not older than the batch in which
            `positions` had the fill
 Venue      what it tells is taken by the rule of FIX (kernels/orders/order.py).  No state is made up where it is silent: a
-           request without an answer is a row
+           request without an answer is a row, and so is an order that has not ended with the trading of its contract; a day
+           after the expiry it is forgotten with the contract
 Late       late reports and requests are taken like any other, at the time of the newest batch
 """
 
@@ -27,18 +33,18 @@ from typing import Any
 from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Message, Output
 from kernels.market.terms import tradable
+from kernels.orders import guarding, intake, reports, timers
 from kernels.orders.desk import Desk
 from kernels.orders.executions import EXACT
-from kernels.orders.ids import LENGTH
+from kernels.orders.requests import CANCEL_ALL, MMP, OF_AN_ORDER
+from kernels.orders.requests import wrong_request as wrong_request
 from kernels.orders.state import VERSION as VERSION
 from kernels.orders.state import State as State
 from kernels.orders.worth import Mark
-from schemas.rows import Fault, key, shown, to_ms
+from schemas.rows import key, to_ms
 
 STORE_SHARE = 10.0
 """An order is touched a few times in a short life, so waiting does not reduce what is stored."""
-REQUESTS = ("new", "replace", "cancel")
-SOURCES = ("liquidation", "hedge", "algorithm", "person")
 REPORTS = ("execution_reports", "venue_reports")
 """What venues tell of orders: those of feeds, and the own one."""
 TABLES = ("order_requests", "liquidation_orders", *REPORTS, "positions", "account_margin")
@@ -66,8 +72,9 @@ def obeyed(state: State) -> Mapping[str, Mapping[str, Any]]:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: rows of `orders` and `order_states`."""
+    """Apply one micro-batch in place: rows of `orders`, `order_states` and `order_guards`."""
     good, outputs = checked(messages, until_ms)
+    since_ms = state.now_ms
     if until_ms is not None:
         state.now_ms = until_ms - 1
         state.touched.add("clock")
@@ -77,21 +84,23 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         learn(state, good)
         for table in REPORTS:
             for message in _in_order(good, table, "exec_id"):
-                desk.report(message.row)
+                reports.take(desk, message.row)
         for message in _in_order(good, "positions", "fill_id"):
             _hold(state, message.row)
         for message in _in_order(good, "account_margin", "account"):
             _value(state, message.row)
         for message in _in_order(good, "liquidation_orders", "order_id"):
-            desk.liquidation(message.row)
+            intake.liquidate(desk, message.row)
         for message in _in_order(good, "order_requests", "client_order_id"):
-            if (wrong := wrong_request(message.row)) is None:
-                desk.request(message.row)
-            else:
+            if (wrong := wrong_request(message.row)) is not None:
                 outputs.append(dead_letter(message, wrong, until_ms))
-        desk.obey()
+            elif message.row["request"] in OF_AN_ORDER:
+                intake.take(desk, message.row)
+            else:
+                guarding.take(desk, message.row)
+        guarding.obey(desk)
         if until_ms is not None:
-            desk.due()
+            timers.due(desk, since_ms)
             state.free(until_ms)
     return outputs + desk.outputs
 
@@ -102,9 +111,7 @@ def learn(state: State, messages: Iterable[Message]) -> None:
     for event_ms, _, _, message in sorted(rows, key=lambda row: row[:3]):
         row = message.row
         if message.table == "instruments":
-            name = key("instruments", row)
-            if state.listing.learn(name, tradable(row)):
-                state.touched.add(f"contract/{name}")
+            state.learn_contract(key("instruments", row), tradable(row))
         elif message.table == "tickers":
             name = key("tickers", row)
             known = state.marks.get(name, Mark())
@@ -117,29 +124,6 @@ def learn(state: State, messages: Iterable[Message]) -> None:
             state.touched.add(state.breaks.learn(row))
         elif message.table == "trading_halts":
             state.touched.add(state.halts.learn(row))
-
-
-def wrong_request(row: dict[str, Any]) -> Fault | None:
-    """What a request lacks to be one; None where it is one."""
-    name = row["client_order_id"]
-    if not (0 < len(name) <= LENGTH and name.isascii() and name.isalnum()):
-        return Fault("client_order_id", f"up to {LENGTH} letters and digits", shown(name))
-    if row["request"] not in REQUESTS:
-        return Fault("request", "new, replace or cancel", shown(row["request"]))
-    if row["source"] not in SOURCES:
-        return Fault("source", "liquidation, hedge, algorithm or person", shown(row["source"]))
-    if (row.get("orig_client_order_id") is None) != (row["request"] == "new"):
-        expected = "an id of a replace and a cancel, NULL of a new order"
-        return Fault("orig_client_order_id", expected, shown(row.get("orig_client_order_id")))
-    for column in ("price", "quantity"):
-        if row.get(column) is not None and not _fits(Decimal(row[column])):
-            return Fault(column, "up to 20 digits before the point and 18 after it", shown(row[column]))
-    return None
-
-
-def _fits(number: Decimal) -> bool:
-    exponent = number.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -18 and number.adjusted() < 20
 
 
 def _hold(state: State, row: dict[str, Any]) -> None:
@@ -155,15 +139,15 @@ def _value(state: State, row: dict[str, Any]) -> None:
 
 
 def _in_order(messages: Iterable[Message], table: str, name: str) -> list[Message]:
-    """The messages of a table by event time; of one instant first what makes an order, last what ends it."""
+    """The messages of a table by event time; of one instant first what an order needs and what makes it, last what ends it."""
 
     def turn(message: Message) -> tuple[int, int, str]:
         row = message.row
-        return to_ms(row["event_at"]), _KINDS.get(row.get("request") or row.get("exec_type") or "", 1), row[name]
+        return to_ms(row["event_at"]), _KINDS.get(row.get("request") or row.get("exec_type") or "", 2), row[name]
 
     return sorted((message for message in messages if message.table == table), key=turn)
 
 
-_KINDS = {"new": 0, "cancel": 2, "cancelled": 2, "expired": 2}
+_KINDS = {MMP: 0, "new": 1, "cancel": 3, CANCEL_ALL: 3, "cancelled": 3, "expired": 3}
 
 KERNEL = Kernel("orders", VERSION, new=new, step=step, set_keys=set_keys, gauges=gauges, obeyed=obeyed, store_share=STORE_SHARE)

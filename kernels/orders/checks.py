@@ -42,6 +42,7 @@ class Intent(NamedTuple):
     expires_ms: int | None = None
     max_notional_usd: float | None = None
     traded: Decimal = Decimal(0)  # of a replace: what has traded already
+    is_mmp: bool = False
 
     @property
     def left(self) -> Decimal:
@@ -70,6 +71,7 @@ class View(NamedTuple):
     open_orders: int = 0
     lately: int = 0  # requests within the last second
     alike_lately: int = 0
+    unprotected: str | None = None  # why market-maker protection refuses the order
 
     def is_exit(self, intent: Intent) -> bool:
         """Whether the order makes the position smaller for certain, whatever else fills."""
@@ -158,10 +160,14 @@ def _instrument(_: Intent, view: View, __: Limits) -> str | None:
         return "its terms are not known"
     if view.is_restricted:
         return "it is restricted"
-    ends = [ms for ms in (view.contract.last_trading_ms, view.contract.expiry_ms) if ms is not None]
-    if ends and min(ends) <= view.now_ms:
-        return f"its trading ended {(view.now_ms - min(ends)) / 1000:g} s ago"
+    end_ms = view.contract.end_ms
+    if end_ms is not None and end_ms <= view.now_ms:
+        return f"its trading ended {(view.now_ms - end_ms) / 1000:g} s ago"
     return None
+
+
+def _mmp(_: Intent, view: View, __: Limits) -> str | None:
+    return view.unprotected
 
 
 def _grid(intent: Intent, view: View, _: Limits) -> str | None:
@@ -185,9 +191,13 @@ def _collar(intent: Intent, view: View, limits: Limits) -> str | None:
     mark, band = view.mark, view.collar(limits)
     if band is None or mark.price is None or mark.price <= 0:
         return "its mark is not known" if mark.price is None else f"its mark {mark.price:g} is not above zero"
+    assert view.contract is not None
     age_s = (view.now_ms - mark.event_ms) / 1000
-    if age_s > limits.max_mark_age_s:
-        return f"its mark is {age_s:g} s old, more than {limits.max_mark_age_s:g} s"
+    max_age_s = limits.mark_ages_s.get(f"{intent.venue}:{view.contract.underlying}", limits.max_mark_age_s)
+    if age_s > max_age_s:
+        return f"its mark is {age_s:g} s old, more than {max_age_s:g} s"
+    if age_s < -limits.max_ahead_s:
+        return f"its mark is {-age_s:g} s in the future, more than {limits.max_ahead_s:g} s"
     if view.limit(intent, limits) is not None:
         return None
     edge = f"above {band.upper:g}" if intent.side == "buy" else f"below {band.lower:g}"
@@ -200,8 +210,10 @@ def _notional(intent: Intent, view: View, limits: Limits) -> str | None:
     worth = None if price is None else notional_usd(view.contract, view.mark, intent.left, price)
     if worth is None:
         return "no price in USD is known"
-    own = limits.max_notional_usd if intent.max_notional_usd is None else min(limits.max_notional_usd, intent.max_notional_usd)
-    return f"{worth:.2f} USD, more than {own:.2f}" if worth > own else None
+    limit = min(
+        limits.max_notional_usd, limits.max_notional_usd if intent.max_notional_usd is None else intent.max_notional_usd
+    )
+    return f"{worth:.2f} USD, more than {limit:.2f}" if worth > limit else None
 
 
 def _position(intent: Intent, view: View, limits: Limits) -> str | None:
@@ -261,6 +273,7 @@ CHECKS: dict[str, Check] = {
     "form": _form,
     "age": _age,
     "instrument": _instrument,
+    "mmp": _mmp,
     "grid": _grid,
     "size": _size,
     "collar": _collar,

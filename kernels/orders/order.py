@@ -72,7 +72,7 @@ class Request(NamedTuple):
     quantity: Decimal | None = None
     price: Decimal | None = None
     is_pending: bool = False  # the venue has said so
-    is_unanswered: bool = False  # that has been told
+    is_unanswered: bool = False  # and the time for it is over: a row says so
 
 
 class Nature(NamedTuple):
@@ -83,6 +83,7 @@ class Nature(NamedTuple):
     parent: str | None = None  # client_order_id
     is_reduce_only: bool = False
     expires_at: str | None = None
+    is_mmp: bool = False  # market-maker protection counts its fills and cancels it
 
 
 class Change(NamedTuple):
@@ -130,7 +131,7 @@ class Order:
         self.is_stopped = False
         self.ending: str | None = None
         self.rows = 0  # written of it
-        self.told_status: str | None = None  # in the last of them
+        self.last_status: str | None = None  # in the last of them
         self.changed_ms = 0
         self.reserved_usd = 0.0  # what credit keeps back for what is open of it
         self.counted = ZERO, 0  # contracts and millionths of USD among what its account has open
@@ -166,6 +167,16 @@ class Order:
     def is_working(self) -> bool:
         """Whether a part of it may still trade."""
         return self.largest_left > 0
+
+    @property
+    def is_cancel_asked(self) -> bool:
+        """Whether a cancel of it was asked for and is not answered."""
+        return any(request.kind == "cancel" for request in self.requests.values())
+
+    @property
+    def is_cancel_awaited(self) -> bool:
+        """Likewise, and the time for an answer is not over."""
+        return any(request.kind == "cancel" and not request.is_unanswered for request in self.requests.values())
 
     def status(self, is_with_pending: bool = True) -> str:
         """The status of the highest precedence among those that hold."""
@@ -209,10 +220,10 @@ class Order:
             if self.quantity is not None and self.cum_quantity > self.quantity:
                 reasons.append(f"traded {self.cum_quantity:f} of {self.quantity:f}")
         else:
-            self._tell(report)
-            told = report.cum_quantity
-            if report.exec_type != "restated" and told is not None and told != self.cum_quantity:
-                reasons.append(f"the venue tells {told:f} traded, its executions sum to {self.cum_quantity:f}")
+            self._apply_status(report)
+            venue_sum = report.cum_quantity
+            if report.exec_type != "restated" and venue_sum is not None and venue_sum != self.cum_quantity:
+                reasons.append(f"the venue tells {venue_sum:f} traded, its executions sum to {self.cum_quantity:f}")
         if report.exec_type == "status" and self._shown() == before:
             return None
         status = self.status(is_with_pending=report.exec_type != "new")
@@ -227,6 +238,9 @@ class Order:
         self._end(other.ending)
         self.seen |= other.seen
         self.ids |= other.ids
+        self.digests = other.digests | self.digests
+        if self.ending is None:
+            self.requests = other.requests | self.requests
         for exec_id, execution in other.executions.by_id.items():
             if exec_id not in self.executions.by_id:
                 self.executions.add(exec_id, execution)
@@ -260,7 +274,7 @@ class Order:
         corrects = None if report.exec_type == "trade" else report.exec_ref_id or ""
         return self.executions.add(report.exec_id, Execution(report.event_ms, quantity, report.last_price, corrects))
 
-    def _tell(self, report: Report) -> None:
+    def _apply_status(self, report: Report) -> None:
         kind = report.exec_type
         if kind in ("pending_cancel", "pending_replace"):
             self._pend(kind.removeprefix("pending_"), report)

@@ -12,9 +12,10 @@ class Limits(NamedTuple):
     """What an account's orders must keep, each by the check of that name.  Fractions, seconds, USD and counts."""
 
     max_age_s: float = 10.0  # a request that was decided longer ago is declined
-    max_ahead_s: float = 1.0  # nor may its time be in the future
+    max_ahead_s: float = 1.0  # nor may its time, or that of a mark, be in the future
     collars: Mapping[str, float] = COLLARS  # by kind: how far a buyer's limit may be above the mark, a seller's below
     max_mark_age_s: float = 30.0
+    mark_ages_s: Mapping[str, float] = MappingProxyType({})  # likewise by venue:underlying, for feeds that have their own
     max_quantity: float = 1_000_000.0  # contracts
     max_notional_usd: float = 5_000_000.0
     max_position_usd: float = 50_000_000.0  # of an instrument, were every open order on one side to fill

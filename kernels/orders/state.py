@@ -13,6 +13,7 @@ from kernels import gate
 from kernels.halts import Halt, Halts
 from kernels.market.terms import Listing, Tradable
 from kernels.orders.executions import EXACT, ZERO
+from kernels.orders.guards import Guards, Timer
 from kernels.orders.order import Nature, Order, Request
 from kernels.orders.orders import Orders
 from kernels.orders.rules import RULES, Rules
@@ -20,6 +21,8 @@ from kernels.orders.worth import Mark
 
 VERSION = 1
 MILLION = 1_000_000
+GUARDS = "guards"
+"""The first part of the names of entries, up to the slash."""
 UNTRADED_MS = 60_000
 """So long an order that is done, and has not traded, is remembered: longer than a request may be old."""
 TRADED_MS = 24 * 60 * 60 * 1000
@@ -59,18 +62,24 @@ class Account:
 
     def count(self, order: Order) -> None:
         """Count what an order may still trade, and what is kept back for it, among what is open; as it is now."""
-        place = f"{order.venue}:{order.instrument}", order.side
         left = order.largest_left
-        kept = round(order.reserved_usd * MILLION) if left else 0
-        self._opened[place] = EXACT.add(self._opened.get(place, ZERO), EXACT.subtract(left, order.counted[0]))
+        self._count(order, left, round(order.reserved_usd * MILLION) if left else 0)
+
+    def discount(self, order: Order) -> None:
+        """Count nothing of an order any more."""
+        self._count(order, ZERO, 0)
+
+    def _count(self, order: Order, left: Decimal, kept: int) -> None:
+        market_side = f"{order.venue}:{order.instrument}", order.side
+        self._opened[market_side] = EXACT.add(self._opened.get(market_side, ZERO), EXACT.subtract(left, order.counted[0]))
         self._kept += kept - order.counted[1]
         order.counted = left, kept
         if left:
             self.open[order.key] = order
             return
         self.open.pop(order.key, None)
-        if not self._opened[place]:
-            del self._opened[place]
+        if not self._opened[market_side]:
+            del self._opened[market_side]
 
     def opened(self, instrument: str, side: str, without: Order) -> Decimal:
         """Contracts that the other open orders on one side of an instrument may still trade at most."""
@@ -106,13 +115,18 @@ class Account:
             del self.unbooked[exec_id]
 
 
+FORGET, ANSWER, TIMER, OVERDUE = "forget", "answer", "timer", "overdue"
+
+
 class Due(NamedTuple):
     """What is to be looked at when its time has come."""
 
     at_ms: int
-    account: str
-    key: str
-    client_order_id: str  # of the request without an answer; empty: whether the order can be forgotten
+    what: str
+    account: str  # empty of OVERDUE
+    subject: tuple[str, str]
+    """FORGET: the key of the order, and nothing; ANSWER: likewise, and the client_order_id of the request; TIMER: its scope;
+    OVERDUE: venue:instrument, and nothing."""
 
 
 class State:
@@ -125,6 +139,7 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.listing: Listing[Tradable] = Listing()
         self.marks: dict[str, Mark] = {}
+        self.guards: dict[str, Guards] = {}  # by account
         self.halts = Halts()
         self.due: list[Due] = []
         self.now_ms = 0  # the last instant of the newest batch
@@ -136,6 +151,32 @@ class State:
         if (account := self.accounts.get(name)) is None:
             account = self.accounts[name] = Account()
         return account
+
+    def guards_of(self, account_name: str) -> Guards:
+        """What guards the orders of an account."""
+        self.touched.add(f"{GUARDS}/{account_name}")
+        return self.guards.setdefault(account_name, Guards())
+
+    def learn_contract(self, name: str, terms: Tradable) -> None:
+        """Take the terms of a contract, if they replace the known ones."""
+        if self.listing.learn(name, terms):
+            self._put_contract(name)
+            self.touched.add(f"contract/{name}")
+
+    def _put_contract(self, name: str) -> None:
+        overdue_ms = self.overdue_ms(name)
+        if overdue_ms is not None:
+            self.wake(Due(overdue_ms, OVERDUE, "", (name, "")))
+
+    def overdue_ms(self, name: str) -> int | None:
+        """When the venue must have said how the orders for a contract ended."""
+        terms = self.listing.terms.get(name)
+        return None if terms is None or terms.end_ms is None else terms.end_ms + self.answer_ms
+
+    @property
+    def answer_ms(self) -> int:
+        """How long a venue may take to answer."""
+        return round(self.rules.answer_s * 1000)
 
     def hold(self, account_name: str, instrument: str, event_ms: int, size: Decimal, fill_id: str) -> None:
         """Take a row of `positions`."""
@@ -151,24 +192,41 @@ class State:
         account.orders.add(order)
         account.count(order)
         if order.key not in account.open:
-            self.wake(Due(order.changed_ms + kept_ms(order), account_name, order.key, ""))
+            self.wake(Due(order.changed_ms + kept_ms(order), FORGET, account_name, (order.key, "")))
         self.touched.add(order_entry(account_name, order.key))
 
     def forget(self, account_name: str, order: Order) -> None:
         """Forget an order."""
         account = self.accounts[account_name]
         account.orders.remove(order)
+        account.discount(order)
         self.touched.add(order_entry(account_name, order.key))
 
     def wake(self, due: Due) -> None:
         """Look at something at an instant."""
         heapq.heappush(self.due, due)
 
+    def wake_answers(self, account_name: str, order: Order) -> None:
+        """Look at each request of an order that was sent from here when the time for its answer is over."""
+        for client_order_id, request in order.requests.items():
+            if client_order_id in order.digests and not request.is_unanswered:
+                self.wake(Due(request.sent_ms + self.answer_ms, ANSWER, account_name, (order.key, client_order_id)))
+
+    def wake_timer(self, account_name: str, scope: tuple[str, str], timer: Timer) -> None:
+        """Look at a timer when it runs out."""
+        if timer.ends_ms is not None:
+            self.wake(Due(timer.ends_ms, TIMER, account_name, scope))
+
     def free(self, until_ms: int) -> None:
-        """Forget the contracts that expired a day ago."""
-        for name in self.listing.free(until_ms - TRADED_MS):
+        """Forget the contracts that expired a day ago, with the orders for them that their venue never ended."""
+        freed = self.listing.free(until_ms - TRADED_MS)
+        for name in freed:
             self.marks.pop(name, None)
             self.touched |= {f"contract/{name}", f"mark/{name}"}
+        if freed:
+            for account_name, account in self.accounts.items():
+                for order in [order for order in account.open.values() if f"{order.venue}:{order.instrument}" in freed]:
+                    self.forget(account_name, order)
         self.touched.update(self.breaks.forget(until_ms))
         self.touched.update(self.halts.forget(until_ms, lambda name: name not in self.listing.terms))
 
@@ -186,6 +244,8 @@ class State:
             stored = list(mark) if (mark := self.marks.get(subject)) else None
         elif kind == "halt":
             stored = list(halt) if (halt := self.halts.rows.get(subject)) else None
+        elif kind == GUARDS:
+            stored = guards.stored() if (guards := self.guards.get(subject)) else None
         elif kind == "order":
             account_name, key = orjson.loads(subject)
             account = self.accounts.get(account_name)
@@ -206,10 +266,16 @@ class State:
             self.now_ms = stored
         elif kind == "contract":
             self.listing.put(subject, Tradable(*stored))
+            self._put_contract(subject)
         elif kind == "mark":
             self.marks[subject] = Mark(*stored)
         elif kind == "halt":
             self.halts.put(subject, Halt(*stored))
+        elif kind == GUARDS:
+            self.guards[subject] = guards = Guards()
+            guards.restore(stored)
+            for scope, timer in guards.timers.items():
+                self.wake_timer(subject, scope, timer)
         elif kind == "order":
             account_name, key = orjson.loads(subject)
             self._restore_order(account_name, _restored_order(key, stored))
@@ -221,10 +287,8 @@ class State:
         account.orders.add(order)
         account.count(order)
         if not order.is_working:
-            self.wake(Due(order.changed_ms + kept_ms(order), account_name, order.key, ""))
-        for client_order_id, request in order.requests.items():
-            if not request.is_unanswered:
-                self.wake(Due(request.sent_ms + round(self.rules.answer_s * 1000), account_name, order.key, client_order_id))
+            self.wake(Due(order.changed_ms + kept_ms(order), FORGET, account_name, (order.key, "")))
+        self.wake_answers(account_name, order)
 
 
 def order_entry(account: str, key: str) -> str:
@@ -264,7 +328,7 @@ def _stored_order(order: Order) -> list[Any]:
     what: list[Any] = [order.venue, order.instrument, order.side, _text(order.quantity), _text(order.price)]
     what += [order.order_type, order.time_in_force, list(order.nature)]
     flags = [order.is_acknowledged, order.is_done_for_day, order.is_stopped, order.ending]
-    counts = [order.rows, order.told_status, order.changed_ms, order.reserved_usd]
+    counts = [order.rows, order.last_status, order.changed_ms, order.reserved_usd]
     names = [order.client_order_id, order.order_id, list(order.ids), order.digests]
     return [what, names, requests, order.executions.stored(), seen, flags, counts]
 
@@ -285,13 +349,13 @@ def _restored_order(key: str, stored: list[Any]) -> Order:
     )
     order.client_order_id, order.order_id, ids, order.digests = names
     order.ids = dict.fromkeys(ids)
-    for name, (kind, orig, sent_ms, asked, limit, *told) in requests.items():
-        order.requests[name] = Request(kind, orig, sent_ms, _decimal(asked), _decimal(limit), *told)
+    for name, (kind, orig, sent_ms, asked, limit, *flags_of_request) in requests.items():
+        order.requests[name] = Request(kind, orig, sent_ms, _decimal(asked), _decimal(limit), *flags_of_request)
     order.executions.restore(executions)
     for exec_id, (kind, its_side, size, paid, ref) in seen.items():
         order.seen[exec_id] = kind, its_side, _decimal(size), _decimal(paid), ref
     order.is_acknowledged, order.is_done_for_day, order.is_stopped, order.ending = flags
-    order.rows, order.told_status, order.changed_ms, order.reserved_usd = counts
+    order.rows, order.last_status, order.changed_ms, order.reserved_usd = counts
     return order
 
 

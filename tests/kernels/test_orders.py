@@ -1,116 +1,27 @@
 """The order path: what is sent to venues, and the story of each order."""
 
-from typing import Any
-
 from engine.contract import Message, Output
-from kernels.orders import KERNEL, State
+from kernels.orders import KERNEL
 from kernels.orders.ids import LENGTH, client_order_id
 from schemas.controls import GATE
-from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.obeying import READ, applied
-
-T0 = 1_700_000_000_000
-DAY = 86_400_000
-
-
-def at(ms: int) -> dict[str, str]:
-    return {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000)}
-
-
-def market(ms: int = T0, mark: float = 100.0) -> list[Message]:
-    """A perpetual that is traded, and an account with 1,000 USD that are free."""
-    terms: dict[str, Any] = {"kind": "perpetual", "underlying": "BTC", "quote_currency": "USDT", "settlement_currency": "USDT"}
-    terms |= {"is_inverse": False, "contract_size": 1.0, "tick_size": 0.5, "lot_size": 0.001}
-    name = {"venue": "v", "instrument": "P"} | at(ms)
-    return [Message("instruments", 0, 0, name | terms), Message("tickers", 0, 0, name | {"mark_price": mark}), margin(ms)]
-
-
-def margin(ms: int, equity: float = 1_000.0, initial: float = 0.0) -> Message:
-    row: dict[str, Any] = {"account": "a", "event_at": instant_ms(ms), "model": "standard", "status": "healthy"}
-    return Message("account_margin", 0, 0, row | {"equity_usd": equity, "initial_margin_usd": initial})
-
-
-def request(name: str = "X", kind: str = "new", orig: str | None = None, ms: int = T0, **changed: Any) -> Message:
-    row: dict[str, Any] = {"account": "a", "venue": "v", "instrument": "P", "event_at": instant_ms(ms), "source": "person"}
-    row |= {"client_order_id": name, "orig_client_order_id": orig, "request": kind}
-    if kind != "cancel":
-        row |= {"side": "buy", "order_type": "limit", "price": "100", "quantity": "10"}
-    return Message("order_requests", 0, 0, row | changed)
-
-
-def report(exec_id: str, kind: str, name: str | None = "X", ms: int = T0, **changed: Any) -> Message:
-    row = {"account": "a", "venue": "v", "instrument": "P", **at(ms), "exec_id": exec_id, "exec_type": kind, "side": "buy"}
-    return Message("execution_reports", 0, 0, row | {"client_order_id": name} | changed)
-
-
-def fill(exec_id: str, size: str, ms: int = T0, name: str = "X", price: str = "100", **changed: Any) -> Message:
-    return report(exec_id, "trade", name, ms, last_quantity=size, last_price=price, **changed)
-
-
-def held(size: str, fill_id: str, ms: int = T0) -> Message:
-    row = {"account": "a", "venue": "v", "instrument": "P", **at(ms), "size": size, "realised_pnl": "0", "fill_id": fill_id}
-    return Message("positions", 0, 0, row | {"settlement_currency": "USDT", "average_price": None})
-
-
-def liquidation(size: float = 4.0, limit: float | None = 95.3, side: str = "sell", ms: int = T0) -> Message:
-    row: dict[str, Any] = {
-        "order_id": "a/1/1",
-        "account": "a",
-        "event_at": instant_ms(ms),
-        "venue": "v",
-        "instrument": "P",
-        "side": side,
-    }
-    row |= {"size": size, "mark_price": 100.0, "equity_usd": -1.0, "maintenance_margin_usd": 5.0, "reason": "r"}
-    return Message("liquidation_orders", 0, 0, row | {"limit_price": limit})
-
-
-def broken(passes_exits: bool) -> Message:
-    row: dict[str, Any] = {"break_id": "r/v:P/1", "subject": "v:P", "event_at": instant_ms(T0), "rule": "r", "kind": "dynamic"}
-    row |= {
-        "state": "halted",
-        "is_halted": True,
-        "venue": "v",
-        "instrument": "P",
-        "passes_exits": passes_exits,
-        "reason": "far",
-    }
-    return Message("circuit_breaks", 0, 0, row)
-
-
-class Path:
-    """The kernel, batch by batch of 50 ms."""
-
-    def __init__(self) -> None:
-        self.state = State()
-        self.until_ms = T0
-        self.step(READ, *market())
-
-    def step(self, *messages: Message, ms: int = 50) -> list[Output]:
-        self.until_ms += ms
-        outputs = KERNEL.step(self.state, list(messages), self.until_ms)
-        for output in outputs:
-            assert fault(output.table, output.row) is None
-            assert output.event_ms < self.until_ms or output.table == "dead_letters"
-        return outputs
-
-
-def sent(outputs: list[Output]) -> list[tuple[str, str, str | None]]:
-    return [
-        (output.row["request"], output.row["client_order_id"], output.row["orig_client_order_id"])
-        for output in outputs
-        if output.table == "orders"
-    ]
-
-
-def told(outputs: list[Output]) -> list[tuple[str, str]]:
-    return [(output.row["event"], output.row["order_status"]) for output in outputs if output.table == "order_states"]
-
-
-def refusals(outputs: list[Output]) -> list[str]:
-    return [
-        str(output.row["rule"]) for output in outputs if output.table == "order_states" and output.row["event"] == "refused"
-    ]
+from tests.kernels.order_path import (
+    DAY,
+    T0,
+    Path,
+    at,
+    broken,
+    fill,
+    held,
+    liquidation,
+    margin,
+    market,
+    refusals,
+    report,
+    request,
+    sent,
+    transitions,
+)
 
 
 def test_an_order_is_sent_once_however_often_it_is_requested() -> None:
@@ -125,21 +36,21 @@ def test_a_client_order_id_with_other_contents_is_refused_once() -> None:  # F.1
     path.step(report("1", "new"), fill("2", "1"))
     outputs = path.step(request(quantity="15"))
     assert (sent(outputs), refusals(outputs)) == ([], ["client_order_id"])
-    assert told(outputs) == [("refused", "partially_filled")]
+    assert transitions(outputs) == [("refused", "partially_filled")]
     assert path.step(request(quantity="15")) == []
     assert path.step(request(quantity="10.0")) == [], "the same number"
 
 
 def test_the_story_of_an_order_from_request_to_fill() -> None:
     path = Path()
-    assert told(path.step(request())) == [("requested", "pending_new")]
-    assert told(path.step(report("1", "new", order_id="o"), fill("2", "4", T0 + 1))) == [
+    assert transitions(path.step(request())) == [("requested", "pending_new")]
+    assert transitions(path.step(report("1", "new", order_id="o"), fill("2", "4", T0 + 1))) == [
         ("new", "new"),
         ("trade", "partially_filled"),
     ]
     assert sent(path.step(request("Y", "replace", "X", quantity="12"))) == [("replace", "Y", "X")]
     outputs = path.step(report("3", "replaced", "Y", orig_client_order_id="X"), fill("4", "8", T0 + 2, "Y", "110"))
-    assert told(outputs) == [("replaced", "partially_filled"), ("trade", "filled")]
+    assert transitions(outputs) == [("replaced", "partially_filled"), ("trade", "filled")]
     row = outputs[-1].row
     assert (row["order_key"], row["client_order_id"], row["number"]) == ("X", "Y", 6)
     assert (row["cum_quantity"], row["leaves_quantity"], row["from_status"]) == ("12", "0", "partially_filled")
@@ -151,13 +62,13 @@ def test_an_exec_id_with_two_contents_is_an_alarm() -> None:
     path = Path()
     path.step(request())
     path.step(fill("2", "4"))
-    assert told(path.step(fill("2", "5"))) == [("conflict", "partially_filled")]
+    assert transitions(path.step(fill("2", "5"))) == [("conflict", "partially_filled")]
 
 
 def test_a_refused_order_is_told_with_rule_and_figures_and_not_sent() -> None:
     path = Path()
     outputs = path.step(request(quantity="101"))
-    assert (sent(outputs), told(outputs), refusals(outputs)) == ([], [("refused", "rejected")], ["credit"])
+    assert (sent(outputs), transitions(outputs), refusals(outputs)) == ([], [("refused", "rejected")], ["credit"])
     assert outputs[-1].row["reason"] == "it needs 1010.00 USD, of which 1000.00 is free"
     assert path.step(request(quantity="101")) == [], "a repeat"
 
@@ -222,7 +133,7 @@ def test_a_cancel_of_what_is_over_is_refused_and_changes_nothing() -> None:
     path.step(request("A", quantity="1"))
     path.step(fill("1", "1", name="A"))
     outputs = path.step(request("C", "cancel", "A"))
-    assert (refusals(outputs), told(outputs)) == (["too late"], [("refused", "filled")])
+    assert (refusals(outputs), transitions(outputs)) == (["too late"], [("refused", "filled")])
 
 
 def test_a_request_without_an_answer_is_told_once_and_no_state_is_made_up() -> None:
@@ -232,9 +143,9 @@ def test_a_request_without_an_answer_is_told_once_and_no_state_is_made_up() -> N
     path.step(request("C", "cancel", "X"))
     assert path.step(ms=4_900) == []
     outputs = path.step(ms=200)
-    assert told(outputs) == [("unanswered", "new")] and outputs[0].row["cause_id"] == "C"
+    assert transitions(outputs) == [("unanswered", "new")] and outputs[0].row["cause_id"] == "C"
     assert path.step(ms=DAY) == []
-    assert told(path.step(report("2", "cancelled", "C", path.until_ms, orig_client_order_id="X"))) == [
+    assert transitions(path.step(report("2", "cancelled", "C", path.until_ms, orig_client_order_id="X"))) == [
         ("cancelled", "cancelled")
     ]
 
@@ -313,7 +224,7 @@ def test_a_liquidation_obeys_a_control_that_names_it_alone() -> None:
 def test_an_order_that_was_not_requested_here_is_followed_all_the_same() -> None:  # E.1.a
     path = Path()
     outputs = path.step(report("1", "new", None, order_id="o", quantity="10"), fill("2", "4", T0 + 1, name=None, order_id="o"))  # type: ignore[arg-type]
-    assert told(outputs) == [("new", "new"), ("trade", "partially_filled")]
+    assert transitions(outputs) == [("new", "new"), ("trade", "partially_filled")]
     assert outputs[-1].row["order_key"] == "o"
 
 
