@@ -30,8 +30,9 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
+from engine import batch
 from engine.checks import checked, dead_letter
-from engine.contract import Kernel, Message, Output
+from engine.contract import Kernel, Lines, Message, Output
 from kernels.market.terms import tradable
 from kernels.orders import guarding, intake, reports, timers
 from kernels.orders.desk import Desk
@@ -105,6 +106,18 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     return outputs + desk.outputs
 
 
+def end_window(state: State, until_ms: int) -> list[Lines]:
+    """What is due, also where nothing else happens."""
+    if not state.due or state.due[0].at_ms >= until_ms:
+        return []
+    since_ms, state.now_ms = state.now_ms, until_ms - 1
+    state.touched.add("clock")
+    desk = Desk(state, state.now_ms)
+    with localcontext(EXACT):
+        timers.due(desk, since_ms)
+    return batch.encode(desk.outputs)
+
+
 def learn(state: State, messages: Iterable[Message]) -> None:
     """Take what orders are checked against."""
     rows = [(to_ms(m.row["event_at"]), m.partition, m.offset, m) for m in messages if m.table not in TABLES]
@@ -150,4 +163,14 @@ def _in_order(messages: Iterable[Message], table: str, name: str) -> list[Messag
 
 _KINDS = {MMP: 0, "new": 1, "cancel": 3, CANCEL_ALL: 3, "cancelled": 3, "expired": 3}
 
-KERNEL = Kernel("orders", VERSION, new=new, step=step, set_keys=set_keys, gauges=gauges, obeyed=obeyed, store_share=STORE_SHARE)
+KERNEL = Kernel(
+    "orders",
+    VERSION,
+    new=new,
+    step=step,
+    set_keys=set_keys,
+    end_window=end_window,
+    gauges=gauges,
+    obeyed=obeyed,
+    store_share=STORE_SHARE,
+)

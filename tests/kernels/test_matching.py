@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 
 from bench import order_flow
@@ -80,6 +81,17 @@ def trades(outputs: list[Output]) -> list[tuple[str, str, str]]:
 
 def reasons(outputs: list[Output]) -> list[str]:
     return [row["reason"] for table, _, row in outputs if table == "venue_reports" and row["reason"]]
+
+
+def test_an_order_expires_also_in_a_window_without_a_message_and_once() -> None:
+    venue = Venue()
+    expires_ms = venue.until_ms + 200
+    venue.step(order("G", "a", time_in_force="gtd", expires_at=instant_ms(expires_ms)))
+    assert KERNEL.end_window is not None
+    assert KERNEL.end_window(venue.state, expires_ms) == []
+    (reports,) = [part for part in KERNEL.end_window(venue.state, expires_ms + 50) if part.table == "venue_reports"]
+    assert [orjson.loads(row)["exec_type"] for row in reports.values.split(b"\n")] == ["expired"]
+    assert KERNEL.end_window(venue.state, expires_ms + 50) == []
 
 
 def test_the_best_price_trades_first_and_at_one_price_the_earliest_order() -> None:

@@ -4,10 +4,12 @@ import random
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 
 from engine.contract import Message, Output
 from kernels import orders as kernel
+from kernels.orders import KERNEL
 from kernels.orders.requests import wrong_request
 from kernels.orders.worth import Mark, underlying_quantity, unit_delta
 from schemas.rows import fault, instant_ms
@@ -95,6 +97,16 @@ def test_a_timer_cancels_all_open_orders_of_its_scope_with_the_cause_timer() -> 
     assert {(o.row["cause"], o.row["cause_id"]) for o in outputs if o.table == "order_states"} == {("timer", "T")}
     assert {o.row["source"] for o in outputs if o.table == "orders"} == {"timer"}
     assert transitions(path.step(report("1", "cancelled", "A", path.until_ms))) == [("cancelled", "cancelled")]
+
+
+def test_a_timer_runs_out_also_in_a_window_without_a_message_and_once() -> None:
+    path = two_markets()
+    path.step(guard("T", **TIMER, venue="v"))
+    assert KERNEL.end_window is not None
+    assert KERNEL.end_window(path.state, T0 + 1_000) == []
+    (orders,) = [part for part in KERNEL.end_window(path.state, T0 + 1_050) if part.table == "orders"]
+    assert [orjson.loads(row)["orig_client_order_id"] for row in orders.values.split(b"\n")] == ["A", "B", "C"]
+    assert KERNEL.end_window(path.state, T0 + 1_050) == []
 
 
 def test_a_timer_that_is_renewed_in_time_does_not_run_out_and_zero_clears_it() -> None:
