@@ -42,7 +42,7 @@ def take(desk: Desk, row: Mapping[str, Any]) -> None:
     desk.remember(order, name, digest)
     refused = _refusal(desk, account, order, row)
     if row["request"] != "cancel":
-        account.lately.append((desk.now_ms, _alike_row(row)))
+        account.lately.add(desk.now_ms, _alike_row(row))
     if refused is None:
         desk.send(account_name, order, row)
         return
@@ -90,8 +90,8 @@ def liquidate(desk: Desk, row: Mapping[str, Any]) -> None:
 
 def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:
     """What is known of an order that is about to be sent, or rests; but not what the gate says."""
-    state, market, alike = desk.state, f"{intent.venue}:{intent.instrument}", _alike(intent)
-    account.lately = [(ms, like) for ms, like in account.lately if ms > desk.now_ms - SECOND_MS]
+    state, market = desk.state, f"{intent.venue}:{intent.instrument}"
+    lately, alike_lately = account.lately.since(desk.now_ms - SECOND_MS, _alike(intent))
     return View(
         desk.now_ms,
         state.listing.terms.get(market),
@@ -104,8 +104,8 @@ def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:
         account.free_usd(without=order),
         order.reserved_usd,
         len(account.open) - (order.key in account.open),
-        len(account.lately),
-        sum(like == alike for _, like in account.lately),
+        lately,
+        alike_lately,
     )
 
 

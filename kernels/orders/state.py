@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -40,6 +41,28 @@ class Unbooked(NamedTuple):
     booked_ms: int | None = None  # when `positions` had it; None before
 
 
+class Lately:
+    """The requests of the last second."""
+
+    def __init__(self, requests: Iterable[tuple[int, str]] = ()) -> None:
+        self.requests = deque(requests)  # when, and what alike ones share
+        self._alike = Counter(alike for _, alike in self.requests)
+
+    def add(self, now_ms: int, alike: str) -> None:
+        """Count a request."""
+        self.requests.append((now_ms, alike))
+        self._alike[alike] += 1
+
+    def since(self, from_ms: int, alike: str) -> tuple[int, int]:
+        """How many there were after an instant, and how many of them alike; earlier ones are forgotten."""
+        while self.requests and self.requests[0][0] <= from_ms:
+            _, gone = self.requests.popleft()
+            self._alike[gone] -= 1
+            if not self._alike[gone]:
+                del self._alike[gone]
+        return len(self.requests), self._alike[alike]
+
+
 class Account:
     """One account."""
 
@@ -53,7 +76,7 @@ class Account:
         self.booked: dict[str, int] = {}  # by fill_id of those whose report has not come: when
         self.margin: tuple[int, float | None] = (-1, None)  # time of the row; equity less initial margin in USD
         self.sent = 0  # rows of `orders`
-        self.lately: list[tuple[int, str]] = []  # requests: when, and what alike ones share
+        self.lately = Lately()
 
     def position(self, instrument: str) -> Decimal:
         """Contracts, with the fills that are not in `positions` yet."""
@@ -365,7 +388,7 @@ def _stored_account(account: Account) -> list[Any]:
         exec_id: [instrument, str(change), reserved, booked_ms]
         for exec_id, (instrument, change, reserved, booked_ms) in account.unbooked.items()
     }
-    return [positions, unbooked, account.booked, list(account.margin), account.sent, account.lately]
+    return [positions, unbooked, account.booked, list(account.margin), account.sent, list(account.lately.requests)]
 
 
 def _restore_account(account: Account, stored: list[Any]) -> None:
@@ -376,4 +399,4 @@ def _restore_account(account: Account, stored: list[Any]) -> None:
         for exec_id, (instrument, change, reserved, booked_ms) in unbooked.items()
     }
     account.margin = margin[0], margin[1]
-    account.lately = [(ms, alike) for ms, alike in lately]
+    account.lately = Lately((ms, alike) for ms, alike in lately)
