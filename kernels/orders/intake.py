@@ -91,7 +91,7 @@ def liquidate(desk: Desk, row: Mapping[str, Any]) -> None:
 def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:
     """What is known of an order that is about to be sent, or rests; but not what the gate says."""
     state, market, alike = desk.state, f"{intent.venue}:{intent.instrument}", _alike(intent)
-    account.lately = [(ms, like) for ms, like in account.lately if ms > desk.now_ms - SECOND_MS]
+    account.lately = [(ms, shared) for ms, shared in account.lately if ms > desk.now_ms - SECOND_MS]
     return View(
         desk.now_ms,
         state.listing.terms.get(market),
@@ -105,7 +105,7 @@ def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:
         order.reserved_usd,
         len(account.open) - (order.key in account.open),
         len(account.lately),
-        sum(like == alike for _, like in account.lately),
+        sum(shared == alike for _, shared in account.lately),
     )
 
 
