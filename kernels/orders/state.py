@@ -106,8 +106,8 @@ class Account:
 
     def opened(self, instrument: str, side: str, without: Order) -> Decimal:
         """Contracts that the other open orders on one side of an instrument may still trade at most."""
-        own = without.counted[0] if without.side == side else ZERO
-        return EXACT.subtract(self._opened.get((instrument, side), ZERO), own)
+        left_of_it = without.counted[0] if without.side == side else ZERO
+        return EXACT.subtract(self._opened.get((instrument, side), ZERO), left_of_it)
 
     def free_usd(self, without: Order) -> float | None:
         """Equity less initial margin, less what is kept back for other open orders and for fills that margin lacks."""
