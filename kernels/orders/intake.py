@@ -90,13 +90,8 @@ def liquidate(desk: Desk, row: Mapping[str, Any]) -> None:
 
 def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:
     """What is known of an order that is about to be sent, or rests; but not what the gate says."""
-<<<<<<< HEAD
     state, market = desk.state, f"{intent.venue}:{intent.instrument}"
     lately, alike_lately = account.lately.since(desk.now_ms - SECOND_MS, _alike(intent))
-=======
-    state, market, alike = desk.state, f"{intent.venue}:{intent.instrument}", _alike(intent)
-    account.lately = [(ms, shared) for ms, shared in account.lately if ms > desk.now_ms - SECOND_MS]
->>>>>>> desk
     return View(
         desk.now_ms,
         state.listing.terms.get(market),
@@ -109,13 +104,8 @@ def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:
         account.free_usd(without=order),
         order.reserved_usd,
         len(account.open) - (order.key in account.open),
-<<<<<<< HEAD
         lately,
         alike_lately,
-=======
-        len(account.lately),
-        sum(shared == alike for _, shared in account.lately),
->>>>>>> desk
     )
 
 
