@@ -193,7 +193,9 @@ def _collar(intent: Intent, view: View, limits: Limits) -> str | None:
         return "its mark is not known" if mark.price is None else f"its mark {mark.price:g} is not above zero"
     assert view.contract is not None
     age_s = (view.now_ms - mark.event_ms) / 1000
-    max_age_s = limits.mark_ages_s.get(f"{intent.venue}:{view.contract.underlying}", limits.max_mark_age_s)
+    max_age_s = limits.max_mark_age_s
+    if limits.mark_ages_s:
+        max_age_s = limits.mark_ages_s.get(f"{intent.venue}:{view.contract.underlying}", max_age_s)
     if age_s > max_age_s:
         return f"its mark is {age_s:g} s old, more than {max_age_s:g} s"
     if age_s < -limits.max_ahead_s:

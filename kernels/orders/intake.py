@@ -20,7 +20,9 @@ CONTENTS = (
     *("venue", "instrument", "request", "orig_client_order_id", "side", "order_type", "time_in_force", "price", "quantity"),
     *("is_reduce_only", "expires_at", "owner_group", "source"),
 )
-LATER_CONTENTS = ("is_mmp", "after_s", "underlying", "window_s", "frozen_s", "max_fills", "max_quantity", "max_delta")
+LATER_CONTENTS = frozenset(
+    ("is_mmp", "after_s", "underlying", "window_s", "frozen_s", "max_fills", "max_quantity", "max_delta")
+)
 """What a repeat of a request has in common with the first; of the later ones what is not NULL."""
 
 
@@ -142,7 +144,8 @@ def digest_of(row: Mapping[str, Any]) -> str:
     for column in ("price", "quantity"):
         number = decimal(contents[column])
         contents[column] = None if number is None else f"{number.normalize(EXACT):f}"
-    contents |= {column: row[column] for column in LATER_CONTENTS if row.get(column) is not None}
+    if not LATER_CONTENTS.isdisjoint(row):
+        contents |= {column: row[column] for column in sorted(LATER_CONTENTS) if row.get(column) is not None}
     return sha256(encoded(contents)).hexdigest()[:16]
 
 
@@ -191,7 +194,8 @@ def _refusal(desk: Desk, account: Account, order: Order, row: Mapping[str, Any])
         return Refusal("too late", f"the order is {order.status()}")
     intent = _intent(row, order)
     view = view_of(desk, account, order, intent)
-    view = view._replace(held=_held(desk, intent, view), unprotected=_unprotected(desk, intent, view))
+    unprotected = _unprotected(desk, intent, view) if intent.is_mmp else None
+    view = view._replace(held=_held(desk, intent, view), unprotected=unprotected)
     rules = desk.state.rules
     return refusal(intent, view, rules.limits_of(row["account"]), rules.exempt.get(intent.source, frozenset()))
 
@@ -206,7 +210,7 @@ def _held(desk: Desk, intent: Intent, view: View) -> Held | None:
 
 def _unprotected(desk: Desk, intent: Intent, view: View) -> str | None:
     """Why market-maker protection refuses a marked order."""
-    if not intent.is_mmp or view.contract is None:
+    if view.contract is None:
         return None
     underlying = view.contract.underlying
     guards = desk.state.guards.get(intent.account)

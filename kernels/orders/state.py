@@ -157,6 +157,7 @@ class State:
 
     def __init__(self, rules: Rules = RULES) -> None:
         self.rules = rules
+        self.answer_ms = round(rules.answer_s * 1000)  # how long a venue may take to answer
         self.gate = gate.Gate()
         self.breaks = gate.Breaks()
         self.accounts: dict[str, Account] = {}
@@ -195,11 +196,6 @@ class State:
         """When the venue must have said how the orders for a contract ended."""
         terms = self.listing.terms.get(name)
         return None if terms is None or terms.end_ms is None else terms.end_ms + self.answer_ms
-
-    @property
-    def answer_ms(self) -> int:
-        """How long a venue may take to answer."""
-        return round(self.rules.answer_s * 1000)
 
     def hold(self, account_name: str, instrument: str, event_ms: int, size: Decimal, fill_id: str) -> None:
         """Take a row of `positions`."""
