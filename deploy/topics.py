@@ -164,7 +164,7 @@ def newest_ms(servers: str, tables: Iterable[str]) -> dict[tuple[str, int], int]
     Raises `TopicError`.
     """
     try:
-        admin, existing = reached(AdminClient, servers, ADMIN)
+        admin, existing = reached(AdminClient, servers, ADMIN, _QUIET)
         names = [TABLES[table].topic for table in tables]
         parts = [TopicPartition(name, part) for name in names for part in range(existing.get(name, 0))]
         asked = dict.fromkeys(parts, OffsetSpec.max_timestamp())

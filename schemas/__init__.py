@@ -13,7 +13,7 @@ so feeds write heartbeats into them as long as they exist."""
 TOLD_AHEAD = frozenset({"venue_reports", "venue_fills"})
 """Tables in which jobs tell the time ahead; who tells the first time of all tells it in them, too."""
 AHEAD_MS = 100
-"""How far ahead at least: no such job's latency is less, and no window of a job that waits for one is longer."""
+"""How far ahead at least: the latency of each such job is a multiple of it, and it is one of each window in their loop."""
 FOR_PEOPLE = frozenset({"feed_status"})
 """Tables that `gammaflow status` reads and no job: they have no heartbeats, and the archive leaves them out."""
 TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED
