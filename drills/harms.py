@@ -336,7 +336,7 @@ _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 _CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"}
 
 _CLOSED = {jobs.ALSO_READ: "venue_fills,venue_reports"}
-_LOOP = frozenset({"positions", "liquidations", "orders", "matching"})
+_LOOP = frozenset({"books", "positions", "liquidations", "orders", "matching"})
 
 # In an order in which most drills use the processes of the one before: by version and kind of cluster.
 DRILLS = {
