@@ -44,6 +44,8 @@ END_MS = 1000
 
 DRAIN_MS = 30_000
 """The same where orders trade on the own venue: rounds of a liquidation are a second apart, so this is enough for thirty."""
+STEP_MS = 50
+"""Between the heartbeats of that time: no window of a loop is shorter but those of jobs before it."""
 
 
 SPOKEN = frozenset({"order_books", "trades", "tickers", "index_prices"})
@@ -275,6 +277,10 @@ class Publisher:
             return
         self._newest_ms = max(self._newest_ms, self._last_ms)
         if error is None and self._reports is None and self._newest_ms:
+            if self._end_ms > END_MS:
+                # In steps: a job tells nothing of a window in which nothing came, and a loop goes on in windows.
+                for at_ms in range(self._newest_ms + STEP_MS, self._newest_ms + self._end_ms, STEP_MS):
+                    self.heartbeat(at_ms)
             self.heartbeat(self._newest_ms + self._end_ms)
         if error is None:
             self.flush()
