@@ -10,7 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from engine.contract import Kernel, Lines, Message, Output, State
-from schemas import TABLE_OF
+from schemas import READ_AS, TABLE_OF
 from schemas.records import TABLES
 from schemas.rows import instant_ms, key, parted
 from udfs.compiled import compiled
@@ -104,10 +104,11 @@ def decode(data: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
     messages: list[Message] = []
     letters: list[Output] = []
     for topic, partition, offset, record in records(data):
-        table = TABLE_OF[topic]
+        table = READ_AS.get(TABLE_OF[topic], TABLE_OF[topic])
+        read_in = "" if TABLES[table].topic == topic else topic
         for value in parted(record) if record[:1] == b"[" else (record,):
             try:
-                messages.append(Message(table, partition, offset, orjson.loads(value), value))
+                messages.append(Message(table, partition, offset, orjson.loads(value), value, read_in))
             except orjson.JSONDecodeError as error:
                 row = {
                     "source": topic,

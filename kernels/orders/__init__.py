@@ -39,9 +39,7 @@ STORE_SHARE = 10.0
 """An order is touched a few times in a short life, so waiting does not reduce what is stored."""
 REQUESTS = ("new", "replace", "cancel")
 SOURCES = ("liquidation", "hedge", "algorithm", "person")
-REPORTS = ("execution_reports", "venue_reports")
-"""What venues tell of orders: those of feeds, and the own one."""
-TABLES = ("order_requests", "liquidation_orders", *REPORTS, "positions", "account_margin")
+TABLES = ("order_requests", "liquidation_orders", "execution_reports", "positions", "account_margin")
 
 
 def new() -> State:
@@ -75,9 +73,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     desk = Desk(state, state.now_ms or max((to_ms(message.row["event_at"]) for message in good), default=0))
     with localcontext(EXACT):
         learn(state, good)
-        for table in REPORTS:
-            for message in _in_order(good, table, "exec_id"):
-                desk.report(message.row)
+        for message in _in_order(good, "execution_reports", "exec_id"):
+            desk.report(message.row)
         for message in _in_order(good, "positions", "fill_id"):
             _hold(state, message.row)
         for message in _in_order(good, "account_margin", "account"):
