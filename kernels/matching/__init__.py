@@ -3,9 +3,11 @@
 Entries    book/<venue:instrument>: how many orders and reports there were, the last price, and why nothing trades
            order/["<venue:instrument>",<number>]: one open order; freed with its end
            seat/["<venue:instrument>","<account>"]: position, and the number of its last row of `orders`
-           contract/<venue:instrument>, mark/<venue:instrument>, halt/<venue or venue:instrument>, break/<break_id>: what books
-           go by.  All of a contract is freed a day after its expiry
-           clock: the last instant of the newest batch
+           display/<venue:instrument>: what the market was last told of a book, and the venue's own mark
+           contract/<venue:instrument>, mark/<venue:instrument>, index/<series>, halt/<venue or venue:instrument>,
+           break/<break_id>: what books go by.  All of a contract is freed a day after its expiry
+           clock, shown: the last instants of the newest batch, and of the newest window
+Market     kernels/matching/display.py says what it is told of a book, and kernels/matching/mark.py what the mark is
 Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
            there are not the own venue's, and nothing is told of them
 Order      a batch applies terms, marks, halts and positions first.  Then orders expire, and books that trade again begin with
@@ -23,7 +25,9 @@ from zlib import crc32
 from engine import batch
 from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Lines, Message, Output
+from kernels.market.indices import Price, Series
 from kernels.market.terms import tradable
+from kernels.matching.display import SNAPSHOT_S
 from kernels.matching.numbers import whole
 from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES
@@ -34,6 +38,7 @@ from schemas.rows import Fault, key, shown, to_ms
 STORE_SHARE = 10.0
 """An order is touched a few times in a short life, so waiting does not reduce what is stored."""
 KEPT_MS = 24 * 60 * 60 * 1000
+SECOND_MS = 1_000
 STOPS = frozenset({"trading_halts", "circuit_breaks"})
 
 
@@ -55,7 +60,7 @@ def gauges(state: State) -> dict[str, float]:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: rows of `venue_reports` and `venue_fills`."""
+    """Apply one micro-batch in place: rows of `venue_reports`, `venue_fills`, `venue_trades` and `venue_order_books`."""
     good, outputs = checked(messages, until_ms)
     good, sizeless = _sized(good, until_ms)
     return outputs + sizeless + _applied(state, good, until_ms).outputs()
@@ -69,6 +74,37 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
     if letters or wrong or sizeless:
         return [], data
     return _applied(state, good, until_ms).lines(), b""
+
+
+def end_window(state: State, until_ms: int) -> list[Lines]:
+    """Tell tickers, and snapshots of books, that are due."""
+    state.settle()
+    now_ms, before_ms, state.shown_ms = until_ms - 1, state.shown_ms, until_ms - 1
+    state.touched.add("shown")
+    reports = Reports(now_ms, state.rules.latency_ms)
+    if now_ms // state.rules.ticker_ms != before_ms // state.rules.ticker_ms:
+        _show(state, now_ms, reports)
+    if before_ms and now_ms // SECOND_MS != before_ms // SECOND_MS:
+        seconds = range(before_ms // SECOND_MS + 1, now_ms // SECOND_MS + 1)
+        due = {second % SNAPSHOT_S for second in seconds[-SNAPSHOT_S:]}
+        for name in sorted(state.books):
+            display = state.books[name].display
+            if display.second in due and display.sequence:
+                display.tell_snapshot(reports)
+    return reports.lines()
+
+
+def _show(state: State, now_ms: int, reports: Reports) -> None:
+    """Mark the contracts of which there is an index, and tell the tickers that are others than were told."""
+    for name in sorted(state.books):
+        book = state.books[name]
+        if (index := state.mark(book, now_ms)) is not None:
+            state.touched.add(book.display_entry)
+        elif name not in state.quoted:
+            continue
+        if book.display.tell_ticker(book.last_price, index, book.limits, reports):
+            state.touched.add(book.display_entry)
+    state.quoted.clear()
 
 
 def _applied(state: State, messages: list[Message], until_ms: int | None) -> Reports:
@@ -89,7 +125,14 @@ def _applied(state: State, messages: list[Message], until_ms: int | None) -> Rep
         row = message.row
         if row["venue"] in venues:
             state.book(row["venue"], row["instrument"]).request(row, reports)
+    for name in sorted(state.changed):
+        book = state.books[name]
+        if book.display.tell_changes(book.halt is not None, reports):
+            state.touched.add(book.display_entry)
+    state.quoted |= state.changed
+    state.changed.clear()
     if until_ms is not None:
+        state.touched.update(f"index/{series.name}" for series in state.indices.forget(until_ms - KEPT_MS))
         state.free(state.listing.free(until_ms - KEPT_MS))
         state.touched.update(state.breaks.forget(until_ms))
         state.touched.update(state.halts.forget(until_ms, lambda name: name not in state.listing.terms))
@@ -133,6 +176,10 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
                 state.marks[name] = event_ms, mark
                 state.touched.add(f"mark/{name}")
                 state.inform(name)
+        elif message.table == "index_prices":
+            series = Series.of_row(row)
+            if state.indices.learn(series, Price(event_ms, row["price_usd"])):
+                state.touched.add(f"index/{series.name}")
         elif message.table == "trading_halts":
             state.touched.add(state.halts.learn(row))
         elif message.table == "circuit_breaks":
@@ -153,6 +200,7 @@ def _stop_and_go(state: State, reports: Reports) -> None:
             book.resume(reports)
         if was_halted or halt is not None:
             state.touched.add(book.entry)
+            state.changed.add(name)
 
 
 KERNEL = Kernel(
@@ -161,6 +209,7 @@ KERNEL = Kernel(
     new=new,
     step=step,
     take_plain=take_plain,
+    end_window=end_window,
     set_keys=set_keys,
     gauges=gauges,
     latency_ms=RULES.latency_ms,

@@ -25,8 +25,9 @@ import orjson
 
 from kernels.market.terms import Tradable
 from kernels.matching.auction import uncrossing
+from kernels.matching.display import Display
 from kernels.matching.numbers import UNIT, divided, text, whole, whole_of
-from kernels.matching.reports import Reports, head_of, line_key, told_of
+from kernels.matching.reports import Reports, head_of, head_of_market, line_key, told_of
 from kernels.matching.rules import Fees
 from kernels.matching.side import BUY, SELL, Order, Seat, Side
 from schemas.rows import to_ms
@@ -44,11 +45,18 @@ REDUCED = "reduce-only, and nothing is left to reduce"
 class Book:
     """The open orders of one instrument, and the accounts that trade there."""
 
-    def __init__(self, venue: str, instrument: str, fees: Fees, touched: set[str], partition: Callable[[str], int]) -> None:
-        self.market = venue, instrument
+    def __init__(
+        self,
+        market: tuple[str, str],
+        fees: Fees,
+        touched: set[str],
+        changed: set[str],
+        partition: Callable[[str], int],
+    ) -> None:
+        self.market = market  # venue and instrument
         self._partition = partition  # of the rows of an account
-        self.name = f"{venue}:{instrument}"
-        self._key = line_key(self.name)
+        self.name = ":".join(market)
+        self._key, self._head = line_key(self.name), head_of_market(market)
         self.fees = fees
         self.terms: Tradable | None = None
         self.end_ms: int | None = None  # when trading ends
@@ -65,7 +73,9 @@ class Book:
         self.last_price: int | None = None
         self.halt: str | None = None  # why nothing trades
         self.touched = touched  # names of entries
-        self.entry = book_entry(self.name)
+        self.changed = changed  # names of books whose levels may be others than were told
+        self.display = Display(self.name, self._key, self._head, self.bids, self.asks)
+        self.entry, self.display_entry = book_entry(self.name), f"display/{self.name}"
         self.orders_entry = f"order/{orjson.dumps([self.name]).decode()[:-1]},"  # what the entry of each begins with
         self.report_name = orjson.dumps(f"{self.name}:").decode()[:-1]  # what each exec_id begins with
         self.currency = "null"
@@ -102,6 +112,7 @@ class Book:
             return
         seat.number = row["number"]
         self.touched.add(seat.entry)
+        self.changed.add(self.name)
         try:
             kind = row["request"]
             if kind == "new":
@@ -118,11 +129,13 @@ class Book:
         if self.end_ms is not None and self.end_ms <= reports.now_ms:
             for order in [*self.bids, *self.asks]:
                 self._end(order, "expired", reports, "trading of the contract has ended")
+            self.changed.add(self.name)
         while self.expiring and self.expiring[0][0] <= reports.now_ms:
             expires_ms, number = heapq.heappop(self.expiring)
             order = self.open.get(number)
             if order is not None and order.expires_ms == expires_ms:
                 self._end(order, "expired", reports, None)
+                self.changed.add(self.name)
 
     def resume(self, reports: Reports) -> None:
         """Begin to trade again, with an auction of what crosses."""
@@ -147,6 +160,7 @@ class Book:
         """Put the open orders in their places."""
         for side in (self.bids, self.asks):
             side.stand([order for order in self.open.values() if order.side == side.sign])
+        self.display.settle(self.halt is not None)
 
     def _new(self, seat: Seat, row: Mapping[str, Any], reports: Reports) -> None:
         name = row["client_order_id"]
@@ -207,6 +221,7 @@ class Book:
             self.numbers += 1
             order.priority, order.price, order.rank = self.numbers, price, rank
         order.quantity, order.left = quantity, quantity - order.cum
+        side.changed.add(rank)
         self._tell(order, "replaced", "partially_filled" if order.cum else "new", reports, orig=orig)
         if not is_earlier:
             if self.halt is None:
@@ -285,18 +300,21 @@ class Book:
                 return
         size = min(maker.may_trade(), taker.may_trade())
         self.last_price = price
+        price_text, size_text = text(price), text(size)
         for order, is_maker in ((maker, True), (taker, is_auction)):
             order.cum += size
             order.left -= size
             order.worth += price * size
             exec_id = self._exec_id()
-            order.seat.trade(f"{self.name}:{self.told}", size * order.side, reports.now_ms, UNTOLD_MS)
+            number = self.told
+            order.seat.trade(f"{self.name}:{number}", size * order.side, reports.now_ms, UNTOLD_MS)
             self.touched.add(order.seat.entry)
             status = "partially_filled" if order.left else "filled"
-            trade = (text(price), text(size), text(self._fee(price, size, is_maker)), self.currency, is_maker)
+            trade = (price_text, size_text, text(self._fee(price, size, is_maker)), self.currency, is_maker)
             reports.tell(order, exec_id, "trade", status, trade=trade)
             if order.number in self.open:
                 self._after(order, reports)
+        reports.trade(self._head, self._key, number, taker.side, price_text, size_text)
 
     def _after(self, order: Order, reports: Reports) -> None:
         """See to an order on the book that has traded."""
@@ -306,6 +324,7 @@ class Book:
             self._end(order, "cancelled", reports, REDUCED)
         else:
             self.touched.add(order.entry)
+            (self.bids if order.side == BUY else self.asks).changed.add(order.rank)
 
     def _rest(self, order: Order, is_immediate: bool, reports: Reports) -> None:
         """Put what is left of an order on the book, or end it."""

@@ -27,6 +27,9 @@ class Rules(NamedTuple):
     )
     latency_ms: int = 200  # from an order to what is told of it
     bands: Mapping[str, float] = COLLARS  # by kind: how far an aggressive price may be from the mark
+    ticker_ms: int = 100  # a book has a ticker at most
+    basis_ms: int = 15_000  # of the average in kernels/matching/mark.py: of 30 samples a second apart each counts 2/31
+    basis_limit: float = 0.005  # how far a mark may be from the index, a fraction
 
 
 RULES = Rules()

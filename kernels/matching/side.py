@@ -96,6 +96,7 @@ class Side:
         self.sign = sign
         self.ranks: list[int] = []  # of prices with orders, the best one last
         self.levels: dict[int, OrderedDict[int, Order]] = {}  # by rank; at one price by priority
+        self.changed: set[int] = set()  # ranks whose size may be another one than was told
 
     def add(self, order: Order) -> None:
         """Let an order rest, behind those at its price.  Its priority must be above theirs."""
@@ -104,14 +105,20 @@ class Side:
             level = self.levels[order.rank] = OrderedDict()
             insort(self.ranks, order.rank)
         level[order.priority] = order
+        self.changed.add(order.rank)
 
     def remove(self, order: Order) -> None:
         """Take an order off the book."""
         level = self.levels[order.rank]
         del level[order.priority]
+        self.changed.add(order.rank)
         if not level:
             del self.levels[order.rank]
             del self.ranks[bisect_left(self.ranks, order.rank)]
+
+    def size(self, rank: int) -> int:
+        """Contracts that rest at a price."""
+        return sum([order.left for order in self.levels[rank].values()]) if rank in self.levels else 0
 
     def best(self) -> Order | None:
         """The order that trades first."""

@@ -8,12 +8,16 @@ import orjson
 from engine.entries import packed, unpacked
 from kernels import gate
 from kernels.halts import Halt, Halts
+from kernels.market.indices import Indices, Price, Series
 from kernels.market.terms import Listing, Tradable
 from kernels.matching.book import Book
+from kernels.matching.numbers import UNIT
 from kernels.matching.rules import RULES, Fees, Rules
 from kernels.matching.side import Order, Seat
 
 VERSION = 1
+MARKED = frozenset({"future", "perpetual"})
+"""Kinds of contracts that the venue marks itself, if they are linear."""
 
 
 class State:
@@ -24,10 +28,14 @@ class State:
         self.books: dict[str, Book] = {}  # by venue:instrument
         self.listing: Listing[Tradable] = Listing()
         self.marks: dict[str, tuple[int, float | None]] = {}  # when, in the quote currency
+        self.indices = Indices()
         self.halts = Halts()
         self.breaks = gate.Breaks()
         self.now_ms = 0  # the last instant of the newest batch
+        self.shown_ms = 0  # the last instant of the newest window, after which tickers and snapshots were told
         self.touched: set[str] = set()
+        self.changed: set[str] = set()  # books whose levels may be others than were told
+        self.quoted: set[str] = set()  # books whose ticker may be another one than was told
         self.partition: Callable[[str], int] = lambda key: 0
         self.is_own: Callable[[str], bool] = lambda key: True
         self.restored: set[str] = set()  # books whose orders have no places yet
@@ -42,9 +50,8 @@ class State:
         return book
 
     def _made(self, venue: str, instrument: str) -> Book:
-        book = Book(
-            venue, instrument, self.rules.fees.get(venue, Fees()), self.touched, lambda account: self.partition(account)
-        )
+        fees, touched, changed = self.rules.fees.get(venue, Fees()), self.touched, self.changed
+        book = Book((venue, instrument), fees, touched, changed, lambda account: self.partition(account))
         self.books[book.name] = book
         return book
 
@@ -52,8 +59,22 @@ class State:
         """Let a book go by the newest terms and mark."""
         if (book := self.books.get(name)) is not None:
             terms, (_, mark) = self.listing.terms.get(name), self.marks.get(name, (0, None))
+            if (own := book.display.mark) is not None:
+                mark = own / UNIT
             book.list_as(terms)
             book.value(mark, None if terms is None else self.rules.bands.get(terms.kind))
+            self.quoted.add(name)
+
+    def mark(self, book: Book, now_ms: int) -> float | None:
+        """Mark a contract of the venue's own; returns the index by which it does, None where the mark is that of tickers."""
+        terms, index = book.terms, None
+        if terms is not None and terms.kind in MARKED and not terms.is_inverse:
+            index = self.indices.value(terms.underlying, terms.quote_currency, book.market[0])
+        mark = None if index is None else book.display.sample(index, book.tick, self.rules, now_ms)
+        if mark != book.display.mark:
+            book.display.mark = mark
+            self.inform(book.name)
+        return index
 
     def halt(self, book: Book) -> str | None:
         """Why nothing trades in a book: its venue's halts, then our own breaks; None where it does."""
@@ -75,7 +96,9 @@ class State:
         """Forget contracts that are gone, with their books."""
         for name in names:
             self.marks.pop(name, None)
-            self.touched |= {f"contract/{name}", f"mark/{name}", f"book/{name}"}
+            self.touched |= {f"contract/{name}", f"mark/{name}", f"book/{name}", f"display/{name}"}
+            self.changed.discard(name)
+            self.quoted.discard(name)
             if (book := self.books.pop(name, None)) is not None:
                 self.touched.update(seat.entry for seat in book.seats.values())
 
@@ -87,6 +110,14 @@ class State:
         stored: Any = None
         if kind == "clock":
             stored = self.now_ms
+        elif kind == "shown":
+            stored = self.shown_ms
+        elif kind == "index":
+            stored = self.indices.get(Series.of_name(subject))
+        elif kind == "display":
+            if book := self.books.get(subject):
+                shown = book.display
+                stored = [*book.market, shown.sequence, shown.told, _digits(shown.mark), shown.basis, shown.sampled_ms]
         elif kind == "contract":
             stored = list(terms) if (terms := self.listing.terms.get(subject)) else None
         elif kind == "mark":
@@ -110,6 +141,15 @@ class State:
         stored = unpacked("matching", name, data, VERSION)
         if kind == "clock":
             self.now_ms = stored
+        elif kind == "shown":
+            self.shown_ms = stored
+        elif kind == "index":
+            self.indices.put(Series.of_name(subject), Price(*stored))
+        elif kind == "display":
+            venue, instrument, sequence, told, mark, basis, sampled_ms = stored
+            shown = self._restored(venue, instrument).display
+            shown.sequence, shown.told, shown.basis, shown.sampled_ms = sequence, told, basis, sampled_ms
+            shown.mark = None if mark is None else int(mark)
         elif kind == "contract":
             self.listing.put(subject, Tradable(*stored))
         elif kind == "mark":
