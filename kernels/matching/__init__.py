@@ -29,6 +29,7 @@ from kernels.market.indices import Price, Series
 from kernels.market.terms import tradable
 from kernels.matching.display import SNAPSHOT_S
 from kernels.matching.numbers import whole
+from kernels.matching.paper import PaperBook, depth_of
 from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES
 from kernels.matching.state import VERSION as VERSION
@@ -82,6 +83,10 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
     now_ms, before_ms, state.shown_ms = until_ms - 1, state.shown_ms, until_ms - 1
     state.touched.add("shown")
     reports = Reports(now_ms, state.rules.latency_ms)
+    for name in sorted(name for name, book in state.books.items() if isinstance(book, PaperBook) and book.waiting):
+        book = state.books[name]
+        assert isinstance(book, PaperBook)
+        book.arrive(reports)
     if now_ms // state.rules.ticker_ms != before_ms // state.rules.ticker_ms:
         _show(state, now_ms, reports)
     if before_ms and now_ms // SECOND_MS != before_ms // SECOND_MS:
@@ -89,7 +94,7 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
         due = {second % SNAPSHOT_S for second in seconds[-SNAPSHOT_S:]}
         for name in sorted(state.books):
             display = state.books[name].display
-            if display.second in due and display.sequence:
+            if display is not None and display.second in due and display.sequence:
                 display.tell_snapshot(reports)
     return reports.lines()
 
@@ -97,12 +102,14 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
 def _show(state: State, now_ms: int, reports: Reports) -> None:
     """Mark the contracts of which there is an index, and tell the tickers that are others than were told."""
     for name in sorted(state.books):
-        book = state.books[name]
-        if (index := state.mark(book, now_ms)) is not None:
+        book, display = state.books[name], state.books[name].display
+        if display is None:
+            continue
+        if (index := state.mark(book, display, now_ms)) is not None:
             state.touched.add(book.display_entry)
         elif name not in state.quoted:
             continue
-        if book.display.tell_ticker(book.last_price, index, book.limits, reports):
+        if display.tell_ticker(book.last_price, index, book.limits, reports):
             state.touched.add(book.display_entry)
     state.quoted.clear()
 
@@ -115,19 +122,26 @@ def _applied(state: State, messages: list[Message], until_ms: int | None) -> Rep
     # Late messages come with no time; before the first batch they have only their own.
     happened_ms = state.now_ms or max((to_ms(message.row["event_at"]) for message in messages), default=0)
     reports = Reports(happened_ms, state.rules.latency_ms)
-    _learn(state, [message for message in messages if message.table != "orders"])
+    requests: list[Message] = []
+    seen: list[Message] = []  # of real venues
+    learned: list[Message] = []
+    by_table = {"orders": requests, "book_depth": seen, "trades": seen}
+    for message in messages:
+        by_table.get(message.table, learned).append(message)
+    _learn(state, learned)
     for name in sorted(state.books):  # whatever the order in which they were restored
         state.books[name].expire(reports)
-    if any(message.table in STOPS for message in messages):
+    if any(message.table in STOPS for message in learned):
         _stop_and_go(state, reports)
-    venues = state.rules.fees
-    for message in sorted([message for message in messages if message.table == "orders"], key=_turn):
+    if seen and until_ms is not None:
+        _watch(state, seen, reports)
+    for message in sorted(requests, key=_turn):
         row = message.row
-        if row["venue"] in venues:
+        if state.trades(row["venue"]):
             state.book(row["venue"], row["instrument"]).request(row, reports)
     for name in sorted(state.changed):
         book = state.books[name]
-        if book.display.tell_changes(book.halt is not None, reports):
+        if book.display is not None and book.display.tell_changes(book.halt is not None, reports):
             state.touched.add(book.display_entry)
     state.quoted |= state.changed
     state.changed.clear()
@@ -137,6 +151,17 @@ def _applied(state: State, messages: list[Message], until_ms: int | None) -> Rep
         state.touched.update(state.breaks.forget(until_ms))
         state.touched.update(state.halts.forget(until_ms, lambda name: name not in state.listing.terms))
     return reports
+
+
+def _watch(state: State, messages: list[Message], reports: Reports) -> None:
+    """Let orders on paper follow the market of their venue, in its time; what is shown at an instant is before its trades."""
+    seen = [message for message in messages if message.row["venue"] in state.rules.paper]
+    for message in sorted(seen, key=lambda m: (to_ms(m.row["event_at"]), m.table, m.partition, m.offset)):
+        name = key(message.table, message.row)
+        if message.table == "book_depth":
+            state.see(name, depth_of(message.row), reports)
+        elif isinstance(book := state.books.get(name), PaperBook):
+            book.pass_trade(message.row, reports)
 
 
 def _sized(messages: list[Message], until_ms: int | None) -> tuple[list[Message], list[Output]]:
@@ -184,7 +209,7 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
             state.touched.add(state.halts.learn(row))
         elif message.table == "circuit_breaks":
             state.touched.add(state.breaks.learn(row))
-        elif message.table == "positions" and row["venue"] in state.rules.fees and state.is_own(key("instruments", row)):
+        elif message.table == "positions" and state.trades(row["venue"]) and state.is_own(key("instruments", row)):
             seat = state.book(row["venue"], row["instrument"]).seat(row["account"])
             if seat.hold(event_ms, whole(str(row["size"])), row["fill_id"]):
                 state.touched.add(seat.entry)

@@ -52,7 +52,7 @@ class Order:
 
     __slots__ = (
         *("seat", "group", "side", "order_id", "client_order_id", "ids", "order_type", "time_in_force", "is_reduce_only"),
-        *("expires_ms", "number", "priority", "rank", "price", "quantity", "left", "cum", "worth", "entry", "told"),
+        *("ahead", "expires_ms", "number", "priority", "rank", "price", "quantity", "left", "cum", "worth", "entry", "told"),
     )
 
     def __init__(self, seat: Seat, group: str, side: int, number: int, entry: str) -> None:
@@ -74,6 +74,7 @@ class Order:
         self.left = 0
         self.cum = 0
         self.worth = 0  # price × contracts of what has traded
+        self.ahead: int | None = None  # on paper: contracts before it at its price; None where these were not seen yet
         self.entry = entry  # the name of its entry of state
 
         self.told: dict[str, str] = {}  # what its reports, and its fills, begin with

@@ -11,7 +11,10 @@ from kernels.halts import Halt, Halts
 from kernels.market.indices import Indices, Price, Series
 from kernels.market.terms import Listing, Tradable
 from kernels.matching.book import Book
+from kernels.matching.display import Display
 from kernels.matching.numbers import UNIT
+from kernels.matching.paper import Depth, PaperBook
+from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES, Fees, Rules
 from kernels.matching.side import Order, Seat
 
@@ -29,6 +32,7 @@ class State:
         self.listing: Listing[Tradable] = Listing()
         self.marks: dict[str, tuple[int, float | None]] = {}  # when, in the quote currency
         self.indices = Indices()
+        self.depths: dict[str, Depth] = {}  # of instruments whose orders trade on paper
         self.halts = Halts()
         self.breaks = gate.Breaks()
         self.now_ms = 0  # the last instant of the newest batch
@@ -50,8 +54,15 @@ class State:
         return book
 
     def _made(self, venue: str, instrument: str) -> Book:
-        fees, touched, changed = self.rules.fees.get(venue, Fees()), self.touched, self.changed
-        book = Book((venue, instrument), fees, touched, changed, lambda account: self.partition(account))
+        market, touched, rules = (venue, instrument), self.touched, self.rules
+        book: Book
+        if (paper := rules.paper.get(venue)) is None:
+            book = Book(market, rules.fees.get(venue, Fees()), touched, self.changed, lambda account: self.partition(account))
+        else:
+            way_ms = max(0, paper.latency_ms - rules.latency_ms)
+            book = on_paper = PaperBook(market, paper, touched, way_ms, lambda account: self.partition(account))
+            on_paper.depth = self.depths.get(book.name)
+        book.index = lambda terms: self.index(terms, venue)
         self.books[book.name] = book
         return book
 
@@ -59,22 +70,39 @@ class State:
         """Let a book go by the newest terms and mark."""
         if (book := self.books.get(name)) is not None:
             terms, (_, mark) = self.listing.terms.get(name), self.marks.get(name, (0, None))
-            if (own := book.display.mark) is not None:
+            if book.display is not None and (own := book.display.mark) is not None:
                 mark = own / UNIT
             book.list_as(terms)
             book.value(mark, None if terms is None else self.rules.bands.get(terms.kind))
             self.quoted.add(name)
 
-    def mark(self, book: Book, now_ms: int) -> float | None:
+    def index(self, terms: Tradable, venue: str) -> float | None:
+        """The index of a linear contract."""
+        return self.indices.value(terms.underlying, terms.quote_currency, venue)
+
+    def mark(self, book: Book, display: Display, now_ms: int) -> float | None:
         """Mark a contract of the venue's own; returns the index by which it does, None where the mark is that of tickers."""
         terms, index = book.terms, None
         if terms is not None and terms.kind in MARKED and not terms.is_inverse:
-            index = self.indices.value(terms.underlying, terms.quote_currency, book.market[0])
-        mark = None if index is None else book.display.sample(index, book.tick, self.rules, now_ms)
-        if mark != book.display.mark:
-            book.display.mark = mark
+            index = self.index(terms, book.market[0])
+        mark = None if index is None else display.sample(index, book.tick, self.rules, now_ms)
+        if mark != display.mark:
+            display.mark = mark
             self.inform(book.name)
         return index
+
+    def trades(self, venue: str) -> bool:
+        """Whether orders for a venue trade here."""
+        return venue in self.rules.fees or venue in self.rules.paper
+
+    def see(self, name: str, depth: Depth, reports: Reports) -> None:
+        """Go by a row of `book_depth` of a real venue, unless an older one."""
+        known = self.depths.get(name)
+        if known is None or known.event_ms <= depth.event_ms:
+            self.depths[name] = depth
+            self.touched.add(f"depth/{name}")
+            if isinstance(book := self.books.get(name), PaperBook):
+                book.show(depth, reports)
 
     def halt(self, book: Book) -> str | None:
         """Why nothing trades in a book: its venue's halts, then our own breaks; None where it does."""
@@ -88,7 +116,10 @@ class State:
     def settle(self) -> None:
         """Put restored orders in their places."""
         for name in self.restored:
-            self.books[name].settle()
+            book = self.books[name]
+            if isinstance(book, PaperBook):
+                book.depth = self.depths.get(name)
+            book.settle()
             self.inform(name)
         self.restored.clear()
 
@@ -96,7 +127,8 @@ class State:
         """Forget contracts that are gone, with their books."""
         for name in names:
             self.marks.pop(name, None)
-            self.touched |= {f"contract/{name}", f"mark/{name}", f"book/{name}", f"display/{name}"}
+            self.depths.pop(name, None)
+            self.touched.update(f"{kind}/{name}" for kind in ("contract", "mark", "book", "display", "depth", "paper"))
             self.changed.discard(name)
             self.quoted.discard(name)
             if (book := self.books.pop(name, None)) is not None:
@@ -114,9 +146,13 @@ class State:
             stored = self.shown_ms
         elif kind == "index":
             stored = self.indices.get(Series.of_name(subject))
+        elif kind == "depth":
+            stored = self.depths.get(subject)
+        elif kind == "paper":
+            if isinstance(book := self.books.get(subject), PaperBook):
+                stored = [*book.market, book.stored()]
         elif kind == "display":
-            if book := self.books.get(subject):
-                shown = book.display
+            if (book := self.books.get(subject)) and (shown := book.display):
                 stored = [*book.market, shown.sequence, shown.told, _digits(shown.mark), shown.basis, shown.sampled_ms]
         elif kind == "contract":
             stored = list(terms) if (terms := self.listing.terms.get(subject)) else None
@@ -145,11 +181,17 @@ class State:
             self.shown_ms = stored
         elif kind == "index":
             self.indices.put(Series.of_name(subject), Price(*stored))
+        elif kind == "depth":
+            self.depths[subject] = Depth(*stored)
+        elif kind == "paper":
+            venue, instrument, content = stored
+            if isinstance(book := self._restored(venue, instrument), PaperBook):
+                book.restore_paper(content)
         elif kind == "display":
             venue, instrument, sequence, told, mark, basis, sampled_ms = stored
-            shown = self._restored(venue, instrument).display
-            shown.sequence, shown.told, shown.basis, shown.sampled_ms = sequence, told, basis, sampled_ms
-            shown.mark = None if mark is None else int(mark)
+            if (shown := self._restored(venue, instrument).display) is not None:
+                shown.sequence, shown.told, shown.basis, shown.sampled_ms = sequence, told, basis, sampled_ms
+                shown.mark = None if mark is None else int(mark)
         elif kind == "contract":
             self.listing.put(subject, Tradable(*stored))
         elif kind == "mark":
@@ -193,6 +235,8 @@ class State:
         what = [order.group, order.side, order.priority, order.order_id, order.client_order_id, order.ids]
         how = [order.order_type, order.time_in_force, order.is_reduce_only, order.expires_ms]
         numbers = [str(number) for number in (order.price, order.quantity, order.cum, order.worth)]
+        if isinstance(book, PaperBook):
+            numbers.append("" if order.ahead is None else str(order.ahead))
         return [*book.market, order.seat.account, what, how, numbers]
 
 
@@ -207,6 +251,7 @@ def _order(seat: Seat, number: int, entry: str, content: list[Any]) -> Order:
     order = Order(seat, group, side, number, entry)
     order.priority, order.order_id, order.client_order_id, order.ids = rest
     order.order_type, order.time_in_force, order.is_reduce_only, order.expires_ms = how
-    price, order.quantity, order.cum, order.worth = map(int, numbers)
+    price, order.quantity, order.cum, order.worth = map(int, numbers[:4])
+    order.ahead = int(numbers[4]) if numbers[4:] and numbers[4] else None
     order.price, order.rank, order.left = price, price * side, order.quantity - order.cum
     return order

@@ -292,7 +292,7 @@ def test_orders_end_at_their_time_at_midnight_and_with_the_contract() -> None:
 
 
 def test_an_order_for_another_venue_is_left_to_it() -> None:
-    assert Venue().step(order("A", "a", venue="deribit")) == []
+    assert Venue().step(order("A", "a", venue="elsewhere")) == []
 
 
 def test_a_fee_is_exact_also_of_an_inverse_contract_and_a_rebate() -> None:
