@@ -6,7 +6,7 @@ Entries    book/<venue:instrument>: how many orders and reports there were, the 
            display/<venue:instrument>: what the market was last told of a book, and the venue's own mark
            contract/<venue:instrument>, mark/<venue:instrument>, index/<series>, halt/<venue or venue:instrument>,
            break/<break_id>: what books go by.  All of a contract is freed a day after its expiry
-           clock, shown: the last instants of the newest batch, and of the newest window
+           clock, shown: the last instant of the newest batch, and the end of the newest window
 Market     kernels/matching/display.py says what it is told of a book, and kernels/matching/mark.py what the mark is
 Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
            there are not the own venue's, and nothing is told of them
@@ -80,17 +80,17 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
 def end_window(state: State, until_ms: int) -> list[Lines]:
     """Tell tickers, and snapshots of books, that are due."""
     state.settle()
-    now_ms, before_ms, state.shown_ms = until_ms - 1, state.shown_ms, until_ms - 1
+    now_ms, before_ms, state.shown_ms = until_ms - 1, state.shown_ms, until_ms
     state.touched.add("shown")
     reports = Reports(now_ms, state.rules.latency_ms)
     for name in sorted(name for name, book in state.books.items() if isinstance(book, PaperBook) and book.waiting):
         book = state.books[name]
         assert isinstance(book, PaperBook)
         book.arrive(reports)
-    if now_ms // state.rules.ticker_ms != before_ms // state.rules.ticker_ms:
+    if until_ms // state.rules.ticker_ms != before_ms // state.rules.ticker_ms:
         _show(state, now_ms, reports)
-    if before_ms and now_ms // SECOND_MS != before_ms // SECOND_MS:
-        seconds = range(before_ms // SECOND_MS + 1, now_ms // SECOND_MS + 1)
+    if before_ms and until_ms // SECOND_MS != before_ms // SECOND_MS:
+        seconds = range(before_ms // SECOND_MS + 1, until_ms // SECOND_MS + 1)
         due = {second % SNAPSHOT_S for second in seconds[-SNAPSHOT_S:]}
         for name in sorted(state.books):
             display = state.books[name].display

@@ -36,7 +36,7 @@ class State:
         self.halts = Halts()
         self.breaks = gate.Breaks()
         self.now_ms = 0  # the last instant of the newest batch
-        self.shown_ms = 0  # the last instant of the newest window, after which tickers and snapshots were told
+        self.shown_ms = 0  # the end of the newest window
         self.touched: set[str] = set()
         self.changed: set[str] = set()  # books whose levels may be others than were told
         self.quoted: set[str] = set()  # books whose ticker may be another one than was told
@@ -145,9 +145,9 @@ class State:
         elif kind == "shown":
             stored = self.shown_ms
         elif kind == "index":
-            stored = self.indices.get(Series.of_name(subject))
+            stored = list(price) if (price := self.indices.get(Series.of_name(subject))) else None
         elif kind == "depth":
-            stored = self.depths.get(subject)
+            stored = list(depth) if (depth := self.depths.get(subject)) else None
         elif kind == "paper":
             if isinstance(book := self.books.get(subject), PaperBook):
                 stored = [*book.market, book.stored()]
