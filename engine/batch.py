@@ -17,6 +17,7 @@ from udfs.compiled import compiled
 
 RECORD, FIELD = b"\x1e", b"\x1f"
 """The separators of records and of the fields of a record: control characters, which no JSON text contains."""
+_TOPICS = {topic.encode(): topic for topic in TABLE_OF}
 
 
 def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
@@ -27,12 +28,7 @@ def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
     record: tuple[str, int, int, bytes] | None = None
     for part in data.split(RECORD) if data else ():
         fields = part.split(FIELD, 3)
-        if (
-            len(fields) == 4
-            and fields[1].isdigit()
-            and fields[2].isdigit()
-            and (topic := fields[0].decode("latin-1")) in TABLE_OF
-        ):
+        if len(fields) == 4 and fields[1].isdigit() and fields[2].isdigit() and (topic := _TOPICS.get(fields[0])) is not None:
             if record:
                 yield record
             record = topic, int(fields[1]), int(fields[2]), fields[3]

@@ -1,18 +1,21 @@
-"""matching: which orders trade with each other on the own venue, and what does each account get told of it?
+"""matching: which orders trade with each other on the own venue, or on paper, and what does the market see of it?
 
 Entries    book/<venue:instrument>: how many orders and reports there were, the last price, and why nothing trades
            order/["<venue:instrument>",<number>]: one open order; freed with its end
            seat/["<venue:instrument>","<account>"]: position, and the number of its last row of `orders`
            display/<venue:instrument>: what the market was last told of a book, and the venue's own mark
+           depth/<venue:instrument>, paper/<venue:instrument>: what a real venue shows; what orders on paper took of it, and the
+           requests on their way
            contract/<venue:instrument>, mark/<venue:instrument>, index/<series>, halt/<venue or venue:instrument>,
            break/<break_id>: what books go by.  All of a contract is freed a day after its expiry
            clock, shown: the last instant of the newest batch, and the end of the newest window
 Market     kernels/matching/display.py says what it is told of a book, and kernels/matching/mark.py what the mark is
-Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
-           there are not the own venue's, and nothing is told of them
+Rules      kernels/matching/book.py, on paper kernels/matching/paper.py, with the venues, fees and bands of
+           kernels/matching/rules.py.  Of orders for any other venue nothing is told
 Order      a batch applies terms, marks, halts and positions first.  Then orders expire, and books that trade again begin with
-           an auction.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
-           of account and instant, so that no name is always the first; those of one account by number
+           an auction; orders on paper follow their market.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
+           of account and instant, so that no name is always the first; those of one account by number.  At the end of the window those on paper meet
+           their books
 Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
 Time       everything happens at the last instant of its batch; what is told of it comes the venue's latency later
 Late       late requests are taken like any other, at the time of the newest batch

@@ -76,6 +76,7 @@ class Book:
         self.entry, self.display_entry = book_entry(self.name), f"display/{self.name}"
         self.orders_entry = f"order/{orjson.dumps([self.name]).decode()[:-1]},"  # what the entry of each begins with
         self.report_name = orjson.dumps(f"{self.name}:").decode()[:-1]  # what each exec_id begins with
+        self._id_name = orjson.dumps(f"{market[1]}/").decode()[:-1]  # each order_id
         self.currency = "null"
 
     def list_as(self, terms: Tradable | None) -> None:
@@ -105,8 +106,7 @@ class Book:
 
     def request(self, row: Mapping[str, Any], reports: Reports) -> None:
         """Take a checked row of `orders`.  A number that is not above the account's last one is a repeat, and does nothing."""
-        seat = self.seat(row["account"])
-        if self._is_new(seat, row):
+        if self._is_new(seat := self.seat(row["account"]), row):
             self.changed.add(self.name)
             self._act(seat, row, reports)
 
@@ -155,7 +155,7 @@ class Book:
 
     def restore(self, order: Order) -> None:
         """Take an order back that was stored; `settle` follows when all are there."""
-        order.told = told_of(order)
+        order.told = told_of(order, f'{self._id_name}{order.number}"')
         self.open[order.number] = order
         order.seat.orders.update(dict.fromkeys(order.ids, order))
         if order.expires_ms is not None:
@@ -189,7 +189,7 @@ class Book:
         self.numbers += 1
         order.order_id = f"{self.market[1]}/{order.number}"
         order.client_order_id, order.ids = name, [name]
-        order.told = told_of(order)
+        order.told = told_of(order, f'{self._id_name}{order.number}"')
         self._tell(order, "new", "new", reports)
         if order.time_in_force == "fok" and not self._is_fillable(order, limit):
             self._tell_end(order, "cancelled", reports, "fill or kill: not all of it can trade")

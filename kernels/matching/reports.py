@@ -132,11 +132,11 @@ def head_of(market: tuple[str, str], account: str, partition: int) -> str:
     return orjson.dumps(head).decode()[:-1]
 
 
-def told_of(order: Order) -> dict[str, str]:
-    """What every report, and every fill, of an order begins with."""
+def told_of(order: Order, order_id: str) -> dict[str, str]:
+    """What every report, and every fill, of an order begins with; `order_id` is JSON."""
     fill = f'{order.seat.head},"side":"buy",' if order.side == BUY else f'{order.seat.head},"side":"sell",'
     kind = f'"order_type":"{order.order_type}","time_in_force":"{order.time_in_force}",'
-    return {"fill": fill, "report": f'{fill}"order_id":{_quoted(order.order_id)},{kind}'}
+    return {"fill": fill, "report": f'{fill}"order_id":{order_id},{kind}'}
 
 
 def line_key(name: str) -> str:
