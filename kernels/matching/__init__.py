@@ -13,9 +13,9 @@ Market     kernels/matching/display.py says what it is told of a book, and kerne
 Rules      kernels/matching/book.py, on paper kernels/matching/paper.py, with the venues, fees and bands of
            kernels/matching/rules.py.  Of orders for any other venue nothing is told
 Order      a batch applies terms, marks, halts and positions first.  Then orders expire, and books that trade again begin with
-           an auction; orders on paper follow their market.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
-           of account and instant, so that no name is always the first; those of one account by number.  At the end of the window those on paper meet
-           their books
+           an auction; orders on paper follow their market.  Then requests follow by event time; those of one instant by
+           account, in an order that is drawn by a hash of account and instant, so that no name is always the first; those of
+           one account by number.  At the end of the window those on paper meet their books
 Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
 Time       everything happens at the last instant of its batch; what is told of it comes the venue's latency later
 Late       late requests are taken like any other, at the time of the newest batch
