@@ -137,10 +137,13 @@ class State:
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None if it no longer exists."""
         kind, _, subject = name.partition("/")
-        if kind == gate.BREAK:
-            return self.breaks.encode(subject)
         stored: Any = None
-        if kind == "clock":
+        if kind in ("order", "seat"):  # first, for nearly all are
+            book_name, key = orjson.loads(subject)
+            stored = self._stored(kind, self.books.get(book_name), key)
+        elif kind == gate.BREAK:
+            return self.breaks.encode(subject)
+        elif kind == "clock":
             stored = self.now_ms
         elif kind == "shown":
             stored = self.shown_ms
@@ -160,12 +163,8 @@ class State:
             stored = self.marks.get(subject)
         elif kind == "halt":
             stored = list(halt) if (halt := self.halts.rows.get(subject)) else None
-        elif kind == "book":
-            if book := self.books.get(subject):
-                stored = [*book.market, book.numbers, book.told, _digits(book.last_price), book.halt]
-        else:
-            book_name, key = orjson.loads(subject)
-            stored = self._stored(kind, self.books.get(book_name), key)
+        elif kind == "book" and (book := self.books.get(subject)):
+            stored = [*book.market, book.numbers, book.told, _digits(book.last_price), book.halt]
         return None if stored is None else packed(VERSION, stored)
 
     def decode(self, name: str, data: bytes) -> None:
