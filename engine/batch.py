@@ -10,13 +10,14 @@ import orjson
 from numpy.typing import NDArray
 
 from engine.contract import Kernel, Lines, Message, Output, State
-from schemas import TABLE_OF
+from schemas import READ_AS, TABLE_OF
 from schemas.records import TABLES
 from schemas.rows import instant_ms, key, parted
 from udfs.compiled import compiled
 
 RECORD, FIELD = b"\x1e", b"\x1f"
 """The separators of records and of the fields of a record: control characters, which no JSON text contains."""
+_TOPICS = {topic.encode(): topic for topic in TABLE_OF}
 
 
 def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
@@ -27,12 +28,7 @@ def records(data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
     record: tuple[str, int, int, bytes] | None = None
     for part in data.split(RECORD) if data else ():
         fields = part.split(FIELD, 3)
-        if (
-            len(fields) == 4
-            and fields[1].isdigit()
-            and fields[2].isdigit()
-            and (topic := fields[0].decode("latin-1")) in TABLE_OF
-        ):
+        if len(fields) == 4 and fields[1].isdigit() and fields[2].isdigit() and (topic := _TOPICS.get(fields[0])) is not None:
             if record:
                 yield record
             record = topic, int(fields[1]), int(fields[2]), fields[3]
@@ -104,10 +100,11 @@ def decode(data: bytes, event_ms: int) -> tuple[list[Message], list[Output]]:
     messages: list[Message] = []
     letters: list[Output] = []
     for topic, partition, offset, record in records(data):
-        table = TABLE_OF[topic]
+        table = READ_AS.get(TABLE_OF[topic], TABLE_OF[topic])
+        read_in = "" if TABLES[table].topic == topic else topic
         for value in parted(record) if record[:1] == b"[" else (record,):
             try:
-                messages.append(Message(table, partition, offset, orjson.loads(value), value))
+                messages.append(Message(table, partition, offset, orjson.loads(value), value, read_in))
             except orjson.JSONDecodeError as error:
                 row = {
                     "source": topic,

@@ -61,7 +61,7 @@ def dead_letter(message: Message, fault: Fault, event_ms: int | None) -> Output:
     if not event_ms:
         event_ms = _received_ms(message.row)
     row = {
-        "source": TABLES[message.table].topic,
+        "source": message.topic or TABLES[message.table].topic,
         "partition": message.partition,
         "offset": message.offset,
         "event_at": instant_ms(event_ms),

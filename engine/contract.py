@@ -15,11 +15,12 @@ HOUR_MS = 60 * 60 * 1000
 class Message(NamedTuple):
     """One row of a topic.  A record holds one row or several."""
 
-    table: str  # the topic's name in schemas/
+    table: str  # as whose row a kernel takes it: the topic's name in schemas/, or what that is read as (schemas.READ_AS)
     partition: int
     offset: int
     row: dict[str, Any]  # not yet checked against the DDL
     value: bytes = b""  # what it was decoded from
+    topic: str = ""  # where it was read; empty for that of its table
 
 
 class Output(NamedTuple):

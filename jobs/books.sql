@@ -9,6 +9,8 @@
 --         100 ms of a late update are over, their row of depth is written again, after later rows in the log
 
 SET 'gammaflow.reads' = 'order_books, venue_times';
+-- Those of the own venue, with -D gammaflow.also-read=venue_order_books.
+SET 'gammaflow.may-read' = 'venue_order_books';
 SET 'gammaflow.kernel' = 'books';
 SET 'gammaflow.writes' = 'book_tops, feed_faults, dead_letters, resync_requests, book_depth';
 SET 'gammaflow.tells-time' = 'book_tops, book_depth';

@@ -7,6 +7,8 @@
 -- Late    a message behind the watermark counts in windows and as the newest price, and breaks nothing by itself
 
 SET 'gammaflow.reads' = 'instruments, trades, book_tops, book_depth, tickers, index_prices, oracle_faults';
+-- The market of the own venue, with -D gammaflow.also-read=venue_trades,venue_tickers.
+SET 'gammaflow.may-read' = 'venue_trades, venue_tickers';
 SET 'gammaflow.kernel' = 'breakers';
 SET 'gammaflow.writes' = 'circuit_breaks, dead_letters';
 SET 'gammaflow.tells-time' = 'circuit_breaks';

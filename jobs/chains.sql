@@ -7,6 +7,8 @@
 -- Late    a quote behind the watermark counts only if it is still the newest; the next batch fits it
 
 SET 'gammaflow.reads' = 'instruments, tickers, book_tops, index_prices';
+-- Those of the own venue, with -D gammaflow.also-read=venue_tickers.
+SET 'gammaflow.may-read' = 'venue_tickers';
 SET 'gammaflow.kernel' = 'chains';
 SET 'gammaflow.broadcast' = 'index_prices';
 SET 'gammaflow.writes' = 'forwards, vol_surfaces, chain_greeks, dead_letters';

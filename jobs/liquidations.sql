@@ -9,10 +9,11 @@
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
--- The index is that of oracle_prices, and our own breakers hold orders, with -D gammaflow.also-read=oracle_prices,circuit_breaks.
-SET 'gammaflow.may-read' = 'oracle_prices, circuit_breaks';
+-- The index is that of oracle_prices, our own breakers hold orders, and the own venue marks its contracts, with
+-- -D gammaflow.also-read=oracle_prices,circuit_breaks,venue_tickers.
+SET 'gammaflow.may-read' = 'oracle_prices, circuit_breaks, venue_tickers';
 SET 'gammaflow.kernel' = 'liquidations';
-SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth, oracle_prices, circuit_breaks';
+SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth, oracle_prices, circuit_breaks, venue_tickers';
 SET 'gammaflow.writes' = 'liquidation_orders, liquidation_events, dead_letters, account_margin, position_margin, margin_scalings, controls_applied';
 SET 'gammaflow.tells-time' = 'liquidation_orders, account_margin';
 

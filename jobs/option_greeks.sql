@@ -7,5 +7,7 @@
 -- Late    a ticker behind the watermark still gets its row, at its own event time
 
 SET 'gammaflow.reads' = 'instruments, tickers';
+-- Those of the own venue, with -D gammaflow.also-read=venue_tickers.
+SET 'gammaflow.may-read' = 'venue_tickers';
 SET 'gammaflow.kernel' = 'option_greeks';
 SET 'gammaflow.writes' = 'option_greeks, dead_letters';

@@ -8,10 +8,11 @@
 -- Late    a report or a request behind the watermark is taken like any other; the same one twice counts once
 
 SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, liquidation_orders, execution_reports, positions, account_margin';
--- With -D gammaflow.also-read=circuit_breaks,venue_reports our own breakers hold orders, and the own venue answers them.
-SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports';
+-- With -D gammaflow.also-read=circuit_breaks,venue_reports,venue_tickers our own breakers hold orders, and the own venue answers
+-- and marks them.
+SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, venue_tickers';
 SET 'gammaflow.kernel' = 'orders';
-SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks';
+SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks, venue_tickers';
 SET 'gammaflow.writes' = 'orders, order_states, order_guards, dead_letters, controls_applied';
 SET 'gammaflow.tells-time' = 'orders, order_states';
 
@@ -24,7 +25,8 @@ CREATE TEMPORARY VIEW messages AS
 SELECT shards.shard, event_at, is_late, message
 FROM inbox CROSS JOIN UNNEST(
   CASE
-    WHEN topic IN ('instruments.v1', 'tickers.v1', 'trading_halts.v1', 'circuit_breaks.v1') AND message IS NOT NULL THEN ARRAY[${SHARDS}]
+    WHEN topic IN ('instruments.v1', 'tickers.v1', 'trading_halts.v1', 'circuit_breaks.v1', 'venue_tickers.v1')
+      AND message IS NOT NULL THEN ARRAY[${SHARDS}]
     WHEN topic = 'venue_reports.v1' AND message IS NOT NULL THEN ARRAY[
       COALESCE(
         ARRAY[${SHARDS}][1 + CAST(REGEXP_EXTRACT(message, '"account_partition":\s*(\d+)', 1) AS INT)],

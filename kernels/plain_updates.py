@@ -46,7 +46,7 @@ def _text(text: str) -> U1:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-_TOPIC = _text("order_books.v1\x1f")
+_TOPIC, _VENUE_TOPIC = _text("order_books.v1\x1f"), _text("venue_order_books.v1\x1f")
 _VENUE, _INSTRUMENT = _text('{"venue":"'), _text('","instrument":"')
 _EVENT_AT, _RECEIVED_AT = _text('","event_at":"'), _text('","received_at":"')
 _CHANGE, _PREVIOUS = _text('","kind":"change","sequence":'), _text(',"prev_sequence":')
@@ -121,7 +121,7 @@ def run(
                     fields += 1
                 at += 1
             value = at
-            is_book = _is_at(data, record, _TOPIC)
+            is_book = _is_at(data, record, _TOPIC) or _is_at(data, record, _VENUE_TOPIC)
             if is_book and data[at] == 91 and data[_behind_space(data, at + 1)] == 123:
                 is_in_array = True
                 start = at = _behind_space(data, at + 1)

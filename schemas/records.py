@@ -696,6 +696,20 @@ class VenueFillsRow(TypedDict):
     corrects_id: str | None
 
 
+class VenueOrderBooksRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    kind: str
+    sequence: int
+    prev_sequence: int | None
+    bids: list[list[float]]
+    asks: list[list[float]]
+    checksum: int | None
+    depth: int | None
+
+
 class VenueReportsRow(TypedDict):
     account: str
     account_partition: int
@@ -726,11 +740,49 @@ class VenueReportsRow(TypedDict):
     reason: str | None
 
 
+class VenueTickersRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    sequence: int | None
+    bid_price: float | None
+    bid_size: float | None
+    ask_price: float | None
+    ask_size: float | None
+    last_price: float | None
+    mark_price: float | None
+    mark_iv: float | None
+    bid_iv: float | None
+    ask_iv: float | None
+    forward_usd: float | None
+    index_price_usd: float | None
+    interest_rate: float | None
+    open_interest: float | None
+    min_price: float | None
+    max_price: float | None
+    has_quote: bool | None
+    funding_rate: float | None
+    next_funding_at: str | None
+
+
 class VenueTimesRow(TypedDict):
     venue: str
     event_at: str
     received_at: str
     offset_ms: int
+
+
+class VenueTradesRow(TypedDict):
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    trade_id: str
+    side: str
+    price: float
+    size: float
+    off_market: str | None
 
 
 class VolSurfacesRow(TypedDict):
@@ -1648,6 +1700,25 @@ TABLES: dict[str, Table] = {
             "corrects_id": Column("STRING", True),
         },
     ),
+    "venue_order_books": Table(
+        "venue_order_books.v1",
+        ("venue", "instrument"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "kind": Column("STRING", False),
+            "sequence": Column("BIGINT", False),
+            "prev_sequence": Column("BIGINT", True),
+            "bids": Column("ARRAY<ARRAY<DOUBLE>>", False),
+            "asks": Column("ARRAY<ARRAY<DOUBLE>>", False),
+            "checksum": Column("INT", True),
+            "depth": Column("INT", True),
+        },
+    ),
     "venue_reports": Table(
         "venue_reports.v1",
         ("venue", "instrument"),
@@ -1683,6 +1754,37 @@ TABLES: dict[str, Table] = {
             "reason": Column("STRING", True),
         },
     ),
+    "venue_tickers": Table(
+        "venue_tickers.v1",
+        ("venue", "instrument"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "sequence": Column("BIGINT", True),
+            "bid_price": Column("DOUBLE", True),
+            "bid_size": Column("DOUBLE", True),
+            "ask_price": Column("DOUBLE", True),
+            "ask_size": Column("DOUBLE", True),
+            "last_price": Column("DOUBLE", True),
+            "mark_price": Column("DOUBLE", True),
+            "mark_iv": Column("DOUBLE", True),
+            "bid_iv": Column("DOUBLE", True),
+            "ask_iv": Column("DOUBLE", True),
+            "forward_usd": Column("DOUBLE", True),
+            "index_price_usd": Column("DOUBLE", True),
+            "interest_rate": Column("DOUBLE", True),
+            "open_interest": Column("DOUBLE", True),
+            "min_price": Column("DOUBLE", True),
+            "max_price": Column("DOUBLE", True),
+            "has_quote": Column("BOOLEAN", True),
+            "funding_rate": Column("DOUBLE", True),
+            "next_funding_at": Column("TIMESTAMP_LTZ(3)", True),
+        },
+    ),
     "venue_times": Table(
         "venue_times.v1",
         ("venue",),
@@ -1693,6 +1795,23 @@ TABLES: dict[str, Table] = {
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
             "received_at": Column("TIMESTAMP_LTZ(6)", False),
             "offset_ms": Column("BIGINT", False),
+        },
+    ),
+    "venue_trades": Table(
+        "venue_trades.v1",
+        ("venue", "instrument"),
+        False,
+        False,
+        {
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "trade_id": Column("STRING", False),
+            "side": Column("STRING", False),
+            "price": Column("DOUBLE", False),
+            "size": Column("DOUBLE", False),
+            "off_market": Column("STRING", True),
         },
     ),
     "vol_surfaces": Table(

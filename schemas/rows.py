@@ -151,18 +151,19 @@ def fault(table: str, row: object) -> Fault | None:
     """
     if not isinstance(row, Mapping):
         return Fault(None, f"a row of {table}", shown(row))
-    texts, others = _good(table)
-    get = row.get
-    for name, types in texts:
-        if type(get(name)) not in types:
-            break
-    else:
-        for name, check, may_lack in others:
-            if not (may_lack if (value := get(name)) is None else check(value)):
-                break
-        else:
-            return None
-    return _found(table, row)
+    names, known = _good(table)
+    values = tuple(map(row.get, names))
+    types = tuple(map(type, values))
+    checks = known.get(types)
+    if checks is None:
+        if (checks := _left(table, types)) is None:
+            return _found(table, row)
+        if len(known) < _MOST_KNOWN:
+            known[types] = checks
+    for at, check in checks:
+        if not check(values[at]):
+            return _found(table, row)
+    return None
 
 
 def _found(table: str, row: Mapping[str, Any]) -> Fault | None:
@@ -178,17 +179,30 @@ def _found(table: str, row: Mapping[str, Any]) -> Fault | None:
     return None
 
 
+_Types = tuple[type, ...]
+_Left = list[tuple[int, Callable[[Any], bool]]]
+_MOST_KNOWN = 1_000
+
+
 @cache
-def _good(table: str) -> tuple[list[tuple[str, tuple[type, ...]]], list[tuple[str, Callable[[Any], bool], bool]]]:
-    """What nearly every row passes: the types of its columns of text, and the checks of the others."""
-    texts: list[tuple[str, tuple[type, ...]]] = []
-    others = []
-    for name, is_good, _, is_nullable in _checks(table):
-        if is_good is _is_text:
-            texts.append((name, (str, type(None)) if is_nullable else (str,)))
-        else:
-            others.append((name, is_good, is_nullable))
-    return texts, others
+def _good(table: str) -> tuple[list[str], dict[_Types, _Left]]:
+    """The columns of a table; and by the types of a row's values, of those seen so far, what is left to check."""
+    # Rows of a table have few combinations of types, and most columns are text, of which the type is all that is checked.
+    return list(TABLES[table].columns), {}
+
+
+def _left(table: str, types: _Types) -> _Left | None:
+    """What is left to check of a row with these types: which value, and how; None where a type is wrong."""
+    left: _Left = []
+    for at, ((_, is_good, _, is_nullable), kind) in enumerate(zip(_checks(table), types, strict=True)):
+        if kind is type(None):
+            if not is_nullable:
+                return None
+        elif (by_type := _BY_TYPE.get(is_good)) is None:
+            left.append((at, is_good))
+        elif kind is not by_type:
+            return None
+    return left
 
 
 @cache
@@ -227,8 +241,14 @@ def _is_instant(value: Any) -> bool:
 
 
 def _is_decimal(value: Any) -> bool:
+    return type(value) in (str, int) and _is_finite(value)
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_finite(value: str | int) -> bool:
+    # Cached, for prices and sizes repeat.
     try:
-        return type(value) in (str, int) and Decimal(value).is_finite()
+        return Decimal(value).is_finite()
     except InvalidOperation:
         return False
 
@@ -249,6 +269,8 @@ def _is_truth(value: Any) -> bool:
     return type(value) is bool
 
 
+_BY_TYPE: dict[Callable[[Any], bool], type] = {_is_text: str, _is_truth: bool}
+"""Checks that ask for a type alone."""
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "STRING": _is_text,
     "BYTES": _is_text,

@@ -1,6 +1,7 @@
 -- Topic venue_fills.v1, keyed by venue:instrument.  Append-only.
 --
--- What the own venue has executed, in the columns of fills; why it has a topic of its own, venue_reports says.
+-- What the own venue, and venues on paper, have executed, in the columns of fills: kernels that read it take its rows for rows of
+-- fills.  Why it has a topic of its own, venue_reports says.
 --
 -- Grain     one row per execution of one account
 -- Delivery  at-least-once.  A repeat is the same row with the same fill_id

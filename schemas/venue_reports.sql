@@ -1,8 +1,8 @@
 -- Topic venue_reports.v1, keyed by venue:instrument.  Append-only.
 --
--- What the own venue says of orders, in the columns of execution_reports.  It has a topic of its own, for each partition has one
--- writer that tells the time in it.  Rows are in the partition of their instrument; who reads by account finds its partition in
--- the row.
+-- What the own venue, and venues on paper, say of orders, in the columns of execution_reports: kernels that read it take its rows
+-- for rows of execution_reports.  It has a topic of its own, for each partition has one writer that tells the time in it.  Rows
+-- are in the partition of their instrument; who reads by account finds its partition in the row.
 --
 -- Grain     one row per change of an order, per execution of one, and per request that is refused
 -- Order     of one instrument by the number in exec_id

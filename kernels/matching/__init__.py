@@ -1,16 +1,21 @@
-"""matching: which orders trade with each other on the own venue, and what does each account get told of it?
+"""matching: which orders trade with each other on the own venue, or on paper, and what does the market see of it?
 
 Entries    book/<venue:instrument>: how many orders and reports there were, the last price, and why nothing trades
            order/["<venue:instrument>",<number>]: one open order; freed with its end
            seat/["<venue:instrument>","<account>"]: position, and the number of its last row of `orders`
-           contract/<venue:instrument>, mark/<venue:instrument>, halt/<venue or venue:instrument>, break/<break_id>: what books
-           go by.  All of a contract is freed a day after its expiry
-           clock: the last instant of the newest batch
-Rules      kernels/matching/book.py, with the fees and bands of kernels/matching/rules.py.  Orders for a venue that has no fees
-           there are not the own venue's, and nothing is told of them
+           display/<venue:instrument>: what the market was last told of a book, and the venue's own mark
+           depth/<venue:instrument>, paper/<venue:instrument>: what a real venue shows; what orders on paper took of it, and the
+           requests on their way
+           contract/<venue:instrument>, mark/<venue:instrument>, index/<series>, halt/<venue or venue:instrument>,
+           break/<break_id>: what books go by.  All of a contract is freed a day after its expiry
+           clock, shown: the last instant of the newest batch, and the end of the newest window
+Market     kernels/matching/display.py says what it is told of a book, and kernels/matching/mark.py what the mark is
+Rules      kernels/matching/book.py, on paper kernels/matching/paper.py, with the venues, fees and bands of
+           kernels/matching/rules.py.  Of orders for any other venue nothing is told
 Order      a batch applies terms, marks, halts and positions first.  Then orders expire, and books that trade again begin with
-           an auction.  Then requests follow by event time; those of one instant by account, in an order that is drawn by a hash
-           of account and instant, so that no name is always the first; those of one account by number
+           an auction; orders on paper follow their market.  Then requests follow by event time; those of one instant by
+           account, in an order that is drawn by a hash of account and instant, so that no name is always the first; those of
+           one account by number.  At the end of the window those on paper meet their books
 Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
 Time       everything happens at the last instant of its batch; what is told of it comes the venue's latency later
 Late       late requests are taken like any other, at the time of the newest batch
@@ -23,8 +28,11 @@ from zlib import crc32
 from engine import batch
 from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Lines, Message, Output
+from kernels.market.indices import Price, Series
 from kernels.market.terms import tradable
+from kernels.matching.display import SNAPSHOT_S
 from kernels.matching.numbers import whole
+from kernels.matching.paper import PaperBook, depth_of
 from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES
 from kernels.matching.state import VERSION as VERSION
@@ -34,6 +42,7 @@ from schemas.rows import Fault, key, shown, to_ms
 STORE_SHARE = 10.0
 """An order is touched a few times in a short life, so waiting does not reduce what is stored."""
 KEPT_MS = 24 * 60 * 60 * 1000
+SECOND_MS = 1_000
 STOPS = frozenset({"trading_halts", "circuit_breaks"})
 
 
@@ -55,7 +64,7 @@ def gauges(state: State) -> dict[str, float]:
 
 
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
-    """Apply one micro-batch in place: rows of `venue_reports` and `venue_fills`."""
+    """Apply one micro-batch in place: rows of `venue_reports`, `venue_fills`, `venue_trades` and `venue_order_books`."""
     good, outputs = checked(messages, until_ms)
     good, sizeless = _sized(good, until_ms)
     return outputs + sizeless + _applied(state, good, until_ms).outputs()
@@ -72,10 +81,41 @@ def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], b
 
 
 def end_window(state: State, until_ms: int) -> list[Lines]:
-    """Let orders expire also where nothing else happens."""
-    if not any(book.is_due(until_ms - 1) for book in state.books.values()):
-        return []
-    return _applied(state, [], until_ms).lines()
+    """Let orders expire, also where nothing else happens; tell tickers, and snapshots of books, that are due."""
+    state.settle()
+    now_ms, before_ms, state.shown_ms = until_ms - 1, state.shown_ms, until_ms
+    state.touched.add("shown")
+    is_due = any(book.is_due(now_ms) for book in state.books.values())
+    reports = _applied(state, [], until_ms) if is_due else Reports(now_ms, state.rules.latency_ms)
+    for name in sorted(name for name, book in state.books.items() if isinstance(book, PaperBook) and book.waiting):
+        book = state.books[name]
+        assert isinstance(book, PaperBook)
+        book.arrive(reports)
+    if until_ms // state.rules.ticker_ms != before_ms // state.rules.ticker_ms:
+        _show(state, now_ms, reports)
+    if before_ms and until_ms // SECOND_MS != before_ms // SECOND_MS:
+        seconds = range(before_ms // SECOND_MS + 1, until_ms // SECOND_MS + 1)
+        due = {second % SNAPSHOT_S for second in seconds[-SNAPSHOT_S:]}
+        for name in sorted(state.books):
+            display = state.books[name].display
+            if display is not None and display.second in due and display.sequence:
+                display.tell_snapshot(reports)
+    return reports.lines()
+
+
+def _show(state: State, now_ms: int, reports: Reports) -> None:
+    """Mark the contracts of which there is an index, and tell the tickers that are others than were told."""
+    for name in sorted(state.books):
+        book, display = state.books[name], state.books[name].display
+        if display is None:
+            continue
+        if (index := state.mark(book, display, now_ms)) is not None:
+            state.touched.add(book.display_entry)
+        elif name not in state.quoted:
+            continue
+        if display.tell_ticker(book.last_price, index, book.limits, reports):
+            state.touched.add(book.display_entry)
+    state.quoted.clear()
 
 
 def _applied(state: State, messages: list[Message], until_ms: int | None) -> Reports:
@@ -86,21 +126,46 @@ def _applied(state: State, messages: list[Message], until_ms: int | None) -> Rep
     # Late messages come with no time; before the first batch they have only their own.
     happened_ms = state.now_ms or max((to_ms(message.row["event_at"]) for message in messages), default=0)
     reports = Reports(happened_ms, state.rules.latency_ms)
-    _learn(state, [message for message in messages if message.table != "orders"])
+    requests: list[Message] = []
+    seen: list[Message] = []  # of real venues
+    learned: list[Message] = []
+    by_table = {"orders": requests, "book_depth": seen, "trades": seen}
+    for message in messages:
+        by_table.get(message.table, learned).append(message)
+    _learn(state, learned)
     for name in sorted(state.books):  # whatever the order in which they were restored
         state.books[name].expire(reports)
-    if any(message.table in STOPS for message in messages):
+    if any(message.table in STOPS for message in learned):
         _stop_and_go(state, reports)
-    venues = state.rules.fees
-    for message in sorted([message for message in messages if message.table == "orders"], key=_turn):
+    if seen and until_ms is not None:
+        _watch(state, seen, reports)
+    for message in sorted(requests, key=_turn):
         row = message.row
-        if row["venue"] in venues:
+        if state.trades(row["venue"]):
             state.book(row["venue"], row["instrument"]).request(row, reports)
+    for name in sorted(state.changed):
+        book = state.books[name]
+        if book.display is not None and book.display.tell_changes(book.halt is not None, reports):
+            state.touched.add(book.display_entry)
+    state.quoted |= state.changed
+    state.changed.clear()
     if until_ms is not None:
+        state.touched.update(f"index/{series.name}" for series in state.indices.forget(until_ms - KEPT_MS))
         state.free(state.listing.free(until_ms - KEPT_MS))
         state.touched.update(state.breaks.forget(until_ms))
         state.touched.update(state.halts.forget(until_ms, lambda name: name not in state.listing.terms))
     return reports
+
+
+def _watch(state: State, messages: list[Message], reports: Reports) -> None:
+    """Let orders on paper follow the market of their venue, in its time; what is shown at an instant is before its trades."""
+    seen = [message for message in messages if message.row["venue"] in state.rules.paper]
+    for message in sorted(seen, key=lambda m: (to_ms(m.row["event_at"]), m.table, m.partition, m.offset)):
+        name = key(message.table, message.row)
+        if message.table == "book_depth":
+            state.see(name, depth_of(message.row), reports)
+        elif isinstance(book := state.books.get(name), PaperBook):
+            book.pass_trade(message.row, reports)
 
 
 def _sized(messages: list[Message], until_ms: int | None) -> tuple[list[Message], list[Output]]:
@@ -140,11 +205,15 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
                 state.marks[name] = event_ms, mark
                 state.touched.add(f"mark/{name}")
                 state.inform(name)
+        elif message.table == "index_prices":
+            series = Series.of_row(row)
+            if state.indices.learn(series, Price(event_ms, row["price_usd"])):
+                state.touched.add(f"index/{series.name}")
         elif message.table == "trading_halts":
             state.touched.add(state.halts.learn(row))
         elif message.table == "circuit_breaks":
             state.touched.add(state.breaks.learn(row))
-        elif message.table == "positions" and row["venue"] in state.rules.fees and state.is_own(key("instruments", row)):
+        elif message.table == "positions" and state.trades(row["venue"]) and state.is_own(key("instruments", row)):
             seat = state.book(row["venue"], row["instrument"]).seat(row["account"])
             if seat.hold(event_ms, whole(str(row["size"])), row["fill_id"]):
                 state.touched.add(seat.entry)
@@ -160,6 +229,7 @@ def _stop_and_go(state: State, reports: Reports) -> None:
             book.resume(reports)
         if was_halted or halt is not None:
             state.touched.add(book.entry)
+            state.changed.add(name)
 
 
 KERNEL = Kernel(

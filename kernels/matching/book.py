@@ -25,17 +25,15 @@ import orjson
 
 from kernels.market.terms import Tradable
 from kernels.matching.auction import uncrossing
+from kernels.matching.display import Display
+from kernels.matching.fees import fee
+from kernels.matching.intake import IMMEDIATE, SIDES, TIMES, expiry, word
 from kernels.matching.numbers import UNIT, divided, text, whole, whole_of
-from kernels.matching.reports import Reports, head_of, line_key, told_of
+from kernels.matching.reports import Reports, head_of, head_of_market, line_key, told_of
 from kernels.matching.rules import Fees
 from kernels.matching.side import BUY, SELL, Order, Seat, Side
-from schemas.rows import to_ms
 from udfs.bands import around
 
-SIDES = {"buy": BUY, "sell": SELL}
-IMMEDIATE = frozenset({"ioc", "fok"})
-TIMES = IMMEDIATE | {"gtc", "gtd", "day", "post_only"}
-DAY_MS = 24 * 60 * 60 * 1000
 UNTOLD_MS = 60_000
 """So long a fill is kept apart from the position until `positions` tells of it."""
 REDUCED = "reduce-only, and nothing is left to reduce"
@@ -44,11 +42,18 @@ REDUCED = "reduce-only, and nothing is left to reduce"
 class Book:
     """The open orders of one instrument, and the accounts that trade there."""
 
-    def __init__(self, venue: str, instrument: str, fees: Fees, touched: set[str], partition: Callable[[str], int]) -> None:
-        self.market = venue, instrument
+    def __init__(
+        self,
+        market: tuple[str, str],
+        fees: Fees,
+        touched: set[str],
+        changed: set[str],
+        partition: Callable[[str], int],
+    ) -> None:
+        self.market = market  # venue and instrument
         self._partition = partition  # of the rows of an account
-        self.name = f"{venue}:{instrument}"
-        self._key = line_key(self.name)
+        self.name = ":".join(market)
+        self._key, self._head = line_key(self.name), head_of_market(market)
         self.fees = fees
         self.terms: Tradable | None = None
         self.end_ms: int | None = None  # when trading ends
@@ -56,6 +61,7 @@ class Book:
         self.size = UNIT  # of a contract
         self.mark: int | None = None
         self.limits: tuple[int, int] | None = None  # the band round the mark
+        self.index: Callable[[Tradable], float | None] = lambda terms: None  # the price of its underlying
         self.bids, self.asks = Side(BUY), Side(SELL)
         self.seats: dict[str, Seat] = {}
         self.expiring: list[tuple[int, int]] = []  # when, and the number of the order
@@ -65,9 +71,12 @@ class Book:
         self.last_price: int | None = None
         self.halt: str | None = None  # why nothing trades
         self.touched = touched  # names of entries
-        self.entry = book_entry(self.name)
+        self.changed = changed  # names of books whose levels may be others than were told
+        self.display: Display | None = Display(self.name, self._key, self._head, self.bids, self.asks)
+        self.entry, self.display_entry = book_entry(self.name), f"display/{self.name}"
         self.orders_entry = f"order/{orjson.dumps([self.name]).decode()[:-1]},"  # what the entry of each begins with
         self.report_name = orjson.dumps(f"{self.name}:").decode()[:-1]  # what each exec_id begins with
+        self._id_name = orjson.dumps(f"{market[1]}/").decode()[:-1]  # each order_id
         self.currency = "null"
 
     def list_as(self, terms: Tradable | None) -> None:
@@ -97,11 +106,18 @@ class Book:
 
     def request(self, row: Mapping[str, Any], reports: Reports) -> None:
         """Take a checked row of `orders`.  A number that is not above the account's last one is a repeat, and does nothing."""
-        seat = self.seat(row["account"])
+        if self._is_new(seat := self.seat(row["account"]), row):
+            self.changed.add(self.name)
+            self._act(seat, row, reports)
+
+    def _is_new(self, seat: Seat, row: Mapping[str, Any]) -> bool:
         if row["number"] <= seat.number:
-            return
+            return False
         seat.number = row["number"]
         self.touched.add(seat.entry)
+        return True
+
+    def _act(self, seat: Seat, row: Mapping[str, Any], reports: Reports) -> None:
         try:
             kind = row["request"]
             if kind == "new":
@@ -123,11 +139,13 @@ class Book:
         if self.end_ms is not None and self.end_ms <= reports.now_ms:
             for order in [*self.bids, *self.asks]:
                 self._end(order, "expired", reports, "trading of the contract has ended")
+            self.changed.add(self.name)
         while self.expiring and self.expiring[0][0] <= reports.now_ms:
             expires_ms, number = heapq.heappop(self.expiring)
             order = self.open.get(number)
             if order is not None and order.expires_ms == expires_ms:
                 self._end(order, "expired", reports, None)
+                self.changed.add(self.name)
 
     def resume(self, reports: Reports) -> None:
         """Begin to trade again, with an auction of what crosses."""
@@ -142,7 +160,7 @@ class Book:
 
     def restore(self, order: Order) -> None:
         """Take an order back that was stored; `settle` follows when all are there."""
-        order.told = told_of(order)
+        order.told = told_of(order, f'{self._id_name}{order.number}"')
         self.open[order.number] = order
         order.seat.orders.update(dict.fromkeys(order.ids, order))
         if order.expires_ms is not None:
@@ -152,15 +170,17 @@ class Book:
         """Put the open orders in their places."""
         for side in (self.bids, self.asks):
             side.stand([order for order in self.open.values() if order.side == side.sign])
+        if self.display is not None:
+            self.display.settle(self.halt is not None)
 
     def _new(self, seat: Seat, row: Mapping[str, Any], reports: Reports) -> None:
         name = row["client_order_id"]
         if name in seat.orders:
             raise ValueError(f"duplicate: an open order has the client_order_id {name}")
         number = self.numbers + 1
-        order = Order(seat, row["owner_group"], SIDES[_word(row, "side", SIDES)], number, f"{self.orders_entry}{number}]")
-        order.order_type = _word(row, "order_type", ("limit", "market"))
-        order.time_in_force = _word(row, "time_in_force", TIMES)
+        order = Order(seat, row["owner_group"], SIDES[word(row, "side", SIDES)], number, f"{self.orders_entry}{number}]")
+        order.order_type = word(row, "order_type", ("limit", "market"))
+        order.time_in_force = word(row, "time_in_force", TIMES)
         order.is_reduce_only = bool(row.get("is_reduce_only"))
         order.quantity = order.left = self._whole(row, "quantity", self.lot)
         is_market = order.order_type == "market"
@@ -168,14 +188,13 @@ class Book:
         order.price = None if is_market else self._price(row, order.side)
         self._admit(order, reports.now_ms, is_immediate)
         limit = self._limit(order)
-        order.expires_ms = _expiry(row, order.time_in_force, reports.now_ms)
-        other = self.asks if order.side == BUY else self.bids
-        if order.time_in_force == "post_only" and self.halt is None and _crosses(other, order, limit):
+        order.expires_ms = expiry(row, order.time_in_force, reports.now_ms)
+        if order.time_in_force == "post_only" and self.halt is None and self._would_trade(order.side, limit):
             raise ValueError("post-only, and it would trade at once")
         self.numbers += 1
         order.order_id = f"{self.market[1]}/{order.number}"
         order.client_order_id, order.ids = name, [name]
-        order.told = told_of(order)
+        order.told = told_of(order, f'{self._id_name}{order.number}"')
         self._tell(order, "new", "new", reports)
         if order.time_in_force == "fok" and not self._is_fillable(order, limit):
             self._tell_end(order, "cancelled", reports, "fill or kill: not all of it can trade")
@@ -196,9 +215,10 @@ class Book:
         quantity, price = self._whole(row, "quantity", self.lot), self._price(row, order.side)
         rank = price * order.side
         is_earlier = rank == order.rank and quantity <= order.quantity
-        other = self.asks if order.side == BUY else self.bids
-        if not is_earlier and order.time_in_force == "post_only" and self.halt is None and _crosses(other, order, -rank):
-            raise ValueError("post-only, and it would trade at once")
+        if not is_earlier:
+            self._check_open(is_immediate=False)
+            if order.time_in_force == "post_only" and self.halt is None and self._would_trade(order.side, -rank):
+                raise ValueError("post-only, and it would trade at once")
         orig, order.client_order_id = order.client_order_id, name
         if quantity <= order.cum:
             order.quantity, order.left = order.cum, 0
@@ -212,6 +232,7 @@ class Book:
             self.numbers += 1
             order.priority, order.price, order.rank = self.numbers, price, rank
         order.quantity, order.left = quantity, quantity - order.cum
+        side.changed.add(rank)
         self._tell(order, "replaced", "partially_filled" if order.cum else "new", reports, orig=orig)
         if not is_earlier:
             if self.halt is None:
@@ -253,12 +274,21 @@ class Book:
             raise ValueError("the terms of the contract are not known")
         if self.end_ms is not None and self.end_ms <= now_ms:
             raise ValueError("trading of the contract has ended")
-        if is_immediate and self.halt is not None:
-            raise ValueError(f"trading is halted: {self.halt}")
+        self._check_open(is_immediate)
         if order.order_type == "market" and order.time_in_force == "post_only":
             raise ValueError("a market order that never takes")
         if order.is_reduce_only and not order.may_trade():
             raise ValueError(REDUCED)
+
+    def _check_open(self, is_immediate: bool) -> None:
+        """Raise `ValueError` where the market takes no such order now."""
+        if is_immediate and self.halt is not None:
+            raise ValueError(f"trading is halted: {self.halt}")
+
+    def _would_trade(self, side: int, limit: int) -> bool:
+        """Whether an order with this limit, a rank on the other side, would trade at once."""
+        ranks = (self.asks if side == BUY else self.bids).ranks
+        return bool(ranks) and ranks[-1] >= limit
 
     def _limit(self, order: Order) -> int:
         """The rank on the other side that an order takes at worst."""
@@ -290,18 +320,24 @@ class Book:
                 return
         size = min(maker.may_trade(), taker.may_trade())
         self.last_price = price
-        for order, is_maker in ((maker, True), (taker, is_auction)):
-            order.cum += size
-            order.left -= size
-            order.worth += price * size
-            exec_id = self._exec_id()
-            order.seat.trade(f"{self.name}:{self.told}", size * order.side, reports.now_ms, UNTOLD_MS)
-            self.touched.add(order.seat.entry)
-            status = "partially_filled" if order.left else "filled"
-            trade = (text(price), text(size), text(self._fee(price, size, is_maker)), self.currency, is_maker)
-            reports.tell(order, exec_id, "trade", status, trade=trade)
-            if order.number in self.open:
-                self._after(order, reports)
+        self._execute(maker, price, size, True, reports)
+        number = self._execute(taker, price, size, is_auction, reports)
+        reports.trade(self._head, self._key, number, taker.side, text(price), text(size))
+
+    def _execute(self, order: Order, price: int, size: int, is_maker: bool, reports: Reports) -> int:
+        """Let an order trade; returns the number of its report."""
+        order.cum += size
+        order.left -= size
+        order.worth += price * size
+        exec_id, number = self._exec_id(), self.told
+        order.seat.trade(f"{self.name}:{number}", size * order.side, reports.now_ms, UNTOLD_MS)
+        self.touched.add(order.seat.entry)
+        status = "partially_filled" if order.left else "filled"
+        trade = (text(price), text(size), text(self._fee(price, size, is_maker)), self.currency, is_maker)
+        reports.tell(order, exec_id, "trade", status, trade=trade)
+        if order.number in self.open:
+            self._after(order, reports)
+        return number
 
     def _after(self, order: Order, reports: Reports) -> None:
         """See to an order on the book that has traded."""
@@ -311,6 +347,7 @@ class Book:
             self._end(order, "cancelled", reports, REDUCED)
         else:
             self.touched.add(order.entry)
+            (self.bids if order.side == BUY else self.asks).changed.add(order.rank)
 
     def _rest(self, order: Order, is_immediate: bool, reports: Reports) -> None:
         """Put what is left of an order on the book, or end it."""
@@ -371,7 +408,8 @@ class Book:
     def _tell_end(self, order: Order, kind: str, reports: Reports, reason: str | None, *, name: str | None = None) -> None:
         order.left = 0
         self._forget(order)
-        self._tell(order, kind, kind, reports, name=name, orig=order.client_order_id if name else None, reason=reason)
+        orig = order.client_order_id if name else None
+        reports.tell(order, self._exec_id(), kind, kind, name=name, orig=orig, reason=reason)
 
     def _remove(self, order: Order) -> None:
         """Take an order off the book."""
@@ -384,8 +422,8 @@ class Book:
             order.seat.orders.pop(name, None)
         self.touched.add(order.entry)
 
-    def _tell(self, order: Order, kind: str, status: str, reports: Reports, **more: Any) -> None:
-        reports.tell(order, self._exec_id(), kind, status, **more)
+    def _tell(self, order: Order, kind: str, status: str, reports: Reports, orig: str | None = None) -> None:
+        reports.tell(order, self._exec_id(), kind, status, orig=orig)
 
     def _exec_id(self) -> str:
         """The next exec_id, as JSON."""
@@ -394,12 +432,9 @@ class Book:
         return f'{self.report_name}{self.told}"'
 
     def _fee(self, price: int, size: int, is_maker: bool) -> int:
-        """A part of the notional, in units of the settlement currency."""
+        """In units of the settlement currency."""
         rate = self.fees.maker if is_maker else self.fees.taker
-        if not rate or self.terms is None:
-            return 0
-        contracts = size * self.size * rate
-        return divided(contracts, price * UNIT) if self.terms.is_inverse else divided(contracts * price, UNIT**3)
+        return fee(self.terms, rate, self.fees.cap, price, size * self.size, self.index) if rate and self.terms else 0
 
 
 def book_entry(name: str) -> str:
@@ -410,26 +445,3 @@ def book_entry(name: str) -> str:
 def seat_entry(name: str, account: str) -> str:
     """The entry of a seat."""
     return f"seat/{orjson.dumps([name, account]).decode()}"
-
-
-def _crosses(other: Side, order: Order, limit: int) -> bool:
-    return bool(other.ranks) and other.ranks[-1] >= limit
-
-
-def _word(row: Mapping[str, Any], column: str, known: Any) -> str:
-    word: str = row.get(column) or ""
-    if word in known:
-        return word
-    raise ValueError(f"{column}: expected {', '.join(sorted(known))}, got {row.get(column)}")
-
-
-def _expiry(row: Mapping[str, Any], time_in_force: str, now_ms: int) -> int | None:
-    """When an order ends by itself: gtd at its own instant, day at midnight UTC."""
-    if time_in_force == "day":
-        return (now_ms // DAY_MS + 1) * DAY_MS
-    if time_in_force != "gtd":
-        return None
-    expires_at = row.get("expires_at")
-    if expires_at is None or to_ms(expires_at) <= now_ms:
-        raise ValueError(f"expires_at: expected an instant to come, got {expires_at}")
-    return to_ms(expires_at)

@@ -21,6 +21,7 @@ def whole(text: str) -> int:
     raise ValueError(f"expected up to {DIGITS} digits before the point and 18 after it, got {text}")
 
 
+@lru_cache(1 << 16)
 def whole_of(number: float) -> int:
     """A float as it is written, in units; cut at the last one."""
     return int(EXACT.multiply(Decimal(repr(float(number))), Decimal(UNIT)))

@@ -1,4 +1,4 @@
-"""Rows of `venue_reports` and `venue_fills`, as lines of text.
+"""Rows of the venue's tables as lines of text: what accounts are told of orders, and what the market sees.
 
 They are written as text at once: a row of 26 columns as a dictionary, and its JSON, would cost more than the matching.
 """
@@ -13,7 +13,8 @@ from kernels.matching.numbers import divided, text
 from kernels.matching.side import BUY, Order, Seat
 from schemas.rows import instant_ms, instant_us
 
-REPORTS, FILLS = "venue_reports", "venue_fills"
+REPORTS, FILLS, TRADES = "venue_reports", "venue_fills", "venue_trades"
+BOOKS, TICKERS = "venue_order_books", "venue_tickers"
 
 
 class Reports:
@@ -28,6 +29,12 @@ class Reports:
         self.report_keys: list[str] = []
         self.fills: list[str] = []
         self.fill_keys: list[str] = []
+        self.trades: list[str] = []
+        self.trade_keys: list[str] = []
+        self.books: list[str] = []
+        self.book_keys: list[str] = []
+        self.tickers: list[str] = []
+        self.ticker_keys: list[str] = []
 
     def tell(
         self,
@@ -84,18 +91,39 @@ class Reports:
         self.reports.append(f'{orjson.dumps(told).decode()[:-1]},{self.at},"exec_id":{exec_id},{_NO_TRADE}}}')
         self.report_keys.append(seat.key)
 
+    def trade(self, head: str, key_text: str, number: int, side: int, price: str, size: str) -> None:
+        """A trade as the market sees it; `side` is the taker's, `number` that of his report."""
+        side_text = "buy" if side == BUY else "sell"
+        self.trades.append(
+            f'{head}{self.at},"trade_id":"{number}","side":"{side_text}","price":{price},"size":{size},"off_market":null}}'
+        )
+        self.trade_keys.append(key_text)
+
     def lines(self) -> list[Lines]:
         """All rows as lines."""
         return [
             Lines(table, "\n".join([self.stamp + name for name in keys]).encode(), "\n".join(rows).encode())
-            for table, keys, rows in ((REPORTS, self.report_keys, self.reports), (FILLS, self.fill_keys, self.fills))
+            for table, keys, rows in self._tables()
             if rows
         ]
 
     def outputs(self) -> list[Output]:
         """All rows as outputs."""
-        rows = [(REPORTS, row) for row in self.reports] + [(FILLS, row) for row in self.fills]
-        return [Output(table, self.told_ms, orjson.loads(row)) for table, row in rows]
+        return [Output(table, self.told_ms, orjson.loads(row)) for table, _, rows in self._tables() for row in rows]
+
+    def _tables(self) -> tuple[tuple[str, list[str], list[str]], ...]:
+        return (
+            (REPORTS, self.report_keys, self.reports),
+            (FILLS, self.fill_keys, self.fills),
+            (TRADES, self.trade_keys, self.trades),
+            (BOOKS, self.book_keys, self.books),
+            (TICKERS, self.ticker_keys, self.tickers),
+        )
+
+
+def head_of_market(market: tuple[str, str]) -> str:
+    """What every row of an instrument for the market begins with."""
+    return orjson.dumps(dict(zip(("venue", "instrument"), market, strict=True))).decode()[:-1] + ","
 
 
 def head_of(market: tuple[str, str], account: str, partition: int) -> str:
@@ -104,11 +132,11 @@ def head_of(market: tuple[str, str], account: str, partition: int) -> str:
     return orjson.dumps(head).decode()[:-1]
 
 
-def told_of(order: Order) -> dict[str, str]:
-    """What every report, and every fill, of an order begins with."""
+def told_of(order: Order, order_id: str) -> dict[str, str]:
+    """What every report, and every fill, of an order begins with; `order_id` is JSON."""
     fill = f'{order.seat.head},"side":"buy",' if order.side == BUY else f'{order.seat.head},"side":"sell",'
     kind = f'"order_type":"{order.order_type}","time_in_force":"{order.time_in_force}",'
-    return {"fill": fill, "report": f'{fill}"order_id":{_quoted(order.order_id)},{kind}'}
+    return {"fill": fill, "report": f'{fill}"order_id":{order_id},{kind}'}
 
 
 def line_key(name: str) -> str:

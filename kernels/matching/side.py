@@ -52,7 +52,7 @@ class Order:
 
     __slots__ = (
         *("seat", "group", "side", "order_id", "client_order_id", "ids", "order_type", "time_in_force", "is_reduce_only"),
-        *("expires_ms", "number", "priority", "rank", "price", "quantity", "left", "cum", "worth", "entry", "told"),
+        *("ahead", "expires_ms", "number", "priority", "rank", "price", "quantity", "left", "cum", "worth", "entry", "told"),
     )
 
     def __init__(self, seat: Seat, group: str, side: int, number: int, entry: str) -> None:
@@ -74,6 +74,7 @@ class Order:
         self.left = 0
         self.cum = 0
         self.worth = 0  # price × contracts of what has traded
+        self.ahead: int | None = None  # on paper: contracts before it at its price; None where these were not seen yet
         self.entry = entry  # the name of its entry of state
 
         self.told: dict[str, str] = {}  # what its reports, and its fills, begin with
@@ -96,6 +97,7 @@ class Side:
         self.sign = sign
         self.ranks: list[int] = []  # of prices with orders, the best one last
         self.levels: dict[int, OrderedDict[int, Order]] = {}  # by rank; at one price by priority
+        self.changed: set[int] = set()  # ranks whose size may be another one than was told
 
     def add(self, order: Order) -> None:
         """Let an order rest, behind those at its price.  Its priority must be above theirs."""
@@ -104,14 +106,20 @@ class Side:
             level = self.levels[order.rank] = OrderedDict()
             insort(self.ranks, order.rank)
         level[order.priority] = order
+        self.changed.add(order.rank)
 
     def remove(self, order: Order) -> None:
         """Take an order off the book."""
         level = self.levels[order.rank]
         del level[order.priority]
+        self.changed.add(order.rank)
         if not level:
             del self.levels[order.rank]
             del self.ranks[bisect_left(self.ranks, order.rank)]
+
+    def size(self, rank: int) -> int:
+        """Contracts that rest at a price."""
+        return sum([order.left for order in self.levels[rank].values()]) if rank in self.levels else 0
 
     def best(self) -> Order | None:
         """The order that trades first."""

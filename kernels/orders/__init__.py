@@ -46,9 +46,7 @@ from schemas.rows import key, to_ms
 
 STORE_SHARE = 10.0
 """An order is touched a few times in a short life, so waiting does not reduce what is stored."""
-REPORTS = ("execution_reports", "venue_reports")
-"""What venues tell of orders: those of feeds, and the own one."""
-TABLES = ("order_requests", "liquidation_orders", *REPORTS, "positions", "account_margin")
+TABLES = ("order_requests", "liquidation_orders", "execution_reports", "positions", "account_margin")
 
 
 def new() -> State:
@@ -83,9 +81,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     desk = Desk(state, state.now_ms or max((to_ms(message.row["event_at"]) for message in good), default=0))
     with localcontext(EXACT):
         learn(state, good)
-        for table in REPORTS:
-            for message in _in_order(good, table, "exec_id"):
-                reports.take(desk, message.row)
+        for message in _in_order(good, "execution_reports", "exec_id"):
+            reports.take(desk, message.row)
         for message in _in_order(good, "positions", "fill_id"):
             _hold(state, message.row)
         for message in _in_order(good, "account_margin", "account"):

@@ -16,7 +16,7 @@ _CONTENTS = {
     "fills": ("venue", "instrument", "event_at", "side", "price", "size", "fee", "kind", "corrects_id"),
     "transfers": ("event_at", "currency", "amount", "kind", "margin_model"),
 }
-EVENTS = frozenset({*ID_COLUMNS, "venue_fills"})
+EVENTS = frozenset(ID_COLUMNS)
 """Tables of what is booked."""
 _AMOUNTS = ("price", "size", "fee", "amount")
 
@@ -28,14 +28,9 @@ class RefusedError(Exception):
         self.fault = Fault(field, expected, got if got is None or isinstance(got, str) else shown(got))
 
 
-def booked_as(table: str) -> str:
-    """As what a row is booked: a fill of the own venue is a fill like any other."""
-    return "fills" if table == "venue_fills" else table
-
-
 def turn(message: Message) -> tuple[int, str, str, str, str, int, int]:
     """Sort key of a fill or transfer within its batch, whatever the order of arrival."""
-    row, table = message.row, booked_as(message.table)
+    row, table = message.row, message.table
     contents = digest(table, row)
     return (
         to_ms(row["event_at"]),

@@ -7,80 +7,15 @@ from typing import Any
 import orjson
 import pytest
 
-from bench import order_flow
 from bench.order_flow import T0, Flow, differing, halt, listing
 from engine import batch
 from engine.contract import Message, Output
-from kernels.matching import KERNEL, State
+from kernels.matching import KERNEL
 from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import divided, text, whole
 from kernels.matching.rules import Fees
-from schemas.rows import fault, instant_ms, instant_us
-
-SECOND, DAY = 1_000, 86_400_000
-VENUE = order_flow.VENUE
-
-
-def order(name: str, account: str, side: str = "buy", quantity: str = "1", price: str | None = "100", **more: Any) -> Message:
-    row: dict[str, Any] = {"venue": VENUE, "instrument": "P", "account": account, "number": 0, **order_flow.NONE}
-    row |= {"client_order_id": name, "request": "new", "source": "person", "owner_group": account, "side": side}
-    row |= {"order_type": "market" if price is None else "limit", "time_in_force": "ioc" if price is None else "gtc"}
-    return Message("orders", 0, 0, row | {"price": price, "quantity": quantity, "is_reduce_only": False} | more)
-
-
-def replace(name: str, orig: str, account: str, side: str = "buy", quantity: str = "1", price: str = "100") -> Message:
-    return order(name, account, side, quantity, price, request="replace", orig_client_order_id=orig)
-
-
-def cancel(name: str, orig: str, account: str, side: str = "buy") -> Message:
-    nothing: dict[str, Any] = dict.fromkeys(("order_type", "time_in_force", "quantity", "is_reduce_only"))
-    return order(name, account, side, price=None, request="cancel", orig_client_order_id=orig, **nothing)
-
-
-def position(account: str, size: str, fill_id: str = "f", ms: int = T0) -> Message:
-    at = {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000)}
-    row = {"account": account, "venue": VENUE, "instrument": "P", **at, "size": size, "realised_pnl": "0", "fill_id": fill_id}
-    return Message("positions", 0, 0, row | {"settlement_currency": "USDC", "average_price": None})
-
-
-class Venue:
-    """The kernel, batch by batch of 50 ms."""
-
-    def __init__(self) -> None:
-        self.state = State()
-        self.until_ms = T0
-        self.numbers: dict[str, int] = {}
-        self.step(*listing())
-
-    def step(self, *messages: Message, ms: int = 50) -> list[Output]:
-        self.until_ms += ms
-        numbered = [self.numbered(message) if message.table == "orders" else message for message in messages]
-        outputs = KERNEL.step(self.state, numbered, self.until_ms)
-        for output in outputs:
-            assert fault(output.table, output.row) is None, output
-            latency_ms = KERNEL.latency_ms if output.table.startswith("venue_") else 0
-            assert output.event_ms < self.until_ms + latency_ms
-        return outputs
-
-    def numbered(self, message: Message) -> Message:
-        account = message.row["account"]
-        self.numbers[account] = self.numbers.get(account, 0) + 1
-        # Requests of one batch come in the order in which they are given.
-        event_at = instant_ms(self.until_ms - 50 + sum(self.numbers.values()) % 50)
-        return message._replace(row=message.row | {"number": self.numbers[account], "event_at": event_at})
-
-
-def told(outputs: list[Output]) -> list[tuple[str, str]]:
-    return [(row["client_order_id"], row["exec_type"]) for table, _, row in outputs if table == "venue_reports"]
-
-
-def trades(outputs: list[Output]) -> list[tuple[str, str, str]]:
-    rows = [row for table, _, row in outputs if table == "venue_reports" and row["exec_type"] == "trade"]
-    return [(row["client_order_id"], row["last_quantity"], row["last_price"]) for row in rows]
-
-
-def reasons(outputs: list[Output]) -> list[str]:
-    return [row["reason"] for table, _, row in outputs if table == "venue_reports" and row["reason"]]
+from schemas.rows import instant_ms, instant_us
+from tests.kernels.venue import DAY, SECOND, VENUE, Venue, cancel, order, position, reasons, replace, told, trades
 
 
 def test_an_order_expires_also_in_a_window_without_a_message_and_once() -> None:
@@ -304,7 +239,7 @@ def test_orders_end_at_their_time_at_midnight_and_with_the_contract() -> None:
 
 
 def test_an_order_for_another_venue_is_left_to_it() -> None:
-    assert Venue().step(order("A", "a", venue="deribit")) == []
+    assert Venue().step(order("A", "a", venue="elsewhere")) == []
 
 
 def test_a_fee_is_exact_also_of_an_inverse_contract_and_a_rebate() -> None:
@@ -381,7 +316,7 @@ def test_a_batch_as_bytes_gives_the_same_rows_and_one_with_anything_odd_is_left_
     assert KERNEL.take_plain is not None
     odd = batch.record("orders", 0, 0, {"venue": VENUE})
     assert KERNEL.take_plain(one, odd, T0 + SECOND) == ([], odd)
-    (letters,) = batch.run(KERNEL, one, odd, T0 + SECOND)
+    letters, *_ = batch.run(KERNEL, one, odd, T0 + SECOND)
     assert letters.table == "dead_letters"
 
 
@@ -392,3 +327,27 @@ def test_every_account_is_told_of_what_it_traded_and_the_sums_are_zero() -> None
             change = Decimal(row["size"]) * (1 if row["side"] == "buy" else -1)
             sizes[row["account"]] = sizes.get(row["account"], Decimal(0)) + change
     assert sum(sizes.values()) == 0 and any(sizes.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_order_trades_more_than_its_quantity_and_its_reports_count_what_has_traded(seed: int) -> None:
+    # https://github.com/nautechsystems/nautilus_trader/issues/3221: a fill beyond the quantity, leaves below zero
+    # https://github.com/nautechsystems/nautilus_trader/issues/3770: a status that counts a fill which comes after it
+    venue, flow = Venue(), Flow(seed)
+    traded: dict[str, Decimal] = {}
+    for _ in range(40):
+        for table, _, row in venue.step(*(Message("orders", 0, 0, flow.row(T0)) for _ in range(50))):
+            if table == "venue_reports" and row["order_id"] is not None and row["cum_quantity"] is not None:
+                before = traded.get(row["order_id"], Decimal(0))
+                traded[row["order_id"]] = before + Decimal(row["last_quantity"] or 0)
+                assert Decimal(row["cum_quantity"]) == traded[row["order_id"]] <= Decimal(row["quantity"])
+                assert Decimal(row["leaves_quantity"]) >= 0
+    assert sum(traded.values()) > 0
+
+
+def test_a_fill_has_the_same_id_whenever_it_is_told_and_no_other_fill_has_it() -> None:
+    # https://github.com/nautechsystems/nautilus_trader/issues/3317: the same fill again with a new id
+    # https://github.com/hummingbot/hummingbot/issues/2945: fills twice after a restart
+    ids = [row["fill_id"] for table, _, row in play() if table == "venue_fills"]
+    assert len(ids) == len(set(ids))
+    assert [row["fill_id"] for table, _, row in play(cut=15) if table == "venue_fills"] == ids
