@@ -31,7 +31,7 @@ from engine.checks import checked, in_common_time
 from engine.contract import Kernel, Message, Output
 from kernels.market import terms
 from kernels.positions.fills import applied_or_refused
-from kernels.positions.rows import EVENTS, turn
+from kernels.positions.rows import BOOKED_AS, turn
 from kernels.positions.settlement import learn_index, settle
 from kernels.positions.state import MIGRATIONS
 from kernels.positions.state import VERSION as VERSION
@@ -66,7 +66,7 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
         prices = [message.row for message in good if message.table == "index_prices"]
         for row in sorted(prices, key=lambda row: (to_ms(row["event_at"]), row["price_usd"])):
             learn_index(state, row)
-    events = [(turn(message), message) for message in good if message.table in EVENTS]
+    events = [(turn(message), message) for message in good if message.table in BOOKED_AS]
     for (*_, contents, _, _, _), message in sorted(events, key=lambda event: event[0]):
         outputs += applied_or_refused(state, message, contents, until_ms)
     if until_ms is not None:

@@ -24,7 +24,7 @@ from kernels.positions.ledger import (
     settled,
     traded,
 )
-from kernels.positions.rows import ID_COLUMNS, RefusedError, amount_in, booked_as, digest
+from kernels.positions.rows import BOOKED_AS, ID_COLUMNS, RefusedError, amount_in, digest
 from kernels.positions.settlement import settlement_changes
 from kernels.positions.state import HOUR_MS, KEPT_MS, Account, Applied, Book, State, applied_name, book_entry, contract
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
@@ -42,7 +42,7 @@ def applied_or_refused(state: State, message: Message, contents: str, until_ms: 
 
 def _apply(state: State, message: Message, contents: str, until_ms: int | None) -> list[Output]:
     """Book one fill or transfer with these contents, or raise `RefusedError` and leave the account unchanged."""
-    row, table = message.row, booked_as(message.table)
+    row, table = message.row, BOOKED_AS[message.table]
     event_ms, name = to_ms(row["event_at"]), row["account"]
     if name in HOUSE:
         raise RefusedError("account", "an account that is not the house's", name)

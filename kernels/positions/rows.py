@@ -16,8 +16,14 @@ _CONTENTS = {
     "fills": ("venue", "instrument", "event_at", "side", "price", "size", "fee", "kind", "corrects_id"),
     "transfers": ("event_at", "currency", "amount", "kind", "margin_model"),
 }
-EVENTS = frozenset({*ID_COLUMNS, "venue_fills"})
-"""Tables of what is booked."""
+BOOKED_AS = {
+    "fills": "fills",
+    "venue_fills": "fills",
+    "fund_fills": "fills",
+    "transfers": "transfers",
+    "fund_transfers": "transfers",
+}
+"""Tables of what is booked, and as what: a fill of the own venue or of the fund is a fill like any other."""
 _AMOUNTS = ("price", "size", "fee", "amount")
 
 
@@ -28,14 +34,9 @@ class RefusedError(Exception):
         self.fault = Fault(field, expected, got if got is None or isinstance(got, str) else shown(got))
 
 
-def booked_as(table: str) -> str:
-    """As what a row is booked: a fill of the own venue is a fill like any other."""
-    return "fills" if table == "venue_fills" else table
-
-
 def turn(message: Message) -> tuple[int, str, str, str, str, int, int]:
     """Sort key of a fill or transfer within its batch, whatever the order of arrival."""
-    row, table = message.row, booked_as(message.table)
+    row, table = message.row, BOOKED_AS[message.table]
     contents = digest(table, row)
     return (
         to_ms(row["event_at"]),
