@@ -83,15 +83,14 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
 
 def _book(state: State, message: Message) -> None:
     """Keep a position with all its digits, and note where it is what a deleveraging made."""
-    row, sizes = message.row, state.learn_size(message.row)
+    row, size = message.row, state.learn_size(message.row) or ZERO
     account = row["account"]
     for name in state.closing.get((account, key("instruments", row)), ()):
         deleveraging = state.pending[name]
         if deleveraging.fill_id == row["fill_id"] and account not in deleveraging.beyond:
-            change, (before, after) = dict(deleveraging.sides)[account], sizes or (ZERO, ZERO)
-            is_beyond = after and (after > 0) == (change > 0)
-            beyond = min(after.copy_abs(), change.copy_abs()) if is_beyond else ZERO
-            deleveraging.beyond[account] = str(beyond)
+            change = dict(deleveraging.sides)[account]
+            has_turned = size and (size > 0) == (change > 0)
+            deleveraging.beyond[account] = str(min(size.copy_abs(), change.copy_abs()) if has_turned else ZERO)
             state.touched.add(f"deleveraging/{name}")
 
 

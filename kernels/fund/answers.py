@@ -111,7 +111,7 @@ class Answers:
             self._entry(self._home(claim), "uncovered", ZERO, left, reason, claim)
 
     def _deleverage(self, claim: Claim, contract: str, part: Part, scale: float, rank: Rank, why: str) -> None:
-        """Close a position against those on the other side with most gain and leverage, at the price that makes its share up."""
+        """Close a position against those on the other side, at the price that makes its share of the loss up."""
         state, size = self.state, self.state.free_size(claim.account, contract)
         if contract not in state.accounts.terms or not size or (size > 0) != (part.size > 0):
             return

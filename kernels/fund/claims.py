@@ -70,4 +70,5 @@ def listed(claim: Claim) -> list[Any]:
 
 def restored(stored: list[Any]) -> Claim:
     """From storage."""
-    return Claim(*stored[:-1], {contract: Part(*part) for contract, part in stored[-1].items()})
+    parts = {contract: Part(*part) for contract, part in stored[-1].items()}
+    return Claim(*[*stored[:-1], parts])

@@ -37,7 +37,8 @@ class Rank:
 
     def equity(self, account: str) -> float:
         """In USD; NaN where a price is missing."""
-        return self.valuation.equity.item(self.state.accounts.account_columns.row(account)) + self.gain(account)
+        valued: float = self.valuation.equity.item(self.state.accounts.account_columns.row(account))
+        return valued + self.gain(account)
 
     def quote(self, contract: str) -> Quote:
         """The quote of a contract whose terms are known."""

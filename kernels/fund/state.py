@@ -92,17 +92,16 @@ class State:
         self.partition, self.is_first = partition, own == 0
         self.name = next(name for number in count() if partition(name := f"fund-{number}") == own)
 
-    def learn_size(self, row: Mapping[str, Any]) -> tuple[Decimal, Decimal] | None:
-        """Take a checked row of `positions`; returns the size before and after, None if the row is an older one."""
+    def learn_size(self, row: Mapping[str, Any]) -> Decimal | None:
+        """Take a checked row of `positions`; returns the size, None if the row is an older one."""
         contract, account, event_ms = key("instruments", row), row["account"], to_ms(row["event_at"])
         holders = self.sizes.setdefault(contract, {})
-        known_ms, before = holders.get(account, (event_ms, ZERO))
-        if event_ms < known_ms:
+        if account in holders and event_ms < holders[account][0]:
             return None
-        after = Decimal(row["size"])
-        holders[account] = event_ms, after
+        size = Decimal(row["size"])
+        holders[account] = event_ms, size
         self.touched.add(_size_entry(contract, account))
-        return before, after
+        return size
 
     def size(self, account: str, contract: str) -> Decimal:
         """Contracts that an account holds."""

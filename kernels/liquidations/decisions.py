@@ -30,7 +30,8 @@ then it may recover.  The fund pays what is missing once nothing is held any mor
 enough; it knows what it has answered, so each claim has the whole amount.  Its answer comes `answer_ms` of event time after the
 claim.  Until then nothing more is ordered of a bankrupt account: who is deleveraged is not sold as well.
 
-Orders only reduce risk: open orders never exceed the position.  A position that has become smaller has filled that much of them.
+Orders only reduce risk: open orders never exceed the position.  A position that has become smaller has filled that much of
+them.
 
 Held: no order is emitted for an account, and no loss is claimed, while one of these is true (`kernels.gate`), in this order,
 for anything that it holds; the hold, its end and every change of its reason are events:
@@ -83,7 +84,6 @@ from kernels.liquidations.rules import RULES
 from kernels.liquidations.stage import Batch
 from kernels.market import indices
 from schemas.rows import key, to_ms
-
 
 FUND = "fund"
 """An entry of earlier versions, in which each shard had a fund: it is freed."""
