@@ -282,8 +282,8 @@ class FundEntriesRow(TypedDict):
     event_at: str
     number: int
     kind: str
-    account: str | None
-    claim_id: str | None
+    account: str
+    claim_id: str
     amount: str
     balance: str
     amount_usd: float
@@ -1146,8 +1146,8 @@ TABLES: dict[str, Table] = {
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
             "number": Column("BIGINT", False),
             "kind": Column("STRING", False),
-            "account": Column("STRING", True),
-            "claim_id": Column("STRING", True),
+            "account": Column("STRING", False),
+            "claim_id": Column("STRING", False),
             "amount": Column("DECIMAL(38, 18)", False),
             "balance": Column("DECIMAL(38, 18)", False),
             "amount_usd": Column("DOUBLE", False),

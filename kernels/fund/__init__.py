@@ -54,7 +54,7 @@ def set_keys(state: State, partition: Callable[[str], int], own: int) -> None:
 
 def gauges(state: State) -> dict[str, float]:
     """What the fund has in USD, and how many deleveragings are not booked yet; nothing of the shards without a fund."""
-    if not state.purses:
+    if not state.is_first:
         return {}
     columns, number = state.accounts.currency_columns, state.accounts.currency
     worth = sum(float(purse.balance) * float(columns["usd"][number(name)]) for name, purse in state.purses.items())
@@ -115,7 +115,6 @@ def _gathered(state: State, good: list[Message], until_ms: int | None) -> list[O
 
 def _decided(state: State, until_ms: int) -> list[Output]:
     answers = Answers(state, until_ms)
-    answers.open()
     for deleveraging in [state.pending[name] for name in sorted(state.pending)]:
         if len(deleveraging.beyond) == len(deleveraging.sides):
             answers.settle(deleveraging)

@@ -6,7 +6,7 @@ from typing import Any
 from engine.contract import Output
 from kernels.fund.claims import Claim, Part
 from kernels.fund.rank import Rank
-from kernels.fund.state import Answered, Deleveraging, Purse, State
+from kernels.fund.state import Answered, Deleveraging, State
 from kernels.liquidations.cases import CENT
 from kernels.positions.ledger import CONTEXT, UNIT, ZERO, product, rounded, text
 from schemas.rows import instant_ms, instant_us
@@ -19,14 +19,6 @@ class Answers:
         self.state, self.now_ms = state, until_ms - 1
         self.told_ms = self.now_ms + state.rules.latency_ms
         self.outputs: list[Output] = []
-
-    def open(self) -> None:
-        """Put into the fund what it begins with, once."""
-        for currency, amount in self.state.rules.opening.items():
-            if currency not in self.state.purses:
-                self.state.purses[currency] = Purse()
-                reason = f"the fund begins with {amount} {currency}"
-                self._entry(currency, "opening", Decimal(amount), self._usd(currency, Decimal(amount)), reason)
 
     def answer(self, claim: Claim, rank: Rank) -> None:
         """Answer a claim that is newer than the account's last one."""
@@ -42,7 +34,7 @@ class Answers:
         reserved, fund = self._reserved(rank, claim.account), self._worth()
         if owed <= fund - reserved:
             reason = f"the fund has {fund:.2f} USD, of which {reserved:.2f} are for others: it is to pay up to {owed:.2f} USD"
-            self._entry(self._home(claim), "reserved", ZERO, owed, reason, claim)
+            self._entry(self._home(claim), "reserved", claim.subject, ZERO, owed, reason)
             return
         why = f"the fund has {fund:.2f} USD, of which {reserved:.2f} are for others, for a loss of {owed:.2f} USD"
         for contract, part in sorted(claim.parts.items(), key=lambda item: (-item[1].share_usd, item[0])):
@@ -94,7 +86,7 @@ class Answers:
             covered = product(amount, price)
             rest, paid = CONTEXT.subtract(rest, covered), paid + float(covered)
             reason = f"pays {covered:.2f} USD of the {owed:.2f} USD that are missing"
-            self._entry(currency, "insurance", amount.copy_negate(), float(covered), reason, claim)
+            self._entry(currency, "insurance", claim.subject, amount.copy_negate(), float(covered), reason)
             row = {
                 "transfer_id": f"{claim.claim_id}/{currency}",
                 "currency": currency,
@@ -108,7 +100,7 @@ class Answers:
         if (left := float(rest)) >= CENT:
             kept.uncovered_usd += left
             reason = f"of a loss of {owed:.2f} USD the fund pays {paid:.2f} USD: nobody bears {left:.2f} USD"
-            self._entry(self._home(claim), "uncovered", ZERO, left, reason, claim)
+            self._entry(self._home(claim), "uncovered", claim.subject, ZERO, left, reason)
 
     def _deleverage(self, claim: Claim, contract: str, part: Part, scale: float, rank: Rank, why: str) -> None:
         """Close a position against those on the other side, at the price that makes its share of the loss up."""
@@ -208,26 +200,24 @@ class Answers:
         self.outputs.append(Output(table, self.told_ms, head | row))
 
     def _note(self, deleveraging: Deleveraging, kind: str, amount_usd: float, reason: str) -> None:
-        currency = next(iter(self.state.rules.opening))
         extra = {
-            "account": deleveraging.account,
-            "claim_id": deleveraging.claim_id,
             "counter_account": deleveraging.counter,
             "instrument": deleveraging.contract,
             "size": text(deleveraging.size),
             "price": text(deleveraging.price),
         }
-        self._entry(currency, kind, ZERO, amount_usd, reason, extra=extra)
+        home, subject = next(iter(self.state.rules.opening)), (deleveraging.account, deleveraging.claim_id)
+        self._entry(home, kind, subject, ZERO, amount_usd, reason, **extra)
 
     def _entry(
         self,
         currency: str,
         kind: str,
+        subject: tuple[str, str],  # account and claim_id
         amount: Decimal,
         amount_usd: float,
         reason: str,
-        claim: Claim | None = None,
-        extra: dict[str, Any] | None = None,
+        **extra: Any,
     ) -> None:
         """Change a balance, and tell of it."""
         purse = self.state.purses[currency]
@@ -239,15 +229,12 @@ class Answers:
             "event_at": instant_ms(self.now_ms),
             "number": purse.entries,
             "kind": kind,
-            "account": claim.account if claim else None,
-            "claim_id": claim.claim_id if claim else None,
+            "account": subject[0],
+            "claim_id": subject[1],
             "amount": text(amount),
             "balance": text(purse.balance),
             "amount_usd": amount_usd,
-            "counter_account": None,
-            "instrument": None,
-            "size": None,
-            "price": None,
+            **dict.fromkeys(("counter_account", "instrument", "size", "price")),
             "reason": reason,
         }
-        self.outputs.append(Output("fund_entries", self.now_ms, row | (extra or {})))
+        self.outputs.append(Output("fund_entries", self.now_ms, row | extra))

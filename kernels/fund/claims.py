@@ -26,6 +26,11 @@ class Claim(NamedTuple):
     is_settled: bool
     parts: dict[str, Part]  # by venue:instrument
 
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Account and claim_id."""
+        return self.account, self.claim_id
+
 
 def claim_of(row: Mapping[str, Any]) -> Claim | Fault:
     """The claim in a checked row, with at most one position; or what is wrong with it."""

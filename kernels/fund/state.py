@@ -23,8 +23,8 @@ KEPT_MS = 86_400_000
 class Purse:
     """What the fund has of one currency."""
 
-    def __init__(self) -> None:
-        self.balance = ZERO
+    def __init__(self, balance: Decimal) -> None:
+        self.balance = balance
         self.entries = 0  # written so far
 
 
@@ -77,7 +77,7 @@ class State:
         self.rules = rules
         self.accounts = Accounts()
         self.touched = self.accounts.touched
-        self.purses: dict[str, Purse] = {}
+        self.purses = {currency: Purse(Decimal(amount)) for currency, amount in rules.opening.items()}
         self.answered: dict[str, Answered] = {}
         self.waiting: dict[str, Claim] = {}  # by account, claims that the next batch answers
         self.pending: dict[str, Deleveraging] = {}  # by name
@@ -180,8 +180,8 @@ class State:
             return
         stored = unpacked("fund", name, data, VERSION)
         if kind == "purse":
-            purse = self.purses[subject] = Purse()
-            purse.balance, purse.entries = Decimal(stored[0]), stored[1]
+            purse = self.purses[subject] = Purse(Decimal(stored[0]))
+            purse.entries = stored[1]
         elif kind == "answered":
             kept = self.answered[subject] = Answered.__new__(Answered)
             vars(kept).update(stored)
