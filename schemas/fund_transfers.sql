@@ -13,7 +13,7 @@ CREATE TEMPORARY TABLE fund_transfers (
   account_partition INT              NOT NULL COMMENT 'Into which Kafka puts rows with the key account',
   event_at          TIMESTAMP_LTZ(3) NOT NULL COMMENT 'End of the micro-batch that decided, and the latency of the fund',
   received_at       TIMESTAMP_LTZ(6) NOT NULL COMMENT 'The same instant: nobody receives it from elsewhere',
-  transfer_id       STRING           NOT NULL COMMENT 'claim_id/currency',
+  transfer_id       STRING           NOT NULL COMMENT 'claim_id/currency; of what the fund gains by an execution order_key/number/fee',
   currency          STRING           NOT NULL,
   amount            DECIMAL(38, 18)  NOT NULL COMMENT 'What the fund pays is positive',
   kind              STRING                    COMMENT 'insurance',

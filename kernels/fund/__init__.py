@@ -4,6 +4,7 @@ Entries    purse/<currency>: what the fund has of one currency, and the number o
            answered/<account>: what an account's claims were answered; freed a day after the last
            waiting/<account>: a claim that came late, for the next batch
            deleveraging/<fill_id>: one that is not booked on both sides yet
+           liquidation/<order_key>: a liquidation order, and what was executed of it; freed a day later
            size/["<venue:instrument>","<account>"]: a position with all its digits; freed with its contract
            and those of `kernels.liquidations.accounts`: the fund values accounts as liquidations do, when there is a claim
 Order      a batch applies prices, positions and balances first, then ends deleveragings that are booked, then answers claims by
@@ -15,6 +16,9 @@ Claims     one that is settled, of an account that holds nothing any more, is pa
            A claim has all that is missing.  What the fund has answered is taken off: payments and deleveragings that are not
            booked yet, and what nobody bears of the same case
 Once       a claim that is not newer than the account's last one came before, and does nothing
+Gains      of each execution of a liquidation order the fund gets what is better than the bankruptcy quote, up to `max_fee` of
+           it and to all that the account has (`udfs.liquidation.insurance_delta`, with the figures of the decision).  It needs
+           liquidation_orders and order_states
 Rank       the score of udfs/liquidation.py, the highest first, then by name: one rank per instrument and side.  Nobody is
            deleveraged who would be below maintenance margin then, and nobody of more than he holds
 Both       a deleveraging is two fills with one id at one instant, or none.  Other fills may come between the decision and its
@@ -30,7 +34,7 @@ from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Message, Output
 from kernels.fund.answers import Answers
 from kernels.fund.claims import claim_of, joined
-from kernels.fund.rank import Rank
+from kernels.fund.rank import Rank, Reserves
 from kernels.fund.rules import RULES
 from kernels.fund.state import VERSION as VERSION
 from kernels.fund.state import State as State
@@ -69,6 +73,10 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     for message in good:
         if message.table == "positions":
             _book(state, message)
+    for table in ("liquidation_orders", "order_states"):
+        for message in good:
+            if message.table == table:
+                state.learn_order(table, message.row)
     outputs += _gathered(state, good, until_ms)
     if until_ms is None or not state.is_first or is_past(state.accounts, until_ms // 1000):
         return outputs
@@ -120,10 +128,14 @@ def _decided(state: State, until_ms: int) -> list[Output]:
             answers.settle(deleveraging)
         elif until_ms > deleveraging.told_ms + state.rules.lost_ms:
             answers.give_up(deleveraging)
-    if state.waiting:
+    executed = sorted(name for name, order in state.liquidations.items() if order.executed)
+    if state.waiting or executed:
         rank = Rank(state, value(state.accounts))
+        for name in executed:
+            answers.gain(name, state.liquidations[name], rank)
+        reserves = Reserves(rank, (name for name, kept in state.answered.items() if kept.is_reserved))
         for claim in sorted(state.waiting.values(), key=lambda claim: (claim.event_ms, claim.account)):
-            answers.answer(claim, rank)
+            answers.answer(claim, rank, reserves)
         state.touched |= {f"waiting/{account}" for account in state.waiting}
         state.waiting.clear()
     return answers.outputs

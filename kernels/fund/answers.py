@@ -1,15 +1,17 @@
 """Answers to claims: payments, deleveraging, and what nobody bears."""
 
-from decimal import ROUND_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from typing import Any
 
 from engine.contract import Output
 from kernels.fund.claims import Claim, Part
-from kernels.fund.rank import Rank
-from kernels.fund.state import Answered, Deleveraging, State
+from kernels.fund.executions import Execution, Liquidation
+from kernels.fund.rank import Rank, Reserves
+from kernels.fund.state import Answered, Deleveraging, Purse, State
 from kernels.liquidations.cases import CENT
 from kernels.positions.ledger import CONTEXT, UNIT, ZERO, product, rounded, text
 from schemas.rows import instant_ms, instant_us
+from udfs import liquidation
 
 
 class Answers:
@@ -20,18 +22,19 @@ class Answers:
         self.told_ms = self.now_ms + state.rules.latency_ms
         self.outputs: list[Output] = []
 
-    def answer(self, claim: Claim, rank: Rank) -> None:
+    def answer(self, claim: Claim, rank: Rank, reserves: Reserves) -> None:
         """Answer a claim that is newer than the account's last one."""
         kept = self._kept(claim)
         due = sum(usd for _, usd in kept.payments)
         owed = claim.missing_usd - due - rank.gain(claim.account) - kept.uncovered_usd
         kept.is_reserved = not claim.is_settled
+        (reserves.drop if claim.is_settled else reserves.put)(claim.account)
         if owed < CENT:
             return
         if claim.is_settled:
             self._pay(claim, kept, owed)
             return
-        reserved, fund = self._reserved(rank, claim.account), self._worth()
+        reserved, fund = reserves.besides(claim.account), self._worth()
         if owed <= fund - reserved:
             reason = f"the fund has {fund:.2f} USD, of which {reserved:.2f} are for others: it is to pay up to {owed:.2f} USD"
             self._entry(self._home(claim), "reserved", claim.subject, ZERO, owed, reason)
@@ -39,6 +42,7 @@ class Answers:
         why = f"the fund has {fund:.2f} USD, of which {reserved:.2f} are for others, for a loss of {owed:.2f} USD"
         for contract, part in sorted(claim.parts.items(), key=lambda item: (-item[1].share_usd, item[0])):
             self._deleverage(claim, contract, part, min(owed / claim.missing_usd, 1.0), rank, why)
+        reserves.put(claim.account)
 
     def _kept(self, claim: Claim) -> Answered:
         known = self.state.answered.get(claim.account)
@@ -66,11 +70,6 @@ class Answers:
     def _usd(self, currency: str, amount: Decimal) -> float:
         return float(product(amount, self._price(currency)))
 
-    def _reserved(self, rank: Rank, apart: str) -> float:
-        """What others would owe if all that they hold were closed at the mark, in USD."""
-        others = (name for name, kept in sorted(self.state.answered.items()) if kept.is_reserved and name != apart)
-        return sum(max(-equity, 0.0) for name in others if (equity := rank.equity(name)) == equity)
-
     def _home(self, claim: Claim) -> str:
         """The currency of the fund in which a claim is noted."""
         return claim.currency if claim.currency in self.state.purses else next(iter(self.state.rules.opening))
@@ -78,7 +77,7 @@ class Answers:
     def _pay(self, claim: Claim, kept: Answered, owed: float) -> None:
         """Pay a loss that is realised, as far as the fund goes."""
         rest, paid = Decimal(repr(owed)), 0.0
-        for currency in dict.fromkeys((self._home(claim), *self.state.rules.opening)):
+        for currency in dict.fromkeys((self._home(claim), *self.state.rules.opening, *sorted(self.state.purses))):
             purse, price = self.state.purses[currency], self._price(currency)
             if rest < Decimal(repr(CENT)) or not price or not purse.balance:
                 continue
@@ -101,6 +100,41 @@ class Answers:
             kept.uncovered_usd += left
             reason = f"of a loss of {owed:.2f} USD the fund pays {paid:.2f} USD: nobody bears {left:.2f} USD"
             self._entry(self._home(claim), "uncovered", claim.subject, ZERO, left, reason)
+
+    def gain(self, order_key: str, order: Liquidation, rank: Rank) -> None:
+        """Take the fund's part of what was executed of a liquidation order."""
+        executed, order.executed = order.executed, []
+        self.state.touched.add(f"liquidation/{order_key}")
+        terms = self.state.accounts.terms.get(order.contract)
+        if terms is None or order.account not in self.state.accounts.accounts:
+            return
+        currency = terms.settlement_currency
+        for execution in executed:
+            usd, price = self._gained_usd(order, execution, rank), self._price(currency)
+            if not usd >= CENT or not price:
+                continue
+            amount = CONTEXT.divide(Decimal(repr(usd)), price).quantize(UNIT, ROUND_DOWN)
+            rank.note(order.account, -usd)
+            if currency not in self.state.purses:
+                self.state.purses[currency] = Purse(ZERO)
+            transfer_id = f"{order_key}/{execution.number}/fee"
+            done = f"{Decimal(execution.change).copy_abs():f} of {order.contract} at {Decimal(execution.price):f}"
+            reason = f"gains {usd:.2f} USD by an execution of {done}"
+            self._entry(currency, "fee", (order.account, transfer_id), amount, usd, reason)
+            row = {"transfer_id": transfer_id, "currency": currency, "amount": text(amount.copy_negate())}
+            self._tell("fund_transfers", order.account, row | {"kind": "insurance", "margin_model": None})
+
+    def _gained_usd(self, order: Liquidation, execution: Execution, rank: Rank) -> float:
+        """What the fund gains by an execution, in USD; no more than leaves the account with something."""
+        quote, change, price = rank.quote(order.contract), float(execution.change), float(execution.price)
+        if not price > 0 or not order.equity_usd > 0:
+            return 0.0
+        closed = -change  # of the position
+        worth = closed * quote.each_usd * (1 / price if quote.is_inverse else price)
+        delta_nnv = quote.gain_usd(closed, price) - worth
+        figures = delta_nnv, quote.required(closed), order.equity_usd, order.maintenance_usd
+        usd = liquidation.insurance_delta(worth, *figures, self.state.rules.max_fee)
+        return min(usd, rank.equity(order.account))
 
     def _deleverage(self, claim: Claim, contract: str, part: Part, scale: float, rank: Rank, why: str) -> None:
         """Close a position against those on the other side, at the price that makes its share of the loss up."""

@@ -1,6 +1,6 @@
 """Who is deleveraged, in which order, and who must not be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 import numpy as np
@@ -95,3 +95,29 @@ class Rank:
         for name, (_, size, _) in sorted(self.state.accounts.accounts[account].positions.items()):
             if size and (all_of_them or name == contract or (account, name) in self.state.closing):
                 yield name, size
+
+
+class Reserves:
+    """What the fund has reserved: what accounts would owe if all that they hold were closed at the mark, in USD."""
+
+    def __init__(self, rank: Rank, accounts: Iterable[str]) -> None:
+        self._rank = rank
+        self._losses: dict[str, float] = {}
+        self._total = 0.0
+        for account in sorted(accounts):
+            self.put(account)
+
+    def put(self, account: str) -> None:
+        """Reserve for an account."""
+        self.drop(account)
+        equity = self._rank.equity(account)
+        self._losses[account] = max(-equity, 0.0) if equity == equity else 0.0
+        self._total += self._losses[account]
+
+    def drop(self, account: str) -> None:
+        """Reserve for it no longer."""
+        self._total -= self._losses.pop(account, 0.0)
+
+    def besides(self, account: str) -> float:
+        """What is reserved for others."""
+        return max(self._total - self._losses.get(account, 0.0), 0.0)

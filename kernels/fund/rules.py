@@ -14,6 +14,8 @@ class Rules(NamedTuple):
     """What it has at the start, by currency.  It pays in the currency in which most is owed, then in this order."""
     latency_ms: int = LIQUIDATIONS.answer_ms
     """From a claim to the payments and fills that answer it."""
+    max_fee: float = 0.005
+    """Of what is executed of a liquidation order, the most that the fund gains by it: dYdX's MaxLiquidationFeePpm."""
     lost_ms: int = 60_000
     """How long after its time a deleveraging that is not booked is taken for refused."""
 

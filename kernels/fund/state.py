@@ -10,6 +10,7 @@ import orjson
 from engine.entries import packed, unpacked
 from kernels.fund import claims
 from kernels.fund.claims import Claim
+from kernels.fund.executions import Execution, Liquidation, named
 from kernels.fund.rules import RULES, Rules
 from kernels.liquidations.accounts import Accounts
 from kernels.positions.ledger import CONTEXT, ZERO
@@ -83,6 +84,7 @@ class State:
         self.pending: dict[str, Deleveraging] = {}  # by name
         self.closing: dict[tuple[str, str], set[str]] = {}  # of these, by account and contract
         self.sizes: dict[str, dict[str, tuple[int, Decimal]]] = {}  # by contract and account: event time and contracts
+        self.liquidations: dict[str, Liquidation] = {}  # by order_key
         self.partition: Callable[[str], int] = lambda key: 0
         self.is_first = True
         self.name = "fund-0"
@@ -102,6 +104,19 @@ class State:
         holders[account] = event_ms, size
         self.touched.add(_size_entry(contract, account))
         return size
+
+    def learn_order(self, table: str, row: Mapping[str, Any]) -> None:
+        """Take a checked row of `liquidation_orders` or `order_states`."""
+        if table == "liquidation_orders":
+            name = named(row)
+            if name in self.liquidations:
+                return
+            self.liquidations[name] = Liquidation(row)
+        else:
+            name = row["order_key"]
+            if name not in self.liquidations or not self.liquidations[name].learn(row):
+                return
+        self.touched.add(f"liquidation/{name}")
 
     def size(self, account: str, contract: str) -> Decimal:
         """Contracts that an account holds."""
@@ -147,6 +162,10 @@ class State:
         for account in old:
             del self.answered[account]
             self.touched.add(f"answered/{account}")
+        # Until then a row that is repeated is known.
+        for name in [name for name, order in self.liquidations.items() if order.event_ms + KEPT_MS <= until_ms]:
+            del self.liquidations[name]
+            self.touched.add(f"liquidation/{name}")
 
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None if it no longer exists."""
@@ -164,6 +183,9 @@ class State:
         elif kind == "deleveraging":
             if deleveraging := self.pending.get(subject):
                 stored = vars(deleveraging) | {"size": str(deleveraging.size), "price": str(deleveraging.price)}
+        elif kind == "liquidation":
+            if order := self.liquidations.get(subject):
+                stored = vars(order) | {"executed": [list(execution) for execution in order.executed]}
         elif kind == "size":
             contract, account = orjson.loads(subject)
             if held := self.sizes.get(contract, {}).get(account):
@@ -193,12 +215,16 @@ class State:
             vars(deleveraging).update(stored)
             deleveraging.size, deleveraging.price = Decimal(stored["size"]), Decimal(stored["price"])
             self._index(deleveraging)
+        elif kind == "liquidation":
+            order = self.liquidations[subject] = Liquidation.__new__(Liquidation)
+            vars(order).update(stored)
+            order.executed = [Execution(*execution) for execution in stored["executed"]]
         else:
             contract, account = orjson.loads(subject)
             self.sizes.setdefault(contract, {})[account] = stored[0], Decimal(stored[1])
 
 
-KINDS = frozenset({"purse", "answered", "waiting", "deleveraging", "size"})
+KINDS = frozenset({"purse", "answered", "waiting", "deleveraging", "liquidation", "size"})
 
 
 def _size_entry(contract: str, account: str) -> str:

@@ -109,7 +109,7 @@ def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
 
 
 def test_orders_positions_and_liquidations_are_in_one_loop_with_the_own_venue_and_the_fund() -> None:
-    assert jobs.loop() == ["positions", "liquidations", "fund", "orders", "matching"]
+    assert jobs.loop() == ["positions", "liquidations", "orders", "fund", "matching"]
     ahead = {table for name in jobs.FLOW for table in jobs.job(name).tells_ahead}
     assert ahead == schemas.TOLD_AHEAD
     assert not ahead & set(jobs.optional())

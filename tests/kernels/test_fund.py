@@ -13,6 +13,7 @@ from engine.contract import Message, Output
 from kernels import fund, liquidations, positions
 from kernels.fund.rules import RULES, Rules
 from kernels.fund.state import State
+from kernels.orders.ids import client_order_id
 from schemas.partitions import partition_of
 from schemas.rows import fault, instant_ms
 from tests.kernels.obeying import READ
@@ -400,8 +401,7 @@ def played(usdc: str, holdings: list[tuple[int, int]], marks: list[int], seed: i
         exact = Decimal(size) / 10
         start += [deposit(f"acct-{n}", str(cash), T0), *trade(f"o{n}", f"acct-{n}", "maker", exact, 100.0, T0)]
     market = [instrument("AAA"), index("AAA", 100.0, T0), ticker("AAA", 100.0, T0)]
-    loop.step(*market, booked=start)
-    orders: list[Any] = []
+    orders = [output.row for output in loop.step(*market, booked=start) if output.table == "liquidation_orders"]
     for n, mark in enumerate([*marks, *marks[-1:] * DRAIN], start=1):
         ms, is_over = loop.now_ms + 10, n > len(marks) + DRAIN // 6
         filled: list[Message] = []
@@ -519,3 +519,80 @@ def test_answers_are_freed_a_day_after_the_last_one() -> None:
     state.touched.clear()
     step(state, T0 + 150 + 86_400_000)
     assert not state.answered and state.encode("answered/a") is None and "answered/a" in state.touched
+
+
+def liquidation(name: str, ms: int, equity: float = 400.0, account: str = "a") -> Message:
+    """An order of a long of 100 at 89, which needs 445."""
+    row = {"order_id": name, "account": account, "event_at": instant_ms(ms), "venue": "v", "instrument": "AAA-PERP"}
+    row |= {"side": "sell", "size": 25.0, "mark_price": 89.0, "equity_usd": equity, "maintenance_margin_usd": 445.0}
+    return Message("liquidation_orders", 0, ms - T0, row | {"reason": "maintenance margin"})
+
+
+def executed(name: str, number: int, price: str, size: str, ms: int, account: str = "a", event: str = "trade") -> Message:
+    row = {"account": account, "venue": "v", "instrument": "AAA-PERP", "event_at": instant_ms(ms), "number": number}
+    row |= {
+        "order_key": client_order_id("liquidation", name),
+        "cause": "report",
+        "cause_id": "e",
+        "event": event,
+        "side": "sell",
+    }
+    row |= {"order_status": "filled", "cum_quantity": size, "leaves_quantity": "0", "reserved_usd": 0.0}
+    return Message("order_states", 1, number, row | {"last_price": price, "last_quantity": size})
+
+
+@pytest.mark.parametrize(
+    ("price", "gained"),
+    [
+        # Closing 25 of 100 uses up a quarter of 400 USD: at 85 nothing is left of it, at 85.2 are 5 USD.
+        ("85", None),
+        ("85.2", "5"),
+        ("84", None),
+        # Half a percent of 25 times 89.
+        ("89", "11.125"),
+    ],
+)
+def test_of_an_execution_the_fund_gets_what_is_better_than_the_bankruptcy_price_up_to_its_fee(
+    price: str, gained: str | None
+) -> None:
+    state = opened("1000", position("a", "AAA", 75.0, 100.0), balance("a", 1_200.0), ticker("AAA", 89.0, T0 + 50))
+    outputs = step(state, T0 + 200, liquidation("1", T0 + 110), executed("1", 3, price, "25", T0 + 150))
+    assert [(row["amount"], row["kind"]) for row in rows(outputs, "fund_transfers")] == (
+        [(f"-{gained}", "insurance")] if gained else []
+    )
+    assert [(row["kind"], row["amount"]) for row in rows(outputs)] == ([("fee", gained)] if gained else [])
+    assert state.purses["USDC"].balance == 1000 + Decimal(gained or 0)
+
+
+def test_an_execution_counts_once_a_refused_one_not_at_all_and_nothing_is_taken_from_who_has_nothing() -> None:
+    shard = Stored(fund, opened("1000", position("a", "AAA", 75.0, 100.0), balance("a", 1_200.0), ticker("AAA", 89.0, T0 + 50)))
+    shard.kernel = _with_rules(shard.state)
+    order, first = liquidation("1", T0 + 110), executed("1", 3, "89", "25", T0 + 150)
+    assert step(shard.state, None, order, first) == []
+    shard.store()
+    shard.restart()
+    odd = executed("1", 4, "89", "25", T0 + 150, event="conflict"), executed("unknown", 1, "89", "25", T0 + 150)
+    assert paid(step(shard.state, T0 + 200, order, first, *odd)) == [("a", "-11.125")]
+    assert step(shard.state, T0 + 300, order, first) == []
+    broke = balance("a", 828.0, T0 + 310), executed("1", 5, "89", "25", T0 + 320)
+    # Of a cash of 828 the 75 have lost 825.
+    assert paid(step(shard.state, T0 + 400, *broke)) == [("a", "-3")]
+    step(shard.state, T0 + 110 + 86_400_000, ticker("AAA", 89.0, T0 + 86_400_000))
+    assert not shard.state.liquidations
+
+
+def test_what_the_fund_gains_in_coins_it_pays_with() -> None:
+    state = State(Rules(opening={"USDC": "0"}))
+    cash = balance("a", 100.0)
+    cash = cash._replace(row=cash.row | {"currency": "BBB"})
+    terms = inverse(), index("BBB", 2_000.0, T0), ticker("BBB", 2_000.0, T0)
+    step(state, T0 + WINDOW, *terms, cash, balance("z", -1.0))
+    order, fill = liquidation("1", T0 + 110, 1e6), executed("1", 3, "2000", "400", T0 + 150)
+    order, fill = (m._replace(row=m.row | {"instrument": "BBB-PERP"}) for m in (order, fill))
+    outputs = step(state, T0 + 200, order, fill, *claim("z", 1.0, T0 + 150))
+    # 400 contracts of 10 USD are 2 coins.
+    assert [(row["currency"], row["amount"]) for row in rows(outputs, "fund_transfers")] == [
+        ("BBB", "-0.01"),
+        ("BBB", "0.0005"),
+    ]
+    assert state.purses["BBB"].balance == Decimal("0.0095")
