@@ -11,13 +11,15 @@ RETIRED = {"index_prices.v1": "index_prices"}
 """Topics of earlier versions, into which no feed writes rows any more.  A job that restores an old savepoint still reads them,
 so feeds write heartbeats into them as long as they exist."""
 READ_AS = {
+    "fund_fills": "fills",
+    "fund_transfers": "transfers",
     "venue_fills": "fills",
     "venue_order_books": "order_books",
     "venue_reports": "execution_reports",
     "venue_tickers": "tickers",
     "venue_trades": "trades",
 }
-"""Tables of the own venue, each with the table of feeds that has its columns: kernels take its rows for rows of that table."""
+"""Tables of jobs, each with the table of feeds that has its columns: kernels take its rows for rows of that table."""
 TOLD_AHEAD = frozenset(READ_AS)
 """Tables in which jobs tell the time ahead; who tells the first time of all tells it in them, too."""
 AHEAD_MS = 100

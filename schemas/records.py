@@ -276,6 +276,54 @@ class ForwardsRow(TypedDict):
     quote_currency: str | None
 
 
+class FundEntriesRow(TypedDict):
+    entry_id: str
+    currency: str
+    event_at: str
+    number: int
+    kind: str
+    account: str
+    claim_id: str
+    amount: str
+    balance: str
+    amount_usd: float
+    counter_account: str | None
+    instrument: str | None
+    size: str | None
+    price: str | None
+    reason: str
+
+
+class FundFillsRow(TypedDict):
+    fund: str
+    account: str
+    account_partition: int
+    venue: str
+    instrument: str
+    event_at: str
+    received_at: str
+    fill_id: str
+    side: str
+    price: str
+    size: str
+    fee: str
+    kind: str | None
+    corrects_id: str | None
+
+
+class FundTransfersRow(TypedDict):
+    fund: str
+    account: str
+    account_partition: int
+    event_at: str
+    received_at: str
+    transfer_id: str
+    currency: str
+    amount: str
+    kind: str | None
+    margin_model: str | None
+
+
 class IndexPricesRow(TypedDict):
     venue: str
     underlying: str
@@ -337,10 +385,7 @@ class LiquidationEventsRow(TypedDict):
     order_id: str | None
     instrument: str | None
     amount_usd: float | None
-    counter_account: str | None
     reason: str
-    size: float | None
-    price: float | None
 
 
 class LiquidationOrdersRow(TypedDict):
@@ -358,6 +403,22 @@ class LiquidationOrdersRow(TypedDict):
     limit_price: float | None
     round: int | None
     visible_size: float | None
+
+
+class LossClaimsRow(TypedDict):
+    claim_id: str
+    account: str
+    event_at: str
+    broke_at: str
+    missing_usd: float
+    currency: str
+    is_settled: bool
+    venue: str | None
+    instrument: str | None
+    size: float | None
+    price: float | None
+    share_usd: float | None
+    reason: str
 
 
 class MarginScalingsRow(TypedDict):
@@ -1150,6 +1211,69 @@ TABLES: dict[str, Table] = {
             "quote_currency": Column("STRING", True),
         },
     ),
+    "fund_entries": Table(
+        "fund_entries.v1",
+        ("currency",),
+        False,
+        False,
+        {
+            "entry_id": Column("STRING", False),
+            "currency": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "number": Column("BIGINT", False),
+            "kind": Column("STRING", False),
+            "account": Column("STRING", False),
+            "claim_id": Column("STRING", False),
+            "amount": Column("DECIMAL(38, 18)", False),
+            "balance": Column("DECIMAL(38, 18)", False),
+            "amount_usd": Column("DOUBLE", False),
+            "counter_account": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "size": Column("DECIMAL(38, 18)", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "reason": Column("STRING", False),
+        },
+    ),
+    "fund_fills": Table(
+        "fund_fills.v1",
+        ("fund",),
+        False,
+        False,
+        {
+            "fund": Column("STRING", False),
+            "account": Column("STRING", False),
+            "account_partition": Column("INT", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "fill_id": Column("STRING", False),
+            "side": Column("STRING", False),
+            "price": Column("DECIMAL(38, 18)", False),
+            "size": Column("DECIMAL(38, 18)", False),
+            "fee": Column("DECIMAL(38, 18)", False),
+            "kind": Column("STRING", True),
+            "corrects_id": Column("STRING", True),
+        },
+    ),
+    "fund_transfers": Table(
+        "fund_transfers.v1",
+        ("fund",),
+        False,
+        False,
+        {
+            "fund": Column("STRING", False),
+            "account": Column("STRING", False),
+            "account_partition": Column("INT", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "received_at": Column("TIMESTAMP_LTZ(6)", False),
+            "transfer_id": Column("STRING", False),
+            "currency": Column("STRING", False),
+            "amount": Column("DECIMAL(38, 18)", False),
+            "kind": Column("STRING", True),
+            "margin_model": Column("STRING", True),
+        },
+    ),
     "index_prices": Table(
         "index_prices.v2",
         ("venue", "underlying", "quote_currency"),
@@ -1231,10 +1355,7 @@ TABLES: dict[str, Table] = {
             "order_id": Column("STRING", True),
             "instrument": Column("STRING", True),
             "amount_usd": Column("DOUBLE", True),
-            "counter_account": Column("STRING", True),
             "reason": Column("STRING", False),
-            "size": Column("DOUBLE", True),
-            "price": Column("DOUBLE", True),
         },
     ),
     "liquidation_orders": Table(
@@ -1257,6 +1378,27 @@ TABLES: dict[str, Table] = {
             "limit_price": Column("DOUBLE", True),
             "round": Column("BIGINT", True),
             "visible_size": Column("DOUBLE", True),
+        },
+    ),
+    "loss_claims": Table(
+        "loss_claims.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "claim_id": Column("STRING", False),
+            "account": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "broke_at": Column("TIMESTAMP_LTZ(3)", False),
+            "missing_usd": Column("DOUBLE", False),
+            "currency": Column("STRING", False),
+            "is_settled": Column("BOOLEAN", False),
+            "venue": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "size": Column("DOUBLE", True),
+            "price": Column("DOUBLE", True),
+            "share_usd": Column("DOUBLE", True),
+            "reason": Column("STRING", False),
         },
     ),
     "margin_scalings": Table(

@@ -1,4 +1,5 @@
-"""Liquidation: which accounts are liquidated, how much of a position is closed, at what price, and who is deleveraged first.
+"""Liquidation: which accounts are liquidated, how much of a position is closed, at what price, what the insurance fund gains by
+it, and who is deleveraged first.
 
 With TNC the total net collateral of an account (cash and positions at the oracle's price) and TMMR its total maintenance
 requirement:
@@ -6,6 +7,9 @@ requirement:
     liquidatable      TMMR > 0 and TMMR > TNC
     fillable price    (PNNV - ABR · SMMR · PMMR)/PS of a position's notional PNNV, requirement PMMR and size PS,
                       ABR = BA (1 - TNC/TMMR) within [0, 1]
+    bankruptcy quote  -ΔNNV - TNC |ΔMMR|/TMMR, of a part with these changes of notional value and requirement: at this quote its
+                      closing uses up its share of the collateral
+    insurance fund    fill quote - bankruptcy quote; a gain no more than max_fee · |fill quote|
 
 dYdX v4 (formulas and terms), Deribit and Hyperliquid (increments, cooldown), BitMEX (rank of auto-deleveraging), Paradex (price
 band).  Sizes are signed, short is negative.  Functions of arrays broadcast; NaN in gives NaN out.
@@ -74,6 +78,17 @@ def fillable_price(PS: float, PNNV: float, PMMR: float, TNC: float, TMMR: float,
     elif ABR > 1.0:
         ABR = 1.0
     return (PNNV - ABR * SMMR * PMMR) / PS
+
+
+def insurance_delta(fill_quote: float, delta_nnv: float, delta_mmr: float, TNC: float, TMMR: float, max_fee: float) -> float:
+    """What the insurance fund gains by a fill, in the unit of the quotes; negative where the account cannot bear it.
+
+    A quote is what the account receives, negative where it pays.  NaN where there is no requirement.
+    """
+    if not TMMR > 0.0:
+        return math.nan
+    bankruptcy_quote = -delta_nnv - TNC * abs(delta_mmr) / TMMR
+    return min(fill_quote - bankruptcy_quote, max_fee * abs(fill_quote))
 
 
 def round_size(

@@ -1,16 +1,14 @@
 """Decisions about one account in one batch."""
 
 import math
-from itertools import accumulate
 
 from engine.contract import Output
 from kernels.gate import Held, Reason
-from kernels.liquidations import losses, orders
+from kernels.liquidations import claims, orders
 from kernels.liquidations.cases import (
     BANKRUPT,
     BROKE,
     CENT,
-    EARLIER_PAYMENTS,
     HEALTHY,
     LIQUIDATING,
     LOCKED,
@@ -26,23 +24,17 @@ class Account(Subject):
     """One account in one batch, and the decisions about it."""
 
     def advanced(self) -> list[Output]:
-        """The events and orders of this batch."""
+        """The events, orders and claims of this batch."""
         case, before, has_changed = self.case, self.case.copied(), self.name in self.batch.changed
-        closed_usd = self._note_fills() if has_changed else 0.0
+        if has_changed:
+            self._note_fills()
+            case.has_changed |= case.state in BROKE
         is_known = not math.isnan(self.equity + self.initial + self.maintenance)
-        if has_changed and (case.state in BROKE or case.due):
-            case.has_changed = True
-        if is_known and case.due and (case.has_changed or case.paid_usd is None):
-            self._note_payments(closed_usd)
         must_close = self.maintenance > 0 and self.maintenance > self.equity
         if is_known and not must_close and self.equity >= -CENT:
             self._recover()
         elif is_known or case.state not in (HEALTHY, MARGIN_CALL):
             self._liquidate(is_known)
-        if not case.due:
-            case.seen = None
-        elif is_known and (has_changed or case.seen is None):
-            case.seen = self.seen_now()
         is_over = case.state == HEALTHY and not case.held and self.now_ms >= standing_of(case)[2]
         if is_over and self.name in self.state.cases:
             del self.state.cases[self.name]
@@ -54,60 +46,25 @@ class Account(Subject):
         self.state.note(self.name)
         return self.outputs
 
-    def _note_fills(self) -> float:
-        """Count the contracts that are gone from positions as closed by deleveraging first, and then by orders.
-
-        Returns what the account has gained, in USD, by the prices of deleveraging against the marks.
-        """
-        case, gained = self.case, 0.0
-        for contract in sorted({*case.open, *case.closing}):
+    def _note_fills(self) -> None:
+        """Count the contracts that are gone from positions as closed by open orders."""
+        case = self.case
+        for contract in sorted(case.open):
             was, size = case.sizes.get(contract, 0.0), self.sizes.get(contract, 0.0)
             stays = abs(size) if was * size > 0 else 0.0
-            closed = max(abs(was) - stays, 0.0)
-            parts, left = case.closing.pop(contract, []), stays
-            for contracts, price in parts:
-                done = min(closed, contracts)
-                closed -= done
-                if done and contract in self.state.market.terms:
-                    gained += self.batch.quote(contract).gain_usd(math.copysign(done, was), price)
-                rest = min(contracts - done, left)
-                left -= rest
-                if rest > 1e-12 * abs(was):
-                    case.closing.setdefault(contract, []).append((rest, price))
-            ordered = min(case.open.pop(contract, 0.0) - closed, left)
+            ordered = min(case.open.pop(contract) - max(abs(was) - stays, 0.0), stays)
             if ordered > 1e-12 * abs(was):
-                case.open[contract] = ordered
-            if contract in case.open or contract in case.closing:
-                case.sizes[contract] = size
+                case.open[contract], case.sizes[contract] = ordered, size
             else:
                 case.sizes.pop(contract, None)
-        return gained
-
-    def _note_payments(self, closed_usd: float) -> None:
-        """Note payments that came without the id of their event: the account is richer by exactly their amount."""
-        case = self.case
-        if case.paid_usd is None:
-            # In version 1 the fund paid the loss; the amount, and whether the payment has come, were not stored.
-            case.paid_usd = case.due[EARLIER_PAYMENTS] = max(-self.equity, 0.0)
-        if case.seen is None or case.seen == self.seen_now():
-            return
-        rise = self.equity - self.batch.worth_usd(case.seen) - closed_usd
-        several = list(accumulate(case.due.values()))
-        for number, (event, amount) in enumerate(list(case.due.items())):
-            if abs(rise - amount) < CENT:
-                del case.due[event]
-                return
-            if abs(rise - several[number]) < CENT:
-                case.due = dict(list(case.due.items())[number + 1 :])
-                return
 
     def _recover(self) -> None:
         case, now = self.case, MARGIN_CALL if self.initial > max(self.equity, 0.0) else HEALTHY
         if case.state == now and not case.held:
             return
         was, was_held, ordered = case.state, case.held, case.open
-        case.held, case.open, case.sizes = None, {}, {contract: case.sizes[contract] for contract in case.closing}
-        case.state, case.round, case.paid_usd, case.uncovered_usd = now, 0, 0.0, 0.0
+        case.held, case.open, case.sizes = None, {}, {}
+        case.state, case.round, case.broke_ms, case.claimed_ms, case.has_changed = now, 0, None, None, False
         if was == now and was_held:
             self.event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self.numbers()}")
         elif now == MARGIN_CALL and was == HEALTHY:
@@ -118,12 +75,9 @@ class Account(Subject):
 
     def _liquidate(self, is_known: bool) -> None:
         case = self.case
-        if is_known and case.state in BROKE and not self.sizes:
-            case.has_changed = case.has_changed and losses.missing_usd(self) >= CENT
-            if not case.has_changed:
-                self._resume()
-                self._go_broke()
-                return  # the loss is allocated, and nothing is left to close
+        if is_known and case.state in BROKE and not (self.sizes or case.has_changed):
+            self._resume()
+            return  # the loss is claimed, and nothing is left to close
         if not (is_known and self.batch.is_quiet):
             self._take_back()
             if held := self.gated(is_known):
@@ -146,7 +100,7 @@ class Account(Subject):
             orders.place(self, order)
 
     def _go_broke(self) -> bool:
-        """Note that equity is gone, and allocate the loss; returns whether that changes the orders."""
+        """Note that equity is gone, and claim the loss; returns whether that changes the orders."""
         case, state = self.case, BANKRUPT if self.sizes else SETTLING
         is_due = case.state not in BROKE or case.has_changed
         if case.state != state:
@@ -154,7 +108,10 @@ class Account(Subject):
             rest = "all that is left is to be closed" if self.sizes else "nothing is left to be closed"
             self.event("bankrupt", f"equity {self.equity:.2f} USD is gone: {rest}")
         case.has_changed = False
-        return is_due and losses.bear_loss(self)
+        if is_due and self.equity <= -CENT:
+            claims.claim(self)
+            return True
+        return False
 
     def _resume(self) -> None:
         if self.case.held:
@@ -173,6 +130,5 @@ class Account(Subject):
             control = self.state.gate.control(self.request(contract))
             if control is not None and control.reason is Reason.CANCEL_ALL:
                 size = case.open.pop(contract)
-                if contract not in case.closing:
-                    case.sizes.pop(contract, None)
+                case.sizes.pop(contract, None)
                 self.event("cancelled", f"cancel what is open of {size:g} {contract}: {control.why}", instrument=contract)

@@ -1,14 +1,12 @@
 """Decisions: which accounts must be liquidated, how much of each now, and what holds their orders?
 
-Entries    case/<account>: an account that is not healthy, or has open payments or closings; freed when neither is so and the
-           longest pause after its last round is over
+Entries    case/<account>: an account that is not healthy; freed when it is and the longest pause after its last round is over
            depth/<venue:instrument>: the newest depth of one book
            guard/<series>: the average of one quantity in one unit, with which the next value is compared: `price of
            <venue:instrument>`, the mark of a future or perpetual; `forward of <venue:instrument>`, the forward in USD of an
            option; `index of <underlying>`, with the currency behind it where that is not USD.  Freed with its contract
            halt/<venue> or halt/<venue:instrument>: its newest row of trading_halts; freed a day later if trading has resumed or
            the contract is gone
-           fund: the balance of this shard's insurance fund
            control/<scope>: a control in force (`kernels.gate`); freed with its end
            break/<break_id>: a circuit break (`kernels.gate`); freed a day after its end
 Order      books, guards, halts, breaks and controls are applied before accounts are valued
@@ -23,26 +21,19 @@ An account goes through these states, each change of which is an event with its 
                  (udfs/liquidation.py, within the band around mark); the next after the pause.  It ends as soon as maintenance
                  margin is within equity again: open orders must be cancelled then.  An account that falls again waits for the
                  rest of the pause
-    bankrupt     equity is gone: everything that is left is ordered at once
+    bankrupt     equity is gone: everything that is left is ordered at once, after the answer of the fund
     settling     equity is below zero and nothing is held any more.  It ends when the loss has been paid
 
-Every loss is allocated.  The loss is the amount by which equity is below zero.  The first of these that can pays it when equity
-is gone, and pays any further loss with every later change of the account's holdings: a price that falls further is a loss
-when something is closed at it, and until then it may recover:
-    1. the insurance fund, which pays all of it (`insurance`), or nothing as long as
-    2. positions on the other side can be closed against the account's at its bankruptcy price, in the order of their score
-       (auto-deleveraging).  Each position pays in proportion to its requirement.  Orders on contracts closed like this must be
-       cancelled
-    3. the insurance fund, with its remaining balance
-    4. nobody: the row has the amount (`uncovered`)
-Orders, payments and deleveraging are decisions: only fills and transfers execute them.  Until then open payments and closings
-count as done, so no loss is paid twice.  A payment has come when a balance names its event as cause or rises by exactly its
-amount, or when the account is richer by exactly that than prices explain.
+Every loss is claimed from the fund (`kernels.liquidations.claims`): all that equity is below zero, when it is gone and with
+every later change of the account's holdings.  A price that falls further is a loss when something is closed at it, and until
+then it may recover.  The fund pays what is missing once nothing is held any more, and deleverages others where it has not
+enough; it knows what it has answered, so each claim has the whole amount.  Its answer comes `answer_ms` of event time after the
+claim.  Until then nothing more is ordered of a bankrupt account: who is deleveraged is not sold as well.
 
-Orders only reduce risk: open orders and closings by deleveraging never exceed the position.  A position that has become smaller
-has filled that much of them.
+Orders only reduce risk: open orders never exceed the position.  A position that has become smaller has filled that much of
+them.
 
-Held: no order is emitted for an account, and no loss is allocated, while one of these is true (`kernels.gate`), in this order,
+Held: no order is emitted for an account, and no loss is claimed, while one of these is true (`kernels.gate`), in this order,
 for anything that it holds; the hold, its end and every change of its reason are events:
     controls unread   the topic of controls has not been read, or not lately
     control …         an operator stops liquidations of all that it holds; a kill cancels open orders as well.  Where some
@@ -76,7 +67,6 @@ from kernels.liquidations.account import Account
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.cases import (
     BROKE,
-    CENT,
     LIQUIDATING,
     LOCKED,
     MARGIN_CALL,
@@ -85,8 +75,6 @@ from kernels.liquidations.cases import (
     Case,
     Standing,
     no_standing,
-    seen_from,
-    seen_listed,
     standing_of,
 )
 from kernels.liquidations.guards import Depth, Guard
@@ -97,11 +85,14 @@ from kernels.liquidations.stage import Batch
 from kernels.market import indices
 from schemas.rows import key, to_ms
 
+FUND = "fund"
+"""An entry of earlier versions, in which each shard had a fund: it is freed."""
+
 
 class Decisions:
     """The liquidations in progress: rows of `liquidation_orders` and `liquidation_events`."""
 
-    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", "fund", gate.KIND, gate.BREAK})
+    KINDS: ClassVar[frozenset[str]] = frozenset({"case", "depth", "guard", "halt", FUND, gate.KIND, gate.BREAK})
 
     def __init__(self, accounts: Accounts) -> None:
         self.market = accounts
@@ -112,7 +103,6 @@ class Decisions:
         self.halts = Halts()
         self.gate = gate.Gate()
         self.breaks = gate.Breaks()
-        self.fund_usd = RULES.fund_usd
         self.unsure: set[str] = set()  # guards of version 1, which may have mixed an option's mark and its forward
         self._standing = Standing.without_cases(0)
 
@@ -135,13 +125,13 @@ class Decisions:
     def encode(self, name: str) -> bytes | None:
         """One entry as bytes; None if it no longer exists."""
         kind, _, key = name.partition("/")
-        if kind == "fund":
-            return packed(VERSION, [self.fund_usd])
+        if kind == FUND:
+            return None
         if kind in (gate.KIND, gate.BREAK):
             return (self.gate if kind == gate.KIND else self.breaks).encode(key)
         if kind == "case":
             case = self.cases.get(key)
-            return None if case is None else packed(VERSION, vars(case) | {"seen": seen_listed(case.seen)})
+            return None if case is None else packed(VERSION, vars(case))
         entries: dict[str, dict[str, Any]] = {"depth": self.depths, "guard": self.guards, "halt": self.halts.rows}
         stored = entries[kind].get(key)
         return None if stored is None else packed(VERSION, list(stored))
@@ -156,10 +146,6 @@ class Decisions:
         if kind == "case":
             self.cases[key] = case = Case()
             vars(case).update(stored)
-            case.closing = {
-                contract: [(contracts, price) for contracts, price in parts] for contract, parts in case.closing.items()
-            }
-            case.seen = seen_from(stored["seen"])
         elif kind == "depth":
             self.depths[key] = Depth(*stored)
         elif kind == "guard":
@@ -169,21 +155,19 @@ class Decisions:
         elif kind == "halt":
             self.halts.put(key, Halt(*stored))
         else:
-            (self.fund_usd,) = stored
+            self.touched.add(FUND)
 
     def gauges(self) -> dict[str, float]:
-        """Accounts that are not healthy, by state; those that are held; the fund of this shard in USD; the gate."""
+        """Accounts that are not healthy, by state; those that are held; the gate."""
         states = Counter(case.state for case in self.cases.values())
         return {
             **{f"accounts_{state}": states[state] for state in (MARGIN_CALL, LOCKED, LIQUIDATING, *BROKE)},
             "accounts_held": sum(case.held is not None for case in self.cases.values()),
-            "insurance_fund_usd": self.fund_usd,
             **self.gate.gauges(),
         }
 
     def learn(self, messages: list[Message]) -> None:
-        """Apply books, halts, payments, and the prices of guards."""
-        cash: dict[tuple[str, str], float] = {}
+        """Apply books, halts, and the prices of guards."""
         _drop_unsure(self)
         for message in messages:
             row = message.row
@@ -195,8 +179,6 @@ class Decisions:
                 self.touched.add(self.gate.learn(row))
             elif message.table == "circuit_breaks":
                 self.touched.add(self.breaks.learn(row))
-            elif message.table == "balances":
-                _learn_payment(self, row, cash)
             elif message.table == "tickers":
                 _learn_price(self, row)
             elif message.table == "index_prices":
@@ -229,32 +211,6 @@ def _learn_depth(state: Decisions, row: dict[str, Any]) -> None:
     if known is None or known.event_ms <= event_ms:
         state.depths[name] = Depth(event_ms, row["is_stale"], row["bids"], row["asks"])
         state.touched.add(f"depth/{name}")
-
-
-def _learn_payment(state: Decisions, row: dict[str, Any], cash: dict[tuple[str, str], float]) -> None:
-    """Note that a payment of the fund has come: the balance names its event as cause, or rises by just its amount.
-
-    `cash` has the earlier balances of this batch, by account and currency.
-    """
-    case = state.cases.get(row["account"])
-    if case is None or not case.due:
-        return
-    if case.due.pop(row["cause_id"], None) is not None:
-        case.seen = None  # the payment explains the rest of the change
-        state.touched.add(f"case/{row['account']}")
-    if case.seen is None:
-        return
-    account, currency = row["account"], row["currency"]
-    before, amount = cash.get((account, currency), case.seen.balances.get(currency, 0.0)), float(row["amount"])
-    cash[account, currency] = amount
-    usd = state.market.currency_columns["usd"].item(state.market.currency(currency))
-    for event, due in case.due.items():
-        if abs((amount - before) * usd - due) < CENT:
-            del case.due[event]
-            balances = case.seen.balances | {currency: case.seen.balances.get(currency, 0.0) + amount - before}
-            case.seen = case.seen._replace(balances=balances)
-            state.touched.add(f"case/{account}")
-            return
 
 
 def _learn_price(state: Decisions, row: dict[str, Any]) -> None:

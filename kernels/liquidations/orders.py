@@ -29,7 +29,7 @@ def planned(subject: Subject) -> tuple[list[Planned], Held | None]:
     blocked: Held | None = None
     for contract in subject.ordered_by_requirement():
         size = subject.sizes[contract]
-        free = abs(size) - case.open.get(contract, 0.0) - (case.to_close(contract) if case.closing else 0.0)
+        free = abs(size) - case.open.get(contract, 0.0)
         if free <= 1e-12 * abs(size):
             continue
         if subject.equity <= 0:
@@ -52,6 +52,8 @@ def planned(subject: Subject) -> tuple[list[Planned], Held | None]:
                 why = f"the book of {contract} shows nothing within {limit:.6g}, the fillable price"
                 blocked = Held(Reason.NO_DEPTH, contract, why)
                 continue
+        if subject.equity <= 0 and subject.waits:
+            continue
         orders.append(Planned(contract, wanted if visible is None else min(wanted, visible), limit, visible))
         if subject.equity > 0:
             break

@@ -19,7 +19,6 @@ from kernels.liquidations.cases import (
     RECOVERED,
     UNSERVED,
     Case,
-    Seen,
     Standing,
 )
 from kernels.liquidations.columns import Array
@@ -40,7 +39,6 @@ class Standings(Protocol):
     halts: Halts
     gate: Gate
     breaks: Breaks
-    fund_usd: float
 
     def standing(self) -> Standing:
         """The standing of each account."""
@@ -87,6 +85,26 @@ class Quote(NamedTuple):
         needs = self.required(size) * (self.mark / self.unit_usd if self.unit_usd else 0.0)  # of price
         price = liquidation.fillable_price(size, size * self.mark, needs, equity, maintenance, *RULES.orders.spread)
         return max(min(price, self.high), self.low) if not math.isnan(price) else self.low if size > 0 else self.high
+
+
+def quoted(market: Accounts, valuation: Valuation, contract: str) -> Quote:
+    """The quote of one contract whose terms are known."""
+    rates, row, terms = valuation.rates, market.contract_columns.row(contract), market.terms[contract]
+    mark = float(valuation.mark[row])
+    usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
+    contract_size, is_inverse = terms.contract_size or 0.0, terms.is_inverse and terms.kind != "option"
+    low, high = liquidation.band(mark, RULES.orders)
+    return Quote(
+        mark=mark,
+        low=float(low),
+        high=float(high),
+        unit_usd=contract_size * usd / mark if is_inverse else contract_size * mark * usd,
+        each_usd=contract_size * usd,
+        is_inverse=is_inverse,
+        maintenance_long=float(rates.maintenance_long[row]),
+        maintenance_short=float(rates.maintenance_short[row]),
+        square=float(rates.square[row]),
+    )
 
 
 class DecisionBatch:
@@ -141,23 +159,7 @@ class DecisionBatch:
     def quote(self, contract: str) -> Quote:
         """The quote of one contract."""
         if contract not in self._quotes:
-            market, rates = self.state.market, self.valuation.rates
-            row, terms = market.contract_columns.row(contract), market.terms[contract]
-            mark = float(self.valuation.mark[row])
-            usd = float(market.currency_columns["usd"][market.currency(terms.settlement_currency)])
-            contract_size, is_inverse = terms.contract_size or 0.0, terms.is_inverse and terms.kind != "option"
-            low, high = liquidation.band(mark, RULES.orders)
-            self._quotes[contract] = Quote(
-                mark=mark,
-                low=float(low),
-                high=float(high),
-                unit_usd=contract_size * usd / mark if is_inverse else contract_size * mark * usd,
-                each_usd=contract_size * usd,
-                is_inverse=is_inverse,
-                maintenance_long=float(rates.maintenance_long[row]),
-                maintenance_short=float(rates.maintenance_short[row]),
-                square=float(rates.square[row]),
-            )
+            self._quotes[contract] = quoted(self.state.market, self.valuation, contract)
         return self._quotes[contract]
 
     @cached_property
@@ -212,15 +214,3 @@ class DecisionBatch:
         """The rows of the selected contracts, with their names."""
         rows = set(np.flatnonzero(is_selected).tolist())
         return [(row, name) for name, row in self.state.market.contract_columns.rows.items() if row in rows] if rows else []
-
-    def worth_usd(self, seen: Seen) -> float:
-        """What an account would be worth now with its holdings of before (`seen`); NaN if a price is missing."""
-        market, rates, usd = self.state.market, self.valuation.rates, self.state.market.currency_columns["usd"]
-        total = sum(amount * usd.item(market.currency(name)) for name, amount in seen.balances.items())
-        for name, (size, average) in seen.positions.items():
-            row = market.contract_columns.rows.get(name)
-            if row is None:
-                return math.nan
-            basis = size / average if rates.is_inverse[row] else size * average
-            total += rates.unit.item(row) * size - rates.basis_unit.item(row) * basis
-        return float(total)

@@ -14,7 +14,7 @@ class Rules(NamedTuple):
     stale_s: float = 30.0
     points: int = 1
     average_s: float = 60.0
-    fund_usd: float = 1_000_000.0  # of each shard, at the start
+    answer_ms: int = 200  # from a claim to the answer of the fund
 
 
 RULES = Rules()

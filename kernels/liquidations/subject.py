@@ -7,8 +7,9 @@ from typing import Any
 
 from engine.contract import Output
 from kernels.gate import Act, Held, Reason, Request
-from kernels.liquidations.cases import Case, Seen
+from kernels.liquidations.cases import Case
 from kernels.liquidations.quotes import DecisionBatch, Standings
+from kernels.liquidations.rules import RULES
 from kernels.market import indices
 from schemas.rows import instant_ms
 
@@ -35,13 +36,10 @@ class Subject:
         """Seconds since the last round."""
         return math.inf if self.case.round_ms is None else (self.now_ms - self.case.round_ms) / 1000
 
-    def seen_now(self) -> Seen:
-        """The account's balances and positions."""
-        account = self.state.market.accounts[self.name]
-        return Seen(
-            {currency: amount for currency, (_, amount) in account.balances.items() if amount},
-            {contract: (size, average) for contract, (_, size, average) in account.positions.items() if size},
-        )
+    @property
+    def waits(self) -> bool:
+        """Whether the fund has not answered the last claim yet."""
+        return self.case.claimed_ms is not None and self.now_ms < self.case.claimed_ms + RULES.answer_ms
 
     def request(self, contract: str = "", act: Act = Act.LIQUIDATE) -> Request:
         """What the gate is asked: about an order of one contract, or about all that concerns the account."""
@@ -137,10 +135,7 @@ class Subject:
             "order_id": None,
             "instrument": None,
             "amount_usd": None,
-            "counter_account": None,
             "reason": reason,
-            "size": None,
-            "price": None,
         }
         self.outputs.append(Output("liquidation_events", self.now_ms, row | extra))
 

@@ -61,7 +61,6 @@ EXPECTED: Numbers = {
         "accounts_liquidating": 1,
         "accounts_margin_call": 0,
         "accounts_held": 0,
-        "insurance_fund_usd": 4_000_000,
         "controls_in_force": 0,
         "is_gate_closed": 0,
     },

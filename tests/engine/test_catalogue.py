@@ -110,6 +110,7 @@ def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
 
 def test_orders_positions_and_liquidations_are_in_one_loop_with_the_own_venue() -> None:
     assert jobs.loop(["venue_fills", "venue_reports"]) == ["positions", "liquidations", "orders", "matching"]
+    assert "fund" in jobs.loop(["fund_fills"])
     assert jobs.loop(["venue_reports"]) == ["orders", "matching"]
     assert jobs.loop(jobs.optional()) == []
     ahead = {table for name in jobs.FLOW for table in jobs.job(name).tells_ahead}

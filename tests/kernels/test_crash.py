@@ -1,7 +1,8 @@
-"""A crash of 10,000 accounts through positions, margin and liquidations, against a reference that shares no code with them.
+"""A crash of 10,000 accounts through positions, margin, liquidations and fund, against a reference that shares no code with
+them.
 
-What the engine orders is filled in the next batch against one maker, and what the fund is to pay is paid: so one batch's
-decisions change the next one's.
+What the engine orders is filled in the next batch against one maker, and what the fund pays is booked: so one batch's decisions
+change the next one's.
 """
 
 from collections import defaultdict
@@ -15,7 +16,8 @@ import pytest
 
 from engine import batch
 from engine.contract import Message, Output, State
-from kernels import liquidations, positions
+from kernels import fund, liquidations, positions
+from kernels.fund.rules import Rules
 from schemas.rows import instant_ms, instant_us
 from tests.kernels.obeying import READ
 
@@ -29,7 +31,7 @@ INVERSE = "CCC"
 EACH_USD = 10.0
 MAINTENANCE = 0.05  # of an underlying without a schedule of its own
 FEE = 0.0005
-FUND_USD = 1e7
+FUND = Rules(opening={"USDC": "10000000"})
 """More than all that is lost: nobody else has to bear anything."""
 EXACT = Context(prec=80)
 
@@ -107,7 +109,7 @@ class Reference:
     def take(self, table: str, row: dict[str, Any]) -> None:
         """Book a fill or a transfer."""
         cash = self.cash[row["account"]]
-        if table == "transfers":
+        if table in ("transfers", "fund_transfers"):
             cash[row["currency"]] += float(row["amount"])
         elif table == "fills":
             coin = row["instrument"].removesuffix("-PERP")
@@ -131,13 +133,11 @@ class Reference:
         return found
 
     def debts(self, prices: dict[str, float]) -> float:
-        """What all together have below zero."""
-        total = 0.0
-        for account, sizes in self.sizes.items():
-            equity = self.cash[account]["USDC"] + self.cash[account][INVERSE] * prices[INVERSE]
-            equity += sum(float(size) * (-EACH_USD if coin == INVERSE else prices[coin]) for coin, size in sizes.items())
-            total += max(-equity, 0.0)
-        return total
+        """What all together have below zero who hold nothing any more."""
+        closed = [account for account, sizes in self.sizes.items() if not any(sizes.values())]
+        equities = (self.cash[account]["USDC"] + self.cash[account][INVERSE] * prices[INVERSE] for account in closed)
+        # A contract of 10 USD is a debt in coins only while it is held.
+        return sum(max(-equity, 0.0) for equity in equities)
 
 
 class Conservation:
@@ -165,22 +165,22 @@ class Conservation:
 
 
 class Suite:
-    """The two kernels in the order of their jobs."""
+    """The kernels in the order of their jobs."""
 
     def __init__(self) -> None:
-        self.kernels = (positions, liquidations)
-        self.states: list[Any] = [kernel.new() for kernel in self.kernels]
-        self.states[-1].decisions.fund_usd = FUND_USD
-        self.names: list[set[str]] = [set() for _ in self.kernels]
+        self.states: list[Any] = [positions.new(), liquidations.new(), fund.State(FUND)]
+        self.names: list[set[str]] = [set() for _ in self.states]
 
     def step(self, rows: list[tuple[str, dict[str, Any]]], until_ms: int) -> tuple[Outputs, Outputs, Outputs]:
-        """What the ledger, the margin stage and the decisions emit for one batch."""
+        """What the ledger, the margin stage, and decisions and fund emit for one batch."""
         given = [Message(table, 0, n, row) for n, (table, row) in enumerate(rows)]
-        prices = [message for message in given if message.table not in ("fills", "transfers")]
+        prices = [message for message in given if message.table in ("instruments", "tickers", "index_prices")]
         booked = positions.step(self.states[0], [message for message in given if message.table != "tickers"], until_ms)
         held = [Message(o.table, 1, n, dict(o.row)) for n, o in enumerate(booked) if o.table in ("positions", "balances")]
         outputs = liquidations.step(self.states[1], [READ, *prices, *held], until_ms)
         decided = [output for output in outputs if output.table.startswith("liquidation_")]
+        claims = [Message(o.table, 2, n, dict(o.row)) for n, o in enumerate(outputs) if o.table == "loss_claims"]
+        decided += fund.step(self.states[2], [*prices, *held, *claims], until_ms)
         valued = [output for output in outputs if not output.table.startswith("liquidation_")]
         for names, state in zip(self.names, self.states, strict=True):
             names |= state.touched
@@ -204,7 +204,7 @@ def restore(state: State, other: State, names: list[str]) -> None:
 
 
 def executed(decided: Outputs, step: int) -> list[tuple[str, dict[str, Any]]]:
-    """What becomes of decisions in the next batch: orders are filled at the mark, and the fund pays."""
+    """What becomes of decisions in the next batch: orders are filled at the mark, and what the fund pays is booked."""
     rows: list[tuple[str, dict[str, Any]]] = []
     ms = T0 + step * SECOND
     for output in decided:
@@ -212,8 +212,8 @@ def executed(decided: Outputs, step: int) -> list[tuple[str, dict[str, Any]]]:
         if output.table == "liquidation_orders":
             coin, size = row["instrument"].removesuffix("-PERP"), Decimal(repr(row["size"]))
             rows += fills(row["account"], row["order_id"], coin, size if row["side"] == "buy" else -size, price(coin, step), ms)
-        elif row["kind"] == "insurance":
-            rows.append(transfer(row["account"], row["event_id"], "USDC", f"{row['amount_usd']:.6f}", ms, "insurance"))
+        elif output.table in ("fund_transfers", "fund_fills"):
+            rows.append((output.table, dict(row)))
     return rows
 
 
@@ -233,6 +233,7 @@ def written(outputs: tuple[Outputs, Outputs, Outputs]) -> str:
 def test_a_crash_liquidates_whom_a_plain_reckoning_says_conserves_everything_and_can_be_taken_up_in_the_middle() -> None:
     reference, conservation, suite = Reference(), Conservation(), Suite()
     states: dict[str, str] = {}
+    judged: dict[str, str] = {}
     liquidated: set[str] = set()
     kinds: set[str] = set()
     played: list[str] = []
@@ -242,8 +243,8 @@ def test_a_crash_liquidates_whom_a_plain_reckoning_says_conserves_everything_and
         for table, row in rows:
             reference.take(table, row)
         expected = reference.liquidatable({coin: price(coin, step) for coin in START})
-        judged = [output.row for output in valued if output.table == "account_margin"]
-        assert {row["account"] for row in judged if row["status"] == "liquidation"} == expected
+        judged |= {output.row["account"]: output.row["status"] for output in valued if output.table == "account_margin"}
+        assert {account for account, status in judged.items() if status == "liquidation"} == expected
         events = [output.row for output in decided if output.table == "liquidation_events"]
         states |= {row["account"]: row["state"] for row in events}
         assert {account for account, state in states.items() if state in ("locked", "liquidating", "bankrupt")} == expected
@@ -263,10 +264,12 @@ def test_a_crash_liquidates_whom_a_plain_reckoning_says_conserves_everything_and
             middle, then = suite.restored(), executed(decided, step + 1)
 
     assert 0.2 * ACCOUNTS < len(liquidated) < 0.8 * ACCOUNTS
-    assert kinds == {"margin_call", "locked", "round", "bankrupt", "insurance", "recovered"}
+    assert kinds == {"margin_call", "locked", "round", "bankrupt", "claimed", "recovered"}
     assert conservation.held["house:insurance", "USDC"] < 0 < conservation.held["house:fees", "USDC"]
-    # Whoever was closed owes no more than what the fund has been told to pay at last.
+    # Whoever was closed owes no more than what the fund pays at last.
     last = {coin: price(coin, STEPS - 1) for coin in START}
-    paid = sum(output.row["amount_usd"] for output in decided if output.row.get("kind") == "insurance")
-    assert reference.debts(last) == pytest.approx(paid, abs=1.0)
+    paid = sum(Decimal(output.row["amount"]) for output in decided if output.table == "fund_transfers")
+    assert reference.debts(last) == pytest.approx(float(paid), abs=1.0)
+    booked_usd = conservation.held["house:insurance", "USDC"]
+    assert suite.states[2].purses["USDC"].balance == Decimal(FUND.opening["USDC"]) + booked_usd - paid
     assert [written(outputs) for _, _, outputs in play(middle, MIDDLE + 1, then)] == played[MIDDLE + 1 :]

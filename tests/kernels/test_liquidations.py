@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract import Message, Output
@@ -16,7 +16,6 @@ from kernels.liquidations.account import Account
 from kernels.liquidations.rules import RULES
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.obeying import READ
-from tests.kernels.stored import Stored
 
 T0 = 1_700_000_000_000
 COINS = {"AAA": 100.0, "BBB": 2_000.0}
@@ -86,7 +85,7 @@ def step(state: liquidations.State, *messages: Message, until_ms: int) -> list[O
     """The decisions, and dead letters."""
     outputs = liquidations.step(state, [READ, *messages], until_ms)
     assert [fault(output.table, output.row) for output in outputs] == [None] * len(outputs)
-    return [output for output in outputs if output.table.startswith(("liquidation_", "dead_"))]
+    return [output for output in outputs if output.table.startswith(("liquidation_", "dead_", "loss_"))]
 
 
 def rows(outputs: list[Output], table: str = "liquidation_orders") -> list[Any]:
@@ -303,110 +302,85 @@ def test_a_spike_of_one_tick_does_not_shut_out_the_price_after_it() -> None:
     ]
 
 
-def test_a_loss_is_paid_by_the_fund_once_or_else_by_the_other_side() -> None:
-    others = [
-        position("rich", "AAA", -30.0, 100.0), balance("rich", 1e6),
-        position("keen", "AAA", -30.0, 100.0), balance("keen", 400.0),
-        position("late", "AAA", -200.0, 81.0), balance("late", 1e6),
-    ]  # fmt: skip
-    state = begun(*long(), *others)
-    outputs = fallen(state, 80.0)
-    assert [row["kind"] for row in rows(outputs, "liquidation_events") if row["account"] == "a"] == [
-        "locked",
-        "bankrupt",
-        "insurance",
-        "round",
-    ]
-    assert [row["size"] for row in rows(outputs)] == [100.0]
-    assert state.decisions.fund_usd == RULES.fund_usd - 500.0
-    assert fallen(state, 79.0, T0 + 3 * SECOND) == []
-
-    poor = begun(*long(), *others)
-    poor.decisions.fund_usd = 499.0
-    events = rows(fallen(poor, 80.0), "liquidation_events")
-    shared = [row for row in events if row["kind"] == "deleveraging"]
-    assert [(row["counter_account"], row["amount_usd"]) for row in shared] == [
-        ("keen", 2_400.0),
-        ("rich", 2_400.0),
-        ("late", 3_200.0),
-    ]
-    assert {row["account"] for row in events if row["kind"] == "deleveraged"} == {"keen", "rich", "late"}
-    assert "at 85, the bankruptcy price: rank 1" in shared[0]["reason"]
-    assert poor.decisions.fund_usd == 499.0
+def claims(outputs: list[Output]) -> list[Any]:
+    return rows(outputs, "loss_claims")
 
 
-def amounts(outputs: list[Output], kind: str = "insurance") -> list[float]:
-    return [row["amount_usd"] for row in rows(outputs, "liquidation_events") if row["kind"] == kind]
-
-
-def named(message: Message, cause_id: str) -> Message:
-    return message._replace(row=message.row | {"cause_id": cause_id})
+def amounts(outputs: list[Output]) -> list[float]:
+    return [row["missing_usd"] for row in claims(outputs)]
 
 
 def flat(account: str = "a", ms: int = T0 + 2 * SECOND, coin: str = "AAA") -> Message:
     return position(account, coin, 0.0, 0.0, ms)
 
 
-def test_a_loss_that_the_last_fill_makes_is_borne_and_the_account_is_settling_until_it_is_paid() -> None:
+def test_whose_equity_is_gone_claims_the_loss_and_sells_once_the_fund_has_answered() -> None:
+    state = begun(*long())
+    outputs = fallen(state, 80.0)
+    assert kinds(outputs) == ["locked", "bankrupt", "claimed"] and rows(outputs) == []
+    (claim,) = claims(outputs)
+    claimed_ms = T0 + SECOND + 49
+    assert (claim["claim_id"], claim["event_at"]) == (f"a/{instant_ms(claimed_ms)}", instant_ms(claimed_ms))
+    assert (claim["missing_usd"], claim["currency"], claim["is_settled"]) == (500.0, "USD", False)
+    # Closed at 85 it has nothing left and owes nothing.
+    assert (claim["instrument"], claim["size"], claim["price"], claim["share_usd"]) == ("AAA-PERP", 100.0, 85.0, 500.0)
+    assert step(state, until_ms=claimed_ms + RULES.answer_ms) == []
+    later = step(state, until_ms=claimed_ms + RULES.answer_ms + 1)
+    assert kinds(later) == ["round"] and [row["size"] for row in rows(later)] == [100.0]
+    # A price that falls further is no loss until something is closed at it.
+    assert fallen(state, 70.0, T0 + 3 * SECOND) == []
+
+
+def test_what_others_have_closed_by_then_is_not_sold() -> None:
+    state = begun(*long())
+    fallen(state, 80.0)
+    ms = T0 + SECOND + 49 + RULES.answer_ms
+    partly = position("a", "AAA", 30.0, 100.0, ms), balance("a", 450.0, ms)
+    outputs = step(state, *partly, until_ms=ms + 1)
+    # What they bore is gone: 150 of 500 are missing still.
+    assert amounts(outputs) == [150.0] and rows(outputs) == []
+    assert [row["size"] for row in rows(step(state, until_ms=ms + RULES.answer_ms + 1))] == [30.0]
+
+
+def test_a_loss_that_the_last_fill_makes_is_claimed_and_the_account_is_settling_until_it_is_paid() -> None:
     state = begun(*long())
     assert kinds(fallen(state)) == ["locked", "round"]
     ms = T0 + 2 * SECOND
     outputs = fallen(state, 89.0, ms, flat(ms=ms), balance("a", -50.0, ms))
-    assert kinds(outputs) == ["bankrupt", "insurance"] and amounts(outputs) == [50.0]
+    assert kinds(outputs) == ["bankrupt", "claimed"]
+    (claim,) = claims(outputs)
+    assert (claim["missing_usd"], claim["currency"], claim["is_settled"], claim["instrument"]) == (50.0, "USDC", True, None)
     assert {row["state"] for row in rows(outputs, "liquidation_events")} == {"settling"}
-    assert "pays 50.00 USD, what equity is below zero" in reasons(outputs)[1]
     assert liquidations.gauges(state)["accounts_settling"] == 1
-    assert state.decisions.fund_usd == RULES.fund_usd - 50.0
     for later in range(3, 90):
         assert fallen(state, 89.0, T0 + later * SECOND) == []
     assert kinds(fallen(state, 89.0, T0 + 90 * SECOND, balance("a", 0.0, T0 + 90 * SECOND))) == ["recovered"]
     assert fallen(state, 89.0, T0 + 91 * SECOND) == [] and state.decisions.cases == {}
 
 
-@pytest.mark.parametrize("name", ["fill and payment at once", "payment before the fill", "payment after it", "payment named"])
-def test_what_is_lost_after_the_fund_has_paid_is_paid_too_and_nothing_twice(name: str) -> None:
-    """Equity of a long of 100 with 1,500: -50 at 84.5, where the fund pays, and -500 at 80, where it is closed."""
+def test_every_change_of_holdings_is_claimed_whole_and_bears_the_beginning_of_its_case() -> None:
+    """Equity of a long of 100 with 1,500: -50 at 84.5, where it is gone, and -500 at 80, where it is closed in two parts."""
     state = begun(*long())
-    paid = rows(fallen(state, 84.5), "liquidation_events")[2]
-    assert (paid["kind"], paid["amount_usd"]) == ("insurance", 50.0)
-    at_ms = [T0 + n * SECOND for n in range(6)]
-    assert kinds(fallen(state, 80.0, at_ms[2])) == []
-    if name == "payment before the fill":
-        # It is changed: what is missing by then is looked at, and nothing is at the fill.
-        assert amounts(fallen(state, 80.0, at_ms[3], balance("a", 1_550.0, at_ms[3]))) == [450.0]
-        assert amounts(fallen(state, 80.0, at_ms[4], flat(ms=at_ms[4]), balance("a", -450.0, at_ms[4]))) == []
-    elif name == "payment after it":
-        assert amounts(fallen(state, 80.0, at_ms[3], flat(ms=at_ms[3]), balance("a", -500.0, at_ms[3]))) == [450.0]
-        assert amounts(fallen(state, 80.0, at_ms[4], balance("a", -450.0, at_ms[4]))) == []
-    elif name == "payment named":
-        # Filled far from the mark, with a fee, and paid in the same batch: only the cause tells what is what.
-        closing = balance("a", -467.3, at_ms[3])._replace(offset=3_001)
-        came = named(balance("a", -417.3, at_ms[3])._replace(offset=3_002), paid["event_id"])
-        assert amounts(fallen(state, 80.0, at_ms[3], flat(ms=at_ms[3]), closing, came)) == [pytest.approx(417.3)]
-        return
-    else:
-        assert amounts(fallen(state, 80.0, at_ms[3], flat(ms=at_ms[3]), balance("a", -450.0, at_ms[3]))) == [450.0]
-    assert state.decisions.fund_usd == RULES.fund_usd - 500.0
-    assert kinds(fallen(state, 80.0, at_ms[5], balance("a", 0.0, at_ms[5]))) == ["recovered"]
-    assert state.decisions.fund_usd == RULES.fund_usd - 500.0
-
-
-@pytest.mark.parametrize("is_paid_first", [True, False])
-def test_a_payment_beside_a_fill_far_from_the_mark_is_known_by_its_amount(is_paid_first: bool) -> None:
-    """The fund pays 50; a fill 17.30 worse than the mark comes in the batch of the payment, which no row names."""
-    state = begun(*long())
-    (paid,) = amounts(fallen(state, 84.5))
-    at_fill = T0 + 3 * SECOND
-    first, last = (1_550.0, -417.3) if is_paid_first else (-467.3, -417.3)
-    held = flat(ms=at_fill)._replace(offset=3_001)
-    rows_of_cash = [balance("a", first, at_fill)._replace(offset=3_000), balance("a", last, at_fill)._replace(offset=3_002)]
-    assert paid == 50.0
-    assert amounts(fallen(state, 80.0, at_fill, held, *rows_of_cash)) == [pytest.approx(417.3)]
-    assert kinds(fallen(state, 80.0, T0 + 4 * SECOND, balance("a", 0.0, T0 + 4 * SECOND))) == ["recovered"]
+    at_ms = [T0 + n * SECOND for n in range(7)]
+    told = claims(fallen(state, 84.5))
+    assert fallen(state, 80.0, at_ms[2]) != [] and claims(fallen(state, 80.0, at_ms[2] + 100)) == []
+    told += claims(fallen(state, 80.0, at_ms[3], position("a", "AAA", 40.0, 100.0, at_ms[3]), balance("a", 300.0, at_ms[3])))
+    told += claims(fallen(state, 80.0, at_ms[4], flat(ms=at_ms[4]), balance("a", -500.0, at_ms[4])))
+    told += claims(fallen(state, 80.0, at_ms[5], balance("a", -450.0, at_ms[5])))
+    assert [(row["missing_usd"], row["is_settled"]) for row in told] == [
+        (50.0, False),
+        (500.0, False),
+        (500.0, True),
+        (450.0, True),
+    ]
+    assert {row["broke_at"] for row in told} == {told[0]["event_at"]}
+    assert kinds(fallen(state, 80.0, at_ms[6], balance("a", 0.0, at_ms[6]))) == ["recovered"]
+    (again,) = claims(fallen(state, 80.0, at_ms[6] + 500, balance("a", -7.0, at_ms[6] + 500)))
+    assert (again["missing_usd"], again["broke_at"]) == (7.0, again["event_at"])
 
 
 @pytest.mark.parametrize("model", ["never held anything", "was healthy", "only options that are worth less than its debt"])
-def test_a_debt_without_a_liquidation_has_a_bearer_too(model: str) -> None:
+def test_a_debt_without_a_liquidation_is_claimed_too(model: str) -> None:
     """Funding, fees or a withdrawal took more than there was."""
     option = instrument("AAA").row | {"instrument": "AAA-C", "kind": "option", "option_type": "call", "strike_usd": 100.0}
     call = Message("instruments", 0, 0, option | {"expiry_at": instant_ms(T0 + 9 * 86_400_000)})
@@ -420,8 +394,9 @@ def test_a_debt_without_a_liquidation_has_a_bearer_too(model: str) -> None:
         of = position("a", "AAA", 10.0, 4.0, T0 + 300)
         held = [of._replace(row=of.row | {"instrument": "AAA-C"})]
     outputs = fallen(state, 100.0, T0 + SECOND, balance("a", -75.0 - (40.0 if held else 0.0), T0 + SECOND), *held)
-    assert kinds(outputs) == ["bankrupt", "insurance"] + (["round"] if held else [])
-    assert amounts(outputs) == [75.0]
+    assert kinds(outputs) == ["bankrupt", "claimed"]
+    assert [(row["missing_usd"], row["is_settled"]) for row in claims(outputs)] == [(75.0, not held)]
+    outputs = step(state, until_ms=T0 + SECOND + 50 + RULES.answer_ms)
     assert [(row["instrument"], row["side"], row["size"]) for row in rows(outputs)] == (
         [("AAA-C", "sell", 10.0)] if held else []
     )
@@ -445,78 +420,28 @@ def test_who_waits_for_a_payment_is_looked_at_again_only_when_something_comes(mo
     assert amounts(fallen(state, 100.0, T0 + SECOND, balance("a", -50.0, T0 + SECOND))) == [50.0]
     for n in range(2, 50):
         fallen(state, 100.0 + n, T0 + n * SECOND)
-    assert fallen(state, 100.0, T0 + 50 * SECOND, balance("a", -40.0, T0 + 50 * SECOND)) == []
+    assert amounts(fallen(state, 100.0, T0 + 50 * SECOND, balance("a", -40.0, T0 + 50 * SECOND))) == [40.0]
     assert kinds(fallen(state, 100.0, T0 + 51 * SECOND, balance("a", 10.0, T0 + 51 * SECOND))) == ["recovered"]
     fallen(state, 100.0, T0 + 52 * SECOND)
     assert looked_at == [T0 + n * SECOND + 49 for n in (1, 50, 51)]
 
 
-def test_what_neither_the_fund_nor_others_can_bear_is_told() -> None:
-    state = begun(*long())
-    state.decisions.fund_usd = 30.0
-    fallen(state)
-    ms = T0 + 2 * SECOND
-    outputs = fallen(state, 89.0, ms, flat(ms=ms), balance("a", -50.0, ms))
-    assert kinds(outputs) == ["bankrupt", "insurance", "uncovered"]
-    assert (amounts(outputs), amounts(outputs, "uncovered"), state.decisions.fund_usd) == ([30.0], [20.0], 0.0)
-    assert reasons(outputs)[2] == (
-        "of a loss of 50.00 USD the insurance fund pays 30.00 USD and others bear 0.00 USD: nobody bears 20.00 USD"
-    )
-    # The payment comes, and a deposit bears a part of the rest; a later loss is told by itself.
-    assert fallen(state, 89.0, ms + SECOND, balance("a", -20.0, ms + SECOND)) == []
-    assert fallen(state, 89.0, ms + 2 * SECOND, balance("a", -15.0, ms + 2 * SECOND)) == []
-    assert amounts(fallen(state, 89.0, ms + 3 * SECOND, balance("a", -27.0, ms + 3 * SECOND)), "uncovered") == [7.0]
-    assert kinds(fallen(state, 89.0, ms + 4 * SECOND, balance("a", 3.0, ms + 4 * SECOND))) == ["recovered"]
-
-
-def test_a_loss_waits_while_prices_cannot_be_trusted_and_is_borne_then() -> None:
+def test_a_loss_waits_while_prices_cannot_be_trusted_and_is_claimed_then() -> None:
     state = begun(*long())
     assert amounts(fallen(state, 84.5)) == [50.0]
     ms = T0 + 2 * SECOND
     sold = position("a", "AAA", 50.0, 100.0, ms), balance("a", 500.0, ms), index("AAA", 80.0, ms, 40.0)
     assert kinds(step(state, ticker("AAA", 80.0, ms), *sold, until_ms=ms + 50)) == ["held"]
     outputs = fallen(state, 80.0, ms + SECOND)
-    assert kinds(outputs) == ["resumed", "insurance"] and amounts(outputs) == [450.0]
+    assert kinds(outputs) == ["resumed", "claimed"] and amounts(outputs) == [500.0]
 
 
-def test_an_account_that_a_thin_book_holds_is_bankrupt_and_its_loss_is_borne() -> None:
+def test_an_account_that_a_thin_book_holds_is_bankrupt_and_claims_its_loss() -> None:
     state = begun(*long(), depth("AAA", [[10.0, 1.0]], [], T0 + 10))
     assert kinds(fallen(state)) == ["locked", "held"]
     outputs = fallen(state, 80.0, T0 + 2 * SECOND)
-    assert kinds(outputs) == ["bankrupt", "insurance"] and amounts(outputs) == [500.0]
-
-
-def test_deleveraging_closes_no_position_twice_and_what_it_closes_is_not_ordered() -> None:
-    shorts = (
-        position("s", "AAA", -150.0, 100.0),
-        balance("s", 1e6),
-        position("broke", "AAA", -40.0, 60.0),
-        balance("broke", 100.0),
-    )
-    state = begun(*long(), *long("b"), *shorts)
-    state.decisions.fund_usd = 0.0
-    outputs = fallen(state, 80.0)
-    closed = [row for row in rows(outputs, "liquidation_events") if row["kind"] == "deleveraging"]
-    assert [(row["account"], row["counter_account"], row["size"], row["price"]) for row in closed] == [
-        ("a", "s", -100.0, 85.0),
-        ("b", "s", -50.0, 85.0),
-    ]
-    theirs = [row for row in rows(outputs, "liquidation_events") if row["kind"] == "deleveraged"]
-    assert [(row["counter_account"], row["size"], row["number"]) for row in theirs] == [("a", 100.0, 1), ("b", 50.0, 2)]
-    # Whose equity is gone bears nothing.  What nobody bears is told: of `b` that of the half that is ordered instead.
-    assert {
-        (row["account"], row["amount_usd"]) for row in rows(outputs, "liquidation_events") if row["kind"] == "uncovered"
-    } == {("b", 250.0)}
-    assert {(row["account"], row["size"]) for row in rows(outputs)} == {("b", 50.0)}
-    assert fallen(state, 70.0, T0 + 2 * SECOND) == []
-    # Once it is done, `a` has nothing and owes nothing, whatever the mark is by then.
-    ms = T0 + 3 * SECOND
-    done = flat(ms=ms), balance("a", 0.0, ms), position("s", "AAA", -50.0, 100.0, ms), balance("s", 1e6 + 1_500.0, ms)
-    outputs = fallen(state, 75.0, ms, *done)
-    assert [(row["account"], row["kind"]) for row in rows(outputs, "liquidation_events")] == [("a", "recovered")]
-    assert state.decisions.cases["s"].closing == {"v:AAA-PERP": [(50.0, 85.0)]}
-    step(state, position("s", "AAA", 0.0, 0.0, ms + SECOND), until_ms=ms + SECOND + 50)
-    assert "s" not in state.decisions.cases
+    assert kinds(outputs) == ["bankrupt", "claimed"] and amounts(outputs) == [500.0]
+    assert fallen(state, 80.0, T0 + 3 * SECOND) == []
 
 
 def inverse(coin: str = "BBB") -> Message:
@@ -526,151 +451,50 @@ def inverse(coin: str = "BBB") -> Message:
 
 
 def test_positions_bear_a_loss_by_their_requirements_at_prices_that_make_it_up_to_the_cent() -> None:
-    """A short of a linear contract and a long of an inverse one, closed at the bankruptcy prices against two others."""
+    """A short of a linear contract and a long of an inverse one."""
     start = inverse(), ticker("BBB", 2_000.0, T0 + 10), index("BBB", 2_000.0, T0 + 10)
     held = position("a", "AAA", -100.0, 100.0), position("a", "BBB", 3_000.0, 2_000.0), balance("a", 2_000.0)
-    others = (
-        position("x", "AAA", 500.0, 100.0), balance("x", 1e6),
-        position("y", "BBB", -5_000.0, 2_000.0), balance("y", 1e6),
-    )  # fmt: skip
-    state = begun(*start, *held, *others)
-    state.decisions.fund_usd = 0.0
+    state = begun(*start, *held)
     # -1,000 of the short; of the long 30,000 USD in coins, 15 for the 16.67 that they are now, -1.667 at 1,800.
     outputs = fallen(state, 110.0, T0 + SECOND, ticker("BBB", 1_800.0, T0 + SECOND), index("BBB", 1_800.0, T0 + SECOND))
     missing = 3_000 + 1_000 - 2_000.0
-    closed = {row["instrument"]: row for row in rows(outputs, "liquidation_events") if row["kind"] == "deleveraging"}
-    assert {of: (row["size"], row["counter_account"]) for of, row in closed.items()} == {
-        "v:AAA-PERP": (100.0, "x"),
-        "v:BBB-PERP": (-3_000.0, "y"),
-    }
+    named = {row["instrument"]: row for row in claims(outputs)}
+    assert amounts(outputs) == pytest.approx([missing, missing])
+    assert {of: row["size"] for of, row in named.items()} == {"AAA-PERP": -100.0, "BBB-PERP": 3_000.0}
     gained = {
-        "v:AAA-PERP": 100.0 * (110.0 - closed["v:AAA-PERP"]["price"]),
-        "v:BBB-PERP": 30_000.0 * (1 / 1_800.0 - 1 / closed["v:BBB-PERP"]["price"]) * 1_800.0,
+        "AAA-PERP": 100.0 * (110.0 - named["AAA-PERP"]["price"]),
+        "BBB-PERP": 30_000.0 * (1 / 1_800.0 - 1 / named["BBB-PERP"]["price"]) * 1_800.0,
     }
-    requirements = {"v:AAA-PERP": MM * 11_000.0, "v:BBB-PERP": MM * 30_000.0}
+    requirements = {"AAA-PERP": MM * 11_000.0, "BBB-PERP": MM * 30_000.0}
     assert gained == pytest.approx({of: missing * each / 2_050.0 for of, each in requirements.items()})
-    assert amounts(outputs, "uncovered") == [] and rows(outputs) == []
+    assert {of: row["share_usd"] for of, row in named.items()} == pytest.approx(gained)
 
 
 def test_no_position_bears_more_than_it_is_worth() -> None:
-    state = begun(position("a", "AAA", -1.0, 100.0), balance("a", 400.0), position("x", "AAA", 5.0, 100.0), balance("x", 1e6))
-    state.decisions.fund_usd = 100.0
-    outputs = fallen(state, 100.0, T0 + SECOND, balance("a", -400.0, T0 + SECOND))
-    assert "deleveraging" not in kinds(outputs)
-    assert (amounts(outputs), amounts(outputs, "uncovered")) == ([100.0], [300.0])
+    state = begun(position("a", "AAA", -1.0, 100.0), balance("a", 400.0))
+    (claim,) = claims(fallen(state, 100.0, T0 + SECOND, balance("a", -400.0, T0 + SECOND)))
+    assert (claim["missing_usd"], claim["instrument"], claim["is_settled"]) == (400.0, None, False)
 
 
-class Desk:
-    """Who fills the orders of one account and pays it, and what it would have without any payment."""
-
-    def __init__(self, size: float, cash: float, is_named: bool) -> None:
-        self.size, self.cash, self.is_named, self.received, self.offset = size, cash, is_named, 0.0, 0
-        self.unpaid: list[tuple[str, float]] = []
-        self.average, self.borne, self.worst = 100.0, 0.0, 0.0
-
-    def equity(self, mark: float) -> float:
-        """Its own."""
-        return self.cash + self.size * (mark - self.average)
-
-    def holdings(self, ms: int, cause_id: str) -> list[Message]:
-        """Rows of what it has."""
-        self.offset += 1
-        held = position("a", "AAA", self.size, self.average, ms), named(balance("a", self.cash + self.received, ms), cause_id)
-        return [one._replace(offset=self.offset) for one in held]
-
-    def close(self, part: float, price: float, ms: int) -> list[Message]:
-        """Close a part of what it holds."""
-        closed = self.size if part == 1.0 else round(self.size * part, 6)
-        self.cash += closed * (price - self.average)
-        self.size -= closed
-        return self.holdings(ms, "fill")
-
-    def pay(self, ms: int) -> list[Message]:
-        """What the fund was told to pay first."""
-        event_id, amount = self.unpaid.pop(0)
-        self.received += amount
-        return self.holdings(ms, event_id if self.is_named else "transfer")
-
-    def take(self, outputs: list[Output], mark: float) -> None:
-        """Note what is decided, and the most that has been missing until now."""
-        told = [row for row in rows(outputs, "liquidation_events") if row["kind"] in ("insurance", "uncovered")]
-        self.borne += sum(row["amount_usd"] for row in told)
-        self.unpaid += [(row["event_id"], row["amount_usd"]) for row in told if row["kind"] == "insurance"]
-        self.worst = max(self.worst, -self.equity(mark))
-
-
-SCRIPTS = st.lists(
-    st.tuples(
-        st.sampled_from(["mark", "fill", "fill", "pay", "withdraw", "restart"]),
-        st.sampled_from([0.25, 0.5, 1.0]),
-        st.sampled_from([0.0, 0.0, 0.01, 0.004]),
-        st.booleans(),
-    ),
-    min_size=4,
-    max_size=25,
+@pytest.mark.parametrize(
+    "case",
+    [
+        b'\x01{"state":"bankrupt","events":4,"round":1,"round_ms":1700000000049,"held":null,"open":{"v:AAA-PERP":100.0},'
+        b'"is_paid":true,"sizes":{"v:AAA-PERP":100.0}}',
+        b'\x03{"state":"bankrupt","events":4,"round":1,"round_ms":1700000000049,"held":null,"open":{"v:AAA-PERP":100.0},'
+        b'"sizes":{"v:AAA-PERP":100.0},"closing":{"v:AAA-PERP":[[3.0,85.0]]},"due":{"a/1":50.0},"paid_usd":50.0,'
+        b'"uncovered_usd":0.0,"borne_ms":1700000000049,"seen":null,"has_changed":false}',
+    ],
 )
-
-
-def played_out(script: list[Any], *, is_named: bool, is_long: bool, fund_usd: float, rises: bool) -> tuple[Desk, Stored]:
-    """Orders filled in parts, at the mark or worse, and payments that come at any time later; then all of both."""
-    side = 1 if is_long else -1
-    desk, shard, mark = Desk(100.0 * side, 1_500.0, is_named), Stored(liquidations, begun(*long(size=100.0 * side))), 100.0
-    shard.state.decisions.fund_usd = fund_usd
-    shard.state.touched |= {"fund", *(f"{kind}/{of}" for kind, of in (("account", "a"), ("instrument", "v:AAA-PERP")))}
-    moves = [("mark", 1.0, 0.0, True), *script, *[("fill", 1.0, 0.0, True), ("pay", 1.0, 0.0, True)] * 3]
-    moves += [("pay", 1.0, 0.0, True)] * (len(script) + 6)
-    for n, (move, part, slip, is_further) in enumerate(moves, start=1):
-        ms, said = T0 + n * SECOND, list[Message]()
-        if move == "mark":
-            mark *= 1 - side * (0.06 if is_further or not rises else -0.03)
-        elif move == "fill" and desk.size:
-            said = desk.close(part, mark * (1 - side * slip), ms)
-        elif move == "pay" and desk.unpaid:
-            said = desk.pay(ms)
-        elif move == "withdraw" and n < len(script):
-            desk.cash -= 10.0
-            said = desk.holdings(ms, "withdrawal")
-        outputs = fallen(shard.state, mark, ms, *said)
-        desk.take(outputs, mark)
-        shard.store()
-        if move == "restart":
-            shard.restart()
-    return desk, shard
-
-
-@settings(max_examples=150, deadline=None)
-@given(SCRIPTS, st.booleans(), st.booleans(), st.sampled_from([1e6, 1_000.0, 100.0, 0.0]))
-def test_in_the_end_all_that_is_missing_has_been_borne_once(
-    script: Any, is_named: bool, is_long: bool, fund_usd: float
-) -> None:
-    """To the cent, where prices go one way: what is missing only grows."""
-    desk, shard = played_out(script, is_named=is_named, is_long=is_long, fund_usd=fund_usd, rises=False)
-    missing = max(-desk.equity(0.0), 0.0)
-    assert desk.size == 0.0 and not desk.unpaid
-    assert desk.borne == pytest.approx(missing, abs=0.02)
-    assert desk.received == pytest.approx(min(missing, fund_usd), abs=0.02)
-    assert shard.state.decisions.fund_usd == pytest.approx(fund_usd - desk.received, abs=1e-3)
-    case = shard.state.decisions.cases.get("a")
-    assert case is None or case.state == ("settling" if missing > fund_usd + 0.01 else "healthy")
-
-
-@settings(max_examples=150, deadline=None)
-@given(SCRIPTS, st.booleans(), st.booleans())
-def test_no_loss_is_borne_twice_however_prices_go(script: Any, is_named: bool, is_long: bool) -> None:
-    desk, _ = played_out(script, is_named=is_named, is_long=is_long, fund_usd=1e6, rises=True)
-    assert -desk.equity(0.0) - 0.02 <= desk.borne <= desk.worst + 0.02
-    assert desk.equity(0.0) + desk.received >= -0.02
-
-
-def test_cases_of_version_1_are_read_and_what_the_fund_has_paid_for_them_is_not_paid_again() -> None:
-    state, stored = begun(*long()), b'"round":1,"round_ms":1700000000049,"held":null,"open":{"v:AAA-PERP":100.0}'
-    case = b'\x01{"state":"bankrupt","events":4,' + stored + b',"is_paid":true,"sizes":{"v:AAA-PERP":100.0}}'
+def test_cases_of_earlier_versions_go_on_and_claim_what_is_missing_once_something_changes(case: bytes) -> None:
+    state = begun(*long())
     state.decode("case/a", case)
+    state.decode("fund", b"\x03[999500.0]")
+    assert "fund" in state.touched and state.encode("fund") is None
     assert fallen(state, 80.0) == []
     ms = T0 + 2 * SECOND
-    assert amounts(fallen(state, 78.0, ms, flat(ms=ms), balance("a", -700.0, ms))) == [200.0]
-    state.decode("case/a", case.replace(b"true", b"false"))
-    assert state.decisions.cases["a"].due == {} and not state.decisions.cases["a"].is_paid
+    (claim,) = claims(fallen(state, 78.0, ms, flat(ms=ms), balance("a", -700.0, ms)))
+    assert (claim["missing_usd"], claim["broke_at"]) == (700.0, claim["event_at"])
 
 
 def option(name: str = "AAA-P", settlement: str = "AAA", is_inverse: bool = True) -> Message:
@@ -829,6 +653,8 @@ def test_a_book_that_says_nothing_any_more_holds_the_order_though_no_update_was_
     assert state.decisions.cases["a"].held == "stale book: v:AAA-PERP"
     # A venue whose clock is ahead says so at a time that is yet to come.
     outputs = fallen(state, 89.0, last + 100, depth("AAA", [[88.97, 3.0]], [], last + 59_000))
+    # Whose equity is gone waits for the answer of the fund.
+    outputs += fallen(state, 89.0, last + 50 + RULES.answer_ms)
     assert kinds(outputs) == ["resumed", "round"]
 
 
@@ -1053,7 +879,8 @@ def test_an_account_with_ten_thousand_positions_is_closed_by_the_largest_or_at_o
     step(state, *tickers(100.0, T0 + 10), *held, balance("a", 15 * size), until_ms=T0 + 50)
     (first,) = rows(step(state, *tickers(89.0, T0 + SECOND), until_ms=T0 + SECOND + 50))
     assert (first["instrument"], first["size"]) == ("09999", 25.0)
-    last = step(state, *tickers(84.0, T0 + 3 * SECOND), until_ms=T0 + 3 * SECOND + 50)
+    step(state, *tickers(84.0, T0 + 3 * SECOND), until_ms=T0 + 3 * SECOND + 50)
+    last = step(state, until_ms=T0 + 3 * SECOND + 50 + RULES.answer_ms)
     closed = {row["instrument"]: row["size"] for row in rows(last)}
     assert closed == pytest.approx({f"{n:05d}": (n + 1) / 100 - 25 * (n == 9_999) for n in numbers})
     assert len({row["order_id"] for row in rows(last)}) == 10_000
@@ -1067,11 +894,11 @@ def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 3"):
-        liquidations.new().decode("fund", b"\x09[1]")
+    with pytest.raises(ValueError, match="version 9, this code reads version 4"):
+        liquidations.new().decode("case/a", b"\x09[1]")
 
 
-def test_gauges_tell_cases_by_state_what_is_held_and_the_fund() -> None:
+def test_gauges_tell_cases_by_state_and_what_is_held() -> None:
     state = begun(*long(), *long("b", cash=2_000.0), *long("c", cash=9_000.0))
     assert not any(count for name, count in liquidations.gauges(state).items() if name.startswith("accounts_"))
     fallen(state)
@@ -1080,6 +907,5 @@ def test_gauges_tell_cases_by_state_what_is_held_and_the_fund() -> None:
     fallen(state, 50.0, T0 + 2_000)
     told = liquidations.gauges(state)
     assert (told["accounts_bankrupt"], told["accounts_liquidating"]) == (2, 0)
-    assert told["insurance_fund_usd"] == pytest.approx(RULES.fund_usd - 3_500 - 3_000)
     fallen(state, 50.0, T0 + 3_000, halt(None, True, T0 + 3_000))
     assert liquidations.gauges(state)["accounts_held"] == 2

@@ -9,7 +9,7 @@ from kernels import liquidations
 from kernels.market import indices
 from schemas.rows import instant_ms
 from tests.kernels.stored import Stored
-from tests.kernels.test_liquidations import SECOND, T0, balance, begun, halt, index, kinds, long, position, rows, step, ticker
+from tests.kernels.test_liquidations import SECOND, T0, balance, begun, halt, index, kinds, long, rows, step, ticker
 from udfs.oracle_rules import rules
 from udfs.oracle_validity import ACTIONS, CLASSES
 
@@ -109,14 +109,15 @@ def test_what_is_no_part_of_an_account_does_not_hold_it() -> None:
     assert kinds(step(state, *fall, other, until_ms=at + 50)) == ["locked", "round"]
 
 
-@pytest.mark.parametrize(("held", "borne"), [("increase,reduce,adl", []), ("increase,reduce", ["deleveraging", "deleveraged"])])
-def test_deleveraging_is_held_where_the_rules_say_so_and_the_liquidation_goes_on(held: str, borne: list[str]) -> None:
-    state = begun(*long("a", 100.0, 1_500.0), position("s", "AAA", -100.0, 100.0), balance("s", 100_000.0))
-    state.decisions.fund_usd = 0.0
+@pytest.mark.parametrize(("held", "named"), [("increase,reduce,adl", None), ("increase,reduce", "AAA-PERP")])
+def test_what_the_rules_hold_from_being_deleveraged_is_not_named_and_the_liquidation_goes_on(
+    held: str, named: str | None
+) -> None:
+    state = begun(*long("a", 100.0, 1_500.0))
     at = T0 + SECOND
     fall = ticker("AAA", 70.0, at), oracle("USDC", 1.0, at), oracle("AAA", 70.0, at, "too_uncertain", held)
     outputs = step(state, *fall, until_ms=at + 50)
-    assert [kind for kind in kinds(outputs) if kind.startswith("deleverag")] == borne
+    assert [output.row["instrument"] for output in outputs if output.table == "loss_claims"] == [named]
     assert "held" not in kinds(outputs)
 
 

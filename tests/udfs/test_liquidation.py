@@ -139,3 +139,25 @@ def test_arguments_broadcast_and_nan_gives_nan() -> None:
     assert np.isnan(liquidation.adl_score(np.nan, 1.0, 1.0, 0.5))
     assert not liquidation.is_liquidatable([np.nan, 1.0], [1.0, np.nan]).any()
     assert math.isnan(liquidation.fillable_price(0.0, 0.0, 0.0, 1.0, 1.0, *DEFAULT.spread))
+
+
+def test_the_published_insurance_deltas() -> None:
+    cases = truth("perpetual_liquidation_cases.json")
+    for case in cases["insurance_fund"]:
+        account = Account(cases, case)
+        fill = case["fill_quote_usd"] * (-1 if case["is_buy"] else 1)
+        figures = -account.nnv, -account.mmr, account.tnc, account.tmmr, case["max_fee"]
+        # The source counts in millionths of a dollar.
+        assert liquidation.insurance_delta(fill, *figures) == pytest.approx(case["expected_insurance_delta_usd"], abs=1e-6)
+
+
+def test_the_fund_gains_what_is_better_than_the_published_bankruptcy_quotes_and_pays_what_is_worse() -> None:
+    cases = truth("perpetual_liquidation_cases.json")
+    for case in cases["bankruptcy"]:
+        account, price = Account(cases, case), cases["prices_usd"][case["perpetual"]]
+        delta_mmr = (abs(account.size + case["delta"]) - abs(account.size)) * price * cases["maintenance_margin_fraction"]
+        for better in (-10.0, 0.0, 10.0):
+            fill = case["expected_bankruptcy_quote_usd"] + better
+            figures = case["delta"] * price, delta_mmr, account.tnc, account.tmmr
+            assert liquidation.insurance_delta(fill, *figures, max_fee=1e9) == pytest.approx(better, abs=1e-6)
+    assert math.isnan(liquidation.insurance_delta(1.0, -1.0, 0.0, 1.0, 0.0, 0.005))
