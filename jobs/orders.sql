@@ -7,8 +7,9 @@
 -- Late    a report or a request behind the watermark is taken like any other; the same one twice counts once
 
 SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, liquidation_orders, execution_reports, positions, account_margin';
--- With -D gammaflow.also-read=circuit_breaks,venue_reports our own breakers hold orders, and the own venue answers them.
-SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports';
+-- With -D gammaflow.also-read=circuit_breaks,venue_reports,algorithm_requests our own breakers hold orders, the own venue answers
+-- them, and children of algorithms come.
+SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, algorithm_requests';
 SET 'gammaflow.kernel' = 'orders';
 SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks';
 SET 'gammaflow.writes' = 'orders, order_states, dead_letters, controls_applied';

@@ -10,8 +10,9 @@ FOLDER = Path(__file__).parent
 RETIRED = {"index_prices.v1": "index_prices"}
 """Topics of earlier versions, into which no feed writes rows any more.  A job that restores an old savepoint still reads them,
 so feeds write heartbeats into them as long as they exist."""
-TOLD_AHEAD = frozenset({"venue_reports", "venue_fills"})
-"""Tables of the own venue, which tells the time ahead in them; who tells the first time of all tells it in them, too."""
+TOLD_AHEAD = frozenset({"venue_reports", "venue_fills", "algorithm_requests"})
+"""Tables whose writers, the own venue and the algorithms, tell the time ahead in them; who tells the first time of all tells it
+in them, too."""
 FOR_PEOPLE = frozenset({"feed_status"})
 """Tables that `gammaflow status` reads and no job: they have no heartbeats, and the archive leaves them out."""
 TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED

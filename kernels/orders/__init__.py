@@ -7,7 +7,7 @@ Entries    account/<account>: positions, fills that margin does not include, mar
            control/<scope>, break/<break_id>: what the gate obeys (kernels/gate.py)
            clock: the last instant of the newest batch
 Order      a batch applies terms, marks, halts, breaks and controls first; then reports by event time, positions and margin;
-           then liquidations and requests by event time; then what is due
+           then liquidations, requests, and those of algorithms, each by event time; then what is due
 Once       a report counts once by its exec_id, a request by its client_order_id.  The same id with other contents changes
            nothing and is a row: conflict, or refused
 Checks     kernels/orders/checks.py, by the limits in kernels/orders/rules.py; the gate is the first of them.  A cancel passes.
@@ -41,7 +41,9 @@ REQUESTS = ("new", "replace", "cancel")
 SOURCES = ("liquidation", "hedge", "algorithm", "person")
 REPORTS = ("execution_reports", "venue_reports")
 """What venues tell of orders: those of feeds, and the own one."""
-TABLES = ("order_requests", "liquidation_orders", *REPORTS, "positions", "account_margin")
+REQUESTED = ("order_requests", "algorithm_requests")
+"""What is wanted of orders: by people and hedges, and by algorithms."""
+TABLES = (*REQUESTED, "liquidation_orders", *REPORTS, "positions", "account_margin")
 
 
 def new() -> State:
@@ -84,7 +86,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
             _value(state, message.row)
         for message in _in_order(good, "liquidation_orders", "order_id"):
             desk.liquidation(message.row)
-        for message in _in_order(good, "order_requests", "client_order_id"):
+        requests = [message for table in REQUESTED for message in _in_order(good, table, "client_order_id")]
+        for message in requests:
             if (wrong := wrong_request(message.row)) is None:
                 desk.request(message.row)
             else:

@@ -347,6 +347,8 @@ class Desk:
             "average_price": _digits(order.executions.average()),
             "last_price": _digits(report.last_price) if report is not None and is_trade else None,
             "last_quantity": _digits(report.last_quantity) if report is not None and is_trade else None,
+            "last_fee": _digits(report.fee) if report is not None and is_trade else None,
+            "fee_currency": report.fee_currency if report is not None and is_trade else None,
             "reserved_usd": order.reserved_usd,
             "rule": rule,
             "reason": change.reason,
@@ -384,6 +386,8 @@ def _report(row: Mapping[str, Any]) -> Report:
         reason=reason,
         # At-least-once: an order that was sent again is refused as such, and stands as it did.
         is_repeat=reason is not None and "duplicate" in reason.lower(),
+        fee=_decimal(row.get("fee")),
+        fee_currency=row.get("fee_currency"),
     )
 
 

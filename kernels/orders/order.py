@@ -56,6 +56,8 @@ class Report(NamedTuple):
     reason: str | None = None
     is_repeat: bool = False  # of a rejection: of the same order sent once more, which says nothing of the first
     ratio: Decimal = Decimal(1)  # of a restatement: into how many contracts each was split
+    fee: Decimal | None = None
+    fee_currency: str | None = None
 
     @property
     def contents(self) -> tuple[str | Decimal | None, ...]:
