@@ -118,7 +118,7 @@ def twap(prices: Sequence[tuple[float, float]], end: float) -> float | None:
     prices  (instant, price) in order of time, in any unit of time.  None where they cover no time
     """
     until = [*(at for at, _ in prices[1:]), end]
-    weighted = [(after - at, price) for (at, price), after in zip(prices, until, strict=True) if after > at]
+    weighted = [(after - at, price) for (at, price), after in zip(prices, until, strict=False) if after > at]
     return average_price(weighted)
 
 

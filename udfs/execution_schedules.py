@@ -15,9 +15,9 @@ CATCH_UP = Fraction(5, 4)
 def slices(lots: int, weights: Sequence[SupportsFloat], least: int = 1) -> list[int]:
     """The lots of each slice, in proportion to its weight; they sum to `lots` exactly.
 
-    What is sent by then is never further from its share than a lot, and `least`.  A slice below `least`, the smallest order that
-    the venue takes, waits for the next, and what is left of the last joins the one before it.  A slice without weight has
-    nothing.
+    What is sent by then is never further from its share than a lot, and `least`.  A slice below `least`, the smallest order
+    that the venue takes, waits for the next, and what is left of the last joins the one before it.  A slice without weight
+    has nothing.
 
     Raises `ValueError` naming what was expected where no weights make a schedule.
     """

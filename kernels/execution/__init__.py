@@ -1,7 +1,7 @@
 """execution: what of each large order is sent when, how does it stand, and what has it cost?
 
-Entries    parent/["<account>","<parent_client_order_id>"]: one large order with its sums; child/["<account>","<order_key>"]: one
-           order of it; both are freed a day after the parent's end
+Entries    parent/["<account>","<parent_client_order_id>"]: one large order with its sums
+           child/["<account>","<order_key>"]: one order of it; both are freed a day after the parent's end
            market/<venue:instrument>: the newest book and the ids of the last trades, while a parent works there
            contract/<venue:instrument>, halt/<venue or venue:instrument>, break/<break_id>: every shard has them all
 Order      a batch applies terms, halts and breaks first; then requests of parents by event time; then books and trades of the
@@ -17,7 +17,7 @@ Once       a request of a parent counts once; the same id with other contents is
 Late       late trades count for the interval in which they happened; other late messages like any other
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -35,6 +35,7 @@ from schemas.rows import encoded, key, to_ms
 
 MARKET = {"book_depth": 0, "trades": 1}
 """What is looked at only of instruments that are worked, in its order at one instant."""
+PARENTS_TOPIC = TABLES["execution_parents"].topic.encode()
 MARKET_TOPICS = frozenset(TABLES[table].topic for table in MARKET)
 
 
@@ -53,7 +54,8 @@ def gauges(state: State) -> dict[str, float]:
 def take_plain(state: State, data: bytes, until_ms: int) -> tuple[list[Lines], bytes]:
     """Leave out books and trades of instruments that nobody works, undecoded: nearly all messages are such."""
     worked = [name.partition(":")[2] for name in state.markets]
-    if not all(name.isascii() for name in worked):  # JSON may write them in two ways
+    # Who comes in this batch may need any; and JSON may write what is not ASCII in two ways.
+    if PARENTS_TOPIC in data or not all(name.isascii() for name in worked):
         return [], data
     named = [name.encode() for name in worked]
     kept = [
@@ -69,7 +71,8 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     if not messages and until_ms is not None:
         state.free(until_ms)
         return []
-    good, outputs = checked([message for message in messages if _concerns(state, message.row, message.table)], until_ms)
+    asked = {_market(message.row) for message in messages if message.table == "execution_parents"} | state.markets.keys()
+    good, outputs = checked([message for message in messages if _concerns(state, asked, message)], until_ms)
     now_ms = until_ms - 1 if until_ms is not None else max((to_ms(message.row["event_at"]) for message in good), default=0)
     _learn(state, good)
     desk = Desk(state, now_ms)
@@ -89,13 +92,16 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
     return batch.encode(outputs) if outputs else []
 
 
-def _concerns(state: State, row: Any, table: str) -> bool:
-    """Whether a message is to be looked at: of books and trades those of instruments that are worked, or wrong ones there."""
-    if not isinstance(row, Mapping):
-        return True
-    if table in MARKET:
-        return f"{row.get('venue')}:{row.get('instrument')}" in state.markets
-    if table == "order_states":
+def _market(row: Any) -> str:
+    return f"{row.get('venue')}:{row.get('instrument')}" if isinstance(row, Mapping) else ""
+
+
+def _concerns(state: State, worked: Collection[str], message: Message) -> bool:
+    """Whether a message is to be looked at: of books and trades those of instruments that are worked, of orders children."""
+    row = message.row
+    if message.table in MARKET and isinstance(row, Mapping):
+        return _market(row) in worked
+    if message.table == "order_states" and isinstance(row, Mapping):
         name, order = row.get("account"), row.get("order_key")
         return not (isinstance(name, str) and isinstance(order, str)) or (name, order) in state.children
     return True

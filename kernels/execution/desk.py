@@ -63,9 +63,9 @@ class Desk:
             parent.held = parent.reason = None
         if stop is not None:
             parent.held, parent.reason = stop.kind, stop.why
-        for child in [child for child in parent.open.values() if child.key != parent.newest or status != WORKING]:
-            if child.asked_id is None and self.now_ms >= parent.retry_ms:
-                self._cancel(parent, child)
+        for stray in [child for child in parent.open.values() if child.key != parent.newest or status != WORKING]:
+            if stray.asked_id is None and self.now_ms >= parent.retry_ms:
+                self._request(parent, stray, "cancel", ZERO, ZERO, None)
         if status == ENDING:
             self._end(parent, plan)
         elif status == WORKING and self.now_ms >= parent.retry_ms and len(parent.open) <= 1:
@@ -190,8 +190,10 @@ class Desk:
             return best_price
         return min(best_price, plan.limit) if plan.side == "buy" else max(best_price, plan.limit)
 
-    def _hold(self, parent: Parent, held: str, why: str) -> None:
+    def _hold(self, parent: Parent, held: str, why: str) -> Decimal | None:
+        """Say what holds a parent; there is no price then."""
         parent.held, parent.reason = held, why
+        return None
 
     def _new(
         self, parent: Parent, plan: Plan, market: Market, quantity: Decimal, price: Decimal, takes: bool, before: int
@@ -205,9 +207,6 @@ class Desk:
         parent.newest = key
         parent.child_count += 1
         self._request(parent, child, "new", quantity, price, before)
-
-    def _cancel(self, parent: Parent, child: Child) -> None:
-        self._request(parent, child, "cancel", ZERO, ZERO, None)
 
     def _request(
         self, parent: Parent, child: Child, kind: str, quantity: Decimal, price: Decimal, slot_before: int | None
@@ -229,8 +228,8 @@ class Desk:
             "side": None if is_cancel else plan.side,
             "order_type": None if is_cancel else "limit",
             "time_in_force": None if is_cancel else "gtc" if child.is_resting else "ioc",
-            "price": None if is_cancel else f"{price.normalize(EXACT):f}",
-            "quantity": None if is_cancel else f"{quantity.normalize(EXACT):f}",
+            "price": None if is_cancel else _digits(price),
+            "quantity": None if is_cancel else _digits(quantity),
             "is_reduce_only": None if is_cancel else plan.is_reduce_only,
             "expires_at": None,
             "max_notional_usd": None,
@@ -241,7 +240,7 @@ class Desk:
 
     def tell(self, parent: Parent) -> None:
         """A row of `execution_states`, if anything has changed since the last one."""
-        said = [parent.status, f"{parent.traded:f}", f"{parent.working:f}", parent.child_count, parent.held]
+        said = [parent.status, _digits(parent.traded), _digits(parent.working), parent.child_count, parent.held]
         if said != parent.told:
             parent.told = said
             self.say(parent, None, parent.reason)
@@ -253,16 +252,16 @@ class Desk:
         figures: dict[str, Any] = {}
         if plan is not None:
             slot = plan.slot(self.now_ms)
-            lots = self._scheduled(plan, slot) * plan.lot
+            scheduled = self._scheduled(plan, slot) * plan.lot
             if plan.algorithm == "pov":
-                lots = min(EXACT.multiply(plan.rate or ZERO, parent.others_volume), plan.quantity)
+                scheduled = min(EXACT.multiply(plan.rate or ZERO, parent.others_volume), plan.quantity)
             figures = {
-                "scheduled_quantity": f"{lots.quantize(UNIT, 'ROUND_FLOOR', EXACT).normalize(EXACT):f}",
-                "working_quantity": f"{working:f}",
-                "traded_quantity": f"{traded:f}",
-                "unsent_quantity": f"{EXACT.subtract(plan.quantity, EXACT.add(traded, working)):f}",
-                "market_volume": f"{parent.others_volume:f}",
-                "average_price": f"{EXACT.divide(parent.worth, traded).quantize(UNIT, context=EXACT):f}" if traded else None,
+                "scheduled_quantity": _digits(scheduled.quantize(UNIT, "ROUND_FLOOR", EXACT)),
+                "working_quantity": _digits(working),
+                "traded_quantity": _digits(traded),
+                "unsent_quantity": _digits(EXACT.subtract(plan.quantity, EXACT.add(traded, working))),
+                "market_volume": _digits(parent.others_volume),
+                "average_price": _digits(EXACT.divide(parent.worth, traded).quantize(UNIT, context=EXACT)) if traded else None,
                 "child_count": parent.child_count,
             }
         self.outputs.append(Output("execution_states", self.now_ms, state_row(parent, self.now_ms, rule, reason) | figures))
@@ -305,6 +304,10 @@ def state_row(parent: Parent, now_ms: int, rule: str | None = None, reason: str 
         "rule": rule,
         "reason": reason,
     }
+
+
+def _digits(number: Decimal) -> str:
+    return f"{number.normalize(EXACT):f}"
 
 
 def _narrowed(plan: Plan, market: Market, size: int) -> int | None:

@@ -1,7 +1,6 @@
 """What a large order has cost so far: sums that grow with each book, trade and fill, and the figures that follow from them."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from schemas.rows import instant_ms
@@ -156,8 +155,3 @@ def _add(sums: list[float], weight: float, value: float) -> None:
 
 def _mean(sums: list[float]) -> float | None:
     return sums[1] / sums[0] if sums[0] else None
-
-
-def digits(number: Decimal | None) -> str | None:
-    """A decimal as rows have it."""
-    return None if number is None else f"{number:f}"
