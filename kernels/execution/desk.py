@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.contract import Output
 from kernels.execution.market import Market
-from kernels.execution.parameters import TAKE, Plan
+from kernels.execution.parameters import TAKE, Plan, digits
 from kernels.execution.parent import DONE, ENDING, HALTED, PAUSED, WAITING, WORKING, Child, Parent
 from kernels.execution.quality import row_of
 from kernels.execution.state import State
@@ -228,8 +228,8 @@ class Desk:
             "side": None if is_cancel else plan.side,
             "order_type": None if is_cancel else "limit",
             "time_in_force": None if is_cancel else "gtc" if child.is_resting else "ioc",
-            "price": None if is_cancel else _digits(price),
-            "quantity": None if is_cancel else _digits(quantity),
+            "price": None if is_cancel else digits(price),
+            "quantity": None if is_cancel else digits(quantity),
             "is_reduce_only": None if is_cancel else plan.is_reduce_only,
             "expires_at": None,
             "max_notional_usd": None,
@@ -240,7 +240,7 @@ class Desk:
 
     def tell(self, parent: Parent) -> None:
         """A row of `execution_states`, if anything has changed since the last one."""
-        said = [parent.status, _digits(parent.traded), _digits(parent.working), parent.child_count, parent.held]
+        said = [parent.status, digits(parent.traded), digits(parent.working), parent.child_count, parent.held]
         if said != parent.told:
             parent.told = said
             self.say(parent, None, parent.reason)
@@ -256,12 +256,12 @@ class Desk:
             if plan.algorithm == "pov":
                 scheduled = min(EXACT.multiply(plan.rate or ZERO, parent.others_volume), plan.quantity)
             figures = {
-                "scheduled_quantity": _digits(scheduled.quantize(UNIT, "ROUND_FLOOR", EXACT)),
-                "working_quantity": _digits(working),
-                "traded_quantity": _digits(traded),
-                "unsent_quantity": _digits(EXACT.subtract(plan.quantity, EXACT.add(traded, working))),
-                "market_volume": _digits(parent.others_volume),
-                "average_price": _digits(EXACT.divide(parent.worth, traded).quantize(UNIT, context=EXACT)) if traded else None,
+                "scheduled_quantity": digits(scheduled.quantize(UNIT, "ROUND_FLOOR", EXACT)),
+                "working_quantity": digits(working),
+                "traded_quantity": digits(traded),
+                "unsent_quantity": digits(EXACT.subtract(plan.quantity, EXACT.add(traded, working))),
+                "market_volume": digits(parent.others_volume),
+                "average_price": digits(EXACT.divide(parent.worth, traded).quantize(UNIT, context=EXACT)) if traded else None,
                 "child_count": parent.child_count,
             }
         self.outputs.append(Output("execution_states", self.now_ms, state_row(parent, self.now_ms, rule, reason) | figures))
@@ -304,10 +304,6 @@ def state_row(parent: Parent, now_ms: int, rule: str | None = None, reason: str 
         "rule": rule,
         "reason": reason,
     }
-
-
-def _digits(number: Decimal) -> str:
-    return f"{number.normalize(EXACT):f}"
 
 
 def _narrowed(plan: Plan, market: Market, size: int) -> int | None:

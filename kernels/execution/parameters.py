@@ -246,5 +246,10 @@ def _slices(
     return tuple(starts), tuple(schedules.slices(lots, volumes, least))
 
 
+def digits(number: Decimal) -> str:
+    """A number as rows have it."""
+    return f"{number.normalize(EXACT):f}"
+
+
 def _number(value: Any) -> Decimal | None:
     return None if value is None else Decimal(str(value))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kernels.execution.parameters import digits
 from schemas.rows import instant_ms
 from udfs import execution_quality as formulas
 
@@ -98,8 +99,8 @@ def row_of(parent: "Parent", now_ms: int) -> dict[str, Any]:
         "side": plan.side,
         "is_final": parent.is_settled,
         "start_at": instant_ms(plan.start_ms),
-        "quantity": f"{plan.quantity:f}",
-        "traded_quantity": f"{parent.traded:f}",
+        "quantity": digits(plan.quantity),
+        "traded_quantity": digits(parent.traded),
         "fill_rate": formulas.fill_rate(filled, quantity),
         "child_count": parent.child_count,
         "decision_price": sums.decision,

@@ -108,8 +108,8 @@ def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
     assert schemas.statements(text) == ["-- one; and\n-- two;\nSET 'a' = 'b'", "SELECT 1"]
 
 
-def test_orders_positions_and_liquidations_are_in_one_loop_with_the_own_venue() -> None:
-    assert jobs.loop() == ["positions", "liquidations", "orders", "matching"]
+def test_orders_positions_liquidations_and_algorithms_are_in_one_loop_with_the_own_venue() -> None:
+    assert jobs.loop() == ["positions", "liquidations", "orders", "execution", "matching"]
     ahead = {table for name in jobs.FLOW for table in jobs.job(name).tells_ahead}
     assert ahead == schemas.TOLD_AHEAD
     assert not ahead & set(jobs.optional())

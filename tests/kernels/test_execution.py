@@ -2,21 +2,24 @@
 
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from engine import batch
+from engine.contract import Message
 from kernels.execution import take_plain
 from kernels.orders import wrong_request
-from schemas.rows import instant_ms
-from tests.kernels.executing import T0, Execution, book, depth, fills_all, halt, parent, terms, trade
+from schemas.rows import instant_ms, to_ms
+from tests.jobs.cases import CASES, Case, unmatched
+from tests.kernels.executing import T0, Execution, Row, book, depth, fills_all, halt, parent, terms, trade
 from udfs.execution_quality import participation
 
 HOUR, MINUTE, SECOND = 3_600_000, 60_000, 1_000
 NOTHING = Decimal(0)
 
 
-def market(ms: int) -> list:  # type: ignore[type-arg]
+def market(ms: int) -> list[Message]:
     return [book(ms)]
 
 
@@ -26,7 +29,7 @@ def test_a_twap_of_1_000_003_lots_with_a_stall_sums_exactly_and_makes_up_for_it_
     execution = Execution(fills_all, terms(), book(T0), given)
     volume = Decimal(0)
 
-    def trades(ms: int) -> list:  # type: ignore[type-arg]
+    def trades(ms: int) -> list[Message]:
         nonlocal volume
         volume += 2_500
         return [book(ms), trade(ms, 2_500)]
@@ -47,7 +50,7 @@ def test_a_twap_of_1_000_003_lots_with_a_stall_sums_exactly_and_makes_up_for_it_
     minutes = [ms // MINUTE for ms, _ in slices]
     assert len(set(minutes)) == len(minutes), "one slice at most in the time of each"
     last = execution.told
-    assert (last["status"], Decimal(last["working_quantity"])) == ("done", 0)
+    assert (last["status"], last["working_quantity"]) == ("done", "0")
     assert sum(execution.sizes) + Decimal(last["unsent_quantity"]) == 1_000_003
     assert Decimal(last["unsent_quantity"]) == 0, "the stall is made up for"
     behind = [
@@ -89,7 +92,7 @@ def test_a_vwap_follows_its_profile_and_skips_a_part_without_volume() -> None:
     given = parent(algorithm="vwap", quantity="600", end_at=instant_ms(T0 + 4 * MINUTE), volume_profile=profile)
     execution = Execution(fills_all, terms(), book(T0), given)
     execution.until(T0 + 5 * MINUTE, SECOND)
-    assert [(ms // MINUTE, size) for ms, size in execution.slices] == [(0, 100), (1, 300), (3, 200)]
+    assert [(ms // MINUTE, int(size)) for ms, size in execution.slices] == [(0, 100), (1, 300), (3, 200)]
 
 
 def test_a_halted_instrument_gets_no_order_but_a_reason_and_goes_on_after_it() -> None:
@@ -188,7 +191,7 @@ def test_an_order_without_an_end_ends_with_the_day_and_none_outlives_its_contrac
     assert plan is not None
     assert plan.end_ms == T0 + 24 * HOUR
     assert len(plan.starts) == 1440
-    expiry = {"kind": "future", "expiry_at": instant_ms(T0 + HOUR), "last_trading_at": instant_ms(T0 + HOUR)}
+    expiry: dict[str, Any] = {"kind": "future", "expiry_at": instant_ms(T0 + HOUR), "last_trading_at": instant_ms(T0 + HOUR)}
     execution = Execution(lambda order: NOTHING, terms(**expiry), book(T0), parent())
     plan = execution.state.parents["a", "P1"].plan
     assert plan is not None
@@ -278,7 +281,7 @@ def test_a_parent_pauses_goes_on_and_is_cancelled() -> None:
         ("request", {"request": "hurry"}),
     ],
 )
-def test_a_wrong_parameter_is_refused_in_a_row_that_names_it(rule: str, changed: dict) -> None:  # type: ignore[type-arg]
+def test_a_wrong_parameter_is_refused_in_a_row_that_names_it(rule: str, changed: dict[str, Any]) -> None:
     execution = Execution(fills_all, terms(), book(T0), parent(**changed))
     execution.until(T0 + 3 * SECOND)
     (row,) = execution.rows["execution_states"]
@@ -340,7 +343,7 @@ def test_what_a_parent_cost_is_told_each_minute_and_at_its_end() -> None:
 
 @pytest.mark.parametrize("cut", [5, 61, 125])
 def test_restored_in_the_middle_it_writes_the_same_rows(cut: int) -> None:
-    def played(restores: bool) -> dict:  # type: ignore[type-arg]
+    def played(restores: bool) -> dict[str, list[Row]]:
         profile = [[0, 1.0], [60, 3.0], [120, 2.0]]
         end = instant_ms(T0 + 3 * MINUTE)
         parents = [
@@ -369,3 +372,17 @@ def test_books_and_trades_of_instruments_that_nobody_works_are_left_out_undecode
     data = batch.RECORD.join(batch.record(m.table, 0, 0, m.row) for m in (others, trade(T0, 1.0), terms()))
     _, left = take_plain(execution.state, data, T0 + SECOND)
     assert [topic for topic, *_ in batch.records(left)] == ["trades.v1", "instruments.v1"]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.folder == "execution"], ids=str)
+def test_a_case_of_the_job_is_what_the_kernel_makes_of_its_rows(case: Case) -> None:
+    execution = Execution()
+    execution.now_ms = case.start_ms // 100 * 100
+    left = [Message(table, 0, at, row) for at, (table, row) in enumerate(case.given)]
+    while execution.now_ms < case.end_ms:
+        until_ms = execution.now_ms + 100
+        execution.run(*(message for message in left if to_ms(message.row["event_at"]) < until_ms))
+        left = [message for message in left if to_ms(message.row["event_at"]) >= until_ms]
+        execution.answers.clear()
+    for table in case.checked:
+        assert unmatched(execution.rows.get(table, []), case.expected.get(table, [])) == ([], [])
