@@ -531,6 +531,7 @@ Instrument = Annotated[
     str | None, typer.Option(help="Instrument, or venue:instrument; else the one with the most rows (faults: all).")
 ]
 Underlying = Annotated[str | None, typer.Option(help="Underlying, or venue:underlying; else the one with the most rows.")]
+Parent = Annotated[str | None, typer.Option(help="parent_client_order_id, or account:id; else the one with the most rows.")]
 Picture = Annotated[Path | None, typer.Option(help="File to write (.png, .svg, .pdf); else one in out/plots/.")]
 
 
@@ -570,13 +571,20 @@ def plot_greeks(source: Source, underlying: Underlying = None, out: Picture = No
     draw("greeks", source, underlying, out)
 
 
+@pictures.command(name="execution")
+def plot_execution(source: Source, parent: Parent = None, out: Picture = None) -> None:
+    """Draw a large order's schedule against its fills, over price and volume of the market, with what it cost."""
+    draw("execution", source, parent, out)
+
+
 def draw(kind: str, source: Path, wanted: str | None, out: Path | None) -> None:
     """Draw one picture and print its path."""
     with errors():
         from cli import plots  # matplotlib takes a while to load
-        from cli.plots import books, vols
+        from cli.plots import books, executions, vols
 
-        drawn = getattr(vols if kind in ("surface", "smile", "greeks") else books, kind)(source, wanted)
+        module = next((module for module in (vols, executions) if hasattr(module, kind)), books)
+        drawn = getattr(module, kind)(source, wanted)
         suffix = f"-{wanted.replace(':', '-').replace('/', '-')}" if wanted else ""
         console.print(plots.save(drawn, out or Path("out/plots") / f"{kind}{suffix}.png"), soft_wrap=True)
 
