@@ -168,6 +168,7 @@ def _see(state: State, messages: Iterable[Message]) -> None:
     rows = [
         (to_ms(m.row["event_at"]), MARKET[m.table], str(m.row.get("trade_id", "")), m) for m in messages if m.table in MARKET
     ]
+    worked = {name: state.worked_on(name) for name in {key(message.table, message.row) for *_, message in rows}}
     for event_ms, _, _, message in sorted(rows, key=lambda row: row[:3]):
         row, name = message.row, key(message.table, message.row)
         market = state.markets.get(name)
@@ -178,7 +179,7 @@ def _see(state: State, messages: Iterable[Message]) -> None:
         if message.table == "book_depth":
             market.show(row)
         elif market.is_new(row):
-            for parent in state.worked_on(name):
+            for parent in worked[name]:
                 if parent.see(event_ms, row["price"], row["size"]):
                     state.touch(parent)
 

@@ -7,7 +7,7 @@ from engine.contract import Output
 from kernels.execution.market import Market
 from kernels.execution.parameters import TAKE, Plan, digits
 from kernels.execution.parent import DONE, ENDING, HALTED, PAUSED, WAITING, WORKING, Child, Parent
-from kernels.execution.quality import row_of
+from kernels.execution.quality import HORIZON_MS, row_of
 from kernels.execution.state import State
 from kernels.gate import Act, Held, Request
 from kernels.orders.executions import EXACT, UNIT, ZERO
@@ -21,6 +21,8 @@ is at least the p99 of the way from here to the orders and back (docs/decisions/
 SECOND_MS, MINUTE_MS = 1_000, 60_000
 ANSWER_MS = 60_000
 """So long a parent that ends waits for its last child."""
+END_TOLD = -2
+"""In place of the minute of the newest row of execution_quality."""
 
 
 class Desk:
@@ -273,10 +275,12 @@ class Desk:
         if self.now_ms < plan.start_ms and parent.status != DONE:
             return
         if parent.status == DONE:
-            if parent.quality.ahead and parent.told_minute == -2:
+            # Without a book the figures of a minute later will never be known.
+            is_known = not parent.quality.ahead or self.now_ms >= parent.status_ms + 2 * HORIZON_MS
+            if not is_known and parent.told_minute == END_TOLD:
                 return
-            parent.told_minute = -2  # its end has been told
-            if not parent.quality.ahead:
+            parent.told_minute = END_TOLD
+            if is_known:
                 self.state.settle(parent)
         elif minute == parent.told_minute:
             return

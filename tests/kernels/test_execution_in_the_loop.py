@@ -9,7 +9,7 @@ from engine import batch
 from engine.contract import Message, Output
 from kernels import execution, matching, orders
 from schemas.rows import instant_ms, instant_us, to_ms
-from tests.kernels.obeying import READ
+from tests.kernels.obeying import READ, applied
 
 T0 = 1_700_000_000_000
 PLACE = {"venue": "sim_alpha", "instrument": "P"}
@@ -58,7 +58,10 @@ class Loop:
 
     def _of(self, job: str, messages: list[Message]) -> list[Message]:
         reads = {
-            "orders": {"instruments", "tickers", "order_requests", "algorithm_requests", "venue_reports", "account_margin"},
+            "orders": {
+                *("instruments", "tickers", "order_requests", "algorithm_requests", "venue_reports", "account_margin"),
+                "controls_applied",
+            },
             "matching": {"instruments", "tickers", "orders"},
             "execution": {"instruments", "trades", "book_depth", "execution_parents", "order_states"},
         }
@@ -149,3 +152,17 @@ def test_a_child_that_the_checks_refuse_is_unsent_and_the_parent_says_which_chec
     loop.run(T0 + 5_000)
     last = loop.rows["execution_states"][-1]
     assert (last["held"], last["working_quantity"], last["unsent_quantity"]) == ("refused by notional", "0", "300000")
+
+
+def test_a_kill_of_the_algorithms_cancels_what_rests_and_holds_every_parent() -> None:
+    loop = Loop()
+    market(loop)
+    parent(loop, urgency="rest")
+    kill = applied("algo:execution", "cancel-all", T0 + 15_000)
+    loop.waiting.append((T0 + 15_000, kill))
+    loop.run(T0 + 40_000)
+    sent = [(row["request"], row["source"]) for row in loop.rows["orders"] if row["account"] == "a"]
+    assert sent == [("new", "algorithm"), ("replace", "algorithm"), ("cancel", "gate")]
+    last = loop.rows["execution_states"][-1]
+    assert (last["held"], last["working_quantity"], last["unsent_quantity"]) == ("refused by gate", "0", "30")
+    assert "a drill" in last["reason"]
