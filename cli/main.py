@@ -24,7 +24,7 @@ import schemas
 from cli import book as ladders
 from cli import controls as operator
 from cli import drill as drills
-from cli import feeding, feeds_shown, orders, play, summary, trading_shown
+from cli import feeding, feeds_shown, orders, parents, play, summary, trading_shown
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
 from deploy import acls as access
@@ -64,6 +64,7 @@ app = typer.Typer(
 pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet files that a replay or demo left behind.")
 app.add_typer(pictures, name="plot")
 app.add_typer(orders.app, name="order")
+app.add_typer(parents.app, name="parent")
 console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 SHOWN = [
