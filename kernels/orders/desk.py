@@ -11,7 +11,7 @@ from kernels.gate import Held
 from kernels.orders.checks import Intent, Refusal, View, refusal, request_of
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.ids import client_order_id
-from kernels.orders.order import TRADES, Change, Nature, Order, Report, Request
+from kernels.orders.order import NO_TRADE, TRADES, Change, Nature, Order, Report, Request
 from kernels.orders.state import Account, Due, State, Unbooked, kept_ms, order_entry
 from kernels.orders.worth import Mark, reserve_usd
 from schemas.controls import CANCEL_ALL
@@ -283,10 +283,7 @@ class Desk:
 
     def _unbooked(self, account_name: str, account: Account, order: Order, report: Report, change: Change) -> None:
         """Keep back the part of a fill until a row of margin includes it."""
-        if report.exec_id in account.booked:
-            booked_ms: int | None = account.booked.pop(report.exec_id)
-        else:
-            booked_ms = None
+        booked_ms = account.booked.pop(report.exec_id, None)
         signed = change.traded if order.side == "buy" else -change.traded
         kept = self._needed(account_name, order, max(change.traded, ZERO))
         account.unbooked[report.exec_id] = Unbooked(f"{order.venue}:{order.instrument}", signed, kept, booked_ms)
@@ -324,7 +321,7 @@ class Desk:
         order.rows += 1
         order.changed_ms = self.now_ms
         order.told_status = change.status
-        is_trade = report is not None and report.exec_type in TRADES
+        trade = report if report is not None and report.exec_type in TRADES else NO_TRADE
         row = {
             "account": account_name,
             "venue": order.venue,
@@ -345,10 +342,10 @@ class Desk:
             "cum_quantity": _digits(order.cum_quantity),
             "leaves_quantity": _digits(order.leaves_quantity),
             "average_price": _digits(order.executions.average()),
-            "last_price": _digits(report.last_price) if report is not None and is_trade else None,
-            "last_quantity": _digits(report.last_quantity) if report is not None and is_trade else None,
-            "last_fee": _digits(report.fee) if report is not None and is_trade else None,
-            "fee_currency": report.fee_currency if report is not None and is_trade else None,
+            "last_price": _digits(trade.last_price),
+            "last_quantity": _digits(trade.last_quantity),
+            "last_fee": _digits(trade.fee),
+            "fee_currency": trade.fee_currency,
             "reserved_usd": order.reserved_usd,
             "rule": rule,
             "reason": change.reason,

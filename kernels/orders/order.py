@@ -65,6 +65,10 @@ class Report(NamedTuple):
         return self.exec_type, self.side, self.last_quantity, self.last_price, self.exec_ref_id
 
 
+NO_TRADE = Report("", "")
+"""In place of the report of a trade."""
+
+
 class Request(NamedTuple):
     """A cancel or a replace that was sent and is not answered, or the order itself that is not."""
 
