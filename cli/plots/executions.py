@@ -89,7 +89,7 @@ def _prices(axes: Axes, folder: Path, book: tuple[str, str], rows: pa.Table, at:
     times, prices, sizes = _fills(rows, at)
     if len(times):
         area = 12 + 80 * sizes / sizes.max()
-        axes.scatter(times, prices, s=area, color=FILL, zorder=3, label="fills, by size")  # type: ignore[arg-type]
+        axes.scatter(times, prices, s=area, color=FILL, zorder=3, label="fills, by size")
     axes.set_ylabel("price, in the quote currency")
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.grid(alpha=0.25)
@@ -100,7 +100,7 @@ def _volumes(axes: Axes, folder: Path, book: tuple[str, str], at: Instants) -> N
     if len(bars):
         ends, volume = plots.instants(bars), plots.floats(bars, "volume")
         width = np.timedelta64(int(bars["interval_s"][0].as_py()), "s")
-        axes.bar(ends - width, volume, width=width, align="edge", color=VOLUME)  # type: ignore[arg-type]
+        axes.bar(ends - width, volume, width=width, align="edge", color=VOLUME)
         axes.set_title(f"traded in the market, each {width / np.timedelta64(1, 's'):g} s", loc="left", fontsize=10)
     axes.set_ylabel("contracts")
     axes.grid(alpha=0.25)

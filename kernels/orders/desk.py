@@ -17,8 +17,7 @@ from kernels.orders.worth import Mark, reserve_usd
 from schemas.controls import CANCEL_ALL
 from schemas.rows import encoded, instant_ms, to_ms
 
-SECOND_MS = 1000
-GATE = "gate"
+SECOND_MS, GATE = 1000, "gate"
 CONTENTS = (
     *("venue", "instrument", "request", "orig_client_order_id", "side", "order_type", "time_in_force", "price", "quantity"),
     *("is_reduce_only", "expires_at", "owner_group", "source"),

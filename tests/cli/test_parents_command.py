@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,7 +63,7 @@ def test_what_is_no_request_is_refused_with_the_field_and_what_was_expected() ->
         ({"quantity": "many"}, "quantity: expected a decimal"),
         ({"name": "a-b"}, "parent_client_order_id: expected up to 32 letters"),
     ):
-        given = {"market": "v:P", "quantity": "1", "name": None} | fields
+        given: dict[str, Any] = {"market": "v:P", "quantity": "1", "name": None} | fields
         with pytest.raises(ValueError, match=wrong):
             parents.requested("new", "a", str(given.pop("market")), **given)
 

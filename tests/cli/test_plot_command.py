@@ -339,8 +339,8 @@ def test_help_says_what_each_picture_of_volatility_and_its_options_are(name: str
 
 def execution_run(folder: Path) -> Path:
     """Half an hour of a TWAP that misses a slice, with the market's tops and bars."""
-    told = {"account": "a", "venue": "venue", "instrument": "BTC-USD", "parent_client_order_id": "P1", "algorithm": "twap"}
-    told |= {"side": "buy", "child_count": 1, "market_volume": Decimal(0), "working_quantity": Decimal(0)}
+    told: dict[str, Any] = {"account": "a", "venue": "venue", "instrument": "BTC-USD", "parent_client_order_id": "P1"}
+    told |= {"algorithm": "twap", "side": "buy", "child_count": 1, "market_volume": Decimal(0), "working_quantity": Decimal(0)}
     states, traded = [], 0
     for number in range(30):
         traded += 0 if number == 12 else 10
@@ -363,7 +363,7 @@ def execution_run(folder: Path) -> Path:
     write(folder, "book_tops", [top(10 * i, 99.5 + i % 3, 100.5 + i % 3) for i in range(180)])
     bar = {"venue": "venue", "instrument": "BTC-USD", "interval_s": 60, "vwap": 100.0, "volume": 50.0, "trade_count": 3}
     write(folder, "bars", [bar | {"start_at": at(60 * i), "event_at": at(60 * i + 60)} for i in range(30)])
-    quality = {"account": "a", "venue": "venue", "instrument": "BTC-USD", "parent_client_order_id": "P1", "algorithm": "twap"}
+    quality = {column: told[column] for column in ("account", "venue", "instrument", "parent_client_order_id", "algorithm")}
     quality |= {"side": "buy", "event_at": at(1800), "shortfall": 0.0012, "against_vwap": -0.0003, "participation": 0.2}
     write(folder, "execution_quality", [quality])
     return folder
