@@ -24,7 +24,7 @@ import schemas
 from cli import book as ladders
 from cli import controls as operator
 from cli import drill as drills
-from cli import feeding, feeds_shown, orders, play, summary, trading_shown
+from cli import feeding, feeds_shown, orders, parents, play, summary, trading_shown
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
 from cli.trading_summary import show_trading
@@ -65,6 +65,7 @@ app = typer.Typer(
 pictures = typer.Typer(no_args_is_help=True, help="Draw pictures of the Parquet files that a replay or demo left behind.")
 app.add_typer(pictures, name="plot")
 app.add_typer(orders.app, name="order")
+app.add_typer(parents.app, name="parent")
 console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
 
 SHOWN = [
@@ -540,6 +541,7 @@ Instrument = Annotated[
     str | None, typer.Option(help="Instrument, or venue:instrument; else the one with the most rows (faults: all).")
 ]
 Underlying = Annotated[str | None, typer.Option(help="Underlying, or venue:underlying; else the one with the most rows.")]
+Parent = Annotated[str | None, typer.Option(help="parent_client_order_id, or account:id; else the one with the most rows.")]
 Picture = Annotated[Path | None, typer.Option(help="File to write (.png, .svg, .pdf); else one in out/plots/.")]
 
 
@@ -579,13 +581,20 @@ def plot_greeks(source: Source, underlying: Underlying = None, out: Picture = No
     draw("greeks", source, underlying, out)
 
 
+@pictures.command(name="execution")
+def plot_execution(source: Source, parent: Parent = None, out: Picture = None) -> None:
+    """Draw a large order's schedule against its fills, over price and volume of the market, with what it cost."""
+    draw("execution", source, parent, out)
+
+
 def draw(kind: str, source: Path, wanted: str | None, out: Path | None) -> None:
     """Draw one picture and print its path."""
     with errors():
         from cli import plots  # matplotlib takes a while to load
-        from cli.plots import books, vols
+        from cli.plots import books, executions, vols
 
-        drawn = getattr(vols if kind in ("surface", "smile", "greeks") else books, kind)(source, wanted)
+        module = next((module for module in (vols, executions) if hasattr(module, kind)), books)
+        drawn = getattr(module, kind)(source, wanted)
         suffix = f"-{wanted.replace(':', '-').replace('/', '-')}" if wanted else ""
         console.print(plots.save(drawn, out or Path("out/plots") / f"{kind}{suffix}.png"), soft_wrap=True)
 

@@ -21,7 +21,7 @@ from kernels.orders import wrong_request
 from kernels.orders.ids import client_order_id
 from schemas.clients import Unreachable, reached
 from schemas.partitions import partition_of
-from schemas.records import TABLES, OrderRequestsRow
+from schemas.records import TABLES, ExecutionParentsRow, OrderRequestsRow
 from schemas.rows import encoded, fault, instant_ms, to_ms
 from schemas.security import FEED
 
@@ -126,9 +126,9 @@ def _checked(row: OrderRequestsRow) -> OrderRequestsRow:
     return row
 
 
-def send(servers: str, row: OrderRequestsRow) -> str:
+def send(servers: str, row: OrderRequestsRow | ExecutionParentsRow, table: str = REQUESTS) -> str:
     """Write a request; returns where it stands, once the broker has it.  Raises `ValueError` that says why it does not."""
-    topic = TABLES[REQUESTS].topic
+    topic = TABLES[table].topic
     try:
         producer, known = reached(Producer, servers, FEED, {"acks": "all", "message.timeout.ms": int(WRITE_S * 1000)}, WRITE_S)
     except Unreachable as error:

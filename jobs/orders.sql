@@ -8,9 +8,9 @@
 -- Late    a report or a request behind the watermark is taken like any other; the same one twice counts once
 
 SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, liquidation_orders, execution_reports, positions, account_margin';
--- With -D gammaflow.also-read=circuit_breaks,venue_reports,venue_tickers our own breakers hold orders, and the own venue answers
--- and marks them.
-SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, venue_tickers';
+-- With -D gammaflow.also-read=… our own breakers hold orders, the own venue answers and marks them, and children of algorithms
+-- come.
+SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, venue_tickers, algorithm_requests';
 SET 'gammaflow.kernel' = 'orders';
 SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks, venue_tickers';
 SET 'gammaflow.writes' = 'orders, order_states, order_guards, dead_letters, controls_applied';

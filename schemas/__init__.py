@@ -11,6 +11,7 @@ RETIRED = {"index_prices.v1": "index_prices"}
 """Topics of earlier versions, into which no feed writes rows any more.  A job that restores an old savepoint still reads them,
 so feeds write heartbeats into them as long as they exist."""
 READ_AS = {
+    "algorithm_requests": "order_requests",
     "fund_fills": "fills",
     "fund_transfers": "transfers",
     "venue_fills": "fills",

@@ -29,6 +29,8 @@ CREATE TEMPORARY TABLE order_states (
   average_price        DECIMAL(38, 18)           COMMENT 'Of what is traded; NULL where it is nothing',
   last_price           DECIMAL(38, 18)           COMMENT 'Of an execution; NULL otherwise',
   last_quantity        DECIMAL(38, 18)           COMMENT 'Of an execution; NULL otherwise',
+  last_fee             DECIMAL(38, 18)           COMMENT 'Of an execution, in fee_currency; paid is positive; NULL where the venue tells none',
+  fee_currency         STRING                    COMMENT 'NULL where there is no fee',
   reserved_usd         DOUBLE           NOT NULL COMMENT 'What credit keeps back for what is open of it, at the larger of the quantities in force and asked for',
   rule                 STRING                    COMMENT 'Of a refusal: the check that refused; NULL otherwise',
   reason               STRING                    COMMENT 'Why, with figures: of a refusal, an overfill, a conflict; of a report in the venue''s words'

@@ -36,6 +36,28 @@ class AccountMarginRow(TypedDict):
     liquidation_probability_7d_error: float | None
 
 
+class AlgorithmRequestsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    client_order_id: str
+    orig_client_order_id: str | None
+    parent_client_order_id: str | None
+    request: str
+    source: str
+    owner_group: str | None
+    side: str | None
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    is_reduce_only: bool | None
+    expires_at: str | None
+    max_notional_usd: float | None
+    reason: str | None
+
+
 class BalancesRow(TypedDict):
     account: str
     currency: str
@@ -189,6 +211,71 @@ class DeadLettersRow(TypedDict):
     original: str
 
 
+class ExecutionParentsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    parent_client_order_id: str
+    request: str
+    algorithm: str | None
+    side: str | None
+    quantity: str | None
+    start_at: str | None
+    end_at: str | None
+    limit_price: str | None
+    urgency: str | None
+    end_rule: str | None
+    participation: float | None
+    slice_count: int | None
+    min_quantity: str | None
+    display_quantity: str | None
+    volume_profile: list[list[float]] | None
+    depth_share: float | None
+    wide_spread: float | None
+    is_reduce_only: bool | None
+    owner_group: str | None
+    decision_price: str | None
+    reason: str | None
+
+
+class ExecutionQualityRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    parent_client_order_id: str
+    algorithm: str
+    side: str
+    is_final: bool
+    start_at: str
+    quantity: str
+    traded_quantity: str
+    fill_rate: float
+    child_count: int
+    decision_price: float | None
+    arrival_price: float | None
+    average_price: float | None
+    last_price: float | None
+    decision_value: float | None
+    value_currency: str | None
+    delay: float | None
+    realised: float | None
+    missed: float | None
+    fees: float | None
+    shortfall: float | None
+    wagner_delay: float | None
+    interval_twap: float | None
+    interval_vwap: float | None
+    against_twap: float | None
+    against_vwap: float | None
+    effective_spread: float | None
+    realised_spread: float | None
+    against_book: float | None
+    participation: float | None
+    market_volume: float | None
+
+
 class ExecutionReportsRow(TypedDict):
     account: str
     venue: str
@@ -215,6 +302,29 @@ class ExecutionReportsRow(TypedDict):
     fee_currency: str | None
     is_maker: bool | None
     exec_ref_id: str | None
+    reason: str | None
+
+
+class ExecutionStatesRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    parent_client_order_id: str
+    number: int
+    status: str
+    algorithm: str | None
+    side: str | None
+    quantity: str | None
+    scheduled_quantity: str | None
+    traded_quantity: str | None
+    working_quantity: str | None
+    unsent_quantity: str | None
+    average_price: str | None
+    market_volume: str | None
+    child_count: int | None
+    held: str | None
+    rule: str | None
     reason: str | None
 
 
@@ -598,6 +708,8 @@ class OrderStatesRow(TypedDict):
     average_price: str | None
     last_price: str | None
     last_quantity: str | None
+    last_fee: str | None
+    fee_currency: str | None
     reserved_usd: float
     rule: str | None
     reason: str | None
@@ -901,6 +1013,33 @@ TABLES: dict[str, Table] = {
             "liquidation_probability_7d_error": Column("DOUBLE", True),
         },
     ),
+    "algorithm_requests": Table(
+        "algorithm_requests.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "client_order_id": Column("STRING", False),
+            "orig_client_order_id": Column("STRING", True),
+            "parent_client_order_id": Column("STRING", True),
+            "request": Column("STRING", False),
+            "source": Column("STRING", False),
+            "owner_group": Column("STRING", True),
+            "side": Column("STRING", True),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "is_reduce_only": Column("BOOLEAN", True),
+            "expires_at": Column("TIMESTAMP_LTZ(3)", True),
+            "max_notional_usd": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
+        },
+    ),
     "balances": Table(
         "balances.v1",
         ("account",),
@@ -1099,6 +1238,81 @@ TABLES: dict[str, Table] = {
             "original": Column("BYTES", False),
         },
     ),
+    "execution_parents": Table(
+        "execution_parents.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "parent_client_order_id": Column("STRING", False),
+            "request": Column("STRING", False),
+            "algorithm": Column("STRING", True),
+            "side": Column("STRING", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "start_at": Column("TIMESTAMP_LTZ(3)", True),
+            "end_at": Column("TIMESTAMP_LTZ(3)", True),
+            "limit_price": Column("DECIMAL(38, 18)", True),
+            "urgency": Column("STRING", True),
+            "end_rule": Column("STRING", True),
+            "participation": Column("DOUBLE", True),
+            "slice_count": Column("INT", True),
+            "min_quantity": Column("DECIMAL(38, 18)", True),
+            "display_quantity": Column("DECIMAL(38, 18)", True),
+            "volume_profile": Column("ARRAY<ARRAY<DOUBLE>>", True),
+            "depth_share": Column("DOUBLE", True),
+            "wide_spread": Column("DOUBLE", True),
+            "is_reduce_only": Column("BOOLEAN", True),
+            "owner_group": Column("STRING", True),
+            "decision_price": Column("DECIMAL(38, 18)", True),
+            "reason": Column("STRING", True),
+        },
+    ),
+    "execution_quality": Table(
+        "execution_quality.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "parent_client_order_id": Column("STRING", False),
+            "algorithm": Column("STRING", False),
+            "side": Column("STRING", False),
+            "is_final": Column("BOOLEAN", False),
+            "start_at": Column("TIMESTAMP_LTZ(3)", False),
+            "quantity": Column("DECIMAL(38, 18)", False),
+            "traded_quantity": Column("DECIMAL(38, 18)", False),
+            "fill_rate": Column("DOUBLE", False),
+            "child_count": Column("BIGINT", False),
+            "decision_price": Column("DOUBLE", True),
+            "arrival_price": Column("DOUBLE", True),
+            "average_price": Column("DOUBLE", True),
+            "last_price": Column("DOUBLE", True),
+            "decision_value": Column("DOUBLE", True),
+            "value_currency": Column("STRING", True),
+            "delay": Column("DOUBLE", True),
+            "realised": Column("DOUBLE", True),
+            "missed": Column("DOUBLE", True),
+            "fees": Column("DOUBLE", True),
+            "shortfall": Column("DOUBLE", True),
+            "wagner_delay": Column("DOUBLE", True),
+            "interval_twap": Column("DOUBLE", True),
+            "interval_vwap": Column("DOUBLE", True),
+            "against_twap": Column("DOUBLE", True),
+            "against_vwap": Column("DOUBLE", True),
+            "effective_spread": Column("DOUBLE", True),
+            "realised_spread": Column("DOUBLE", True),
+            "against_book": Column("DOUBLE", True),
+            "participation": Column("DOUBLE", True),
+            "market_volume": Column("DOUBLE", True),
+        },
+    ),
     "execution_reports": Table(
         "execution_reports.v1",
         ("account",),
@@ -1130,6 +1344,34 @@ TABLES: dict[str, Table] = {
             "fee_currency": Column("STRING", True),
             "is_maker": Column("BOOLEAN", True),
             "exec_ref_id": Column("STRING", True),
+            "reason": Column("STRING", True),
+        },
+    ),
+    "execution_states": Table(
+        "execution_states.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "parent_client_order_id": Column("STRING", False),
+            "number": Column("BIGINT", False),
+            "status": Column("STRING", False),
+            "algorithm": Column("STRING", True),
+            "side": Column("STRING", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "scheduled_quantity": Column("DECIMAL(38, 18)", True),
+            "traded_quantity": Column("DECIMAL(38, 18)", True),
+            "working_quantity": Column("DECIMAL(38, 18)", True),
+            "unsent_quantity": Column("DECIMAL(38, 18)", True),
+            "average_price": Column("DECIMAL(38, 18)", True),
+            "market_volume": Column("DECIMAL(38, 18)", True),
+            "child_count": Column("BIGINT", True),
+            "held": Column("STRING", True),
+            "rule": Column("STRING", True),
             "reason": Column("STRING", True),
         },
     ),
@@ -1628,6 +1870,8 @@ TABLES: dict[str, Table] = {
             "average_price": Column("DECIMAL(38, 18)", True),
             "last_price": Column("DECIMAL(38, 18)", True),
             "last_quantity": Column("DECIMAL(38, 18)", True),
+            "last_fee": Column("DECIMAL(38, 18)", True),
+            "fee_currency": Column("STRING", True),
             "reserved_usd": Column("DOUBLE", False),
             "rule": Column("STRING", True),
             "reason": Column("STRING", True),

@@ -8,7 +8,7 @@ from engine.contract import Output
 from kernels.orders.checks import Refusal
 from kernels.orders.executions import EXACT
 from kernels.orders.ids import client_order_id
-from kernels.orders.order import TRADES, Change, Order, Report, Request
+from kernels.orders.order import NO_TRADE, TRADES, Change, Order, Report, Request
 from kernels.orders.state import ANSWER, Account, Due, State, order_entry
 from kernels.orders.worth import Mark, reserve_usd
 from schemas.rows import instant_ms
@@ -123,7 +123,7 @@ class Desk:
         order.rows += 1
         order.changed_ms = self.now_ms
         order.last_status = change.status
-        trade = report if report is not None and report.exec_type in TRADES else None
+        trade = report if report is not None and report.exec_type in TRADES else NO_TRADE
         row = {
             "account": account_name,
             "venue": order.venue,
@@ -144,8 +144,10 @@ class Desk:
             "cum_quantity": digits(order.cum_quantity),
             "leaves_quantity": digits(order.leaves_quantity),
             "average_price": digits(order.executions.average()),
-            "last_price": None if trade is None else digits(trade.last_price),
-            "last_quantity": None if trade is None else digits(trade.last_quantity),
+            "last_price": digits(trade.last_price),
+            "last_quantity": digits(trade.last_quantity),
+            "last_fee": digits(trade.fee),
+            "fee_currency": trade.fee_currency,
             "reserved_usd": order.reserved_usd,
             "rule": rule,
             "reason": change.reason,

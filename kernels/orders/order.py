@@ -56,11 +56,17 @@ class Report(NamedTuple):
     reason: str | None = None
     is_repeat: bool = False  # of a rejection: of the same order sent once more, which says nothing of the first
     ratio: Decimal = Decimal(1)  # of a restatement: into how many contracts each was split
+    fee: Decimal | None = None
+    fee_currency: str | None = None
 
     @property
     def contents(self) -> tuple[str | Decimal | None, ...]:
         """What must be the same however often it comes; None is left open."""
         return self.exec_type, self.side, self.last_quantity, self.last_price, self.exec_ref_id
+
+
+NO_TRADE = Report("", "")
+"""In place of the report of a trade."""
 
 
 class Request(NamedTuple):

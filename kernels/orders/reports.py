@@ -61,4 +61,6 @@ def _report(row: Mapping[str, Any]) -> Report:
         reason=reason,
         # At-least-once: an order that was sent again is refused as such, and stands as it did.
         is_repeat=reason is not None and "duplicate" in reason.lower(),
+        fee=decimal(row.get("fee")),
+        fee_currency=row.get("fee_currency"),
     )

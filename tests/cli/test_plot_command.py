@@ -1,6 +1,7 @@
 """Pictures of books and of volatility: drawn from Parquet files such as a replay leaves."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli import plots
 from cli.main import app
-from cli.plots import PlotError, books, stretches, vols
+from cli.plots import PlotError, books, executions, stretches, vols
 from kernels.chains import chain
 from schemas.records import TABLES
 from udfs import black76
@@ -26,6 +27,7 @@ TYPES = {
     "DOUBLE": pa.float64(),
     "BIGINT": pa.int64(),
     "INT": pa.int32(),
+    "DECIMAL": pa.decimal128(38, 18),
 }
 PNG = b"\x89PNG\r\n"
 
@@ -37,7 +39,12 @@ def at(seconds: float) -> datetime:
 def write(folder: Path, table: str, rows: list[dict[str, Any]]) -> None:
     """Rows as the archive job writes them: instants are microseconds that do not say that they are in UTC."""
     fields = [
-        (name, TYPES.get(sql, pa.list_(pa.list_(pa.float64())) if sql.startswith("ARRAY") else pa.timestamp("us")))
+        (
+            name,
+            TYPES.get(
+                sql.partition("(")[0], pa.list_(pa.list_(pa.float64())) if sql.startswith("ARRAY") else pa.timestamp("us")
+            ),
+        )
         for name, (sql, _) in TABLES[table].columns.items()
     ]
     (folder / table).mkdir(parents=True)
@@ -328,3 +335,61 @@ def test_help_says_what_each_picture_of_volatility_and_its_options_are(name: str
     shown = RUNNER.invoke(app, ["plot", name, "--help"])
     assert shown.exit_code == 0
     assert all(word in shown.output for word in ("Draw", "--from", "--underlying", "--out", "Folder of Parquet files"))
+
+
+def execution_run(folder: Path) -> Path:
+    """Half an hour of a TWAP that misses a slice, with the market's tops and bars."""
+    told: dict[str, Any] = {"account": "a", "venue": "venue", "instrument": "BTC-USD", "parent_client_order_id": "P1"}
+    told |= {"algorithm": "twap", "side": "buy", "child_count": 1, "market_volume": Decimal(0), "working_quantity": Decimal(0)}
+    states, traded = [], 0
+    for number in range(30):
+        traded += 0 if number == 12 else 10
+        figures = {
+            "quantity": Decimal(300),
+            "scheduled_quantity": Decimal(10 * number + 10),
+            "traded_quantity": Decimal(traded),
+        }
+        figures |= {"unsent_quantity": Decimal(300 - traded), "average_price": Decimal(100)}
+        row = told | figures | {"event_at": at(60 * number), "number": number + 1, "status": "working"}
+        states.append(row)
+    refused = told | {
+        "parent_client_order_id": "W",
+        "event_at": at(1),
+        "number": 1,
+        "status": "refused",
+        "quantity": Decimal(1),
+    }
+    write(folder, "execution_states", [*states[::-1], refused | {"working_quantity": None, "market_volume": None}])
+    write(folder, "book_tops", [top(10 * i, 99.5 + i % 3, 100.5 + i % 3) for i in range(180)])
+    bar = {"venue": "venue", "instrument": "BTC-USD", "interval_s": 60, "vwap": 100.0, "volume": 50.0, "trade_count": 3}
+    write(folder, "bars", [bar | {"start_at": at(60 * i), "event_at": at(60 * i + 60)} for i in range(30)])
+    quality = {column: told[column] for column in ("account", "venue", "instrument", "parent_client_order_id", "algorithm")}
+    quality |= {"side": "buy", "event_at": at(1800), "shortfall": 0.0012, "against_vwap": -0.0003, "participation": 0.2}
+    write(folder, "execution_quality", [quality])
+    return folder
+
+
+def test_the_schedule_of_a_large_order_is_drawn_against_its_fills(tmp_path: Path) -> None:
+    run = execution_run(tmp_path / "run")
+    drawn = executions.execution(run, "P1")
+    said = texts(drawn)
+    for words in ("twap P1: buy 300 BTC-USD on venue", "96.7% traded", "shortfall +12.0 bps", "against VWAP -3.0 bps"):
+        assert words in said
+    for label in ("schedule", "traded", "fills, by size", "bid", "ask", "each 60 s"):
+        assert label in said
+    amounts, prices, _ = drawn.axes
+    scheduled, traded = (np.asarray(line.get_ydata(), dtype=float) for line in amounts.get_lines()[:2])
+    assert (scheduled[-1], traded[-1]) == (300, 290)
+    assert len(np.asarray(prices.collections[0].get_offsets())) == 29, "one for each slice that traded"
+    result = RUNNER.invoke(app, ["plot", "execution", "--from", str(run), "--out", str(tmp_path / "one.png")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "one.png").read_bytes().startswith(PNG)
+
+
+def test_a_picture_of_an_order_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    run = execution_run(tmp_path / "run")
+    with pytest.raises(ValueError, match="no parent Q; there are P1"):
+        executions.execution(run, "Q")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PlotError, match="no rows of a parent in execution_states/"):
+        executions.execution(tmp_path / "empty", None)

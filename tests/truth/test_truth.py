@@ -4,7 +4,13 @@ import pytest
 
 from tests.truth.answers import TRUTH, agrees, verdicts
 
-FILES = {"oracle_aggregation": 29, "oracle_validity": 24, "breakers_and_bands": 60, "fix_order_states": 32}
+FILES = {
+    "oracle_aggregation": 29,
+    "oracle_validity": 24,
+    "breakers_and_bands": 60,
+    "fix_order_states": 32,
+    "execution_quality": 15,
+}
 
 
 @pytest.mark.parametrize(("name", "count"), FILES.items())
