@@ -79,7 +79,7 @@ class OwnVenue(Market):
             "event_at": moment.event_at,
             "received_at": moment.ticker_received_at,
             "sequence": None,
-            "mark_price": moment.mark,
+            "mark_price": moment.mark if is_option else None,  # the venue marks the others
             "mark_iv": moment.mark_iv if is_option else None,
             "forward_usd": moment.forward_usd if is_option else None,
             "index_price_usd": moment.index_usd,

@@ -51,7 +51,7 @@ class Rules(NamedTuple):
             "sim_beta": Fees(whole("-0.0001"), whole("0.0005"), whole("0.125")),
         }
     )
-    paper: Mapping[str, Paper] = MappingProxyType({"deribit": DERIBIT})
+    paper: Mapping[str, Paper] = MappingProxyType({})  # by venue, such as DERIBIT: never one on which a gateway trades
     latency_ms: int = 200  # from an order to what is told of it
     bands: Mapping[str, float] = COLLARS  # by kind: how far an aggressive price may be from the mark
     ticker_ms: int = 100  # a book has a ticker at most

@@ -18,6 +18,7 @@ from engine import batch
 from engine.contract import Message, Output, State
 from kernels import fund, liquidations, positions
 from kernels.fund.rules import Rules
+from schemas import READ_AS
 from schemas.rows import instant_ms, instant_us
 from tests.kernels.obeying import READ
 
@@ -109,7 +110,7 @@ class Reference:
     def take(self, table: str, row: dict[str, Any]) -> None:
         """Book a fill or a transfer."""
         cash = self.cash[row["account"]]
-        if table in ("transfers", "fund_transfers"):
+        if table == "transfers":
             cash[row["currency"]] += float(row["amount"])
         elif table == "fills":
             coin = row["instrument"].removesuffix("-PERP")
@@ -213,7 +214,7 @@ def executed(decided: Outputs, step: int) -> list[tuple[str, dict[str, Any]]]:
             coin, size = row["instrument"].removesuffix("-PERP"), Decimal(repr(row["size"]))
             rows += fills(row["account"], row["order_id"], coin, size if row["side"] == "buy" else -size, price(coin, step), ms)
         elif output.table in ("fund_transfers", "fund_fills"):
-            rows.append((output.table, dict(row)))
+            rows.append((READ_AS[output.table], dict(row)))
     return rows
 
 

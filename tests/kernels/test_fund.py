@@ -14,6 +14,7 @@ from kernels import fund, liquidations, positions
 from kernels.fund.rules import RULES, Rules
 from kernels.fund.state import State
 from kernels.orders.ids import client_order_id
+from schemas import READ_AS
 from schemas.partitions import partition_of
 from schemas.rows import fault, instant_ms
 from tests.kernels.obeying import READ
@@ -358,7 +359,7 @@ class Loop:
         due = [output for output in self.ahead if output.event_ms < until_ms]
         self.ahead = [output for output in self.ahead if output.event_ms >= until_ms]
         known = [message for message in market if message.table != "tickers"]
-        executed = [Message(output.table, 0, n, dict(output.row)) for n, output in enumerate(due)]
+        executed = [Message(READ_AS[output.table], 0, n, dict(output.row)) for n, output in enumerate(due)]
         rows_made = positions.step(self.ledger, [*known, *(booked or []), *executed], until_ms)
         assert not [output.row for output in rows_made if output.table == "dead_letters"]
         assert set(positions.totals(self.ledger).values()) <= {Decimal(0)}
