@@ -355,7 +355,7 @@ def _cause(log: Path) -> str:
 
 
 def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
-    """Return once a job has read and checkpointed all records of its topics.  Raises `StartError`, `FlinkError`.
+    """Return once a job has read and checkpointed all records that its topics have now.  Raises `StartError`, `FlinkError`.
 
     Its metrics show the read position.  So does its consumer group, but 10 s later if topics are quiet: a source that waits for
     records does not commit the offsets of a checkpoint.
@@ -364,13 +364,17 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0) -> None:
     # Named as in metrics; also topics of earlier versions, which a job goes on reading.
     topic_of = {topic.replace(".", "_"): topic for topic in TABLE_OF}
     deadline = time.monotonic() + timeout_s
+    ends: dict[tuple[str, int], int] = {}
     while True:
         job = runtime.rest.active().get(name)
         if job is None:
             raise StartError(f"job {name} is no longer running; logs in {runtime.logs}")
         read = {(topic_of[topic], part): offset for (topic, part), offset in runtime.rest.read(job).items()}
         also = [table for table in declared.may_read if any(TABLE_OF.get(topic) == table for topic, _ in read)]
-        if not topics.lag(runtime.kafka, name, [*declared.reads, *also], read) and runtime.rest.checkpoint(job):
+        tables = [*declared.reads, *also]
+        # Those that a loop writes never rest: its jobs repeat their heartbeats.
+        ends = ends or topics.ends(runtime.kafka, tables)
+        if not topics.lag(runtime.kafka, name, tables, read, ends) and runtime.rest.checkpoint(job):
             return
         if time.monotonic() > deadline:
             raise StartError(f"job {name} has not read its topics after {timeout_s:.0f} s; logs in {runtime.logs}")

@@ -174,15 +174,22 @@ def newest_ms(servers: str, tables: Iterable[str]) -> dict[tuple[str, int], int]
         raise TopicError(f"the newest records of topics could not be asked of {servers}: {error}") from error
 
 
-def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int] | None = None) -> int:
+def lag(
+    servers: str,
+    job: str,
+    tables: list[str],
+    read: Mapping[tuple[str, int], int] | None = None,
+    until: Mapping[tuple[str, int], int] | None = None,
+) -> int:
     """How many records of its topics a job has not yet read and checkpointed, by its consumer group.  Raises `TopicError`.
 
-    With `read`, offsets by topic and partition, records before these count as read, too.
+    `read` and `until` have offsets by topic and partition: with `read`, records before these count as read, too; with `until`,
+    records from these on do not count.
     """
     consumer, existing = consuming(servers, job, {"enable.partition.eof": True})
     in_transactions = {table.topic for table in TABLES.values() if table.is_exactly_once}
     try:
-        latest = _ends(consumer, existing, tables)
+        latest = _ends(consumer, existing, tables) if until is None else until
         try:
             parts = consumer.committed([TopicPartition(*part) for part in latest], timeout=10)
         except KafkaException as error:

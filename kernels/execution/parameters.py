@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from kernels.market.terms import Tradable
 from kernels.matching.rules import RULES as OWN_VENUE
-from kernels.orders.desk import on_grid
 from kernels.orders.executions import EXACT
 from kernels.orders.ids import LENGTH
+from kernels.orders.intake import on_grid
 from schemas.rows import instant_ms, to_ms
 from udfs import execution_schedules as schedules
 

@@ -198,6 +198,9 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
             name = key("instruments", row)
             if state.listing.learn(name, tradable(row)):
                 state.touched.add(f"contract/{name}")
+                if row["venue"] in state.rules.fees:
+                    # It is marked, and so can be ordered, before there is an order.
+                    state.book(row["venue"], row["instrument"])
                 state.inform(name)
         elif message.table == "tickers":
             name, mark = key("tickers", row), row.get("mark_price")

@@ -8,6 +8,7 @@ import orjson
 from engine import batch
 from engine.contract import Message, Output
 from kernels import execution, matching, orders
+from schemas import READ_AS
 from schemas.rows import instant_ms, instant_us, to_ms
 from tests.kernels.obeying import READ, applied
 
@@ -59,7 +60,7 @@ class Loop:
     def _of(self, job: str, messages: list[Message]) -> list[Message]:
         reads = {
             "orders": {
-                *("instruments", "tickers", "order_requests", "algorithm_requests", "venue_reports", "account_margin"),
+                *("instruments", "tickers", "order_requests", "execution_reports", "account_margin"),
                 "controls_applied",
             },
             "matching": {"instruments", "tickers", "orders"},
@@ -72,7 +73,7 @@ class Loop:
         now = []
         for output in outputs:
             self.rows.setdefault(output.table, []).append(dict(output.row))
-            message = Message(output.table, 0, 0, dict(output.row))
+            message = Message(READ_AS.get(output.table, output.table), 0, 0, dict(output.row))
             if output.event_ms < self.now_ms:
                 now.append(message)
             else:

@@ -23,10 +23,10 @@ def test_an_order_expires_also_in_a_window_without_a_message_and_once() -> None:
     expires_ms = venue.until_ms + 200
     venue.step(order("G", "a", time_in_force="gtd", expires_at=instant_ms(expires_ms)))
     assert KERNEL.end_window is not None
-    assert KERNEL.end_window(venue.state, expires_ms) == []
+    assert not [part for part in KERNEL.end_window(venue.state, expires_ms) if part.table == "venue_reports"]
     (reports,) = [part for part in KERNEL.end_window(venue.state, expires_ms + 50) if part.table == "venue_reports"]
     assert [orjson.loads(row)["exec_type"] for row in reports.values.split(b"\n")] == ["expired"]
-    assert KERNEL.end_window(venue.state, expires_ms + 50) == []
+    assert not [part for part in KERNEL.end_window(venue.state, expires_ms + 50) if part.table == "venue_reports"]
 
 
 def test_the_best_price_trades_first_and_at_one_price_the_earliest_order() -> None:
