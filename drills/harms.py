@@ -25,6 +25,7 @@ from feeds import Record
 from feeds.publish import FEED_TABLES, Publisher
 from feeds.simulator import Scenario, simulate
 from jobs import APPLIED
+from schemas import TOLD_AHEAD
 from schemas.controls import ALL, CANCEL_ALL
 from schemas.records import TABLES
 from schemas.rows import instant_ms, to_ms
@@ -335,8 +336,8 @@ _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
 _CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"}
 
-_CLOSED = {jobs.ALSO_READ: "venue_fills,venue_reports"}
-_LOOP = frozenset({"books", "positions", "liquidations", "orders", "matching"})
+_CLOSED = {jobs.ALSO_READ: ",".join(sorted(TOLD_AHEAD - {"algorithm_requests"}))}
+_LOOP = frozenset({"books", "positions", "liquidations", "orders", "matching", "fund"})
 
 # In an order in which most drills use the processes of the one before: by version and kind of cluster.
 DRILLS = {
