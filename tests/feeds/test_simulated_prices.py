@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from feeds.simulator.prices import SECONDS_PER_YEAR, Dynamics, Prices
+from udfs.black76 import FloatArray
 
 VOL = np.array([0.6, 0.9])
 
 
-def paths(dynamics: Dynamics, seconds: int, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
+def paths(dynamics: Dynamics, seconds: int, seed: int = 7) -> tuple[FloatArray, FloatArray]:
     """Log returns of each second, and the volatility after it: shape (seconds, underlyings)."""
     prices = Prices(np.random.default_rng(seed), np.array([100.0, 10.0]), VOL, dynamics)
     logs, vols = [np.log(prices.now_usd)], []

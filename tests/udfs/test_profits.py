@@ -35,7 +35,7 @@ def test_an_inverse_perpetual_is_worth_the_difference_of_reciprocals() -> None:
 
 
 def test_what_the_fund_pays_is_its_own_loss_and_a_deposit_is_no_profit() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"account": "a", "currency": "USDC", "amount": "7.5", "kind": "insurance"},
         {"account": "a", "currency": "USDC", "amount": "1000", "kind": None},
     ]
