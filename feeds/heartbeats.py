@@ -1,6 +1,6 @@
 """Heartbeats: records without a value, which tell every partition the time."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -37,18 +37,21 @@ class Heartbeats:
             self._produce(topic, partition, time_ms)
 
 
-def begin_loops(servers: str, time_ms: int, produce: Callable[[str, int, int], None]) -> None:
+def begin_loops(servers: str, known: Mapping[str, int], time_ms: int, produce: Callable[[str, int, int], None]) -> None:
     """Write the first time of all into the topics in which it is told ahead, where they are empty: the end of its windows.
 
     Before this time nobody asks for anything, so nothing is answered before that one.  Without it the jobs of a loop would wait
     for each other for ever.  As every heartbeat that jobs write, it bears the last instant of a window: so each reader has a
     window that it ends, and tells the time in turn.
-    Raises `Unreachable`, `KafkaException`.
+
+    `known` has the partitions of each topic.  Raises `Unreachable`, `KafkaException`.
     """
-    admin, known = reached(AdminClient, servers, FEED)
     ahead_ms = (time_ms // AHEAD_MS + 1) * AHEAD_MS - 1
     topics = [TABLES[table].topic for table in sorted(TOLD_AHEAD)]
     asked = {TopicPartition(topic, part): OffsetSpec.latest() for topic in topics for part in range(known.get(topic, 0))}
-    for part, result in (admin.list_offsets(asked) if asked else {}).items():
+    if not asked:
+        return
+    admin, _ = reached(AdminClient, servers, FEED)
+    for part, result in admin.list_offsets(asked).items():
         if result.result(timeout=30).offset == 0:
             produce(part.topic, part.partition, ahead_ms)

@@ -58,6 +58,7 @@ class Keeper:
         self._heartbeats = Heartbeats(partitions, heartbeat_ms(), self._produce)
         self._times, self._next, self._known_at = Times(dead_ms), 0, 0
         self._has_begun = False
+        self._partitions: dict[str, int] = {}  # of each topic
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -80,7 +81,7 @@ class Keeper:
         self._reporter.flush()
 
     def _keep(self) -> None:
-        consumer, _ = reached(
+        consumer, self._partitions = reached(
             Consumer, self.servers, FEED, {**_SETTINGS, "session.timeout.ms": self._session_ms, "logger": _log}
         )
         consumer.subscribe([TOPIC], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
@@ -144,7 +145,7 @@ class Keeper:
             time_ms = self._times.time_ms()
             if time_ms >= self._times.told_ms + self._heartbeats.every_ms:
                 if not self._has_begun:
-                    begin_loops(self.servers, time_ms, self._produce)
+                    begin_loops(self.servers, self._partitions, time_ms, self._produce)
                     self._has_begun = True
                 self._times.told_ms = time_ms
                 self._reporter.send(Report(self.name, TOLD, time_ms))

@@ -165,7 +165,7 @@ class Publisher:
         """Tell the common time, `common_ms`, and, less often, each venue's time."""
         if not self._told_ms and self._reports is None:
             try:
-                begin_loops(self.servers, common_ms, self._produce_heartbeat)
+                begin_loops(self.servers, self._counts, common_ms, self._produce_heartbeat)
             except (Unreachable, KafkaException) as error:
                 raise PublishError(str(error)) from None
         self._told_ms = common_ms
