@@ -186,7 +186,12 @@ class ClientDesk:
         """The client's request that a row answers."""
         if row["cause"] == "request":
             return self.ledger.get(row["cause_id"])
-        wanted = {"cancelled": ("cancel",), "replaced": ("replace",), "pending_cancel": ("cancel",), "pending_replace": ("replace",)}
+        wanted = {
+            "cancelled": ("cancel",),
+            "replaced": ("replace",),
+            "pending_cancel": ("cancel",),
+            "pending_replace": ("replace",),
+        }
         kinds: tuple[Any, ...] = wanted.get(row["event"], ("cancel", "replace") if row["event"] == "cancel_rejected" else ())
         if row["event"] == "replaced":
             return self.ledger.get(row["client_order_id"])

@@ -229,7 +229,11 @@ class _Application:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         quickfix = jpype.JPackage("quickfix")
-        self._do_not_send, self._unsupported, self._reject = quickfix.DoNotSend, quickfix.UnsupportedMessageType, quickfix.RejectLogon
+        self._do_not_send, self._unsupported, self._reject = (
+            quickfix.DoNotSend,
+            quickfix.UnsupportedMessageType,
+            quickfix.RejectLogon,
+        )
 
     def onCreate(self, own: Any) -> None:  # noqa: N802
         pass
@@ -301,7 +305,11 @@ def settings_of(session: Session, gateway: Gateway, own: Secrets) -> dict[str, s
         "LogonTimeout": "10",
     }
     if session.begin.startswith("FIX.5"):
-        settings |= {"DefaultApplVerID": session.begin, "AppDataDictionary": "FIX50SP2.xml", "TransportDataDictionary": "FIXT11.xml"}
+        settings |= {
+            "DefaultApplVerID": session.begin,
+            "AppDataDictionary": "FIX50SP2.xml",
+            "TransportDataDictionary": "FIXT11.xml",
+        }
     else:
         settings["DataDictionary"] = "FIX44.xml"
     if session.connect:
@@ -332,7 +340,9 @@ def _tls(session: Session, tls: Tls, own: Secrets) -> dict[str, str]:
     else:
         settings["NeedClientAuth"] = _flag(tls.needs_client)
         if tls.key_store is None:
-            raise ConfigError(f"session {session.name}: tls.key_store: expected a file, got none: who listens shows a certificate")
+            raise ConfigError(
+                f"session {session.name}: tls.key_store: expected a file, got none: who listens shows a certificate"
+            )
     for prefix, path, secret in (("Key", tls.key_store, own.key_store), ("Trust", tls.trust_store, own.trust_store)):
         if path is None or secret is None:
             continue

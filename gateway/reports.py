@@ -247,7 +247,14 @@ def _exec_id(row: ExecutionReportsRow, message: Message, source: Source) -> str:
         return identity(source.venue, trade_date(message, source.dialect, row["event_at"]), told, row["side"])
     if row["exec_type"] in TRADES:
         raise Rejected("17", "an ExecID of the execution", shown(message.get(17)))
-    parts = (row["order_id"], row["client_order_id"], row["exec_type"], row["order_status"], row["cum_quantity"], row["event_at"])
+    parts = (
+        row["order_id"],
+        row["client_order_id"],
+        row["exec_type"],
+        row["order_status"],
+        row["cum_quantity"],
+        row["event_at"],
+    )
     return ":".join([source.venue, row["instrument"], *("" if part is None else str(part) for part in parts)])
 
 
@@ -273,7 +280,9 @@ def corrected(records: list[Record], message: Message, source: Source, find: Cal
         return records
     if told is None:
         raise Rejected("19", "the ExecID of the trade that is undone", None)
-    ref = find(told, row["side"]) or identity(source.venue, trade_date(message, source.dialect, row["event_at"]), told, row["side"])
+    ref = find(told, row["side"]) or identity(
+        source.venue, trade_date(message, source.dialect, row["event_at"]), told, row["side"]
+    )
     columns = {"execution_reports": "exec_ref_id", "fills": "corrects_id"}
     return [Record(record.table, record.event_ms, {**record.row, columns[record.table]: ref}) for record in records]
 

@@ -16,7 +16,15 @@ from schemas.rows import fault, instant_ms, shown
 
 NO_ORDER = "NONE"
 """OrderID of an order that there is not: FIX 4.4, OrderCancelReject."""
-UNKNOWN_SYMBOL, UNKNOWN_ORDER, DUPLICATE, UNSUPPORTED, WRONG_QUANTITY, UNKNOWN_ACCOUNT, OTHER = "1", "5", "6", "11", "13", "15", "99"
+UNKNOWN_SYMBOL, UNKNOWN_ORDER, DUPLICATE, UNSUPPORTED, WRONG_QUANTITY, UNKNOWN_ACCOUNT, OTHER = (
+    "1",
+    "5",
+    "6",
+    "11",
+    "13",
+    "15",
+    "99",
+)
 """OrdRejReason."""
 _KINDS = {NEW: "new", REPLACE: "replace", CANCEL: "cancel"}
 

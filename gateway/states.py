@@ -81,7 +81,9 @@ def told(
     return message(REPORT, fields)
 
 
-def status(row: Row, instruments: Mapping[str, Instrument], standing: Named | None, further: list[tuple[int, str | None]]) -> Message:
+def status(
+    row: Row, instruments: Mapping[str, Instrument], standing: Named | None, further: list[tuple[int, str | None]]
+) -> Message:
     """How an order stands, for who asks: ExecType I, ExecID 0."""
     found = told({**row, "event": "unanswered", "reason": None}, instruments, None, standing)
     kept = [pair for pair in found.pairs if pair[0] != 17]

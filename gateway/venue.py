@@ -174,7 +174,9 @@ class VenueDesk:
             return
         source = self.source
         if copy is not None and copy.exec_id_tags is not None:
-            source = Source(source.venue, source.dialect, source.instruments, source.accounts, source.account, copy.exec_id_tags)
+            source = Source(
+                source.venue, source.dialect, source.instruments, source.accounts, source.account, copy.exec_id_tags
+            )
         try:
             records = reported(message, source, self._known(message, ids), received_us)
             records = corrected(records, message, source, self.once.execution)

@@ -12,7 +12,7 @@ RETIRED = {"index_prices.v1": "index_prices"}
 so feeds write heartbeats into them as long as they exist."""
 TOLD_AHEAD = frozenset({"venue_reports", "venue_fills"})
 """Tables of the own venue, which tells the time ahead in them; who tells the first time of all tells it in them, too."""
-FOR_PEOPLE = frozenset({"feed_status"})
+FOR_PEOPLE = frozenset({"feed_status", "gateway_sessions"})
 """Tables that `gammaflow status` reads and no job: they have no heartbeats, and the archive leaves them out."""
 TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED
 """The table of each topic."""
