@@ -128,16 +128,16 @@ class Venue(Session):
     """
 
     venue: Name
-    accounts: dict[str, str] = {}
+    accounts: dict[str, str] = Field(default={})
     account: str | None = None
-    instruments: dict[str, Instrument] = {}
+    instruments: dict[str, Instrument] = Field(default={})
     max_age_s: float = Field(default=5.0, gt=0)
     answer_s: float = Field(default=5.0, gt=0)
     orders_per_s: float | None = Field(default=None, gt=0)
 
 
 class DropCopy(Session):
-    """A session by which a venue tells a second time what happened to orders; `of_venue` is the `name` of the venue's session."""
+    """A session by which a venue tells a second time what happened; `of_venue` is the `name` of the venue's session."""
 
     of_venue: Name
     exec_id_tags: tuple[int, ...] | None = None
@@ -155,7 +155,7 @@ class Client(Session):
 
     accounts: tuple[Name, ...] = Field(min_length=1)
     venue: Name
-    instruments: dict[str, Instrument] = {}
+    instruments: dict[str, Instrument] = Field(default={})
     source: Literal["person", "algorithm"] = "algorithm"
     cancel_on_disconnect: bool = False
 
@@ -164,7 +164,7 @@ class Risk(Session):
     """A system that gets a copy of every order and fill; of some accounts, or of all."""
 
     accounts: tuple[Name, ...] = ()
-    instruments: dict[str, Instrument] = {}
+    instruments: dict[str, Instrument] = Field(default={})
 
 
 class Gateway(Strict):

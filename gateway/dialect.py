@@ -27,7 +27,7 @@ class Strict(BaseModel):
 
 
 class Template(Strict):
-    """A message whose fields may name {client_order_id}, {order_id}, {symbol}, {side}, {id} and {now}; empty ones are left out."""
+    """A message whose fields may name {client_order_id}, {order_id}, {symbol}, {side} and {id}; empty ones are left out."""
 
     kind: str = Field(min_length=1)
     fields: dict[int, str]

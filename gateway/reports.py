@@ -1,7 +1,7 @@
 """What a venue says of orders, as rows of `execution_reports` and `fills`.
 
-Venue, trade date, ExecID and side identify an execution: a session, a drop copy and a resend tell the same one.  An ExecID of 0,
-or ExecType I, is a status: it never adds to what is traded.
+Venue, trade date, ExecID and side identify an execution: a session, a drop copy and a resend tell the same one.  An ExecID of
+0, or ExecType I, is a status: it never adds to what is traded.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """The loop of a gateway: rows to sessions, messages to topics, one thing after the other.
 
-Nothing is lost in a crash.  What a session brings counts as received once Kafka has acknowledged what followed from it: a run that
-starts expects the other messages again, and the other side resends them.  What a client is told stands in the store of its session
-before the position in `order_states` moves on.  So both may come twice inside, and each is told once outside.
+Nothing is lost in a crash.  What a session brings counts as received once Kafka has acknowledged what followed from it: a run
+that starts expects the other messages again, and the other side resends them.  What a client is told stands in the store of its
+session before the position in `order_states` moves on.  So both may come twice inside, and each is told once outside.
 """
 
 import base64
@@ -11,19 +11,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from feeds import Record, Rejected
 from gateway import SOH, Message
 from gateway.clients import ClientDesk, Executions, RiskDesk
-from gateway.config import DropCopy, Gateway, Session
+from gateway.config import Gateway, Session
 from gateway.engine import Engine, State
 from gateway.kafka import Positions, Row, Sink, Source
 from gateway.ledger import Ledger
 from gateway.once import Once
 from gateway.venue import VenueDesk
-from schemas.records import TABLES, DeadLettersRow
+from schemas.records import DeadLettersRow
 from schemas.rows import instant_ms, shown
 
 TICK_S = 0.01
@@ -100,7 +101,6 @@ class Service:
         }
         self._is_on: dict[str, bool] = {}
         self._settled_us = 0
-        self.lag_us = 0  # how long the newest event waited for its turn
 
     def run(self, stop: threading.Event, tick: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is set; `tick` is called again and again.  Raises `EngineError`, `PublishError`."""
@@ -119,10 +119,8 @@ class Service:
 
     def turn(self, wait_s: float = TICK_S) -> None:
         """Take what has come, and do what is due."""
-        try:
+        with suppress(queue.Empty):
             self._take(self._inbox.get(timeout=wait_s))
-        except queue.Empty:
-            pass
         self._drain()
         for venue in self.venues.values():
             venue.tick()
@@ -181,7 +179,10 @@ class Service:
             self._settled.set(name, min(self._settled.get(name) or 0, self.engine.state(name).next_in - 1))
         if name in self.venues:
             venue = self.venues[name]
-            venue.logged_on() if is_on else venue.logged_out()
+            if is_on:
+                venue.logged_on()
+            else:
+                venue.logged_out()
         elif name in self.clients and not is_on:
             self.clients[name].logged_out(was_on)
 

@@ -43,8 +43,8 @@ def told(
 ) -> Message:
     """A row as a message.
 
-    `asked` is the request that it answers and `standing` the one in force, as their client calls them; a copy bears our own ids.
-    `ref` is the ExecID of the trade that a bust or correction undoes.
+    `asked` is the request that it answers and `standing` the one in force, as their client calls them; a copy bears our
+    ids.  `ref` is the ExecID of the trade that a bust or correction undoes.
     """
     refused = row["event"] == "refused" and (row["from_status"] is not None or (asked is not None and asked.kind != "new"))
     if row["event"] == "cancel_rejected" or refused:

@@ -236,7 +236,7 @@ class VenueDesk:
         return True
 
     def _answered(self, message: Message, ids: list[str]) -> None:
-        """Take what a message answers of what was asked: a cancel or replace that it does not mention never reached the venue."""
+        """Take what a message answers of what was asked: a cancel or replace that it leaves out never reached the venue."""
         for root in self._roots(ids):
             if self._asked.pop(root, None) is not None:
                 for name in self._orders.get(root, []):
