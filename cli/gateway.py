@@ -66,6 +66,7 @@ def gateway(
         try:
             service = Service(found, paths, PublisherSink(publisher), Topics(broker, tables_of(found), found.lookback_h))
             status, health = SessionStatus(service), GatewayHealth(service)
+            is_shown = publisher.is_writable("gateway_sessions")
             if metrics_port is not None:
                 stack.enter_context(serving(GatewayMetrics(service), health, metrics_address, metrics_port))
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,12 +75,14 @@ def gateway(
 
             def tick() -> None:
                 health.tick()
-                status.tick()
+                if is_shown:
+                    status.tick()
 
             service.run(stop, tick)
-            status.end("stopped")
+            if is_shown:
+                status.end("stopped")
         except EngineError as error:
-            if status is not None:
+            if status is not None and publisher.is_writable("gateway_sessions"):
                 with suppress(PublishError):
                     status.end("failed", str(error))
             raise ConfigError(str(error)) from None

@@ -4,24 +4,26 @@ Conversions are pure functions of rows and `Message`s.  `engine` alone knows Jav
 the loop that gives rows to sessions and messages to topics.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 SOH = "\x01"
 
 
-class Message(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Message:
     """A FIX message as an application sees it: without BeginString, BodyLength and CheckSum."""
 
     kind: str  # MsgType
     pairs: tuple[tuple[int, str], ...]  # in the order of the message; a repeating group is as it came
+    _first: dict[int, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_first", dict(reversed(self.pairs)))
 
     def get(self, tag: int) -> str | None:
         """The first value of a tag; None where there is none or it is empty."""
-        for own, value in self.pairs:
-            if own == tag:
-                return value or None
-        return None
+        return self._first.get(tag) or None
 
     def all(self, tag: int) -> list[str]:
         """Every value of a tag, as a repeating group has it."""
@@ -59,18 +61,4 @@ def parsed(text: str) -> Message:
 
 def message(kind: str, fields: Iterable[tuple[int, str | None]]) -> Message:
     """A message of these fields; those that are None or empty are left out."""
-    return Message(kind, tuple((tag, value) for tag, value in fields if value))
-
-
-def groups(found: Message, first: int) -> Iterator[dict[int, str]]:
-    """The entries of a repeating group that begin with the tag `first`, each up to the next one."""
-    entry: dict[int, str] | None = None
-    for tag, value in found.pairs:
-        if tag == first:
-            if entry is not None:
-                yield entry
-            entry = {}
-        if entry is not None:
-            entry.setdefault(tag, value)
-    if entry is not None:
-        yield entry
+    return Message(kind, tuple([(tag, value.replace(SOH, " ")) for tag, value in fields if value]))

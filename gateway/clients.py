@@ -3,6 +3,7 @@
 What a client wants goes into `order_requests` and through every check; all that it is told comes from `order_states`.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from gateway.orders import timestamp
 from gateway.requests import DUPLICATE, UNKNOWN_ORDER, Named, RefusedError, mass_cancel, own_id, refused, requested
 from gateway.states import Row, exec_id, status, told
 from gateway.words import CANCEL, DONE, MASS_CANCEL, MASS_CANCEL_REPORT, MASS_STATUS, NEW, REPLACE, REPORT, STATUS
+
+_log = logging.getLogger(__name__)
 
 UNDERSTOOD = frozenset({NEW, REPLACE, CANCEL, STATUS, MASS_STATUS, MASS_CANCEL})
 """MsgTypes that a client may send."""
@@ -54,7 +57,7 @@ class ClientDesk:
 
     session: Client
     publish: Callable[[Record], None]
-    send: Callable[[Message], bool]
+    send: Callable[[Message], int]
     now_us: Callable[[], int]
     ledger: Ledger = field(default_factory=Ledger)
     sent: set[str] = field(default_factory=set)
@@ -77,8 +80,10 @@ class ClientDesk:
             self._tell_all(found)
         elif found.kind == MASS_CANCEL:
             self._cancel_all(found)
-        else:
+        elif found.kind in (NEW, REPLACE, CANCEL):
             self._request(found)
+        else:
+            _log.warning("%s rejects what it was told: %s", self.session.name, found.get(58) or f"reason {found.get(373)}")
 
     def _request(self, found: Message) -> None:
         orig = self._orig(found)
@@ -206,7 +211,7 @@ class RiskDesk:
     """A system that gets a copy of every order and fill."""
 
     session: Risk
-    send: Callable[[Message], bool]
+    send: Callable[[Message], int]
     sent: set[str] = field(default_factory=set)
     executions: Executions = field(default_factory=Executions)
 

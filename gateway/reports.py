@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from feeds import Record, Rejected
@@ -312,12 +313,16 @@ def _instant(message: Message, tag: int, otherwise: str | None) -> int:
 
 def from_timestamp(text: str) -> int:
     """Microseconds since 1970 of a UTCTimestamp.  Raises `ValueError`."""
-    day, _, clock = text.partition("-")
-    whole, _, part = clock.partition(".")
-    at = datetime.strptime(f"{day}-{whole}", "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC)
+    whole, _, part = text.partition(".")
     if part and not part.isdecimal():
         raise ValueError(text)
-    return int(at.timestamp()) * 1_000_000 + int((part + "000000")[:6])
+    return _second(whole) * 1_000_000 + int((part + "000000")[:6])
+
+
+@lru_cache(4096)
+def _second(text: str) -> int:
+    # Cached, for most messages of a moment are of the same second.
+    return int(datetime.strptime(text, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC).timestamp())
 
 
 def _number(message: Message, tag: int) -> Decimal | None:

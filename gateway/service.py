@@ -46,11 +46,11 @@ class Counts:
     newest_us: int | None = None  # receipt of the newest message
 
 
-def tables_of(gateway: Gateway) -> list[str]:
-    """The tables that a gateway reads."""
-    tables = ["orders"] if gateway.venue else []
-    tables += ["execution_reports"]
-    return tables + (["venue_reports", "order_states"] if gateway.client or gateway.risk else [])
+def tables_of(gateway: Gateway) -> dict[str, bool]:
+    """The tables that a gateway reads, and whether it goes on to read them when it has read those of the past."""
+    tells = bool(gateway.client or gateway.risk)
+    tables = {"orders": True} if gateway.venue else {}
+    return tables | {"execution_reports": tells} | ({"venue_reports": True, "order_states": True} if tells else {})
 
 
 @dataclass
@@ -104,8 +104,8 @@ class Service:
 
     def run(self, stop: threading.Event, tick: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is set; `tick` is called again and again.  Raises `EngineError`, `PublishError`."""
-        self._begin()
         try:
+            self._begin()
             while not stop.is_set():
                 self.turn()
                 tick()
@@ -238,11 +238,11 @@ class Service:
         self._settled.write()
         self._told.write()
 
-    def _sender(self, session: Session) -> Callable[[Message], bool]:
-        def send(found: Message) -> bool:
-            is_sent = self.engine.send(session.name, found)
-            self.counts[session.name].messages_out += is_sent
-            return is_sent
+    def _sender(self, session: Session) -> Callable[[Message], int]:
+        def send(found: Message) -> int:
+            number = self.engine.send(session.name, found)
+            self.counts[session.name].messages_out += number > 0
+            return number
 
         return send
 

@@ -17,7 +17,7 @@ from gateway.config import DropCopy, Venue
 from gateway.once import Once
 from gateway.orders import Row, ordered, status_request, timestamp
 from gateway.reports import Known, Source, corrected, is_unknown, names, reported
-from gateway.words import CANCEL_REJECT, DONE, REPORT
+from gateway.words import BUSINESS_REJECT, CANCEL_REJECT, DONE, REPORT, SESSION_REJECT
 from schemas.records import ExecutionReportsRow
 from schemas.rows import instant_ms, instant_us, to_ms
 
@@ -47,13 +47,14 @@ class Request:
 class VenueDesk:
     """The orders of a venue's session.
 
-    publish  takes rows, send a message; it says whether the session took it
+    publish  takes rows
+    send     takes a message; returns its MsgSeqNum, or 0 where the session did not take it
     now_us   the clock, in microseconds since 1970
     """
 
     session: Venue
     publish: Callable[[Record], None]
-    send: Callable[[Message], bool]
+    send: Callable[[Message], int]
     now_us: Callable[[], int]
     once: Once = field(default_factory=Once)
     requests: dict[str, Request] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class VenueDesk:
         self._mass_id: str | None = None
         self._sent_us: deque[int] = deque()
         self._rounds = 0
+        self._numbers: dict[str, str] = {}  # requests by the MsgSeqNum with which they were sent
 
     # what is to be done
 
@@ -110,6 +112,7 @@ class VenueDesk:
         for request in self.requests.values():
             if request.state == "sent":
                 request.state = "unknown"
+        self._numbers.clear()
         self._asked = dict(self._open())
         self._asked_until_us = self.now_us() + int(self.session.answer_s * _SECOND_US)
         template = self.session.dialect.mass_status_request
@@ -156,7 +159,8 @@ class VenueDesk:
 
     def unknown(self) -> int:
         """The number of requests of unknown fate."""
-        return sum(request.state == "unknown" and not request.is_over for request in self.requests.values())
+        # A copy: metrics ask from a thread of their own.
+        return sum(request.state == "unknown" and not request.is_over for request in list(self.requests.values()))
 
     def held(self) -> int:
         """The number of requests that wait to be sent."""
@@ -191,8 +195,14 @@ class VenueDesk:
         self._release()
 
     def _other(self, message: Message) -> None:
-        """A reject of the session or of the application: what it refers to stays without an answer, and is asked for."""
-        _log.warning("%s: the venue rejects: %s", self.session.name, message.get(58) or f"reason {message.get(373)}")
+        """Take a reject of the session or the application: the request that it names is refused."""
+        why = message.get(58) or f"reason {message.get(373) or message.get(380)}"
+        _log.warning("%s: %s: %s", self.session.name, message.kind, why)
+        if message.kind in (SESSION_REJECT, BUSINESS_REJECT):
+            name = message.get(379) or self._numbers.get(message.get(45) or "")
+            request = self.requests.get(name or "")
+            if request is not None and request.state == "sent":
+                self._drop(request, f"the venue rejects the message: {why}")
 
     def _known(self, message: Message, ids: list[str]) -> Known | None:
         request = next((self.requests[name] for name in ids if name in self.requests), None)
@@ -311,7 +321,12 @@ class VenueDesk:
                 continue
             request.state = "sent"
             self._sent_us.append(self.now_us())
-            if not self.send(message):
+            number = self.send(message)
+            if number:
+                self._numbers[str(number)] = request.row["client_order_id"]
+                if len(self._numbers) > _KEPT:
+                    del self._numbers[next(iter(self._numbers))]
+            else:
                 request.state = "unknown"
 
     def _has_room(self) -> bool:
