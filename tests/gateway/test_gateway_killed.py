@@ -52,7 +52,7 @@ def test_a_killed_gateway_has_the_venue_send_again_what_was_not_safe(fix_jars: l
             first.wait(20)
         venue.close()
         told = len(fills(topics))
-        assert 0 < told
+        assert told > 0
         with process(store, port, topics):
             venue.accept()
             venue.expect("A")

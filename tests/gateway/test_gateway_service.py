@@ -208,6 +208,34 @@ def test_a_client_who_was_away_gets_what_it_missed_and_after_a_restart_nothing_t
         assert [(message.number, message.get(150), message.get(43)) for message in told] == [(2, "A", "Y"), (3, "0", "Y")]
 
 
+@pytest.mark.parametrize("version", ["FIX.4.4", "FIX.5.0SP2"])
+def test_what_goes_to_a_venue_is_right_for_a_gateway_that_is_the_venue(start: Start, tmp_path: Path, version: str) -> None:
+    """Both sides check every message against the dictionary of FIX."""
+    port = free_port()
+    alice = {"name": "alice", "sender": "HOUSE", "target": "ALICE", "accept": f"127.0.0.1:{port}", "accounts": ["desk"]}
+    us = {"name": "house", "sender": "ALICE", "target": "HOUSE", "connect": [f"127.0.0.1:{port}"], "venue": "exch"}
+    house = start(gateway(tmp_path / "house", client=[alice | {"venue": "exch", "version": version}]))
+    own = us | {"dialect": "simulated", "version": version, "reconnect_s": [1]}
+    client = start(gateway(tmp_path / "alice", venue=[own]))
+    until(lambda: client.is_on("house") and house.is_on("alice"), "the logon")
+    client.source.put("orders", order("o1", **LATELY))
+    until(lambda: len(house.sink.rows("order_requests")) == 1, "the order")
+    key = house.sink.rows("order_requests")[0]["client_order_id"]
+    house.source.put("order_states", state("new", 1, key=key))
+    client.source.put("orders", order("o2", "replace", orig_client_order_id="o1", quantity="5", **LATELY))
+    until(lambda: len(house.sink.rows("order_requests")) == 2, "the replace")
+    second = house.sink.rows("order_requests")[1]["client_order_id"]
+    house.source.put("order_states", state("replaced", 2, key=key, client_order_id=second, quantity="5"))
+    client.source.put("orders", order("o3", "cancel", orig_client_order_id="o2", **LATELY))
+    until(lambda: len(house.sink.rows("order_requests")) == 3, "the cancel")
+    done = {"client_order_id": second, "orig_client_order_id": second, "order_status": "cancelled", "leaves_quantity": "0"}
+    house.source.put("order_states", state("cancelled", 3, key=key, **done))
+    until(lambda: len(kinds(client)()) == 3, "every report")
+    assert kinds(client)() == ["new", "replaced", "cancelled"]
+    assert [row["client_order_id"] for row in client.sink.rows("execution_reports")] == ["o1", "o2", "o3"]
+    assert client.service.counts["house"].rejected == 0
+
+
 def test_what_a_gateway_says_of_its_sessions_is_a_row_and_a_metric_each(start: Start, tmp_path: Path) -> None:
     port = free_port()
     with Peer("EXCH", "DESK").listen(port) as venue:
@@ -269,7 +297,7 @@ def test_both_sides_speak_tls_and_show_certificates_and_who_has_none_gets_no_wor
     house = start(gateway(tmp_path / "house", client=[alice | {"venue": "exch", "tls": tls(stores, "server")}]))
     us = {"name": "house", "sender": "ALICE", "target": "HOUSE", "connect": [f"127.0.0.1:{port}"], "venue": "exch"}
     client = start(gateway(tmp_path / "alice", venue=[us | {"tls": tls(stores, "client"), "reconnect_s": [1]}]))
-    until(lambda: client.is_on("house") and house.is_on("alice"), "the logon over TLS")
+    until(lambda: client.is_on("house") and house.is_on("alice"), "the logon over TLS", 40)
     client.source.put("orders", order(**LATELY))
     until(lambda: bool(house.sink.rows("order_requests")), "the order over TLS")
     context = ssl.create_default_context(cafile=str(stores / "server.pem"))

@@ -221,6 +221,16 @@ def test_an_order_that_fix_cannot_say_is_reported_and_the_next_one_goes_out() ->
     assert row["reason"].startswith("order_type: expected market, limit")
 
 
+@pytest.mark.parametrize("fields", [{45: "1", 373: "1", 58: "tag missing"}, {379: "o1", 380: "0", 58: "tag missing"}])
+def test_an_order_whose_message_the_venue_rejects_is_reported_as_rejected(fields: dict[int, str]) -> None:
+    own = on()
+    own.desk.order(order("o1"))
+    own.hear(message("3" if 373 in fields else "j", fields.items()))
+    (row,) = own.rows("execution_reports")
+    assert (row["exec_type"], row["client_order_id"]) == ("rejected", "o1")
+    assert row["reason"] == "the venue rejects the message: tag missing"
+
+
 @pytest.mark.parametrize("code", ["1", "0"])
 def test_a_cancel_reject_leaves_the_order_to_be_asked_for_at_the_next_logon(code: str) -> None:
     """https://github.com/deepentropy/ibx/pull/379: CxlRejReason 1 says nothing of how the order stands."""
