@@ -145,8 +145,10 @@ class Engine:
         return int(made.getHeader().getInt(34)) if session.send(made) else 0
 
     def state(self, name: str) -> State:
-        """How a session is."""
+        """How a session is; before the start it has no numbers."""
         session = self._session(name)
+        if session is None:
+            return State(False, 0, 0, False)
         return State(
             bool(session.isLoggedOn()),
             int(session.getExpectedSenderNum()),
@@ -172,7 +174,7 @@ class Engine:
         return {value for value in found if value is not None}
 
     def _session(self, name: str) -> Any:
-        if name not in self._java:
+        if self._java.get(name) is None:
             self._java[name] = self._quickfix.Session.lookupSession(self._ids[name])
         return self._java[name]
 
@@ -212,7 +214,7 @@ class Engine:
         if session.connect or own_secrets.password is None:
             return True
         given = parsed(str(found.toString()))
-        is_right = randomness.compare_digest(given.get(554) or "", own_secrets.password.reveal())
+        is_right = randomness.compare_digest((given.get(554) or "").encode(), own_secrets.password.reveal().encode())
         return is_right and given.get(553) == session.username
 
     def supports(self, own: Any, kind: str) -> bool:

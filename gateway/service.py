@@ -73,9 +73,8 @@ class Service:
         self._inbox: queue.SimpleQueue[tuple[str, str, Message | None] | Row] = queue.SimpleQueue()
         self.counts = {session.name: Counts() for session in gateway.sessions}
         self.engine = Engine(gateway, self.jars, lambda *happened: self._inbox.put(happened))
-        self._settled = Positions(gateway.store / "settled.json")
+        self._settled = Positions(gateway.store / "settled.json")  # by session: the first message that is not safe
         self._told = Positions(gateway.store / "told.json")
-        self._handled: dict[str, int] = {}  # the newest message of each session whose rows are not safe yet
         self._states: dict[str, int] = {}  # and the newest row of each partition of order_states
         once = {venue.venue: Once() for venue in gateway.venue}
         self.venues = {
@@ -100,7 +99,7 @@ class Service:
             own.name: RiskDesk(own, self._sender(own), self.engine.sent(own.name, 17), executions) for own in gateway.risk
         }
         self._is_on: dict[str, bool] = {}
-        self._settled_us = 0
+        self._settle_us = 0
 
     def run(self, stop: threading.Event, tick: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is set; `tick` is called again and again.  Raises `EngineError`, `PublishError`."""
@@ -112,7 +111,6 @@ class Service:
         finally:
             self.engine.stop()
             self.source.close()
-            self._drain()
             self._settle()
             for client in self.clients.values():
                 client.ledger.close()
@@ -125,7 +123,8 @@ class Service:
         for venue in self.venues.values():
             venue.tick()
         self.sink.tick()
-        if self.now_us() >= self._settled_us + self.gateway.settle_ms * 1000:
+        if self.now_us() >= self._settle_us:
+            self._settle_us = self.now_us() + self.gateway.settle_ms * 1000
             self._settle()
 
     def state(self, name: str) -> State:
@@ -143,9 +142,8 @@ class Service:
             else:
                 self._take_row(row, is_backlog=True)
         for name in [*self.venues, *self.clients, *self._copies]:
-            settled = self._settled.get(name)
-            if settled is not None:
-                self.engine.expect(name, settled + 1)
+            if (number := self._settled.get(name)) is not None:
+                self.engine.expect(name, number)
         self.engine.start()
         for row in later:
             self._take_row(row)
@@ -174,9 +172,6 @@ class Service:
         counts.logons += is_on
         counts.logouts += was_on and not is_on
         _log.info("%s: %s", name, "logged on" if is_on else "logged out")
-        if is_on and not self._handled.get(name):
-            # After a reset the numbers begin again.
-            self._settled.set(name, min(self._settled.get(name) or 0, self.engine.state(name).next_in - 1))
         if name in self.venues:
             venue = self.venues[name]
             if is_on:
@@ -206,7 +201,6 @@ class Service:
             _log.exception("%s: a message that cannot be used", name)
             counts.rejected += 1
             self._letter(name, found, Rejected(None, "a message of FIX as it is documented", shown(str(error))))
-        self._handled[name] = found.number
 
     def _take_row(self, row: Row, is_backlog: bool = False) -> None:
         own = row.row
@@ -227,12 +221,13 @@ class Service:
 
     def _settle(self) -> None:
         """What has been taken is safe from now on."""
-        self._settled_us = self.now_us()
-        if self._handled:
-            self.sink.settle()
-            for name, number in self._handled.items():
+        # A session counts a message after it has been put into the inbox: all below these numbers are taken then.
+        numbers = {name: self.engine.state(name).next_in for name in (*self.venues, *self.clients, *self._copies)}
+        self._drain()
+        self.sink.settle()
+        for name, number in numbers.items():
+            if number:
                 self._settled.set(name, number)
-            self._handled.clear()
         for partition, offset in self._states.items():
             self._told.set(partition, offset)
         self._settled.write()

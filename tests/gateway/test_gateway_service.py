@@ -106,7 +106,7 @@ def test_what_was_not_safe_at_a_crash_is_requested_again_and_counts_once(start: 
         first.stop()
         venue.expect("5")
         # As if Kafka had acknowledged the first report alone: 2 is the report, 3 the trade.
-        (store / "settled.json").write_text('{"exch":2}')
+        (store / "settled.json").write_text('{"exch":3}')
         past = [
             Row("orders", 0, 0, order(**LATELY)),
             Row("execution_reports", 0, 0, dict(first.sink.rows("execution_reports")[0])),
