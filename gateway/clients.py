@@ -161,10 +161,6 @@ class ClientDesk:
 
     # what the client is told
 
-    def report(self, row: Row) -> None:
-        """Take a row of `execution_reports` or `venue_reports`."""
-        self.executions.report(row)
-
     def state(self, row: Row, is_backlog: bool = False) -> None:
         """Take a row of `order_states`; one of the backlog has been told before."""
         named = self.ledger.get(row["order_key"]) or self.ledger.get(row["cause_id"])
@@ -214,10 +210,6 @@ class RiskDesk:
     send: Callable[[Message], int]
     sent: set[str] = field(default_factory=set)
     executions: Executions = field(default_factory=Executions)
-
-    def report(self, row: Row) -> None:
-        """Take a row of `execution_reports` or `venue_reports`."""
-        self.executions.report(row)
 
     def state(self, row: Row, is_backlog: bool = False) -> None:
         """Take a row of `order_states`; one of the backlog has been told before."""

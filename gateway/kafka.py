@@ -11,7 +11,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from feeds import Record
-from feeds.live import BEHIND_MS
+from feeds.clocks import BEHIND_MS
 from feeds.publish import Publisher, PublishError
 from schemas.clients import Unreachable, reached, to_end
 from schemas.records import TABLES

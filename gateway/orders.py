@@ -77,7 +77,7 @@ def _filled(fields: Mapping[int, str], names: Mapping[str, str]) -> dict[int, st
 
 
 def _code(field: str, word: str | None, codes: Mapping[str, str]) -> str:
-    if word not in codes:
+    if word is None or word not in codes:
         raise ValueError(f"{field}: expected {', '.join(codes)}, got {word!r}")
     return codes[word]
 

@@ -91,7 +91,7 @@ def reported(message: Message, source: Source, known: Known | None, received_us:
 
 def _row(message: Message, source: Source, known: Known | None, received_us: int) -> ExecutionReportsRow:
     dialect = source.dialect
-    side = SIDES.get(message.get(54) or "") or (known and known.side)
+    side = SIDES.get(message.get(54) or "") or (known.side if known else None)
     instrument, multiplier = source.instrument(message.get(55))
     instrument = known.instrument if known else instrument
     account = known.account if known else source.accounts.get(message.get(1) or "", source.account)

@@ -28,7 +28,7 @@ from schemas.records import DeadLettersRow
 from schemas.rows import instant_ms, shown
 
 TICK_S = 0.01
-_FIRST = ("orders", "execution_reports", "venue_reports", "order_states")
+_FIRST = ("orders", "execution_reports", "fills", "venue_reports", "order_states")
 """The order in which the tables of the past are taken: an order before what is said of it."""
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Counts:
 def tables_of(gateway: Gateway) -> dict[str, bool]:
     """The tables that a gateway reads, and whether it goes on to read them when it has read those of the past."""
     tells = bool(gateway.client or gateway.risk)
-    tables = {"orders": True} if gateway.venue else {}
+    tables = {"orders": True, "fills": False} if gateway.venue else {}
     return tables | {"execution_reports": tells} | ({"venue_reports": True, "order_states": True} if tells else {})
 
 
@@ -82,7 +82,7 @@ class Service:
             for own in gateway.venue
         }
         self._copies = {own.name: (self.venues[own.of_venue], own) for own in gateway.drop_copy}
-        executions = Executions()
+        executions = self._executions = Executions()
         self.clients = {
             own.name: ClientDesk(
                 own,
@@ -209,15 +209,17 @@ class Service:
                 if venue.is_ours(own):
                     venue.order(own, is_backlog)
         elif row.table == "order_states":
-            for desk in (*self.clients.values(), *self.risks.values()):
-                desk.state(own, is_backlog)
+            for client in self.clients.values():
+                client.state(own, is_backlog)
+            for risk in self.risks.values():
+                risk.state(own, is_backlog)
             self._states[str(row.partition)] = row.offset + 1
         else:
-            for desk in (*self.clients.values(), *self.risks.values()):
-                desk.report(own)
-            if is_backlog and row.table == "execution_reports":
+            if row.table != "fills":
+                self._executions.report(own)
+            if is_backlog and row.table in ("execution_reports", "fills"):
                 for venue in self.venues.values():
-                    venue.told_before(own)
+                    venue.told_before(row.table, own)
 
     def _settle(self) -> None:
         """What has been taken is safe from now on."""

@@ -99,12 +99,13 @@ class VenueDesk:
             self._queue.append(name)
             self._release()
 
-    def told_before(self, row: Row) -> None:
-        """Take a row of `execution_reports` that an earlier run has published, or another writer."""
+    def told_before(self, table: str, row: Row) -> None:
+        """Take a row of `execution_reports` or `fills` that an earlier run has published, or another writer."""
         if row["venue"] != self.session.venue:
             return
-        self.once.remember("execution_reports", row)
-        self._settle(row)
+        self.once.remember(table, row)
+        if table == "execution_reports":
+            self._settle(row)
 
     def logged_on(self) -> None:
         """Ask for what is not known; the rest waits for the answers."""

@@ -21,8 +21,9 @@ def blank(table: str, **values: Any) -> dict[str, Any]:
     return dict.fromkeys(TABLES[table].columns) | values
 
 
-def order(name: str = "o1", kind: str = "new", *, age_ms: int = 0, **values: Any) -> dict[str, Any]:
-    """A row of `orders`."""
+def order(name: str = "o1", kind: str = "new", **values: Any) -> dict[str, Any]:
+    """A row of `orders`; `age_ms` is how old it is."""
+    age_ms = values.pop("age_ms", 0)
     is_cancel = kind == "cancel"
     row = {
         "venue": "exch",
@@ -120,9 +121,9 @@ class Desk:
         self.takes = True
         self.desk = VenueDesk(venue(**values), self.records.append, self._send, lambda: self.now_us)
 
-    def _send(self, found: Message) -> bool:
+    def _send(self, found: Message) -> int:
         self.sent.append(found)
-        return self.takes
+        return len(self.sent) if self.takes else 0
 
     def hear(self, *messages: Message) -> None:
         for found in messages:

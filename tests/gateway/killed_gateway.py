@@ -17,7 +17,7 @@ from gateway.kafka import Row
 from gateway.service import Service
 from tests.gateway.gateway_rows import gateway, order
 
-TABLES = ("orders", "execution_reports")
+TABLES = ("orders", "execution_reports", "fills")
 
 
 class FileTopics:

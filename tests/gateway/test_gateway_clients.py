@@ -27,9 +27,9 @@ class Client:
         self.session = client(**values)
         self.desk = ClientDesk(self.session, self.records.append, self._send, lambda: NOW_US, Ledger(path))
 
-    def _send(self, found: Message) -> bool:
+    def _send(self, found: Message) -> int:
         self.told.append(found)
-        return True
+        return len(self.told)
 
     def say(self, kind: str = "D", **values: str) -> None:
         fields = {11: "a-1", 55: "BTC-PERP", 54: "1", 60: NOW, 38: "3", 40: "2", 44: "100.5", 59: "1"}
@@ -245,7 +245,12 @@ def test_a_copy_has_every_order_of_its_accounts_in_our_own_names_and_says_that_i
     session = Risk.model_validate(
         {"name": "risk", "sender": "HOUSE", "target": "RISK", "accept": "127.0.0.1:9", "accounts": ["desk"]}
     )
-    own = RiskDesk(session, lambda found: told.append(found) is None)
+
+    def send(found: Message) -> int:
+        told.append(found)
+        return len(told)
+
+    own = RiskDesk(session, send)
     for row in (state("new"), state("new"), state("new", account="other")):
         own.state(row)
     (copy,) = told
@@ -257,6 +262,6 @@ def test_a_bust_names_the_execution_as_the_client_knows_it() -> None:
     own.say()
     key = own.key()
     own.desk.state(state("trade", 2, key=key, cause_id="exch:d:x2:buy", last_quantity="1", last_price="100.5"))
-    own.desk.report({"exec_type": "trade_cancel", "exec_id": "exch:d:x3:buy", "exec_ref_id": "exch:d:x2:buy"})
+    own.desk.executions.report({"exec_type": "trade_cancel", "exec_id": "exch:d:x3:buy", "exec_ref_id": "exch:d:x2:buy"})
     own.desk.state(state("trade_cancel", 3, key=key, cause_id="exch:d:x3:buy"))
     assert (own.told[-1].get(150), own.told[-1].get(19)) == ("H", f"desk:{key}:2")

@@ -46,7 +46,7 @@ def test_a_file_is_read_with_paths_relative_to_itself(tmp_path: Path) -> None:
         ('name = "desk"', "", "name: expected a value, got none"),
         ('target = "EXCH"', 'target = "EX CH"', "venue.0.target: string should match"),
         ('"localhost:9880"', '"localhost"', "venue.0.connect.0: expected host:port, got 'localhost'"),
-        ("connect", "conect", "venue.0: expected either connect, a list of addresses, or accept"),
+        ('connect = ["localhost:9880"]', "", "venue.0: expected either connect, a list of addresses, or accept"),
         ('venue = "exch"', 'venue = "exch"\nheart = 1', "venue.0.heart: no such field"),
         ('venue = "exch"', 'venue = "exch"\nversion = "FIX.4.2"', "venue.0.version: input should be 'FIX.4.4' or 'FIX.5.0SP2'"),
         ('venue = "exch"', 'venue = "exch"\nmax_age_s = 0', "venue.0.max_age_s: input should be greater than 0"),

@@ -152,5 +152,5 @@ def test_a_message_is_read_back_as_it_was_written(pairs: list[tuple[int, str]]) 
 
 def test_an_instrument_is_found_by_its_symbol() -> None:
     own = Source("exch", dialect("standard"), {"a": Instrument(symbol="A", multiplier=Decimal(2))}, {}, None)
-    assert own.instrument("A") == ("a", 2)
-    assert own.instrument("B") == ("B", 1)
+    assert own.instrument("A") == ("a", Decimal(2))
+    assert own.instrument("B") == ("B", Decimal(1))

@@ -78,11 +78,22 @@ def test_after_a_restart_no_fill_is_told_again() -> None:
     before.hear(report(), trade())
     after = Desk()
     after.desk.order(order(), is_backlog=True)
-    for row in before.rows("execution_reports"):
-        after.desk.told_before(row)
+    for table in ("execution_reports", "fills"):
+        for row in before.rows(table):
+            after.desk.told_before(table, row)
     after.desk.logged_on()
     after.hear(report(), trade())
-    assert after.rows("execution_reports") == [] and after.rows("fills") == before.rows("fills")
+    assert after.records == []
+
+
+def test_a_fill_whose_report_alone_was_safe_at_a_crash_is_told() -> None:
+    before, after = on(), Desk()
+    for own in (before, after):
+        own.desk.order(order(), is_backlog=own is after)
+    before.hear(trade())
+    after.desk.told_before("execution_reports", before.rows("execution_reports")[0])
+    after.hear(trade())
+    assert after.rows("fills") == before.rows("fills") and after.rows("execution_reports") == []
 
 
 def test_a_drop_copy_that_has_the_fee_completes_the_fill_and_one_that_contradicts_is_a_row() -> None:
