@@ -12,6 +12,7 @@ from feeds import Record
 from gateway import Message, message
 from gateway.config import Client, Risk
 from gateway.ledger import Ledger
+from gateway.once import REMEMBERED, Recent
 from gateway.orders import timestamp
 from gateway.requests import DUPLICATE, UNKNOWN_ORDER, Named, RefusedError, mass_cancel, own_id, refused, requested
 from gateway.states import Row, exec_id, status, told
@@ -28,18 +29,18 @@ _UNDOING = ("trade_cancel", "trade_correct")
 class Executions:
     """ExecIDs that we have told, by those of the venues; and what busts and corrections undo."""
 
-    told: dict[str, str] = field(default_factory=dict)
-    undoes: dict[str, str] = field(default_factory=dict)
+    told: Recent = field(default_factory=Recent)
+    undoes: Recent = field(default_factory=Recent)
 
     def report(self, row: Row) -> None:
         """Take a row of `execution_reports` or `venue_reports`."""
         if row["exec_type"] in _UNDOING and row["exec_ref_id"] is not None:
-            self.undoes[row["exec_id"]] = row["exec_ref_id"]
+            self.undoes.keep(row["exec_id"], row["exec_ref_id"])
 
     def state(self, row: Row) -> str | None:
         """Take a row of `order_states`; returns the ExecID of the trade that it undoes."""
         if row["event"] == "trade":
-            self.told[row["cause_id"]] = exec_id(row)
+            self.told.keep(row["cause_id"], exec_id(row))
         if row["event"] not in _UNDOING:
             return None
         ref = self.undoes.get(row["cause_id"])
@@ -60,14 +61,14 @@ class ClientDesk:
     send: Callable[[Message], int]
     now_us: Callable[[], int]
     ledger: Ledger = field(default_factory=Ledger)
-    sent: set[str] = field(default_factory=set)
+    sent: Recent = field(default_factory=Recent)
     executions: Executions = field(default_factory=Executions)
     refusals: int = 0
     repeats: int = 0
 
     def __post_init__(self) -> None:
         self._newest: dict[str, Row] = {}  # of the orders of this client, by key
-        self._answered: set[str] = set()  # cancels and replaces
+        self._answered = Recent()  # cancels and replaces
         self._refused = 0
 
     # what the client wants
@@ -171,13 +172,15 @@ class ClientDesk:
         before = self._newest.get(key)
         if before is None or row["number"] > before["number"]:
             self._newest[key] = row
+            if len(self._newest) > REMEMBERED:
+                del self._newest[next(iter(self._newest))]
         asked = self._asked(row)
         if row["event"] in ("cancelled", "replaced", "cancel_rejected", "refused") and asked is not None:
-            self._answered.add(asked.name)
+            self._answered.keep(asked.name)
         own = exec_id(row)
         if is_backlog or own in self.sent:
             return
-        self.sent.add(own)
+        self.sent.keep(own)
         self.send(told(row, self.session.instruments, asked, self._standing(row), ref=ref))
 
     def _standing(self, row: Row) -> Named | None:
@@ -208,7 +211,7 @@ class RiskDesk:
 
     session: Risk
     send: Callable[[Message], int]
-    sent: set[str] = field(default_factory=set)
+    sent: Recent = field(default_factory=Recent)
     executions: Executions = field(default_factory=Executions)
 
     def state(self, row: Row, is_backlog: bool = False) -> None:
@@ -217,5 +220,5 @@ class RiskDesk:
         own = exec_id(row)
         if is_backlog or own in self.sent or (self.session.accounts and row["account"] not in self.session.accounts):
             return
-        self.sent.add(own)
+        self.sent.keep(own)
         self.send(told(row, self.session.instruments, is_copy=True, ref=ref))

@@ -12,6 +12,16 @@ _OPEN = ("order_id", "client_order_id", "order_status", "fee", "fee_currency", "
 """What the first report of an execution may leave open and a later one tell."""
 
 
+class Recent(dict[str, str]):
+    """Values by key, of which the newest `REMEMBERED` are kept."""
+
+    def keep(self, key: str, value: str = "") -> None:
+        """Take a value."""
+        self[key] = value
+        if len(self) > REMEMBERED:
+            del self[next(iter(self))]
+
+
 class Once:
     """Accepts what is new: a report's first row, one that tells what the first left open, and one that contradicts it.
 

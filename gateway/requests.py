@@ -1,9 +1,8 @@
 """What a client of ours wants, as rows of `order_requests`; and what it is told at once where it cannot be wanted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway import Message, message
 from gateway.config import Client
@@ -37,8 +36,7 @@ class RefusedError(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """An order or a request of a client: what it calls it, and how it is called here."""
 
     name: str  # client_order_id

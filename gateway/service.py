@@ -22,7 +22,7 @@ from gateway.config import Gateway, Session
 from gateway.engine import Engine, State
 from gateway.kafka import Positions, Row, Sink, Source
 from gateway.ledger import Ledger
-from gateway.once import Once
+from gateway.once import Once, Recent
 from gateway.venue import VenueDesk
 from schemas.records import DeadLettersRow
 from schemas.rows import instant_ms, shown
@@ -90,13 +90,14 @@ class Service:
                 self._sender(own),
                 self.now_us,
                 Ledger(gateway.store / f"{own.name}.names"),
-                self.engine.sent(own.name, 17),
+                Recent.fromkeys(self.engine.sent(own.name, 17), ""),
                 executions,
             )
             for own in gateway.client
         }
         self.risks = {
-            own.name: RiskDesk(own, self._sender(own), self.engine.sent(own.name, 17), executions) for own in gateway.risk
+            own.name: RiskDesk(own, self._sender(own), Recent.fromkeys(self.engine.sent(own.name, 17), ""), executions)
+            for own in gateway.risk
         }
         self._is_on: dict[str, bool] = {}
         self._settle_us = 0
