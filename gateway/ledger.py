@@ -63,4 +63,4 @@ class Ledger:
 
 
 def _line(named: Named) -> bytes:
-    return orjson.dumps(named) + b"\n"
+    return orjson.dumps(list(named)) + b"\n"
