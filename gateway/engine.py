@@ -4,6 +4,7 @@ import base64
 import logging
 import os
 import secrets as randomness
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from gateway.dialect import ConfigError
 from gateway.words import REQUESTS
 
 HEAP = "256m"
+SWITCH_S = 0.0005
 _SENT = 20_000  # messages of a store in which we look for what an earlier run has sent
 _AUTHORITIES = str(Path(JAVA_HOME) / "lib/security/cacerts")
 """Those that Java knows; the password of this file is no secret."""
@@ -57,6 +59,8 @@ def start_java(jars: Sequence[Path]) -> None:
             jpype.startJVM(str(library), *options, classpath=[str(jar) for jar in jars], convertStrings=False)
         except (OSError, RuntimeError) as error:
             raise EngineError(f"Java at {library} does not start: {error}") from None
+        # A thread of Java that brings a message waits no longer than this for its turn in Python.
+        sys.setswitchinterval(SWITCH_S)
         level = jpype.JClass("java.util.logging.Level")
         logger = jpype.JClass("java.util.logging.Logger")
         logger.getLogger("").setLevel(level.WARNING)

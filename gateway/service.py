@@ -90,13 +90,13 @@ class Service:
                 self._sender(own),
                 self.now_us,
                 Ledger(gateway.store / f"{own.name}.names"),
-                Recent.fromkeys(self.engine.sent(own.name, 17), ""),
+                Recent(dict.fromkeys(self.engine.sent(own.name, 17), "")),
                 executions,
             )
             for own in gateway.client
         }
         self.risks = {
-            own.name: RiskDesk(own, self._sender(own), Recent.fromkeys(self.engine.sent(own.name, 17), ""), executions)
+            own.name: RiskDesk(own, self._sender(own), Recent(dict.fromkeys(self.engine.sent(own.name, 17), "")), executions)
             for own in gateway.risk
         }
         self._is_on: dict[str, bool] = {}

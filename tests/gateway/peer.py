@@ -40,6 +40,7 @@ class Peer:
     def __init__(self, sender: str, target: str, begin: str = "FIX.4.4") -> None:
         self.sender, self.target, self.begin = sender, target, begin
         self.number = 1
+        self.heard = Message("", ())
         self._listener: socket.socket | None = None
         self._socket: socket.socket | None = None
         self._rest = b""
@@ -99,6 +100,20 @@ class Peer:
         """Wait for a Logon and answer it."""
         found = self.expect("A")
         self.send("A", {98: "0", 108: found.get(108) or "30", **(fields or {})})
+        return found
+
+    def poll(self, wait_s: float) -> Message | None:
+        """The next message, also as `heard`; None where none comes for so long."""
+        assert self._socket is not None
+        self._socket.settimeout(wait_s)
+        try:
+            found = self.read()
+        except TimeoutError:
+            return None
+        finally:
+            self._socket.settimeout(WAIT_S)
+        assert found is not None, "closed"
+        self.heard = found
         return found
 
     def read(self) -> Message | None:
