@@ -135,8 +135,8 @@ def table(rows: Sequence[Row], now_ms: int) -> Table:
             state_of(row, age_s),
             f"{row['next_out']:,}",
             f"{row['next_in']:,}",
-            f"{row['held']:,}",
-            f"{row['unknown']:,}",
+            f"{row['orders_held']:,}",
+            f"{row['orders_unknown']:,}",
             "–" if heard_s is None else f"{duration(heard_s)} ago",
             f"{row['host']}, process {row['pid']}, {row['version']}",
         )

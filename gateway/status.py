@@ -62,8 +62,8 @@ class SessionStatus:
             "next_in": state.next_in,
             "messages_in": counts.messages_in,
             "messages_out": counts.messages_out,
-            "held": venue.held() if venue else 0,
-            "unknown": venue.unknown() if venue else 0,
+            "orders_held": venue.held() if venue else 0,
+            "orders_unknown": venue.unknown() if venue else 0,
             "newest_at": None if counts.newest_us is None else instant_us(counts.newest_us),
         }
 

@@ -19,7 +19,7 @@ CREATE TEMPORARY TABLE gateway_sessions (
   next_in          BIGINT           NOT NULL COMMENT 'MsgSeqNum of the next message that we expect',
   messages_in      BIGINT           NOT NULL COMMENT 'Messages of applications since the start',
   messages_out     BIGINT           NOT NULL COMMENT 'Messages of applications since the start',
-  held             INT              NOT NULL COMMENT 'Orders that wait to be sent',
-  unknown          INT              NOT NULL COMMENT 'Orders and requests of unknown fate: sent, and neither answered nor found',
+  orders_held      INT              NOT NULL COMMENT 'Orders that wait to be sent',
+  orders_unknown   INT              NOT NULL COMMENT 'Orders and requests of unknown fate: sent, and neither answered nor found',
   newest_at        TIMESTAMP_LTZ(6)          COMMENT 'Receipt of the newest message; NULL where there has been none'
 ) WITH ('topic' = 'gateway_sessions.v1') LIKE kafka_json;

@@ -292,8 +292,8 @@ class GatewaySessionsRow(TypedDict):
     next_in: int
     messages_in: int
     messages_out: int
-    held: int
-    unknown: int
+    orders_held: int
+    orders_unknown: int
     newest_at: str | None
 
 
@@ -1116,8 +1116,8 @@ TABLES: dict[str, Table] = {
             "next_in": Column("BIGINT", False),
             "messages_in": Column("BIGINT", False),
             "messages_out": Column("BIGINT", False),
-            "held": Column("INT", False),
-            "unknown": Column("INT", False),
+            "orders_held": Column("INT", False),
+            "orders_unknown": Column("INT", False),
             "newest_at": Column("TIMESTAMP_LTZ(6)", True),
         },
     ),

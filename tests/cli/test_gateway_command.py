@@ -27,7 +27,7 @@ def row(session: str = "exch", **values: Any) -> dict[str, Any]:
         "pid": 7,
     }
     own |= {"version": "0.1.0", "started_at": AT, "event_at": AT, "state": "logged_on", "reason": None, "next_out": 12}
-    own |= {"next_in": 3400, "messages_in": 3, "messages_out": 4, "held": 0, "unknown": 2, "newest_at": None}
+    own |= {"next_in": 3400, "messages_in": 3, "messages_out": 4, "orders_held": 0, "orders_unknown": 2, "newest_at": None}
     return own | values
 
 
