@@ -63,8 +63,12 @@ def test_a_logon_is_answered_and_an_order_becomes_a_request(start: Start, tmp_pa
 
 def test_a_quiet_session_has_heartbeats(accepting: Accepting) -> None:
     with accepting.on(heartbeat_s=1) as peer:
-        # It hears from us all the time, so it has no reason to ask.
-        until(lambda: peer.send("0") is None and peer.poll(0.2) is not None, "a heartbeat")
+
+        def has_heard() -> bool:
+            peer.send("0")  # it hears from us all the time, so it has no reason to ask
+            return peer.poll(0.2) is not None
+
+        until(has_heard, "a heartbeat")
         assert (peer.heard.kind, peer.heard.get(112)) == ("0", None)
 
 
