@@ -45,7 +45,7 @@ class Loop:
         own = {"name": "exch", "sender": "DESK", "target": "EXCH", "connect": [address], "venue": "exch"}
         accepting = Gateway.model_validate({"name": "exch", "store": folder / "exch", "client": [house]})
         asking = Gateway.model_validate({"name": "desk", "store": folder / "desk", "venue": [own]})
-        self.inbox: queue.SimpleQueue[tuple[str, str, Message | None]] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[tuple[str, str, Message | None] | dict[str, Any]] = queue.SimpleQueue()
         self.answered: queue.SimpleQueue[float] = queue.SimpleQueue()
         self.venue = Engine(accepting, paths, self._answer)
         self.engine = Engine(asking, paths, lambda *happened: self.inbox.put(happened))
@@ -84,7 +84,7 @@ class Loop:
         row: dict[str, Any] = dict.fromkeys(TABLES["orders"].columns)
         row |= {"venue": "exch", "instrument": "BTC-PERP", "event_at": instant_ms(_now_us() // 1000), "account": "a"}
         row |= {"client_order_id": f"o{self._number}", "request": "new", "side": "buy", "order_type": "limit", "price": "100"}
-        self.desk.order(row | {"time_in_force": "gtc", "quantity": "1", "is_reduce_only": False})
+        self.inbox.put(row | {"time_in_force": "gtc", "quantity": "1", "is_reduce_only": False})
 
     def _answer(self, name: str, what: str, found: Message | None) -> None:
         if what != "message" or found is None:
@@ -104,9 +104,13 @@ class Loop:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                _, what, found = self.inbox.get(timeout=0.1)
+                event = self.inbox.get(timeout=0.1)
             except queue.Empty:
                 continue
+            if isinstance(event, dict):
+                self.desk.order(event)
+                continue
+            _, what, found = event
             if what == "logon":
                 self.desk.logged_on()
             elif found is not None:
