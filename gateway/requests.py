@@ -57,7 +57,7 @@ def own_id(client: Client, cl_ord_id: str) -> str:
     return client_order_id("fix", client.sender, client.target, cl_ord_id)
 
 
-def requested(found: Message, client: Client, orig: Named | None, now_us: int) -> tuple[OrderRequestsRow, Named]:
+def requested(found: Message, client: Client, orig: Named | None, now_us: int) -> tuple[dict[str, Any], Named]:
     """The request in NewOrderSingle, OrderCancelReplaceRequest or OrderCancelRequest.
 
     `orig` is the order that it changes.  Raises `RefusedError`.
@@ -75,17 +75,15 @@ def requested(found: Message, client: Client, orig: Named | None, now_us: int) -
     if unknown := [word for word in instructions if word not in (POST_ONLY, REDUCE_ONLY)]:
         raise RefusedError(UNSUPPORTED, f"ExecInst (18): expected 6 or E, got {unknown[0]!r}")
     order_type = None if is_cancel else _word(found, 40, "OrdType", {code: TYPES[code] for code in ("1", "2")})
-    row: OrderRequestsRow = {
+    row = _blank() | {
         "account": account,
         "venue": venue,
         "instrument": instrument,
         "event_at": instant_ms(_decided_us(found, now_us) // 1000),
         "client_order_id": name,
         "orig_client_order_id": None if orig is None else orig.name,
-        "parent_client_order_id": None,
         "request": kind,
         "source": client.source,
-        "owner_group": None,
         "side": None if is_cancel else side,
         "order_type": order_type,
         "time_in_force": None if is_cancel else _time_in_force(found, instructions),
@@ -93,14 +91,13 @@ def requested(found: Message, client: Client, orig: Named | None, now_us: int) -
         "quantity": None if is_cancel else _number(found, 38, "OrderQty", multiplier),
         "is_reduce_only": None if is_cancel else REDUCE_ONLY in instructions,
         "expires_at": _expiry(found),
-        "max_notional_usd": None,
         "reason": f"FIX {client.name}: {cl_ord_id}"[:200],
     }
     if not is_cancel and row["price"] is None and order_type == "limit":
         raise RefusedError(OTHER, "Price (44): expected a number of a limit order, got none")
     if not is_cancel and (row["quantity"] is None or Decimal(row["quantity"]) <= 0):
         raise RefusedError(WRONG_QUANTITY, f"OrderQty (38): expected a number above 0, got {found.get(38)!r}")
-    if (wrong := fault("order_requests", row) or wrong_request(dict(row))) is not None:
+    if (wrong := fault("order_requests", row) or wrong_request(row)) is not None:
         raise RefusedError(OTHER, f"{wrong.field}: expected {wrong.expected}, got {wrong.got}")
     symbol = found.get(55) or (orig.symbol if orig else instrument)
     key = name if orig is None else orig.order_key
@@ -125,21 +122,20 @@ def refused(found: Message, error: RefusedError, orig: Named | None, exec_id: st
 
 
 def mass_cancel(client: Client, account: str, why: str, now_us: int, decision: str) -> dict[str, Any]:
-    """A request to cancel all orders of an account at a venue, as a row of `order_requests`.
-
-    The seam to the order path: the job `orders` turns it into a cancel of each open order.
-    """
-    empty: dict[str, Any] = dict.fromkeys(OrderRequestsRow.__annotations__)
-    return empty | {
+    """A request to cancel all open orders of an account at the client's venue, as a row of `order_requests`."""
+    return _blank() | {
         "account": account,
         "venue": client.venue,
-        "instrument": "*",
         "event_at": instant_ms(now_us // 1000),
-        "client_order_id": client_order_id("fix", client.sender, client.target, "mass_cancel", account, decision),
-        "request": "mass_cancel",
+        "client_order_id": client_order_id("fix", client.sender, client.target, "cancel_all", account, decision),
+        "request": "cancel_all",
         "source": client.source,
         "reason": why,
     }
+
+
+def _blank() -> dict[str, Any]:
+    return dict.fromkeys(OrderRequestsRow.__annotations__)
 
 
 def _where(found: Message, client: Client, orig: Named | None) -> tuple[str, str, str]:

@@ -226,9 +226,8 @@ def test_a_lost_connection_cancels_all_where_the_session_says_so() -> None:
         one.desk.logged_out(was_on=False)
     assert other.rows() == []
     (row,) = own.rows()
-    assert (row["request"], row["account"], row["venue"]) == ("mass_cancel", "desk", "exch")
-    assert row["reason"] == "cancel on disconnect of alice"
-    assert fault("order_requests", row) is None
+    assert (row["request"], row["account"], row["venue"]) == ("cancel_all", "desk", "exch")
+    assert row["reason"] == "cancel on disconnect of alice" and row["instrument"] is None
 
 
 def test_a_mass_cancel_of_a_client_is_answered_and_requested_once() -> None:
