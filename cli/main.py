@@ -25,6 +25,7 @@ from cli import book as ladders
 from cli import controls as operator
 from cli import drill as drills
 from cli import feeding, feeds_shown, orders, parents, play, summary, trading_shown
+from cli import gateway as gateways
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
 from cli.trading_summary import show_trading
@@ -93,7 +94,7 @@ def errors() -> AbstractContextManager[None]:
         play.PlayError,
         ladders.BookError,
     )
-    return one_line(console, *kinds, *feeding.FAULTS)
+    return one_line(console, *kinds, *feeding.FAULTS, *gateways.FAULTS)
 
 
 @app.command()
@@ -147,6 +148,7 @@ def status(
             console.print()
         if has_feeds:
             show_feeds(feeds_shown.newest(feeding.servers()))
+            gateways.show(console, feeding.servers())
         if has_trading or has_feeds:
             return
         running = runtime.current(runtime.default_home())
@@ -181,6 +183,7 @@ def status(
         if feeds := feeds_shown.newest(running.kafka):
             console.print()
             show_feeds(feeds)
+        gateways.show(console, running.kafka)
 
 
 def show_feeds(rows: Sequence[feeds_shown.Row]) -> None:
@@ -653,6 +656,13 @@ def explain(
 def feed(**options: Any) -> None:  # noqa: D103 - as the wrapped one
     with errors():
         show_tally(feeding.feed(**options))
+
+
+@app.command()
+@wraps(gateways.gateway)
+def gateway(**options: Any) -> None:  # noqa: D103 - as the wrapped one
+    with errors():
+        gateways.gateway(**options)
 
 
 @app.command()

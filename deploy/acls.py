@@ -20,6 +20,7 @@ from deploy.topics import TopicError
 from feeds.keeper import GROUP
 from feeds.publish import FEED_TABLES
 from feeds.times import TOPIC as TIMES
+from schemas import FOR_PEOPLE
 from schemas.records import TABLES
 from schemas.security import ADMIN, FEED, OPERATOR, READER, user
 
@@ -47,11 +48,16 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     needed = [right for job in running for right in _job_rights(job)]
     feed, reader, admin, operator = user(FEED), user(READER), user(ADMIN), user(OPERATOR)
     needed += [Right(operator, "WRITE", "topic", TABLES["trading_controls"].topic)]
-    needed += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", "feed_status")]
+    needed += [
+        Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", *sorted(FOR_PEOPLE))
+    ]
     # The keeper of the time of topics that others write reads them.
     needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
     needed += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]
-    needed += [Right(feed, "READ", "group", group) for group in ("gammaflow-resync", "gammaflow-fills", GROUP)]
+    # A gateway is a feed that also reads what venues are to do and what clients are told.
+    needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in ("orders", "order_states", "venue_reports")]
+    groups = ("gammaflow-resync", "gammaflow-fills", "gammaflow-gateway", GROUP)
+    needed += [Right(feed, "READ", "group", group) for group in groups]
     needed += [Right(reader, "READ", "topic", topic) for topic in (*(table.topic for table in TABLES.values()), TIMES)]
     # Lag is computed from the committed offsets of each job.
     needed += [Right(reader, "DESCRIBE", "group", job) for job in running]

@@ -33,6 +33,16 @@ ROOTS: dict[str, tuple[list[str], bool]] = {
         False,
     ),
     "kafka": (["org.apache.kafka:kafka_2.13:4.1.1"], True),
+    "fix": (
+        [
+            "org.quickfixj:quickfixj-core:2.3.2",
+            "org.quickfixj:quickfixj-messages-fix44:2.3.2",
+            "org.quickfixj:quickfixj-messages-fix50sp2:2.3.2",
+            "org.quickfixj:quickfixj-messages-fixt11:2.3.2",
+            "org.slf4j:slf4j-jdk14:2.0.17",
+        ],
+        True,
+    ),
     # Nothing runs with these: tests compare our manifests with the schema and the options in them.
     "kubernetes": (
         [

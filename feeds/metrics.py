@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from socketserver import ThreadingTCPServer
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, MetricsHandler, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -173,6 +173,13 @@ def _labelled(counts: Mapping[str, int]) -> list[tuple[list[str], float]]:
     return [([name], float(count)) for name, count in sorted(counts.items())]
 
 
+class Answers(Protocol):
+    """Whoever answers questions about health."""
+
+    def status(self, path: str) -> int | None:
+        """The HTTP status of a question; None where it is none about health."""
+
+
 @dataclass
 class Health:
     """Whether a feed is alive, and whether it does its work."""
@@ -200,7 +207,7 @@ class _Server(ThreadingTCPServer):
 
 
 @contextmanager
-def serving(metrics: Collector, health: Health, address: str, port: int) -> Iterator[int]:
+def serving(metrics: Collector, health: Answers, address: str, port: int) -> Iterator[int]:
     """Answer at an address until the block ends; gives the port, another one for port 0.  Raises `MetricsError`."""
     registry = CollectorRegistry()
     registry.register(metrics)

@@ -25,7 +25,7 @@ TOLD_AHEAD = frozenset(READ_AS)
 """Tables in which jobs tell the time ahead; who tells the first time of all tells it in them, too."""
 AHEAD_MS = 100
 """How far ahead at least: the latency of each such job is a multiple of it, and it is one of each window in their loop."""
-FOR_PEOPLE = frozenset({"feed_status"})
+FOR_PEOPLE = frozenset({"feed_status", "gateway_sessions"})
 """Tables that `gammaflow status` reads and no job: they have no heartbeats, and the archive leaves them out."""
 TABLE_OF = {table.topic: name for name, table in TABLES.items()} | RETIRED
 """The table of each topic."""

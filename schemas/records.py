@@ -434,6 +434,27 @@ class FundTransfersRow(TypedDict):
     margin_model: str | None
 
 
+class GatewaySessionsRow(TypedDict):
+    gateway: str
+    session: str
+    kind: str
+    counterparty: str
+    host: str
+    pid: int
+    version: str
+    started_at: str
+    event_at: str
+    state: str
+    reason: str | None
+    next_out: int
+    next_in: int
+    messages_in: int
+    messages_out: int
+    orders_held: int
+    orders_unknown: int
+    newest_at: str | None
+
+
 class IndexPricesRow(TypedDict):
     venue: str
     underlying: str
@@ -1514,6 +1535,32 @@ TABLES: dict[str, Table] = {
             "amount": Column("DECIMAL(38, 18)", False),
             "kind": Column("STRING", True),
             "margin_model": Column("STRING", True),
+        },
+    ),
+    "gateway_sessions": Table(
+        "gateway_sessions.v1",
+        ("gateway", "session"),
+        True,
+        False,
+        {
+            "gateway": Column("STRING", False),
+            "session": Column("STRING", False),
+            "kind": Column("STRING", False),
+            "counterparty": Column("STRING", False),
+            "host": Column("STRING", False),
+            "pid": Column("INT", False),
+            "version": Column("STRING", False),
+            "started_at": Column("TIMESTAMP_LTZ(3)", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "state": Column("STRING", False),
+            "reason": Column("STRING", True),
+            "next_out": Column("BIGINT", False),
+            "next_in": Column("BIGINT", False),
+            "messages_in": Column("BIGINT", False),
+            "messages_out": Column("BIGINT", False),
+            "orders_held": Column("INT", False),
+            "orders_unknown": Column("INT", False),
+            "newest_at": Column("TIMESTAMP_LTZ(6)", True),
         },
     ),
     "index_prices": Table(

@@ -80,6 +80,24 @@ def read_keys(name: str, environment: Mapping[str, str] = os.environ) -> Keys:
 def read_file(path: Path) -> Keys:
     """The keys in a file.  Raises `KeysError`, also if anybody but its owner may read or write it."""
     try:
+        values = orjson.loads(_own(path))
+    except orjson.JSONDecodeError:
+        values = None  # the error would show the contents
+    if type(values) is not dict:
+        raise KeysError(f"{path}: expected a JSON object of {', '.join(_FIELDS)}")
+    return _keys(values, str(path), lambda field: f"{path}: {field}")
+
+
+def read_secret(path: Path) -> Secret:
+    """The first line of a file that only its owner may read.  Raises `KeysError`."""
+    text = _own(path).decode(errors="replace").partition("\n")[0].rstrip("\r")
+    if _PRINTED.fullmatch(text) is None:
+        raise KeysError(f"{path}: expected a line of ASCII letters, digits and signs, without spaces")
+    return Secret(text)
+
+
+def _own(path: Path) -> bytes:
+    try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())  # of the open file: another may be at the path by now
             if not stat.S_ISREG(status.st_mode):
@@ -87,16 +105,9 @@ def read_file(path: Path) -> Keys:
             if status.st_mode & _OTHERS:
                 mode = stat.S_IMODE(status.st_mode)
                 raise KeysError(f"{path}: expected a file that only its owner can read (mode 600), got mode {mode:o}")
-            content = file.read(_MAX_BYTES)
+            return file.read(_MAX_BYTES)
     except OSError as error:
         raise KeysError(f"{path}: expected a file with keys: {error.strerror}") from None
-    try:
-        values = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        values = None  # the error would show the contents
-    if type(values) is not dict:
-        raise KeysError(f"{path}: expected a JSON object of {', '.join(_FIELDS)}")
-    return _keys(values, str(path), lambda field: f"{path}: {field}")
 
 
 def _keys(values: Mapping[str, Any], name: str, described: Callable[[str], str]) -> Keys:

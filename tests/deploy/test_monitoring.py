@@ -19,6 +19,8 @@ from engine import contract
 from feeds import bitget
 from feeds.metrics import ConnectionCounts, FeedMetrics, Latencies
 from feeds.service import Feed
+from gateway.service import Counts
+from gateway.status import GatewayMetrics
 
 FOLDER = cluster.ROOT / "deploy" / "monitoring"
 RUNBOOK = cluster.ROOT / "docs" / "runbook.md"
@@ -55,6 +57,11 @@ def expressions() -> list[str]:
 def is_of_feeds(expression: str) -> bool:
     """Whether an expression asks feeds, not Flink."""
     return "gammaflow_feed_" in expression or 'job="feeds"' in expression
+
+
+def is_of_gateways(expression: str) -> bool:
+    """Whether an expression asks gateways, not Flink."""
+    return "gammaflow_gateway_" in expression or 'job="gateways"' in expression
 
 
 def gauges() -> dict[str, set[str]]:
@@ -130,12 +137,12 @@ def test_the_configuration_reads_the_rules_and_the_ports_that_the_reporter_takes
     config = yaml("prometheus.yml")
     assert config["rule_files"] == ["alerts.yml"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
-    assert set(targets) == {"flink", "feeds"}
+    assert set(targets) == {"flink", "feeds", "gateways"}
     first, last = map(int, cluster.layered(["prometheus"])["metrics"]["reporter"]["prom"]["port"].split("-"))
     ports = [int(target.removeprefix("127.0.0.1:")) for target in targets["flink"]]
     assert ports == [first, first + 1] and last > first
-    (feed,) = targets["feeds"]
-    assert not first <= int(feed.removeprefix("127.0.0.1:")) <= last
+    for target in (*targets["feeds"], *targets["gateways"]):
+        assert not first <= int(target.removeprefix("127.0.0.1:")) <= last
 
 
 def test_what_is_asked_of_feeds_is_what_feeds_show() -> None:
@@ -151,6 +158,22 @@ def test_what_is_asked_of_feeds_is_what_feeds_show() -> None:
     exported = [(one.name, {**one.labels, **own}) for family in registry.collect() for one in family.samples]
     asked = [expression for expression in expressions() if is_of_feeds(expression)]
     assert len(asked) > 20
+    assert unanswered(asked, [*exported, ("up", own)]) == []
+
+
+def test_what_is_asked_of_gateways_is_what_gateways_show() -> None:
+    state = mock.Mock(is_on=True, is_time=True, next_out=1, next_in=1)
+    desk = mock.Mock(stale=0, declined=0, refusals=0, held=lambda: 0, unknown=lambda: 0, once=mock.Mock(repeats=0))
+    session = mock.Mock()
+    session.name = "exch"
+    service: Any = mock.Mock(counts={"exch": Counts()}, venues={"exch": desk}, clients={"exch": desk}, state=lambda _: state)
+    service.gateway.sessions, service.gateway.name = [session], "desk"
+    registry = CollectorRegistry()
+    registry.register(GatewayMetrics(service))
+    own = {"job": "gateways", "instance": "127.0.0.1:9270"}
+    exported = [(one.name, {**one.labels, **own}) for family in registry.collect() for one in family.samples]
+    asked = [expression for expression in expressions() if is_of_gateways(expression)]
+    assert len(asked) >= 5
     assert unanswered(asked, [*exported, ("up", own)]) == []
 
 
