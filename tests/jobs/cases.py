@@ -26,7 +26,11 @@ MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 MINUTE_OF_DAY_MS = DAY_MS - 2 * MINUTE_MS
 """Where all cases begin, 23:58: a minute, an hour and a day end soon after it."""
 PASSES = ("straight", "crash", "rescale")
-STAGES = {"book_depth": ["book_depth"], "margin": ["account_margin", "position_margin", "margin_scalings"]}
+STAGES = {
+    "book_depth": ["book_depth"],
+    "margin": ["account_margin", "position_margin", "margin_scalings"],
+    "venue_market": ["venue_order_books", "venue_trades", "venue_tickers"],
+}
 """Tables of a stage of a job: only the cases of the folder with its name, or with a file for them, check these."""
 FAULTS = {"dead_letters", "feed_faults"}
 QUOTES = {"USD", "USDC", "USDT"}

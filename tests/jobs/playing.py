@@ -17,6 +17,7 @@ from feeds import Record
 from feeds.clocks import Clocks
 from feeds.publish import END_MS, FEED_TABLES, SPOKEN, Publisher
 from schemas.clients import to_end
+from schemas.partitions import partition_of
 from schemas.records import TABLES
 from schemas.rows import to_ms
 from tests.jobs.cases import (
@@ -34,6 +35,8 @@ from tests.jobs.cases import (
     readable,
 )
 
+PARTITIONED = {"instrument_partition": ("venue", "instrument"), "account_partition": ("account",)}
+"""Columns with the partition of another key, and that key."""
 SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05", "gammaflow.drift": "1000000"}
 """Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is.  No source waits for
 another where time goes on by hours."""
@@ -136,6 +139,11 @@ class Runner:
     def _publish(self, publisher: Publisher, event: Event) -> None:
         at_ms, _, table, row, is_late = event
         event_ms = to_ms(row["event_at"])
+        for column, parts in PARTITIONED.items():
+            if column in TABLES[table].columns and "raw" not in row:
+                # Which one it is depends on the names that a case has been given.
+                name = ":".join(str(row[part]) for part in parts)
+                row = {column: partition_of(name, topics.PARTITIONS), **row}
         if is_late and event_ms >= self.known_ms - AFTER_MS:
             self._wait(publisher)
         if "raw" in row:
