@@ -107,21 +107,6 @@ def realised_spread(side: str, price: float, mid: float, later_mid: float) -> fl
     return 2.0 * sign(side) * (price - later_mid) / mid
 
 
-def vwap(trades: Iterable[Fill]) -> float | None:
-    """The mean price of an interval's trades by size; None where nothing traded."""
-    return average_price(trades)
-
-
-def twap(prices: Sequence[tuple[float, float]], end: float) -> float | None:
-    """The mean price by time: each price holds from its instant until the next one's, the last until `end`.
-
-    prices  (instant, price) in order of time, in any unit of time.  None where they cover no time
-    """
-    until = [*(at for at, _ in prices[1:]), end]
-    weighted = [(after - at, price) for (at, price), after in zip(prices, until, strict=False) if after > at]
-    return average_price(weighted)
-
-
 def participation(own: float, others: float) -> float | None:
     """What was traded, as a fraction of what others traded meanwhile; None where they traded nothing."""
     return own / others if others > 0 else None

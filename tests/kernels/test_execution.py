@@ -377,11 +377,11 @@ def test_books_and_trades_of_instruments_that_nobody_works_are_left_out_undecode
 @pytest.mark.parametrize("case", [case for case in CASES if case.folder == "execution"], ids=str)
 def test_a_case_of_the_job_is_what_the_kernel_makes_of_its_rows(case: Case) -> None:
     execution = Execution()
-    execution.now_ms = case.start_ms // 100 * 100
+    execution.now_ms = case.start_ms // 50 * 50
     left = [Message(table, 0, at, row) for at, (table, row) in enumerate(case.given)]
     while execution.now_ms < case.end_ms:
-        until_ms = execution.now_ms + 100
-        execution.run(*(message for message in left if to_ms(message.row["event_at"]) < until_ms))
+        until_ms = execution.now_ms + 50
+        execution.run(*(message for message in left if to_ms(message.row["event_at"]) < until_ms), ms=50)
         left = [message for message in left if to_ms(message.row["event_at"]) >= until_ms]
         execution.answers.clear()
     for table in case.checked:

@@ -35,18 +35,6 @@ def test_effective_is_realised_spread_and_twice_how_far_the_mid_moves_with_the_o
     assert quality.effective_spread(side, price, mid) == pytest.approx(realised + impact, abs=1e-9 * (price + later) / mid)
 
 
-@given(st.lists(st.tuples(st.floats(0.01, 1e3), PRICES), min_size=1, max_size=9))
-def test_means_are_between_the_least_and_the_highest_price(steps: list[tuple[float, float]]) -> None:
-    prices = [price for _, price in steps]
-    at, instants = 0.0, []
-    for lasts, price in steps:
-        instants.append((at, price))
-        at += lasts
-    for mean in (quality.vwap(steps), quality.twap(instants, at)):
-        assert mean is not None
-        assert min(prices) * (1 - 1e-9) <= mean <= max(prices) * (1 + 1e-9)
-
-
 def test_what_the_visible_book_does_not_have_is_taken_at_its_last_level() -> None:
     asks = [[100.0, 2.0], [101.0, 2.0]]
     assert quality.book_price(asks, 1) == 100
@@ -56,8 +44,6 @@ def test_what_the_visible_book_does_not_have_is_taken_at_its_last_level() -> Non
 
 
 def test_figures_of_nothing_are_none_and_a_missing_last_price_is_an_error() -> None:
-    assert quality.vwap([]) is None
-    assert quality.twap([], 1.0) is None
     assert quality.participation(1.0, 0.0) is None
     with pytest.raises(ValueError, match="last: expected the price at the end"):
         quality.shortfall("buy", 2, 10, [(1, 10)])
