@@ -386,16 +386,32 @@ def drain(runtime: Runtime, names: list[str], timeout_s: float = 600.0, also_rea
 
     Jobs of a loop finish when all of them have told the time that feeds told last.  `also_read` is their setting.
     """
-    drained: dict[str, Future[None]] = {}
     circle = [name for name in jobs.loop(also_read) if name in names]
     if circle:
         wait_told(runtime, circle, timeout_s)
+
+    def finish(name: str) -> None:
+        wait_read(runtime, name, timeout_s)
+        runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())
+
+    in_flow(names, finish)
+
+
+def in_flow(names: Collection[str], do: Callable[[str], None]) -> None:
+    """Do something with each job, after those whose rows it reads; with others side by side."""
+    done: dict[str, Future[None]] = {}
+
+    def after(name: str, before: list[Future[None]]) -> None:
+        for job in before:
+            job.result()
+        do(name)
+
     with ThreadPoolExecutor(len(names)) as pool:
         for name in sorted(names, key=jobs.position):
             reads = {*jobs.job(name).reads, *jobs.job(name).may_read}
-            before = [future for job, future in drained.items() if not set(jobs.job(job).writes).isdisjoint(reads)]
-            drained[name] = pool.submit(_drained, runtime, name, before, timeout_s)
-    for job in drained.values():
+            before = [future for job, future in done.items() if not set(jobs.job(job).writes).isdisjoint(reads)]
+            done[name] = pool.submit(after, name, before)
+    for job in done.values():
         job.result()
 
 
@@ -417,10 +433,3 @@ def wait_told(runtime: Runtime, names: list[str], timeout_s: float = 600.0) -> N
                 where = f"{slow[0][0]}/{slow[0][1]} after {timeout_s:.0f} s"
                 raise StartError(f"job {name} has not told the time in {where}; logs in {runtime.logs}")
             time.sleep(0.3)
-
-
-def _drained(runtime: Runtime, name: str, before: list[Future[None]], timeout_s: float) -> None:
-    for job in before:
-        job.result()
-    wait_read(runtime, name, timeout_s)
-    runtime.rest.drain(runtime.rest.active()[name], (Path(runtime.home) / "savepoints").as_uri())

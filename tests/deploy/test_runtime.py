@@ -66,9 +66,14 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     done: list[str] = []
     lags, checkpoints = iter([5, 0, 0]), iter([False, True])
 
-    def lag(servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int]) -> int:
+    ends = {("order_books.v1", 3): 7}
+
+    def lag(
+        servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int], until: dict[tuple[str, int], int]
+    ) -> int:
         assert (servers, job, tables) == ("kafka", "books", jobs.job("books").reads)
         assert read == {("order_books.v1", 3): 7}
+        assert until is ends, "what comes later is not waited for"
         done.append("asked")
         return next(lags)
 
@@ -77,6 +82,7 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
         return next(checkpoints)
 
     monkeypatch.setattr(topics, "lag", lag)
+    monkeypatch.setattr(topics, "ends", lambda servers, tables: ends)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     rest = SimpleNamespace(active=lambda: {"books": "job"}, read=lambda _: {("order_books_v1", 3): 7}, checkpoint=checkpoint)
     up: Any = SimpleNamespace(kafka="kafka", logs="logs", rest=rest)

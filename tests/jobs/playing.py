@@ -164,8 +164,7 @@ class Runner:
             return
         publisher.flush()
         self._tell_time(self.newest_ms)
-        for name in self.names:
-            runtime.wait_read(self.suite.up, name)
+        runtime.in_flow(self.names, lambda name: runtime.wait_read(self.suite.up, name))
         self.known_ms = self.newest_ms
 
     def _tell_time(self, ms: int) -> None:
