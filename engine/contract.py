@@ -95,7 +95,7 @@ class Kernel:
     obeyed: Callable[[Any], Mapping[str, Mapping[str, Any]]] | None = None
     common: frozenset[str] = frozenset()  # tables for which every shard emits the same rows: only one shard writes them
     sweep_ms: int = HOUR_MS  # event time between two empty batches
-    latency_ms: int = 0  # of the rows, and heartbeats, of a kernel that is a venue: how far they are ahead of their batch
+    latency_ms: int = 0  # of the rows, and heartbeats, of a kernel that tells ahead: how far they are ahead of their batch
     store_share: float = 0.2  # entries are stored once that takes no more than this share of the time of the steps
 
     def readable(self) -> dict[str, list[int]]:
