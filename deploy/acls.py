@@ -20,7 +20,7 @@ from deploy.topics import TopicError
 from feeds.keeper import GROUP
 from feeds.publish import FEED_TABLES
 from feeds.times import TOPIC as TIMES
-from schemas import FOR_PEOPLE
+from schemas import FOR_PEOPLE, TOLD_AHEAD
 from schemas.records import TABLES
 from schemas.security import ADMIN, FEED, OPERATOR, READER, user
 
@@ -51,6 +51,8 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     needed += [
         Right(feed, "WRITE", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "dead_letters", *sorted(FOR_PEOPLE))
     ]
+    # The first heartbeat of each loop of jobs.
+    needed += [Right(feed, "WRITE", "topic", TABLES[table].topic) for table in sorted(TOLD_AHEAD)]
     # The keeper of the time of topics that others write reads them.
     needed += [Right(feed, "READ", "topic", TABLES[table].topic) for table in (*FEED_TABLES, "resync_requests")]
     needed += [Right(feed, operation, "topic", TIMES) for operation in ("READ", "WRITE")]

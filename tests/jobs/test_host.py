@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyflink.datastream import TimeDomain
 
 from engine import batch, metrics
 from engine.contract import Kernel, Lines, Message, Output
@@ -99,6 +100,9 @@ class Cluster:
 
     def timer_service(self) -> Any:
         return SimpleNamespace(register_event_time_timer=self.timers.add, current_watermark=lambda: self.watermark_ms)
+
+    def time_domain(self) -> TimeDomain:
+        return TimeDomain.EVENT_TIME
 
     def get_current_key(self) -> int:
         return 7
