@@ -158,9 +158,9 @@ def _instrument(_: Intent, view: View, __: Limits) -> str | None:
         return "its terms are not known"
     if view.is_restricted:
         return "it is restricted"
-    ends = [ms for ms in (view.contract.last_trading_ms, view.contract.expiry_ms) if ms is not None]
-    if ends and min(ends) <= view.now_ms:
-        return f"its trading ended {(view.now_ms - min(ends)) / 1000:g} s ago"
+    end_ms = view.contract.end_ms
+    if end_ms is not None and end_ms <= view.now_ms:
+        return f"its trading ended {(view.now_ms - end_ms) / 1000:g} s ago"
     return None
 
 
