@@ -4,7 +4,7 @@ All jobs but the archive run with the default settings on one embedded broker an
 
   demo     a feed plays the simulated market of `make demo` in real time, without its crash
   idle     only heartbeats in real time
-  grouped  the market again, with the same jobs in four groups
+  grouped  the market again, with eight of the jobs in four groups
 
 After `WARM_S` the processor time of each process is measured for `MEASURED_S`, in cores.
 """

@@ -30,7 +30,7 @@ PORTS = (9092, 8081)
 ANY_PORTS = (0, 0)
 """Any free ports, for a brief runtime: several may start at the same moment."""
 MAX_TASKMANAGERS = 8
-"""Of an embedded cluster: each may need 4.6 GB of memory."""
+"""Of an embedded cluster: each may need 4.9 GB of memory."""
 FREE_S = 10.0
 """How long to wait for free slots: a stopped job returns them a moment later."""
 TOLD_WITHIN_MS = 1_000

@@ -43,7 +43,7 @@ class Terms(NamedTuple):
 
 def from_row(row: Mapping[str, Any]) -> Terms:
     """The terms in a checked row of `instruments`."""
-    size, strike, expiry_at = row.get("contract_size"), row.get("strike_usd"), row.get("expiry_at")
+    size, strike = row.get("contract_size"), row.get("strike_usd")
     return Terms(
         to_ms(row["event_at"]),
         row["kind"],
@@ -52,7 +52,7 @@ def from_row(row: Mapping[str, Any]) -> Terms:
         row["settlement_currency"],
         row["is_inverse"],
         None if size is None else float(size),
-        None if expiry_at is None else to_ms(expiry_at),
+        _instant(row, "expiry_at"),
         row.get("option_type"),
         None if strike is None else float(strike),
     )
@@ -83,7 +83,6 @@ class Tradable(NamedTuple):
 
 def tradable(row: Mapping[str, Any]) -> Tradable:
     """The terms that orders must keep, in a checked row of `instruments`."""
-    expiry_at, last_at = row.get("expiry_at"), row.get("last_trading_at")
     return Tradable(
         to_ms(row["event_at"]),
         row["kind"],
@@ -92,13 +91,18 @@ def tradable(row: Mapping[str, Any]) -> Tradable:
         row["settlement_currency"],
         row["is_inverse"],
         row.get("contract_size"),
-        None if expiry_at is None else to_ms(expiry_at),
-        None if last_at is None else to_ms(last_at),
+        _instant(row, "expiry_at"),
+        _instant(row, "last_trading_at"),
         row.get("tick_size"),
         row.get("lot_size"),
         row.get("option_type"),
         None if (strike := row.get("strike_usd")) is None else float(strike),
     )
+
+
+def _instant(row: Mapping[str, Any], column: str) -> int | None:
+    instant = row.get(column)
+    return None if instant is None else to_ms(instant)
 
 
 def supersedes(terms: Any, known: Any | None) -> bool:

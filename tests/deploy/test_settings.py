@@ -84,3 +84,12 @@ def test_a_place_says_only_what_is_its_own() -> None:
     for origin in PLACES:
         if origin != "config":
             assert [key for key, value in settings()[origin].items() if common.get(key) == value] == []
+
+
+@pytest.mark.parametrize("names", [["local"], ["local", "ci"]])
+def test_each_slot_of_an_embedded_taskmanager_has_the_memory_that_a_group_of_sql_jobs_needs(names: list[str]) -> None:
+    taskmanager = cluster.layered(names)["taskmanager"]
+    managed = taskmanager["memory"]["managed"]["size"]
+    assert managed.endswith("m")
+    # Three such jobs in one group start with 32 MB a slot, and do not with 24.
+    assert int(managed[:-1]) / taskmanager["numberOfTaskSlots"] >= 32
