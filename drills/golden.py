@@ -36,8 +36,9 @@ NEWER = {"0.1.0": ("oracles", "oracle_faults", "breakers", "orders", "matching",
 """Jobs that are newer than a version."""
 BEGUN_ANEW = {"0.1.0": ("bars", "book_metrics", "venue_clocks")}
 """SQL jobs whose state has changed since a version: they start without its savepoints."""
-MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics")}
-"""Tables that have more rows now than in that version: each book has a row every ten seconds."""
+MORE_ROWS = {"0.1.0": ("book_depth", "book_metrics", "liquidation_events", "loss_claims")}
+"""Tables that have more rows now than in that version: each book has a row every ten seconds, and a loss is claimed from
+the fund, which was part of the job."""
 RESTATED = {"0.1.0": ("account_margin", "position_margin")}
 """Tables with some rows repeated at the start: margin is now a stage of a job that did not store the status of accounts, and
 writes a row of each account at the first whole second."""

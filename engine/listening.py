@@ -243,7 +243,7 @@ class Recorded:
         consumer = self._make(settings(self.source))
         rows: list[Row] = []
         try:
-            for message in to_end(consumer, beginnings(consumer, topic), START_S):
+            for message in to_end(consumer, beginnings(consumer, topic, START_S), START_S):
                 row, wrong = decoded(message.value() or b"null")
                 if wrong is None and fault(APPLIED, row) is None:
                     rows.append(row)
@@ -270,9 +270,12 @@ def settings(source: Source) -> dict[str, Any]:
     }
 
 
-def beginnings(consumer: Any, topic: str) -> list[TopicPartition]:
-    """The beginning of each partition of a topic.  Raises `RuntimeError` if there is none."""
-    described = consumer.list_topics(topic, timeout=2.0).topics.get(topic)
+def beginnings(consumer: Any, topic: str, within_s: float = 2.0) -> list[TopicPartition]:
+    """The beginning of each partition of a topic.
+
+    Raises `RuntimeError` if there is none, and `KafkaException` if no broker answers in time.
+    """
+    described = consumer.list_topics(topic, timeout=within_s).topics.get(topic)
     parts = sorted(described.partitions) if described is not None and described.error is None else []
     if not parts:
         raise RuntimeError(f"the broker has no topic {topic} that we may see")
