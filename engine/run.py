@@ -17,6 +17,7 @@ views of each job are in a database with the job's name.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -119,7 +120,7 @@ def register_members(tables: StreamTableEnvironment, group: str, hosted: list[Jo
         condition = "" if job.topics == topics else f" WHERE topic IN ({quoted(job.topics)})"
         tables.execute_sql(f"CREATE TEMPORARY VIEW inputs AS SELECT * FROM {home}.inputs{condition}")
         # The source need not read the name of a topic that is the only one.
-        register_shards(tables, "topic" if len(topics) > 1 else quoted(topics), shards(number))
+        register_shards(tables, job, "topic" if len(topics) > 1 else quoted(topics), shards(number))
         for statement in texts:
             if schemas.setting(statement) is None:
                 tables.execute_sql(statement)
@@ -242,10 +243,26 @@ def register_topics(tables: StreamTableEnvironment, group: str, names: list[str]
         tables.execute_sql(statement)
 
 
-def register_shards(tables: StreamTableEnvironment, topic: str, numbers: list[int]) -> None:
-    """Register the view `inbox` of `inputs`.  `topic` is an SQL expression, `numbers` has the shard of each partition."""
-    shard = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
-    execute_file(tables, "_inbox", TOPIC=topic, SHARD=f"CASE `partition` {shard} END")
+def register_shards(tables: StreamTableEnvironment, job: Job, topic: str, numbers: list[int]) -> None:
+    """Register the view `inbox` of `inputs`.  `topic` is an SQL expression, `numbers` has the shard of each partition.
+
+    A record of a table that is keyed by a column goes to the shard of the partition in this column.  A heartbeat, and a record
+    without a valid one, stay where they are.
+    """
+    whens = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
+    shard = f"CASE `partition` {whens} END"
+    keyed = " ".join(
+        f"WHEN {topic} = '{TABLES[table].topic}' "
+        f"THEN COALESCE(CASE REGEXP_EXTRACT(`value`, '\"{column}\":\\s*(\\d+)', 1) {_as_text(whens)} END, {shard})"
+        for table, column in job.keyed_by
+        if table in job.reads
+    )
+    execute_file(tables, "_inbox", TOPIC=topic, SHARD=f"CASE {keyed} ELSE {shard} END" if keyed else shard)
+
+
+def _as_text(whens: str) -> str:
+    """The WHENs of numbers as those of their texts."""
+    return re.sub(r"WHEN (\d+)", r"WHEN '\1'", whens)
 
 
 def register_messages(tables: StreamTableEnvironment, job: Job, numbers: list[int]) -> None:

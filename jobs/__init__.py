@@ -7,6 +7,7 @@
     gammaflow.tells-time   of what it writes, the tables in whose topics it tells the time, for jobs that read them with others
     gammaflow.tells-ahead  of these, the tables in which it tells a time ahead of what it has read: by the latency of its kernel
     gammaflow.broadcast    of what it reads, the tables of which every shard gets every message
+    gammaflow.keyed-by     table.column, …: of what it reads, tables whose messages go to the shard of the partition in a column
 
 Everything that lists jobs derives from here: their order, the README's table and picture, compose, manifests, rights, drills.
 
@@ -22,7 +23,7 @@ import schemas
 from schemas.records import TABLES
 
 FOLDER = Path(__file__).parent
-DECLARED = ("reads", "may-read", "writes", "kernel", "tells-time", "tells-ahead", "broadcast")
+DECLARED = ("reads", "may-read", "writes", "kernel", "tells-time", "tells-ahead", "broadcast", "keyed-by")
 ALL = "*"
 JOINT = "+"
 WINDOW = "gammaflow.window"
@@ -51,6 +52,7 @@ class Job:
     members: tuple["Job", ...] = ()  # of a group
     may_read: tuple[str, ...] = ()  # tables
     tells_ahead: tuple[str, ...] = ()  # tables
+    keyed_by: tuple[tuple[str, str], ...] = ()  # tables, each with the column that has the number of a partition
 
     @property
     def kernels(self) -> list[str]:
@@ -204,6 +206,7 @@ def _declared(name: str) -> Job:
         sql,
         may_read=tuple(tables("may-read")),
         tells_ahead=tuple(tables("tells-ahead")),
+        keyed_by=tuple((table, column) for table, _, column in (text.partition(".") for text in tables("keyed-by"))),
     )
     _check(declared)
     return declared
@@ -270,9 +273,13 @@ def _check(job: Job) -> None:
         ("tells-time", job.tells_time, job.writes),
         ("tells-ahead", list(job.tells_ahead), job.tells_time),
         ("broadcast", job.broadcast, [*job.reads, *job.may_read]),
+        ("keyed-by", [table for table, _ in job.keyed_by], {*job.reads, *job.may_read} - {*job.broadcast}),
     ):
         if beyond := sorted(set(some) - set(whole)):
             raise ValueError(f"jobs/{job.name}.sql: gammaflow.{key} names {', '.join(beyond)}, which it does not list itself")
+    for table, column in job.keyed_by:
+        if TABLES[table].columns.get(column) is None:
+            raise ValueError(f"jobs/{job.name}.sql: gammaflow.keyed-by names {table}.{column}; {table} has no such column")
 
 
 def _flow() -> list[str]:

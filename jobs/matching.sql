@@ -13,7 +13,10 @@ SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, orde
 -- paper.
 SET 'gammaflow.may-read' = 'circuit_breaks, book_depth, trades';
 SET 'gammaflow.kernel' = 'matching';
+-- Halts and breaks may concern a venue, an index any contract of its underlying, and positions are in the partition of their
+-- account.
 SET 'gammaflow.broadcast' = 'index_prices, trading_halts, circuit_breaks, positions';
+SET 'gammaflow.keyed-by' = 'orders.instrument_partition';
 SET 'gammaflow.writes' = 'venue_reports, venue_fills, dead_letters, venue_order_books, venue_trades, venue_tickers';
 SET 'gammaflow.tells-time' = 'venue_reports, venue_fills, venue_order_books, venue_trades, venue_tickers';
 -- What is told of an order comes a latency later (kernels/matching/rules.py): so who sends orders need not wait for it.
@@ -21,20 +24,3 @@ SET 'gammaflow.tells-ahead' = 'venue_reports, venue_fills, venue_order_books, ve
 
 -- As that of orders, with which it is in step.
 SET 'gammaflow.window' = '0.05';
-
--- An order goes to the shard of its instrument, whose number it has.  Halts and breaks may concern a venue, an index any contract
--- of its underlying, and positions are in the partition of their account: these go to all.
-CREATE TEMPORARY VIEW messages AS
-SELECT shards.shard, event_at, is_late, message
-FROM inbox CROSS JOIN UNNEST(
-  CASE
-    WHEN message IS NULL THEN ARRAY[inbox.shard]
-    WHEN topic IN ('trading_halts.v1', 'circuit_breaks.v1', 'positions.v1') OR topic LIKE 'index_prices.%' THEN ARRAY[${SHARDS}]
-    WHEN topic = 'orders.v1' THEN ARRAY[
-      COALESCE(
-        ARRAY[${SHARDS}][1 + CAST(REGEXP_EXTRACT(message, '"instrument_partition":\s*(\d+)', 1) AS INT)],
-        inbox.shard)
-    ]
-    ELSE ARRAY[inbox.shard]
-  END
-) AS shards (shard);

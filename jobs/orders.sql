@@ -13,25 +13,10 @@ SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, li
 SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, venue_tickers, algorithm_requests';
 SET 'gammaflow.kernel' = 'orders';
 SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks, venue_tickers';
+-- A report of the own venue is in the partition of its instrument.
+SET 'gammaflow.keyed-by' = 'venue_reports.account_partition';
 SET 'gammaflow.writes' = 'orders, order_states, order_guards, dead_letters, controls_applied';
 SET 'gammaflow.tells-time' = 'orders, order_states';
 
 -- What is decided goes to a venue at once: every window of the way out and back is a delay of the decision after it.
 SET 'gammaflow.window' = '0.05';
-
--- A message goes to the shard of its account, whose number a report of the own venue has; terms, marks, halts and breaks go to
--- all.
-CREATE TEMPORARY VIEW messages AS
-SELECT shards.shard, event_at, is_late, message
-FROM inbox CROSS JOIN UNNEST(
-  CASE
-    WHEN topic IN ('instruments.v1', 'tickers.v1', 'trading_halts.v1', 'circuit_breaks.v1', 'venue_tickers.v1')
-      AND message IS NOT NULL THEN ARRAY[${SHARDS}]
-    WHEN topic = 'venue_reports.v1' AND message IS NOT NULL THEN ARRAY[
-      COALESCE(
-        ARRAY[${SHARDS}][1 + CAST(REGEXP_EXTRACT(message, '"account_partition":\s*(\d+)', 1) AS INT)],
-        inbox.shard)
-    ]
-    ELSE ARRAY[inbox.shard]
-  END
-) AS shards (shard);

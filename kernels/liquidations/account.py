@@ -56,14 +56,14 @@ class Account(Subject):
             if ordered > 1e-12 * abs(was):
                 case.open[contract], case.sizes[contract] = ordered, size
             else:
-                case.sizes.pop(contract, None)
+                case.close(contract)
 
     def _recover(self) -> None:
         case, now = self.case, MARGIN_CALL if self.initial > max(self.equity, 0.0) else HEALTHY
         if case.state == now and not case.held:
             return
         was, was_held, ordered = case.state, case.held, case.open
-        case.held, case.open, case.sizes = None, {}, {}
+        case.held, case.open, case.sent, case.sizes = None, {}, {}, {}
         case.state, case.round, case.broke_ms, case.claimed_ms, case.has_changed = now, 0, None, None, False
         if was == now and was_held:
             self.event("resumed", f"no longer held ({was_held}), and no longer to be liquidated: {self.numbers()}")
@@ -129,6 +129,6 @@ class Account(Subject):
         for contract in sorted(case.open):
             control = self.state.gate.control(self.request(contract))
             if control is not None and control.reason is Reason.CANCEL_ALL:
-                size = case.open.pop(contract)
-                case.sizes.pop(contract, None)
+                size = case.open[contract]
+                case.close(contract)
                 self.event("cancelled", f"cancel what is open of {size:g} {contract}: {control.why}", instrument=contract)

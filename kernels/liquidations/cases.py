@@ -10,7 +10,7 @@ from kernels.gate import Reason
 from kernels.liquidations.columns import Array
 from kernels.liquidations.rules import RULES
 
-VERSION = 4
+VERSION = 5
 HEALTHY, MARGIN_CALL, LOCKED, LIQUIDATING = "healthy", "margin_call", "locked", "liquidating"
 BROKE = BANKRUPT, SETTLING = "bankrupt", "settling"
 NO_CASE, PLAIN_CALL, IN_ROUNDS, ALL_ORDERED, AWAITING, RECOVERED, UNSERVED, OTHER_CASE = range(8)
@@ -30,6 +30,7 @@ class Case:
         self.round_ms: int | None = None  # the time of the last round
         self.held: str | None = None  # the kind of hold
         self.open: dict[str, float] = {}  # contracts of open orders
+        self.sent: dict[str, list[Any]] = {}  # contract and size of orders not known to be over, by client_order_id
         self.sizes: dict[str, float] = {}  # positions when the orders were last checked
         self.broke_ms: int | None = None  # since when equity is gone
         self.claimed_ms: int | None = None  # the time of the last claim on the fund
@@ -37,7 +38,29 @@ class Case:
 
     def copied(self) -> dict[str, Any]:
         """A copy of all fields, to detect changes."""
-        return vars(self) | {"open": self.open.copy(), "sizes": self.sizes.copy()}
+        return vars(self) | {"open": self.open.copy(), "sent": self.sent.copy(), "sizes": self.sizes.copy()}
+
+    def close(self, contract: str) -> None:
+        """Forget the open orders of a contract."""
+        self.open.pop(contract, None)
+        self.sizes.pop(contract, None)
+        self.sent = {name: order for name, order in self.sent.items() if order[0] != contract}
+
+    def note_end(self, client_order_id: str, traded: float) -> bool:
+        """Note that an order is over, of which so many contracts were traded; False if it was not known to be open.
+
+        What was traded stays open until the position has become smaller by it.
+        """
+        order = self.sent.pop(client_order_id, None)
+        if order is None:
+            return False
+        contract, size = order
+        left = self.open.get(contract, 0.0) - max(size - traded, 0.0)
+        if left > 1e-12 * size:
+            self.open[contract] = left
+        else:
+            self.close(contract)
+        return True
 
     def standing(self) -> int:
         """The standing that decides whether the case must be checked."""
@@ -84,11 +107,11 @@ def _as_it_was(name: str, stored: Any) -> Any:
     return stored
 
 
-def _without_fund(name: str, stored: Any) -> Any:
-    """To version 4, in which the fund, and what it pays, is the job fund's."""
+def _with_fields_of_today(name: str, stored: Any) -> Any:
+    """To version 4, in which the fund, and what it pays, is the job fund's; to version 5, in which orders have their ids."""
     if not name.startswith("case/"):
         return stored
     return {field: stored.get(field, fresh) for field, fresh in vars(Case()).items()}
 
 
-MIGRATIONS: dict[int, Migration] = {1: _as_it_was, 2: _as_it_was, 3: _without_fund}
+MIGRATIONS: dict[int, Migration] = {1: _as_it_was, 2: _as_it_was, 3: _with_fields_of_today, 4: _with_fields_of_today}

@@ -31,7 +31,8 @@ enough; it knows what it has answered, so each claim has the whole amount.  Its 
 claim.  Until then nothing more is ordered of a bankrupt account: who is deleveraged is not sold as well.
 
 Orders only reduce risk: open orders never exceed the position.  A position that has become smaller has filled that much of
-them.
+them.  Where reports of the venue are read, what is left of an order that is over is not open any more: the next round orders it
+again.
 
 Held: no order is emitted for an account, and no loss is claimed, while one of these is true (`kernels.gate`), in this order,
 for anything that it holds; the hold, its end and every change of its reason are events:
@@ -85,6 +86,8 @@ from kernels.liquidations.stage import Batch
 from kernels.market import indices
 from schemas.rows import key, to_ms
 
+OVER = ("filled", "cancelled", "rejected", "expired")
+"""The states in which an order is over."""
 FUND = "fund"
 """An entry of earlier versions, in which each shard had a fund: it is freed."""
 
@@ -179,12 +182,21 @@ class Decisions:
                 self.touched.add(self.gate.learn(row))
             elif message.table == "circuit_breaks":
                 self.touched.add(self.breaks.learn(row))
+            elif message.table == "execution_reports":
+                self._learn_report(row)
             elif message.table == "tickers":
                 _learn_price(self, row)
             elif message.table == "index_prices":
                 price, width = row["price_usd"], row.get("confidence_usd") or 0.0
                 series = f"index of {indices.named(row['underlying'], indices.quoted_in(row))}"
                 _watch(self, series, row, price, width / price if price > 0 else 0.0)
+
+    def _learn_report(self, row: dict[str, Any]) -> None:
+        case = self.cases.get(row["account"])
+        if case is None or row.get("order_status") not in OVER:
+            return
+        if case.note_end(row["client_order_id"], float(row.get("cum_quantity") or 0)):
+            self.touched.add(f"case/{row['account']}")
 
     def rows(self, batch: Batch) -> list[Output]:
         """Advance the cases of the accounts that are not healthy."""

@@ -7,6 +7,7 @@ from kernels.gate import Held, Reason
 from kernels.liquidations.cases import LIQUIDATING, LOCKED
 from kernels.liquidations.rules import RULES
 from kernels.liquidations.subject import Subject
+from kernels.orders.ids import client_order_id
 from schemas.rows import instant_ms
 from udfs import liquidation
 
@@ -73,6 +74,7 @@ def place(subject: Subject, order: Planned) -> None:
     venue, _, instrument = contract.partition(":")
     subject.orders += 1
     order_id = f"{subject.name}/{instant_ms(subject.now_ms)}/{subject.orders}"
+    case.sent[client_order_id("liquidation", order_id)] = [contract, ordered]
     by_book = "" if visible is None else f", of {visible:g} that the book shows within the limit"
     reason = (
         f"maintenance margin {subject.maintenance:.2f} USD exceeds equity {subject.equity:.2f} USD; round {case.round} closes "

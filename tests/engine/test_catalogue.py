@@ -1,6 +1,7 @@
 """The declarations of jobs agree with their SQL."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -111,7 +112,7 @@ def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:
 def test_orders_positions_and_liquidations_are_in_one_loop_with_the_own_venue() -> None:
     assert jobs.loop(["venue_fills", "venue_reports"]) == ["positions", "liquidations", "orders", "matching"]
     assert "fund" in jobs.loop(["fund_fills"])
-    assert jobs.loop(["venue_reports"]) == ["orders", "matching"]
+    assert jobs.loop(["venue_reports"]) == ["liquidations", "orders", "matching"]
     assert jobs.loop(jobs.optional()) == []
     ahead = {table for name in jobs.FLOW for table in jobs.job(name).tells_ahead}
     assert ahead == schemas.TOLD_AHEAD
@@ -131,3 +132,17 @@ def test_each_window_of_a_loop_ends_where_the_time_is_told_ahead() -> None:
     closed = jobs.loop(jobs.told_ahead(jobs.FLOW))
     assert closed
     assert {schemas.AHEAD_MS % jobs.window_ms(jobs.job(name)) for name in closed} == {0}
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ("fills.account", "keyed-by names fills, which it does not list itself"),
+        ("orders.account_part", "keyed-by names orders.account_part; orders has no such column"),
+        ("positions.instrument_partition", "keyed-by names positions, which it does not list itself"),  # every shard gets it
+    ],
+)
+def test_a_table_is_keyed_only_by_its_own_column_and_only_if_not_every_shard_gets_it(declared: str, reason: str) -> None:
+    (table, column), matching = declared.split("."), jobs.job("matching")
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        jobs._check(replace(matching, keyed_by=((table, column),)))

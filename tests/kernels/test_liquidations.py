@@ -14,6 +14,7 @@ from kernels import liquidations, positions
 from kernels.liquidations import cases, decisions
 from kernels.liquidations.account import Account
 from kernels.liquidations.rules import RULES
+from kernels.orders.ids import client_order_id
 from schemas.rows import fault, instant_ms, instant_us
 from tests.kernels.obeying import READ
 
@@ -163,6 +164,66 @@ def test_what_is_ordered_never_exceeds_the_position() -> None:
         state, position("a", "AAA", -5.0, 100.0, T0 + 30_000), balance("a", -600.0, T0 + 30_000), until_ms=T0 + 30_050
     )
     assert [row["side"] for row in rows(flipped)] in ([], ["buy"])
+
+
+def report(order: dict[str, Any], status: str, traded: float, ms: int, account: str = "a") -> Message:
+    """What the venue says of an order once it is over."""
+    row = {
+        **{column: order[column] for column in ("venue", "instrument", "side")},
+        **at(ms),
+        "account": account,
+        "exec_id": f"v:AAA-PERP:{ms}",
+        "exec_type": status,
+        "order_status": status,
+        "client_order_id": client_order_id("liquidation", order["order_id"]),
+        "order_type": "limit",
+        "quantity": str(order["size"]),
+        "cum_quantity": str(traded),
+        "leaves_quantity": "0",
+    }
+    return Message("execution_reports", 0, ms - T0, row)
+
+
+@pytest.mark.parametrize("is_reported_first", [True, False])
+def test_what_is_left_of_an_order_that_is_over_is_ordered_again_and_what_was_traded_is_not(is_reported_first: bool) -> None:
+    state = begun(*long())
+    (first,) = rows(fallen(state))
+    assert first["size"] == 25.0 and state.decisions.cases["a"].open == {"v:AAA-PERP": 25.0}
+    ended = [report(first, "cancelled", 10.0, T0 + 1200)]
+    smaller = [position("a", "AAA", 90.0, 100.0, T0 + 1300), balance("a", 1_390.0, T0 + 1300)]
+    left = []
+    for number, news in enumerate([ended, smaller] if is_reported_first else [smaller, ended]):
+        fallen(state, 89.0, T0 + 1400 + 100 * number, *news)
+        left.append(dict(state.decisions.cases["a"].open))
+    assert left == [{"v:AAA-PERP": 10.0 if is_reported_first else 15.0}, {}]
+    assert rows(fallen(state, 89.0, T0 + 1700, *ended)) == []  # the same report once more
+    ordered = [row["size"] for second in range(2, 12) for row in rows(fallen(state, 89.0, T0 + second * SECOND))]
+    assert sum(ordered) == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize("status", ["rejected", "expired", "cancelled"])
+def test_a_bankrupt_account_whose_order_found_no_buyer_is_ordered_whole_again_after_the_pause(status: str) -> None:
+    state = begun(*long())
+    fallen(state, 80.0)
+    (order,) = rows(step(state, until_ms=T0 + 1300))
+    assert order["size"] == 100.0
+    assert rows(fallen(state, 80.0, T0 + 1500, report(order, status, 0.0, T0 + 1400))) == []
+    (again,) = rows(fallen(state, 80.0, T0 + 2300))
+    assert again["size"] == 100.0 and again["order_id"] != order["order_id"]
+    # Of whom nothing is heard, nothing is ordered twice.
+    assert rows(fallen(state, 80.0, T0 + 5000)) == []
+
+
+def test_a_report_of_an_order_that_nobody_waits_for_changes_nothing() -> None:
+    state = begun(*long())
+    (order,) = rows(fallen(state))
+    news = (
+        report(order, "partially_filled", 5.0, T0 + 1200),
+        report(order | {"order_id": "of a person"}, "cancelled", 0.0, T0 + 1210),
+        report(order, "cancelled", 0.0, T0 + 1220, account="b"),
+    )
+    assert fallen(state, 89.0, T0 + 1300, *news) == []
+    assert state.decisions.cases["a"].open == {"v:AAA-PERP": 25.0}
 
 
 def test_an_order_is_no_larger_than_what_the_book_shows_within_its_limit() -> None:
@@ -894,7 +955,7 @@ def test_a_sweep_that_is_older_than_what_was_judged_changes_nothing() -> None:
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 4"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 5"):
         liquidations.new().decode("case/a", b"\x09[1]")
 
 
