@@ -99,8 +99,7 @@ class Flink:
         result is empty for a job that was restored from a checkpoint: metrics of its former tasks may still be there.
         """
         offsets: dict[tuple[str, int], int] = {}
-        restored = self.checkpoints(job)["latest"]["restored"]
-        if restored is not None and not restored["is_savepoint"]:
+        if self.is_restored(job):
             return offsets
         for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
             path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
@@ -111,6 +110,11 @@ class Flink:
                     if part is not None and row["max"] >= 0:
                         offsets[part[1], int(part[2])] = round(row["max"]) + 1
         return offsets
+
+    def is_restored(self, job: Job) -> bool:
+        """Whether a job goes on from a checkpoint, after a failure."""
+        restored = self.checkpoints(job)["latest"]["restored"]
+        return restored is not None and not restored["is_savepoint"]
 
     def failure(self, job: Job) -> str:
         """The root cause of a job's newest failure, one line, or an empty text."""

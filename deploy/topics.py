@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from feeds.heartbeats import KEY
 from feeds.times import TOPIC as TIMES
 from schemas.clients import Client, Unreachable, reached
 from schemas.records import TABLES
-from schemas.security import ADMIN, READER, manner
+from schemas.security import ADMIN, FEED, READER, manner
 
 PARTITIONS = 4
 """Of each new topic.  It limits a job's parallelism, and never changes: all state depends on it."""
 MAX_PARTITIONS = 128
 """The number of key groups (pipeline.max-parallelism): each shard needs its own."""
 AHEAD_MS = 120_000
-"""How far ahead of its clock a broker accepts a record timestamp: readers of a partition wait until the others reach the time
-of
+"""How far ahead of its clock a broker accepts a record timestamp: readers of a partition wait until the others reach the time of
 its newest record.  Feeds accept a receiver's clock that is a minute ahead."""
 ANSWERED_S = 120.0
 """How long a broker on a busy machine may take to answer."""
@@ -172,6 +172,23 @@ def newest_ms(servers: str, tables: Iterable[str]) -> dict[tuple[str, int], int]
         return {(part.topic, part.partition): answer.result(timeout=ANSWERED_S).timestamp for part, answer in answers.items()}
     except (Unreachable, KafkaException) as error:
         raise TopicError(f"the newest records of topics could not be asked of {servers}: {error}") from error
+
+
+def repeat_time(servers: str, tables: Iterable[str]) -> None:
+    """Tell the newest time of each partition of the tables' topics once more.  Raises `TopicError`.
+
+    It says nothing new, save to a source that was restored behind it: such a source does not remember the time.
+    """
+    newest = newest_ms(servers, tables)
+    try:
+        producer, _ = reached(Producer, servers, FEED, _QUIET)
+    except Unreachable as error:
+        raise TopicError(f"the time could not be told again: {error}") from error
+    for (topic, part), at_ms in newest.items():
+        if at_ms > 0:
+            producer.produce(topic, None, KEY, part, timestamp=at_ms)
+    if producer.flush(ANSWERED_S):
+        raise TopicError(f"the time could not be told again at {servers} within {ANSWERED_S:g} s")
 
 
 def lag(

@@ -36,7 +36,8 @@ def drained(monkeypatch: pytest.MonkeyPatch, stuck: str = "") -> list[str]:
     """The jobs in the order in which they finish; a stuck job does not."""
     finished: list[str] = []
 
-    def wait_read(_: Any, name: str, __: float) -> None:
+    def wait_read(_: Any, name: str, __: float, *, is_end: bool) -> None:
+        assert is_end
         if name == stuck:
             raise StartError(f"job {name} has not read its topics")
 
@@ -91,6 +92,25 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     rest.active = dict
     with pytest.raises(StartError, match="job books is no longer running"):
         runtime.wait_read(up, "books")
+
+
+def test_a_job_that_was_restored_behind_the_last_time_is_told_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lags, told, is_restored = iter([5, 5, 5, 0]), [], iter([False, True, True])
+    monkeypatch.setattr(topics, "lag", lambda *_: next(lags))
+    monkeypatch.setattr(topics, "ends", lambda *_: {("trades.v1", 0): 7})
+    monkeypatch.setattr(topics, "repeat_time", lambda servers, tables: told.append((servers, set(tables))))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(runtime, "TOLD_AGAIN_S", -1.0)
+    rest = SimpleNamespace(
+        active=lambda: {"matching": "job"},
+        read=lambda _: {},
+        checkpoint=lambda _: True,
+        is_restored=lambda _: next(is_restored),
+    )
+    up: Any = SimpleNamespace(kafka="kafka", logs="logs", rest=rest)
+    runtime.wait_read(up, "matching", is_end=True)
+    matching = jobs.job("matching")
+    assert told == 2 * [("kafka", {*matching.reads, *matching.may_read})]
 
 
 class Cluster:
