@@ -358,8 +358,8 @@ def _cause(log: Path) -> str:
 def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0, is_end: bool = False) -> None:
     """Return once a job has read and checkpointed all records that its topics have now.  Raises `StartError`, `FlinkError`.
 
-    `is_end` says that nobody tells the time any more: to a job that has been restored it is told again, for it does not remember
-    the time of partitions that it had read to their ends, and would wait for them.
+    `is_end` says that nobody tells the time any more: to a job that has been restored it is told again, for it does not
+    remember the time of partitions that it had read to their ends, and would wait for them.
 
     Its metrics show the read position.  So does its consumer group, but 10 s later if topics are quiet: a source that waits for
     records does not commit the offsets of a checkpoint.

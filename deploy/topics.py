@@ -19,8 +19,8 @@ PARTITIONS = 4
 MAX_PARTITIONS = 128
 """The number of key groups (pipeline.max-parallelism): each shard needs its own."""
 AHEAD_MS = 120_000
-"""How far ahead of its clock a broker accepts a record timestamp: readers of a partition wait until the others reach the time of
-its newest record.  Feeds accept a receiver's clock that is a minute ahead."""
+"""How far ahead of its clock a broker accepts a record timestamp: readers of a partition wait until the others reach the time
+of its newest record.  Feeds accept a receiver's clock that is a minute ahead."""
 ANSWERED_S = 120.0
 """How long a broker on a busy machine may take to answer."""
 LISTED_S = 60.0
