@@ -385,10 +385,14 @@ def replay(
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files; must be empty or new.")],
     speed: Speed = "max",
     parallelism: Parallelism = 1,
+    names: Annotated[
+        str, typer.Option("--jobs", help="Jobs to run, separated by commas (see `gammaflow jobs`).", show_default="all")
+    ] = ",".join(catalogue.FLOW),
 ) -> None:
-    """Play captured files through all jobs, bounded: every topic becomes Parquet under OUT/<table>/."""
+    """Play captured files through jobs, bounded: every topic becomes Parquet under OUT/<table>/."""
     with errors():
         sources = parsed_captures(capture)
+        chosen = with_archive(names)
         tally = Tally()
         pace = parsed_speed(speed)
 
@@ -399,10 +403,18 @@ def replay(
 
         display = Display(console)
         # What a long capture leaves open until its end need not fit the memory.
-        play.bounded(feed, out, parallelism, display, {"state": {"backend": {"type": "rocksdb"}}})
+        play.bounded(feed, out, parallelism, display, {"state": {"backend": {"type": "rocksdb"}}}, chosen)
         display.step("done")
         show_tally(tally)
         summary.show_counts(console, out)
+
+
+def with_archive(names: str) -> list[str]:
+    """The named jobs, and the archive, without which nothing would be left to see.  Raises `KeyError` for an unknown one."""
+    chosen = [*dict.fromkeys([*names.split(","), "archive"])]
+    for name in chosen:
+        catalogue.job(name)
+    return chosen
 
 
 @app.command()
@@ -432,9 +444,7 @@ def demo(
         if is_closed and (sources or live_venue):
             raise play.PlayError("--own-venue is for the simulated market; leave out --capture and --live")
         trading = ["orders", "matching"] if is_closed else []
-        chosen = [*dict.fromkeys([*names.split(","), *trading, "archive"])]  # without the archive nothing would be left to see
-        for name in chosen:
-            catalogue.job(name)
+        chosen = with_archive(",".join([names, *trading]))
 
         def feed(publisher: Publisher) -> Iterator[Any]:
             nonlocal tally

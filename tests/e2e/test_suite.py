@@ -155,10 +155,14 @@ def damage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[i
     return path, letters
 
 
+ANSWERING = "books,chains,option_greeks,book_metrics,venue_clocks,positions,liquidations"
+"""The jobs that make rows of the captures, and those whose rows they read."""
+
+
 @pytest.fixture(scope="module")
 def damaged(damage: tuple[Path, list[tuple[int, str | None, str, str]]]) -> Replay:
     """The damaged capture, replayed at ten times its own pace and parallelism 2."""
-    return replay(damage[0].parent, damage[0], "--speed", "10", "--parallelism", "2")
+    return replay(damage[0].parent, damage[0], "--speed", "10", "--parallelism", "2", "--jobs", ANSWERING)
 
 
 def messages(kind: str) -> list[Row]:
