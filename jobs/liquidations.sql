@@ -9,9 +9,9 @@
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
--- The index is that of oracle_prices, our own breakers hold orders, and the own venue marks its contracts and says which orders are
--- over, with -D gammaflow.also-read=oracle_prices,circuit_breaks,venue_tickers,venue_reports.
-SET 'gammaflow.may-read' = 'oracle_prices, circuit_breaks, venue_tickers, venue_reports';
+-- The index is that of oracle_prices, our own breakers hold orders, the own venue marks its contracts, and it and other venues say
+-- which orders are over, with -D gammaflow.also-read=oracle_prices,circuit_breaks,venue_tickers,venue_reports,execution_reports.
+SET 'gammaflow.may-read' = 'oracle_prices, circuit_breaks, venue_tickers, venue_reports, execution_reports';
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth, oracle_prices, circuit_breaks, venue_tickers';
 SET 'gammaflow.keyed-by' = 'venue_reports.account_partition';
