@@ -392,7 +392,7 @@ def replay(
     """Play captured files through jobs, bounded: every topic becomes Parquet under OUT/<table>/."""
     with errors():
         sources = parsed_captures(capture)
-        chosen = with_archive(names)
+        chosen = with_archive(names.split(","))
         tally = Tally()
         pace = parsed_speed(speed)
 
@@ -409,9 +409,9 @@ def replay(
         summary.show_counts(console, out)
 
 
-def with_archive(names: str) -> list[str]:
+def with_archive(names: Sequence[str]) -> list[str]:
     """The named jobs, and the archive, without which nothing would be left to see.  Raises `KeyError` for an unknown one."""
-    chosen = [*dict.fromkeys([*names.split(","), "archive"])]
+    chosen = [*dict.fromkeys([*names, "archive"])]
     for name in chosen:
         catalogue.job(name)
     return chosen
@@ -444,7 +444,7 @@ def demo(
         if is_closed and (sources or live_venue):
             raise play.PlayError("--own-venue is for the simulated market; leave out --capture and --live")
         trading = ["orders", "matching"] if is_closed else []
-        chosen = with_archive(",".join([names, *trading]))
+        chosen = with_archive([*names.split(","), *trading])
 
         def feed(publisher: Publisher) -> Iterator[Any]:
             nonlocal tally

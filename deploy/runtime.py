@@ -35,7 +35,8 @@ FREE_S = 10.0
 """How long to wait for free slots: a stopped job returns them a moment later."""
 TOLD_WITHIN_MS = 1_000
 """How far behind the newest time of feeds the jobs of a loop may be when it ends: windows, and delays of what feeds write."""
-TOLD_AGAIN_S = 5.0
+REPEAT_S = 5.0
+"""How often the time is repeated to a job that has been restored, once the feeds have ended."""
 SHIPPED = ("engine", "jobs", "kernels", "schemas", "udfs")
 
 
@@ -358,8 +359,8 @@ def _cause(log: Path) -> str:
 def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0, is_end: bool = False) -> None:
     """Return once a job has read and checkpointed all records that its topics have now.  Raises `StartError`, `FlinkError`.
 
-    `is_end` says that nobody tells the time any more: to a job that has been restored it is told again, for it does not
-    remember the time of partitions that it had read to their ends, and would wait for them.
+    `is_end` says that the feeds have ended, and write no more heartbeats.  A job that is restored then does not remember the
+    time of partitions that it has read to their ends, and would wait for them.  So the last time is repeated to it.
 
     Its metrics show the read position.  So does its consumer group, but 10 s later if topics are quiet: a source that waits for
     records does not commit the offsets of a checkpoint.
@@ -368,7 +369,7 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0, is_end: boo
     # Named as in metrics; also topics of earlier versions, which a job goes on reading.
     topic_of = {topic.replace(".", "_"): topic for topic in TABLE_OF}
     deadline = time.monotonic() + timeout_s
-    told_again = time.monotonic()
+    repeated = time.monotonic()
     ends: dict[tuple[str, int], int] = {}
     while True:
         job = runtime.rest.active().get(name)
@@ -383,9 +384,9 @@ def wait_read(runtime: Runtime, name: str, timeout_s: float = 600.0, is_end: boo
             return
         if time.monotonic() > deadline:
             raise StartError(f"job {name} has not read its topics after {timeout_s:.0f} s; logs in {runtime.logs}")
-        if is_end and time.monotonic() > told_again + TOLD_AGAIN_S and runtime.rest.is_restored(job):
+        if is_end and time.monotonic() > repeated + REPEAT_S and runtime.rest.is_restored(job):
             topics.repeat_time(runtime.kafka, [*declared.reads, *declared.may_read])
-            told_again = time.monotonic()
+            repeated = time.monotonic()
         time.sleep(0.3)
 
 

@@ -175,20 +175,20 @@ def newest_ms(servers: str, tables: Iterable[str]) -> dict[tuple[str, int], int]
 
 
 def repeat_time(servers: str, tables: Iterable[str]) -> None:
-    """Tell the newest time of each partition of the tables' topics once more.  Raises `TopicError`.
+    """Write a heartbeat with the newest time of each partition of the tables' topics.  Raises `TopicError`.
 
-    It says nothing new, save to a source that was restored behind it: such a source does not remember the time.
+    A source that was restored behind the last record of a partition does not remember its time.  For others it is nothing new.
     """
     newest = newest_ms(servers, tables)
     try:
         producer, _ = reached(Producer, servers, FEED, _QUIET)
     except Unreachable as error:
-        raise TopicError(f"the time could not be told again: {error}") from error
+        raise TopicError(f"heartbeats could not be repeated: {error}") from error
     for (topic, part), at_ms in newest.items():
         if at_ms > 0:
             producer.produce(topic, None, KEY, part, timestamp=at_ms)
     if producer.flush(ANSWERED_S):
-        raise TopicError(f"the time could not be told again at {servers} within {ANSWERED_S:g} s")
+        raise TopicError(f"heartbeats could not be repeated at {servers} within {ANSWERED_S:g} s")
 
 
 def lag(

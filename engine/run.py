@@ -17,7 +17,6 @@ views of each job are in a database with the job's name.
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -249,20 +248,24 @@ def register_shards(tables: StreamTableEnvironment, job: Job, topic: str, number
     A record of a table that is keyed by a column goes to the shard of the partition in this column.  A heartbeat, and a record
     without a valid one, stay where they are.
     """
-    whens = " ".join(f"WHEN {partition} THEN {number}" for partition, number in enumerate(numbers))
-    shard = f"CASE `partition` {whens} END"
+    shard = _shard_of("`partition`", numbers)
+    columns = [(TABLES[table].topic, _number_in(column)) for table, column in job.keyed_by if table in job.reads]
     keyed = " ".join(
-        f"WHEN {topic} = '{TABLES[table].topic}' "
-        f"THEN COALESCE(CASE REGEXP_EXTRACT(`value`, '\"{column}\":\\s*(\\d+)', 1) {_as_text(whens)} END, {shard})"
-        for table, column in job.keyed_by
-        if table in job.reads
+        f"WHEN {topic} = '{name}' THEN COALESCE({_shard_of(number, numbers, is_text=True)}, {shard})"
+        for name, number in columns
     )
     execute_file(tables, "_inbox", TOPIC=topic, SHARD=f"CASE {keyed} ELSE {shard} END" if keyed else shard)
 
 
-def _as_text(whens: str) -> str:
-    """The WHENs of numbers as those of their texts."""
-    return re.sub(r"WHEN (\d+)", r"WHEN '\1'", whens)
+def _shard_of(partition: str, numbers: list[int], is_text: bool = False) -> str:
+    """The SQL of the shard of a partition, whose number is an SQL expression of an integer or, with `is_text`, of a text."""
+    quote = "'" if is_text else ""
+    return f"CASE {partition} {' '.join(f'WHEN {quote}{part}{quote} THEN {number}' for part, number in enumerate(numbers))} END"
+
+
+def _number_in(column: str) -> str:
+    """The SQL of a whole number in a column of an undecoded value, as text; NULL if there is none."""
+    return f"REGEXP_EXTRACT(`value`, '\"{column}\":\\s*(\\d+)', 1)"
 
 
 def register_messages(tables: StreamTableEnvironment, job: Job, numbers: list[int]) -> None:

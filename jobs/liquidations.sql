@@ -9,8 +9,8 @@
 -- Late    a price behind the watermark counts only if it is still the newest; a position or balance likewise
 
 SET 'gammaflow.reads' = 'instruments, tickers, index_prices, trading_halts, book_depth, positions, balances';
--- The index is that of oracle_prices, our own breakers hold orders, the own venue marks its contracts, and it and other venues say
--- which orders are over, with -D gammaflow.also-read=oracle_prices,circuit_breaks,venue_tickers,venue_reports,execution_reports.
+-- -D gammaflow.also-read names what else it reads: the index from oracle_prices, holds from circuit_breaks, marks of the own venue
+-- from venue_tickers, and which orders are over from venue_reports and execution_reports.
 SET 'gammaflow.may-read' = 'oracle_prices, circuit_breaks, venue_tickers, venue_reports, execution_reports';
 SET 'gammaflow.kernel' = 'liquidations';
 SET 'gammaflow.broadcast' = 'instruments, tickers, index_prices, trading_halts, book_depth, oracle_prices, circuit_breaks, venue_tickers';

@@ -84,9 +84,10 @@ from kernels.liquidations.quotes import DecisionBatch
 from kernels.liquidations.rules import RULES
 from kernels.liquidations.stage import Batch
 from kernels.market import indices
+from kernels.orders.order import ENDINGS
 from schemas.rows import key, to_ms
 
-OVER = ("filled", "cancelled", "rejected", "expired")
+OVER = ("filled", *ENDINGS)
 """The states in which an order is over."""
 FUND = "fund"
 """An entry of earlier versions, in which each shard had a fund: it is freed."""
@@ -195,7 +196,7 @@ class Decisions:
         case = self.cases.get(row["account"])
         if case is None or row.get("order_status") not in OVER:
             return
-        if case.note_end(row["client_order_id"], float(row.get("cum_quantity") or 0)):
+        if case.note_end(row.get("client_order_id") or "", float(row.get("cum_quantity") or 0)):
             self.touched.add(f"case/{row['account']}")
 
     def rows(self, batch: Batch) -> list[Output]:

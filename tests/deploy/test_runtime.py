@@ -100,7 +100,7 @@ def test_a_job_that_was_restored_behind_the_last_time_is_told_it_again(monkeypat
     monkeypatch.setattr(topics, "ends", lambda *_: {("trades.v1", 0): 7})
     monkeypatch.setattr(topics, "repeat_time", lambda servers, tables: told.append((servers, set(tables))))
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(runtime, "TOLD_AGAIN_S", -1.0)
+    monkeypatch.setattr(runtime, "REPEAT_S", -1.0)
     rest = SimpleNamespace(
         active=lambda: {"matching": "job"},
         read=lambda _: {},
