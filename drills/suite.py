@@ -51,7 +51,7 @@ SETTINGS = {
     "gammaflow.controls": "recorded",
     "execution.checkpointing.interval": "2 s",
 }
-WAIT_S = 90.0
+WAIT_S = 180.0
 POLL_S = 0.1
 
 
