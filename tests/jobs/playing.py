@@ -37,9 +37,16 @@ from tests.jobs.cases import (
 
 PARTITIONED = {"instrument_partition": ("venue", "instrument"), "account_partition": ("account",)}
 """Columns with the partition of another key, and that key."""
-SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05", "gammaflow.drift": "1000000"}
-"""Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is.  No source waits for
-another where time goes on by hours."""
+SETTINGS = {
+    **DETERMINISTIC,
+    # Times that follow from a micro-batch's end stand in the cases, whatever the default is.
+    "gammaflow.window": "0.05",
+    # No source waits for another where time goes on by hours.
+    "gammaflow.drift": "1000000",
+    # They are asked for where they are needed.
+    "execution.checkpointing.interval": "10 min",
+}
+"""Of the jobs."""
 PARALLELISM, OTHER_PARALLELISM = 2, 1
 CRASH_MS, RESCALE_MS = 1000, 2000
 """How far into its minute a pass is harmed."""
