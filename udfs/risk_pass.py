@@ -23,6 +23,7 @@ IntArray = NDArray[np.int64]
 ScenarioArray = NDArray[np.int32]
 
 UNKNOWN = -1
+SAMPLE = 64
 
 
 class Book(NamedTuple):
@@ -71,9 +72,13 @@ def book(accounts: int, account: ArrayLike, instrument: ArrayLike, size: ArrayLi
     is_new = np.ones(len(who), dtype=np.bool_)
     is_new[1:] = (who[1:] != who[:-1]) | (what[1:] != what[:-1])
     if not is_new.all():
-        ends = np.append(np.flatnonzero(is_new), len(who))
-        sums = [_sum(how_much[low:high]) for low, high in zip(ends[:-1], ends[1:], strict=True)]
-        who, what, how_much = who[is_new], what[is_new], np.array(sums)
+        starts = np.flatnonzero(is_new)
+        lengths = np.diff(np.append(starts, len(who)))
+        sums = np.add.reduceat(how_much, starts)
+        # The sum of two is the same in either order.
+        for at in np.flatnonzero(lengths > 2):
+            sums[at] = _sum(how_much[starts[at] : starts[at] + lengths[at]])
+        who, what, how_much = who[is_new], what[is_new], sums
     is_held = how_much != 0.0
     counts = np.bincount(who[is_held], minlength=accounts)
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -97,7 +102,8 @@ def worst_losses(held: Book, changes: FloatArray, kept: int) -> Worst:
         raise ValueError(f"expected from 1 to {matrix.shape[1]} losses to keep, got {kept}")
     loss = np.empty((held.accounts, kept))
     scenario = np.empty((held.accounts, kept), dtype=np.int32)
-    _worst(held.first, held.instrument, held.size, matrix, loss, scenario)
+    knows = np.isfinite(matrix).all(axis=1)
+    _worst(held.first, held.instrument, held.size, matrix, knows, loss, scenario)
     return Worst(loss, scenario, matrix.shape[1])
 
 
@@ -141,7 +147,7 @@ def stress_losses(held: Book, changes: FloatArray) -> FloatArray:
 
 
 def _sum(sizes: FloatArray) -> float:
-    return float(sizes[0]) if len(sizes) == 1 else math.fsum(sizes) if np.isfinite(sizes).all() else math.nan
+    return math.fsum(sizes) if np.isfinite(sizes).all() else math.nan
 
 
 def _shares(scenarios: int, p: float) -> FloatArray:
@@ -162,23 +168,35 @@ def _matrix(held: Book, changes: FloatArray) -> FloatArray:
 
 @allocating
 def _worst(
-    first: IntArray, instrument: IntArray, size: FloatArray, matrix: FloatArray, loss: FloatArray, scenario: ScenarioArray
+    first: IntArray,
+    instrument: IntArray,
+    size: FloatArray,
+    matrix: FloatArray,
+    knows: NDArray[np.bool_],
+    loss: FloatArray,
+    scenario: ScenarioArray,
 ) -> None:
     scenarios, kept = matrix.shape[1], loss.shape[1]
-    row = np.empty(scenarios)
+    row, candidate = np.empty(scenarios), np.empty(scenarios, dtype=np.int64)
+    top = np.empty(min(3 * kept * SAMPLE // scenarios + 4, SAMPLE))
     for account in range(first.size - 1):
         low, high = first[account], first[account + 1]
-        _sum_rows(row, instrument, size, matrix, low, high)
         worst, where = loss[account], scenario[account]
-        check = 0.0
-        for s in range(scenarios):
-            check += row[s] - row[s]
-        if check != 0.0:
+        is_known = True
+        for at in range(low, high):
+            is_known &= knows[instrument[at]] & (size[at] - size[at] == 0.0)
+        if not is_known:
             worst[:] = np.nan
             where[:] = -1
             continue
-        count, limit = 0, -np.inf
+        _sum_rows(row, instrument, size, matrix, low, high)
+        least, chosen = _least(row, top, kept), 0
         for s in range(scenarios):
+            candidate[chosen] = s
+            chosen += 1 if row[s] >= least else 0
+        count, limit = 0, -np.inf
+        for number in range(chosen):
+            s = candidate[number]
             value = row[s]
             if count == kept and value <= limit:
                 continue
@@ -190,6 +208,40 @@ def _worst(
             if count < kept:
                 count += 1
             limit = worst[count - 1]
+        # Sums of finite numbers may overflow.
+        if count < kept or not abs(worst[0]) < np.inf:
+            worst[:] = np.nan
+            where[:] = -1
+
+
+@allocating
+def _least(row: FloatArray, top: FloatArray, kept: int) -> float:
+    """A loss that at least `kept` losses reach, and few more: of a sample's worst ones, the first that is low enough.
+
+    To count is to compare whole registers, while each loss that is kept for a while moves many.
+    """
+    size, count = row.size, 0
+    if size < 2 * SAMPLE:
+        return -np.inf
+    for number in range(SAMPLE):
+        value = row[number * size // SAMPLE]
+        if count == top.size and value <= top[count - 1]:
+            continue
+        at = count if count < top.size else count - 1
+        while at > 0 and top[at - 1] < value:
+            top[at] = top[at - 1]
+            at -= 1
+        top[at] = value
+        count = min(count + 1, top.size)
+    rank = min(kept * SAMPLE // size, top.size - 1)
+    while rank < top.size:
+        above, limit = 0, top[rank]
+        for s in range(size):
+            above += 1 if row[s] >= limit else 0
+        if above >= kept:
+            return float(limit)
+        rank += 1
+    return -np.inf
 
 
 @allocating
