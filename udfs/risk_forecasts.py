@@ -43,7 +43,9 @@ class Backtest(NamedTuple):
 
     def failures(self, size: float = 0.05) -> list[str]:
         """The tests that reject: of unconditional, independence, conditional and z2.  Z1 is told, not required."""
-        named = [(name, getattr(self.coverage, name).rejects(size)) for name in ("unconditional", "independence", "conditional")]
+        named = [
+            (name, getattr(self.coverage, name).rejects(size)) for name in ("unconditional", "independence", "conditional")
+        ]
         if self.z2.p_value is not None and self.z2.p_value <= size:
             named.append(("z2", True))
         return [name for name, is_rejected in named if is_rejected]

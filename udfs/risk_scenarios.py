@@ -282,4 +282,3 @@ def _moves(entry: Entry) -> dict[str, float]:
 
 def _matrix(underlyings: tuple[str, ...], given: list[dict[str, float]]) -> FloatArray:
     return np.array([[scenario.get(underlying, math.nan) for scenario in given] for underlying in underlyings])
-
