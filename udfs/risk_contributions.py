@@ -1,7 +1,7 @@
 """Which position is the risk, and what made the money: contributions that add up, and a day's P&L taken apart.
 
-VaR and ES double when all positions do, so by Euler's theorem each is the sum of size × derivative (Tasche 1999, "Risk contributions
-and performance measurement"):
+VaR and ES double when all positions do, so by Euler's theorem each is the sum of size × derivative (Tasche 1999, "Risk
+contributions and performance measurement"):
 
     marginal      what one unit more adds, the derivative
     component     marginal × size: the parts of the whole
@@ -60,7 +60,7 @@ class PathGreeks(NamedTuple):
 
 
 def normal(sizes: ArrayLike, covariance: ArrayLike, p: float | None = None, z: float | None = None) -> Contributions:
-    """VaR of a normal P&L with mean 0, of positions of these sizes whose units have that covariance; z instead of a level as given.
+    """VaR of a normal P&L with mean 0, of positions of these sizes whose units have that covariance; at a level or a given z.
 
     Without any risk every contribution is 0.  Raises `ValueError` where shapes do not fit or a variance is negative.
     """
@@ -91,7 +91,6 @@ def scenarios(sizes: ArrayLike, changes: ArrayLike, p: float) -> tuple[Contribut
     if unit.ndim != 2 or len(unit) != len(w):
         raise ValueError(f"expected changes of {len(w)} positions, got the shape {unit.shape}")
     losses = -w[:, np.newaxis] * unit
-    # Positions one after the other, so that the order of others changes no sum by more than rounding.
     whole = losses.sum(axis=0) if len(w) else np.zeros(unit.shape[1])
     total, shares = tail(whole, p), tail_shares(whole, p)
     alone = [tail(loss, p) for loss in losses]
@@ -119,8 +118,9 @@ def incremental(held: ArrayLike, added: ArrayLike, p: float) -> Tail:
 def attribution(profit: ArrayLike, path: PathGreeks, spot_move: ArrayLike, vol_move: ArrayLike, days: ArrayLike) -> Attribution:
     """Take the P&L of positions apart by the Greeks at the start of the path.
 
-    Moves are in units of the Greeks: USD of spot, 1.00 of vol (or points with vega a point), days.  Without points between, the bound
-    is that of the path's ends alone; 9 points find the extremes of an option's Greeks.  NaN in gives NaN and is not explained.
+    Moves are in units of the Greeks: USD of spot, 1.00 of vol (or points with vega a point), days.  Without points between,
+    the bound is that of the path's ends alone; 9 points find the extremes of an option's Greeks.  NaN in gives NaN and is not
+    explained.
     """
     total = np.asarray(profit, dtype=np.float64)
     spot, vol, time = (np.broadcast_to(np.asarray(x, dtype=np.float64), total.shape) for x in (spot_move, vol_move, days))

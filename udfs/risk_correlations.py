@@ -74,7 +74,7 @@ def ewma_covariances(returns: ArrayLike, decay: float = DECAY, warm_days: int = 
 
 
 def returns_of(returns: ArrayLike, least_days: int = 2) -> FloatArray:
-    """Returns as days × series.  Raises `ValueError` naming day and series where one is not finite, or where days are too few."""
+    """Returns as days × series.  Raises `ValueError` for too few days, or naming day and series of one that is not finite."""
     array = np.asarray(returns, dtype=np.float64)
     array = array[:, np.newaxis] if array.ndim == 1 else array
     if array.ndim != 2 or len(array) < least_days:

@@ -106,6 +106,22 @@ def age_weights(ages: ArrayLike, count: int, decay: float) -> FloatArray:
     return np.asarray(decay ** np.asarray(ages, dtype=np.float64) * (1.0 - decay) / (1.0 - decay**count), dtype=np.float64)
 
 
+def standard_errors(losses: ArrayLike, p: float) -> Tail:
+    """Standard errors of VaR and ES of independent draws.
+
+    Of VaR: half the distance between the losses whose ranks are √(n p (1 - p)) better and worse, for the number beyond the
+    true VaR varies by so much (Conover 1999).  Of ES: the deviation of the excess over VaR, over (1 - p) √n, as VaR's error has
+    no effect of first order (Rockafellar and Uryasev 2002).
+    """
+    array, _ = _checked(losses, None, False)
+    count, rank = len(array), tail_rank(len(array), p)
+    ordered = np.sort(array)[::-1]
+    step = math.sqrt(count * p * (1.0 - p))
+    high, low = ordered[max(round(rank - step), 1) - 1], ordered[min(round(rank + step), count) - 1]
+    excess = np.maximum(array - ordered[rank - 1], 0.0)
+    return Tail(float(0.5 * (high - low)), float(excess.std() / ((1.0 - p) * math.sqrt(count))))
+
+
 def worst_until(losses: ArrayLike, weights: ArrayLike, share: float) -> Tail:
     """VaR and ES where only the worst losses are known, with their weights in the whole: the tail has the weight `share`.
 
@@ -161,19 +177,18 @@ def mean_below(values: ArrayLike, p: float) -> float:
 
 
 def _checked(losses: ArrayLike, weights: ArrayLike | None, leaves_out_nan: bool) -> tuple[FloatArray, FloatArray | None]:
-    losses = np.asarray(losses, dtype=np.float64)
-    if losses.ndim != 1:
-        raise ValueError(f"expected a list of losses, got the shape {losses.shape}")
-    if weights is not None:
-        weights = np.asarray(weights, dtype=np.float64)
-        if weights.shape != losses.shape or not (weights >= 0.0).all() or not 0.0 < weights.sum() < np.inf:
-            raise ValueError("expected a weight for each loss, none negative, with a finite sum above 0")
+    array = np.asarray(losses, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"expected a list of losses, got the shape {array.shape}")
+    weight = None if weights is None else np.asarray(weights, dtype=np.float64)
+    if weight is not None and (weight.shape != array.shape or not (weight >= 0.0).all() or not 0.0 < weight.sum() < np.inf):
+        raise ValueError("expected a weight for each loss, none negative, with a finite sum above 0")
     if leaves_out_nan:
-        is_known = ~np.isnan(losses)
-        losses, weights = losses[is_known], None if weights is None else weights[is_known]
-    if not len(losses):
+        is_known = ~np.isnan(array)
+        array, weight = array[is_known], None if weight is None else weight[is_known]
+    if not len(array):
         raise ValueError("expected at least one loss, got none")
-    if not np.isfinite(losses).all():
-        first = int(np.flatnonzero(~np.isfinite(losses))[0])
-        raise ValueError(f"expected finite losses, got {losses[first]} in scenario {first}")
-    return losses, weights
+    if not np.isfinite(array).all():
+        first = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ValueError(f"expected finite losses, got {array[first]} in scenario {first}")
+    return array, weight

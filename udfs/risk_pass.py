@@ -1,11 +1,13 @@
 """One pass over all accounts: each one's losses in every scenario, of which only the worst are kept.
 
 No matrix of accounts × scenarios exists.  An account's profits are summed in one row that stays in the core's first cache,
-from the rows of its instruments (`risk_values.changes`); then the k worst are picked, k being the rank that the lowest level needs.
+from the rows of its instruments (`risk_values.changes`); then the k worst are picked, k being the rank that the lowest level
+needs.
 
-The book is sorted by account and instrument, and positions in one instrument are one, so the order in which positions came does not
-change a bit of the answer.  A position in an instrument with an unknown value makes its holder's answer NaN, scenario -1, and
-nobody else's.  Of equal losses the earlier scenario is the worse one.  An account without positions loses 0 in every scenario.
+The book is sorted by account and instrument, and positions in one instrument are one, so the order in which positions came
+does not change a bit of the answer.  A position in an instrument with an unknown value makes its holder's answer NaN, scenario
+-1, and nobody else's.  Of equal losses the earlier scenario is the worse one.  An account without positions loses 0 in every
+scenario.
 """
 
 import math
@@ -122,8 +124,8 @@ def tails(worst: Worst, levels: Sequence[float]) -> Tails:
 def components(held: Book, changes: FloatArray, worst: Worst, p: float) -> tuple[FloatArray, FloatArray]:
     """What each position adds to its account's VaR and ES at the level p, in the order of the book.
 
-    A position's part of VaR is its loss in the scenario of VaR, and of ES its mean loss in the tail: Euler's allocation, for both
-    are homogeneous in the sizes.  The parts of an account add up to the whole.
+    A position's part of VaR is its loss in the scenario of VaR, and of ES its mean loss in the tail: Euler's allocation, for
+    both are homogeneous in the sizes.  The parts of an account add up to the whole.
     """
     matrix = _matrix(held, changes)
     share = _shares(worst.scenarios, p)

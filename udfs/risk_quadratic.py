@@ -8,7 +8,7 @@ moves go with USD for each 1.00 of move (δ S, Γ S²), vol moves in points with
     normal          the normal with mean tr(ΓΣ)/2 and variance δ'Σδ + tr((ΓΣ)²)/2
     cornish_fisher  that corrected by skewness and kurtosis; refused where the corrected quantiles would not increase
     imhof           exact, by inversion of the transform (`risk_transforms`)
-    saddlepoint     an approximation of the exact one
+    saddlepoint     VaR by an approximation of the exact one; ES is exact beyond that VaR
 """
 
 import math
@@ -45,14 +45,14 @@ class Answer(NamedTuple):
 
 
 def quadratic(delta: ArrayLike, gamma: ArrayLike, covariance: ArrayLike, theta: float = 0.0) -> Form:
-    """The P&L as a form of independent factors.  Raises `ValueError` where shapes do not fit or Σ is not positive semi-definite."""
+    """The P&L as a form of independent factors.  Raises `ValueError` where shapes do not fit or Σ has a negative eigenvalue."""
     return form(delta, gamma, root(covariance), theta)
 
 
 def with_vega(
     delta: ArrayLike, gamma: ArrayLike, vega: ArrayLike, vanna: ArrayLike | None = None, volga: ArrayLike | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """δ and Γ of spots and vols together, from those of n spots and m vols; vanna (n × m) and volga (m × m) are 0 if not given."""
+    """δ and Γ of spots and vols together, of n spots and m vols; vanna (n × m) and volga (m × m) are 0 if not given."""
     d, G, v = (np.asarray(x, dtype=np.float64) for x in (delta, gamma, vega))
     cross = np.zeros((len(d), len(v))) if vanna is None else np.asarray(vanna, dtype=np.float64)
     own = np.zeros((len(v), len(v))) if volga is None else np.asarray(volga, dtype=np.float64)

@@ -1,7 +1,7 @@
 """Sets of scenarios: joint moves of spots and vols, named or from history, drawn, or from a user's file.
 
-A set has a name and a version, which every answer tells.  Moves are fractions: -0.37 is 37 % down; that of a vol is a fraction of the
-vol.  An underlying without history has no moves (NaN) and a reason, or those of a proxy that is named; never zero.
+A set has a name and a version, which every answer tells.  Moves are fractions: -0.37 is 37 % down; that of a vol is a fraction
+of the vol.  An underlying without history has no moves (NaN) and a reason, or those of a proxy that is named; never zero.
 
     stresses      what happened on a day: to its close, and to its low, which closes hide (2021-05-19: -14 % and -29 %)
     historical    the log-returns of the last `WINDOW` days, as they were
@@ -9,8 +9,8 @@ vol.  An underlying without history has no moves (NaN) and a reason, or those of
                   updating into the historical simulation method"), with the correlations likewise (`joint_filter`)
     monte_carlo   drawn from covariances, normal or Student
 
-Where no history of vols is known their moves are assumed, and marked: a vol rises by `VOL_PER_SPOT` of itself for each unit that the
-spot falls.
+Where no history of vols is known their moves are assumed, and marked: by `VOL_PER_SPOT` a vol rises by as large a share of
+itself as its spot falls.
 
 A file of stresses, in `udfs/scenario_sets/` or a user's, has `version`, `scenarios` and, if it wishes, `about` and
 `vol_per_spot`.  A scenario has a `name`, `spot`, and maybe `vol` and `source`; both map underlyings to moves.
@@ -41,8 +41,8 @@ SETS = {
 WINDOW, LEAST_DAYS = 500, 100
 """Below a hundred days 99 % is beyond the worst of them."""
 NOISE = 0.05
-"""How much of the correlations that scale a day is taken to be noise: our own choice.  Without it a day on which two coins that move
-as one did not would be blown up; see docs/risk.md for what the backtests say."""
+"""How much of the correlations that scale a day is taken to be noise: our own choice.  Without it a day on which two coins did
+not move as one, though they usually do, would be blown up; see docs/risk.md for what the backtests say."""
 VOL_PER_SPOT = -1.0
 """Relative move of a vol for each unit of the spot's: our own choice, for want of a history."""
 
@@ -153,7 +153,7 @@ def historical(
     horizon_days: float = 1.0,
     least_days: int = LEAST_DAYS,
 ) -> ScenarioSet:
-    """The last `window` days as scenarios for the next: filtered, with `noise=None` by vols alone, with `decay=None` as they were.
+    """The last `window` days as scenarios for the next: filtered; with `noise=None` by vols alone, with `decay=None` not.
 
     An underlying with a return missing in these days has no moves, with a reason.  Longer horizons are scaled by the root
     of time.  The version is the last day, if not told.  Raises `ValueError` where the history has less than `least_days`.
@@ -195,8 +195,8 @@ def joint_filter(returns: ArrayLike, count: int, decay: float = DECAY, noise: fl
 
         r_t → L_T L_t⁻¹ r_t,   L = D S,   S the symmetric root of (1 - noise) R + noise 1
 
-    after Duffie and Pan (1997) and Barone-Adesi, Giannopoulos and Vosper (1999).  σ_t, R_t are the forecasts for day t from the days
-    before it; T is the day after the last.
+    after Duffie and Pan (1997), "An overview of value at risk", Journal of Derivatives 4.  σ_t and R_t are the forecasts for
+    day t from the days before it, and D has the σ_t on its diagonal; T is the day after the last.
     """
     array = np.asarray(returns, dtype=np.float64)
     array = array[:, np.newaxis] if array.ndim == 1 else array
@@ -206,15 +206,15 @@ def joint_filter(returns: ArrayLike, count: int, decay: float = DECAY, noise: fl
 def rescaled(returns: FloatArray, covariances: FloatArray, noise: float | None) -> FloatArray:
     """Returns of some days with the covariances of the day after; `covariances` are those of each of the days and of that one.
 
-    A series that had no vol on a day has moved by nothing on it: it stays at its own return.
+    The return of a series that stood still before, so that its vol was forecast as 0, is not scaled by vols.
     """
     vols = np.sqrt(np.einsum("tii->ti", covariances))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unit = np.where(vols[:-1] > 0.0, returns / vols[:-1], 0.0)
+    scale = np.where(vols[:-1] > 0.0, vols[:-1], np.where(vols[-1] > 0.0, vols[-1], 1.0))
+    unit = returns / scale
     if noise is not None and returns.shape[1] > 1:
         white, colour = _roots(covariances, vols, noise)
         unit = np.einsum("tij,tj->ti", white[:-1], unit) @ colour[-1].T
-    return np.asarray(unit * vols[-1], dtype=np.float64)
+    return np.asarray(unit * np.where(vols[-1] > 0.0, vols[-1], 1.0), dtype=np.float64)
 
 
 def monte_carlo(
@@ -230,9 +230,9 @@ def monte_carlo(
 ) -> ScenarioSet:
     """Scenarios drawn from daily covariances of the spots' log-returns, or of spots and then vols, twice as many.
 
-    Every draw is used with both signs, so `scenarios` is even.  With `freedom` above 2, a common factor makes the tails Student's, of the
-    same covariance.  The same arguments give the same set.  Raises `ValueError` where the covariance is not positive
-    semi-definite or does not fit.
+    Every draw is used with both signs, so `scenarios` is even.  With `freedom` above 2, a common factor makes the tails
+    Student's, of the same covariance.  The same arguments give the same set.  Raises `ValueError` where the covariance is not
+    positive semi-definite or does not fit.
     """
     count = len(underlyings)
     factors = root(covariance)

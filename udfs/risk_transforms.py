@@ -6,14 +6,14 @@ has the cumulant generating function (Mathai and Provost 1992, "Quadratic Forms 
 
     K(s) = c s + Σ [½ b_j² s²/(1 - a_j s) - ½ ln(1 - a_j s)]
 
-between the poles 1/a_j.  Imhof (1961) inverts it on the imaginary axis; here the line goes through the saddlepoint, where the integrand
-is positive and falls off on both sides, so that a tail of 1e-10 has as many digits as the middle (Rice 1980, "Distribution of
-quadratic forms in normal random variables", SIAM Journal on Scientific Computing 1):
+between the poles 1/a_j.  Imhof (1961) inverts it on the imaginary axis; here the line goes through the saddlepoint, where the
+integrand is positive and falls off on both sides, so that a tail of 1e-10 has as many digits as the middle (Rice 1980,
+"Distribution of quadratic forms in normal random variables", SIAM Journal on Scientific and Statistical Computing 1):
 
     P(X > x) = 1/π ∫ Re e^(K(s) - s x)/s dy,   E (X - x)⁺ = 1/π ∫ Re e^(K(s) - s x)/s² dy,   s = s0 + iy,  y from 0
 
-with s0 > 0; the other tail is that of -X.  One form with one a for all factors is a noncentral chi-squared.  The saddlepoint approximation
-(Lugannani and Rice 1980) is there to compare: it is within a percent or so of the tail.
+with s0 > 0; the other tail is that of -X.  A form with one a for all factors is a noncentral chi-squared.  What is left of the
+integral where it is cut is taken by parts.  The approximation of Lugannani and Rice (1980) is there to compare.
 """
 
 import math

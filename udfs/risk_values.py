@@ -4,7 +4,7 @@ Each scenario moves the spot of an underlying by a fraction m of it and its vols
 
     coin, or a share of an underlying   multiplier · S · m
     future, perpetual, linear           multiplier · F · m
-    future, perpetual, inverse          multiplier · m       its size is in USD: c (1/F - 1/F') coins are worth c m at F' = F (1 + m)
+    future, perpetual, inverse          multiplier · m       (c (1/F - 1/F') coins are worth c m at F' = F (1 + m); c in USD)
     option                              multiplier · (V(F (1 + m), v (1 + w), T - passed) - V(F, v, T)), Black (1976), in USD
 
 An inverse contract is taken as marked now: the coins that it has won so far, like all balances in coins, are positions of their
@@ -16,7 +16,7 @@ A cell is NaN where a price, vol or move is not known; whoever holds that instru
 """
 
 import math
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +45,8 @@ class Contracts(NamedTuple):
 
     def some(self, rows: slice | IntArray) -> Self:
         """Those rows."""
-        return type(self)(*(column[rows] for column in self))
+        chosen: list[Any] = [column[rows] for column in self]
+        return type(self)(*chosen)
 
 
 class Moves(NamedTuple):
@@ -72,7 +73,8 @@ def contracts(
     columns = np.broadcast_arrays(
         kinds, underlyings, *(np.asarray(x, dtype=np.float64) for x in (multiplier, price, strike, expiry_s, vol))
     )
-    return Contracts(*(np.ascontiguousarray(column) for column in columns))
+    filled: list[Any] = [np.ascontiguousarray(column) for column in columns]
+    return Contracts(*filled)
 
 
 def moves(spot: ArrayLike, vol: ArrayLike) -> Moves:

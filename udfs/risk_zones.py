@@ -91,20 +91,17 @@ def counted(
     while left > 0:
         block = min(PATHS_PER_BLOCK, left)
         left -= block
-        # Days first: then each step of the sums is one pass over all paths.
-        draws = random.standard_normal((days, portfolios, block), dtype=np.float32)
-        if portfolios > 1:
-            draws = np.matmul(root, draws)
-        draws = draws.reshape(days, -1)
-        losses, gains = (np.zeros(draws.shape[1], dtype=np.int16) for _ in range(2))
-        total = draws[: horizon_days - 1].sum(axis=0)
+        # Days before paths: then each step of the sums is one pass over all paths.
+        drawn = random.standard_normal((portfolios, days * block), dtype=np.float32)
+        draws = (root @ drawn if portfolios > 1 else drawn).reshape(portfolios, days, block)
+        losses, gains = (np.zeros((portfolios, block), dtype=np.int16) for _ in range(2))
+        total = draws[:, : horizon_days - 1].sum(axis=1)
         for day in range(observations):
-            total += draws[day + horizon_days - 1]
+            total += draws[:, day + horizon_days - 1]
             losses += total > limit
             gains += total < -limit
-            total -= draws[day]
+            total -= draws[:, day]
         for exceptions in (losses, gains):
-            together = exceptions.reshape(portfolios, block).sum(axis=0)
-            counts += np.bincount(together, minlength=len(counts))
+            counts += np.bincount(exceptions.sum(axis=0), minlength=len(counts))
     cumulative: FloatArray = np.cumsum(counts) / counts.sum()
     return cumulative
