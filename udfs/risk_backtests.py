@@ -28,7 +28,7 @@ BoolArray = NDArray[np.bool_]
 SAME = 1e-9
 """Ratios that differ by less are equal: their logarithms are rounded."""
 NEGLIGIBLE = 1e-14
-"""Numbers of exceptions in whose tails is less than this are not counted."""
+"""Numbers of exceptions less likely than this, over the number of days, are not counted."""
 NO_DAYS = "no day was judged"
 
 
@@ -88,8 +88,7 @@ def kupiec(observations: int, exceptions: int, share: float) -> Verdict:
         return Verdict(None, None, None, reason)
     ratio = _kupiec_ratios(observations, share)
     statistic = float(ratio[exceptions])
-    weights = binom.pmf(np.arange(observations + 1), observations, share)
-    exact = float(weights[ratio >= statistic - SAME].sum())
+    exact = float(_probabilities(observations, share)[ratio >= statistic - SAME].sum())
     return Verdict(statistic, float(chi2.sf(statistic, 1)), min(exact, 1.0))
 
 
@@ -119,7 +118,7 @@ def binomial_z(observations: int, exceptions: int, share: float) -> Verdict:
     deviation = math.sqrt(observations * share * (1.0 - share))
     distances = np.abs(np.arange(observations + 1) - observations * share)
     is_as_far = distances >= distances[exceptions] - SAME
-    exact = float(binom.pmf(np.arange(observations + 1), observations, share)[is_as_far].sum())
+    exact = float(_probabilities(observations, share)[is_as_far].sum())
     z = (exceptions - observations * share) / deviation
     return Verdict(z, float(2.0 * norm.sf(abs(z))), min(exact, 1.0))
 
@@ -177,13 +176,12 @@ def conditional_coverage(is_exception: ArrayLike, share: float) -> Verdict:
 
 
 def _exact_conditional(n: int, share: float, statistic: float) -> float:
-    kupiec_ratios = _kupiec_ratios(n, share)
-    low, high = int(binom.ppf(NEGLIGIBLE, n, share)), int(binom.isf(NEGLIGIBLE, n, share))
+    kupiec_ratios, probability = _kupiec_ratios(n, share), _probabilities(n, share)
     total = 0.0
-    for count in range(low, min(high, n) + 1):
-        weights, ratios = _series(n, count)
+    for count in np.flatnonzero(probability > NEGLIGIBLE / n):
+        weights, ratios = _series(n, int(count))
         kept = ratios + kupiec_ratios[count] >= statistic - SAME
-        total += float(weights[kept].sum()) * float(binom.pmf(count, n, share))
+        total += float(weights[kept].sum() * probability[count])
     return min(total, 1.0)
 
 
@@ -215,6 +213,12 @@ def _series(n: int, count: int) -> tuple[FloatArray, FloatArray]:
 
 def _log_choose(n: float, k: FloatArray) -> FloatArray:
     return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0), dtype=np.float64)
+
+
+@lru_cache(maxsize=256)
+def _probabilities(n: int, share: float) -> FloatArray:
+    """Of each number of exceptions from 0 to n."""
+    return np.asarray(binom.pmf(np.arange(n + 1), n, share), dtype=np.float64)
 
 
 @lru_cache(maxsize=256)
