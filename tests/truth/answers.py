@@ -1,13 +1,14 @@
 """Cases with known answers, and what the product answers: by the kind of a case.
 
 A module of this folder has `ANSWERS`: of each kind a function of a case's `inputs` that calls the product and returns what
-the case expects, in the same form.  Where "equal" means another thing for a kind than below, `AGREES` has a function of what
-came and what was expected.
+the case expects, in the same form.  `WHOLE` has functions of whole cases, for kinds whose cases expect several forms.  Where
+"equal" means another thing for a kind than below, `AGREES` has a function of what came and what was expected.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ Expectation = Callable[[Any], Any]
 Agreement = Callable[[Any, Any], bool]
 
 
+class Known(NamedTuple):
+    """What all modules of this folder answer, by kind."""
+
+    answers: dict[str, Answer]  # by functions of whole cases
+    agreements: dict[str, Agreement]
+    expectations: dict[str, Expectation]
+
+
 class Verdict(NamedTuple):
     """A case with its answer."""
 
@@ -29,22 +38,25 @@ class Verdict(NamedTuple):
     ok: bool
 
 
-def known() -> tuple[dict[str, Answer], dict[str, Agreement], dict[str, Expectation]]:
+def known() -> Known:
     """Every kind of case that is answered, by all modules of this folder.  Raises `ValueError` where two answer one."""
-    answers: dict[str, Answer] = {}
-    agreements: dict[str, Agreement] = {}
-    expectations: dict[str, Expectation] = {}
+    every = Known({}, {}, {})
     for path in sorted(FOLDER.glob("*.py")):
         if path.stem.startswith(("_", "test_")):
             continue
         module = import_module(f"tests.truth.{path.stem}")
-        own: dict[str, Answer] = getattr(module, "ANSWERS", {})
-        if twice := sorted(answers.keys() & own.keys()):
+        of_inputs: dict[str, Answer] = getattr(module, "ANSWERS", {})
+        own = {kind: partial(_by_inputs, answer) for kind, answer in of_inputs.items()} | getattr(module, "WHOLE", {})
+        if twice := sorted(every.answers.keys() & own.keys()):
             raise ValueError(f"{path.name}: {', '.join(twice)} is answered by another module too")
-        answers |= own
-        agreements |= getattr(module, "AGREES", {})
-        expectations |= getattr(module, "EXPECTED", {})
-    return answers, agreements, expectations
+        every.answers.update(own)
+        every.agreements.update(getattr(module, "AGREES", {}))
+        every.expectations.update(getattr(module, "EXPECTED", {}))
+    return every
+
+
+def _by_inputs(answer: Answer, case: dict[str, Any]) -> Any:
+    return answer(case.get("inputs", case))
 
 
 def cases(path: Path) -> list[dict[str, Any]]:
@@ -73,33 +85,37 @@ def verdicts(path: Path) -> Iterator[Verdict]:
             continue
         try:
             expected = expectations[str(kind)](case) if expected is None and kind in expectations else expected
-            got = answer(case.get("inputs", case))
-            ok = agreements.get(str(kind), agrees)(got, expected)
+            got = answer(case)
+            alike = partial(agrees, tolerance=case.get("tolerance"), is_relative=case.get("relative", False))
+            ok = agreements.get(str(kind), alike)(got, expected)
         except Exception as error:
             got, ok = f"{type(error).__name__}: {error}", False
         yield Verdict(name, expected, got, ok)
 
 
-def agrees(got: Any, expected: Any, tolerance: float | None = None) -> bool:
+def agrees(got: Any, expected: Any, tolerance: float | None = None, is_relative: bool = False) -> bool:
     """Whether an answer is the expected one.
 
-    Numbers agree to nine digits, or to the `tolerance` that stands beside them; of an object the fields that are expected.
+    Numbers agree to nine digits, or to the `tolerance` that stands beside them or beside the case, which may be relative; of an
+    object the fields that are expected.
     """
     if isinstance(expected, dict):
         within = expected.get("tolerance", tolerance)
         fields = [name for name in expected if name != "tolerance"]
-        return isinstance(got, dict) and all(name in got and agrees(got[name], expected[name], within) for name in fields)
+        return isinstance(got, dict) and all(
+            name in got and agrees(got[name], expected[name], within, is_relative) for name in fields
+        )
     if isinstance(expected, list):
         return (
             isinstance(got, list | tuple)
             and len(got) == len(expected)
-            and all(agrees(mine, theirs, tolerance) for mine, theirs in zip(got, expected, strict=True))
+            and all(agrees(mine, theirs, tolerance, is_relative) for mine, theirs in zip(got, expected, strict=True))
         )
     if is_number(expected):
         if not is_number(got):
             return False
         if tolerance is not None:
-            return bool(abs(got - expected) <= tolerance)
+            return bool(abs(got - expected) <= tolerance * (abs(expected) if is_relative else 1.0))
         is_whole = isinstance(got, int) and isinstance(expected, int)
         return bool(got == expected) if is_whole else math.isclose(got, expected, rel_tol=1e-9, abs_tol=1e-12)
     return type(got) is type(expected) and bool(got == expected)

@@ -10,6 +10,7 @@ FILES = {
     "breakers_and_bands": 60,
     "fix_order_states": 32,
     "execution_quality": 15,
+    "risk_vectors": 47,
 }
 
 
@@ -27,6 +28,7 @@ def test_numbers_agree_to_nine_digits_or_to_the_tolerance_beside_them_and_whole_
     assert agrees(1.0 + 1e-12, 1.0) and not agrees(1.0 + 1e-6, 1.0)
     assert agrees({"index": 100.224, "more": 1}, {"index": 100.22, "tolerance": 0.005})
     assert not agrees({"index": 100.23}, {"index": 100.22, "tolerance": 0.005})
+    assert agrees([101.0], [100.0], 0.02, is_relative=True) and not agrees([103.0], [100.0], 0.02, is_relative=True)
     assert not agrees(10**18, 10**18 + 1)
     assert not agrees(True, 1) and not agrees(0, False) and not agrees(None, "")
 
