@@ -1,15 +1,17 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from udfs import risk_correlations, risk_programs
 
 
 @st.composite
-def contradictions(draw: st.DrawFn) -> np.ndarray:
+def contradictions(draw: st.DrawFn) -> NDArray[Any]:
     """Symmetric, 1 on the diagonal, entries from -1 to 1."""
     size = draw(st.integers(2, 6))
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
@@ -20,7 +22,7 @@ def contradictions(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(contradictions())
-def test_a_repaired_matrix_is_a_correlation_and_none_is_nearer(matrix: np.ndarray) -> None:
+def test_a_repaired_matrix_is_a_correlation_and_none_is_nearer(matrix: NDArray[Any]) -> None:
     near = risk_correlations.repaired(matrix)
     assert np.linalg.eigvalsh(near.correlation).min() > -1e-9
     assert np.diagonal(near.correlation) == pytest.approx(np.ones(len(matrix)))

@@ -1,10 +1,12 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from udfs import risk_measures
 
@@ -24,7 +26,7 @@ def test_var_is_the_loss_of_the_rank_and_es_the_mean_of_the_tail_with_the_last_i
 
 
 @given(LOSSES, LOSSES, LEVELS)
-def test_es_is_subadditive_and_not_below_var(a: np.ndarray, b: np.ndarray, p: float) -> None:
+def test_es_is_subadditive_and_not_below_var(a: NDArray[Any], b: NDArray[Any], p: float) -> None:
     together, one, other = (risk_measures.tail(losses, p) for losses in (a + b, a, b))
     assert together.es <= one.es + other.es + 1e-6
     assert together.es >= together.var - 1e-6
@@ -39,7 +41,7 @@ def test_var_is_not_subadditive() -> None:
 
 @given(LOSSES, LEVELS, st.floats(0.1, 10.0), AMOUNTS, st.randoms())
 def test_both_scale_shift_and_do_not_see_the_order(
-    losses: np.ndarray, p: float, scale: float, shift: float, chance: object
+    losses: NDArray[Any], p: float, scale: float, shift: float, chance: object
 ) -> None:
     mixed = list(losses)
     chance.shuffle(mixed)  # type: ignore[attr-defined]
@@ -50,7 +52,7 @@ def test_both_scale_shift_and_do_not_see_the_order(
 
 
 @given(LOSSES, LEVELS)
-def test_equal_weights_change_nothing(losses: np.ndarray, p: float) -> None:
+def test_equal_weights_change_nothing(losses: NDArray[Any], p: float) -> None:
     weighted = risk_measures.tail(losses, p, np.full(40, 0.025))
     assert weighted == pytest.approx(risk_measures.tail(losses, p), rel=1e-6, abs=1e-6)
 

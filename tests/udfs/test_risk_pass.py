@@ -1,9 +1,11 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from udfs import black76, risk_contributions, risk_measures, risk_pass, risk_values
 from udfs.risk_values import CALL, COIN, INVERSE, LINEAR, PUT
@@ -12,11 +14,11 @@ SCENARIOS, INSTRUMENTS, ACCOUNTS = 200, 12, 5
 LEVELS = (0.95, 0.975, 0.99)
 
 
-def changes(seed: int = 1, scenarios: int = SCENARIOS) -> np.ndarray:
+def changes(seed: int = 1, scenarios: int = SCENARIOS) -> NDArray[Any]:
     return np.random.default_rng(seed).normal(size=(INSTRUMENTS, scenarios))
 
 
-def positions(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def positions(seed: int, count: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, ACCOUNTS, count), rng.integers(0, INSTRUMENTS, count), rng.normal(size=count)
 

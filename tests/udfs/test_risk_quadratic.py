@@ -1,14 +1,16 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
 from udfs import risk_measures, risk_quadratic, risk_transforms
 from udfs.risk_transforms import Form
 
 
-def drawn(given: Form, count: int, seed: int) -> np.ndarray:
+def drawn(given: Form, count: int, seed: int) -> NDArray[Any]:
     z = np.random.default_rng(seed).normal(size=(count, len(given.a)))
     return given.c + z @ given.b + 0.5 * (z * z) @ given.a
 

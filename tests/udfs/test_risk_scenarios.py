@@ -3,9 +3,11 @@ import json
 import math
 from datetime import date
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.udfs.conftest import truth
 from udfs import risk_forecasts, risk_scenarios
@@ -18,7 +20,7 @@ LEVELS = (0.95, 0.975, 0.99)
 
 
 @cache
-def daily_returns() -> np.ndarray:
+def daily_returns() -> NDArray[Any]:
     rows = csv.DictReader(truth("market/btc_eth_daily_2018_2022.csv").splitlines())
     return np.diff(np.log([[float(row["btc_close"]), float(row["eth_close"])] for row in rows]), axis=0)
 
