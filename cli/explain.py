@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +39,8 @@ class Story(NamedTuple):
 
 def read_parquet(folder: Path, account: str, tables: Sequence[str] = SOURCES) -> Rows:
     """An account's rows from a run's Parquet files.  Raises `ValueError` if the folder has none of the tables."""
+    import pyarrow.parquet as pq  # takes a while to load
+
     if not any((folder / table).is_dir() for table in tables):
         raise ValueError(f"{folder}: none of {', '.join(tables)} is here; name the folder that the archive wrote")
     rows: dict[str, list[dict[str, Any]]] = {}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import numpy as np
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
@@ -61,6 +60,8 @@ def volume_profile(folder: Path, market: str, start_ms: int, end_ms: int, parts:
 
     Raises `ValueError` where the folder has none.
     """
+    import pyarrow.parquet as pq  # takes a while to load
+
     venue, _, instrument = market.partition(":")
     length_s = (end_ms - start_ms) / 1000
     wanted = [("venue", "=", venue), ("instrument", "=", instrument), ("interval_s", "=", 60)]

@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +12,8 @@ import schemas
 
 def rows(out: Path, table: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """A table's rows as dicts; none if it has no files."""
+    import pyarrow.parquet as pq  # takes a while to load
+
     if not any((out / table).glob("*.parquet")):
         return []
     return list(pq.read_table(out / table, columns=columns).to_pylist())
@@ -20,6 +21,8 @@ def rows(out: Path, table: str, columns: list[str] | None = None) -> list[dict[s
 
 def counts(out: Path) -> dict[str, int]:
     """The number of rows of every table."""
+    import pyarrow.parquet as pq  # takes a while to load
+
     return {name: sum(pq.read_metadata(file).num_rows for file in (out / name).glob("*.parquet")) for name in schemas.kept()}
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import orjson
 from confluent_kafka import KafkaException, TopicPartition
-from pyarrow import parquet
 
 import jobs
 from deploy import topics
@@ -69,6 +68,8 @@ def offline(names: list[str], also_read: list[str], scenario: Scenario) -> Rows:
 
 def archived(folder: Path, tables: list[str]) -> Rows:
     """Every row of the tables' finished Parquet files, each table under the name `archive/<table>`."""
+    from pyarrow import parquet  # takes a while to load
+
     rows: Rows = {}
     for table in tables:
         counts = rows[f"{ARCHIVE}{table}"] = Counter()

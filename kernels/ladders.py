@@ -9,7 +9,7 @@ digits; for a level with more, the text is kept as well.  Two prices of a side t
 import zlib
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,6 +31,8 @@ FETCHED_LEVELS = 104
 CACHED_LEVELS = 20_000
 """This many levels stay in a core's cache anyway."""
 LEVEL_BYTES = 18
+MANY_LEVELS = 16
+"""From more than so many at once, it pays to sort the levels before they are put in."""
 POWERS = np.array([10.0**power for power in range(MAX_DIGITS + 8)])
 
 BOOK = np.dtype(
@@ -150,13 +152,16 @@ class Ladders:
 
     def put(self, side: int, levels: Sequence[Sequence[Any]]) -> None:
         """Set the size at each price; size 0 deletes the level.  Numbers may be `Decimal`s, which have the digits as sent."""
-        pairs = np.array([[float(price), float(size)] for price, size in levels]).reshape(-1, 2)
-        scales = np.zeros(len(pairs), np.uint16)
-        for index, (price, size) in enumerate(levels):
-            price_scale, size_scale = _scale(price), _scale(size)
-            scales[index] = price_scale | size_scale << 8
-            if UNKNOWN_SCALE in (price_scale, size_scale):
-                self._keep_text(side, price, size)
+        numbers = list(chain.from_iterable(levels))
+        pairs = np.fromiter(map(float, numbers), np.float64, len(numbers)).reshape(-1, 2)
+        each_scale = np.fromiter(map(_scale, numbers), np.uint16, len(numbers)).reshape(-1, 2)
+        scales = each_scale[:, 0] | each_scale[:, 1] << 8
+        for index in np.flatnonzero((each_scale == UNKNOWN_SCALE).any(1)).tolist():
+            self._keep_text(side, *levels[index])
+        if len(pairs) > MANY_LEVELS:
+            # Venues name the best levels of a snapshot first, and each one that is put in first would move all that are there.
+            order = np.argsort(-pairs[:, 0] if side & 1 else pairs[:, 0], kind="stable")
+            pairs, scales = pairs[order], scales[order]
         run = self.arrays.sides[side]
         if run["count"] + len(pairs) > run["room"]:
             self.reserve(side, len(pairs))
@@ -275,6 +280,10 @@ class Ladders:
 def _scale(number: float | Decimal) -> int:
     """The decimals with which a number was sent, as far as the number shows."""
     if isinstance(number, Decimal):
+        text = str(number)
+        # A snapshot has thousands of numbers, and to take each apart takes five times as long.
+        if len(text) <= MAX_DIGITS and "E" not in text and (point := text.find(".")) >= 0:
+            return len(text) - point - 1
         _, digits, exponent = number.as_tuple()
         is_known = isinstance(exponent, int) and -MAX_DIGITS <= exponent <= 0 and len(digits) <= MAX_DIGITS
         return -int(exponent) if is_known else UNKNOWN_SCALE

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache, lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
@@ -220,9 +221,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_levels(value: Any) -> bool:
-    return type(value) is list and all(
-        type(level) is list and len(level) == 2 and _is_digits(level[0]) and _is_digits(level[1]) for level in value
-    )
+    if type(value) is not list or not set(map(type, value)) <= {list} or not set(map(len, value)) <= {2}:
+        return False
+    numbers = list(chain.from_iterable(value))
+    # A snapshot has thousands, and almost always they are all of one type.
+    return all(map(math.isfinite if set(map(type, numbers)) <= {float} else _is_digits, numbers))
 
 
 def _is_digits(value: Any) -> bool:

@@ -2,12 +2,15 @@
 
 numba keys it by the path of the source file.  A job's code has no fixed path: it is shipped in a zip file and unpacked into a
 new folder each time.  So here the key is the source text, under `GAMMAFLOW_CACHE` or ~/.cache/gammaflow, where the tests and
-every TaskManager of a machine find it again.
+every TaskManager of a machine find it again.  Processes that need the same function at the same time, as those of a job that
+starts do, wait for the one that compiles it.
 """
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,6 +18,7 @@ from typing import Any, TypeVar, cast
 import numba
 from llvmlite import ir
 from numba.core import caching, cgutils, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -36,22 +40,63 @@ def compiled(function: F) -> F:
     below 0 is checked each time, and elements are loaded one by one instead of at once: so a loop over bytes first states that
     its index is not below 0.
     """
-    return cast(F, numba.njit(**_UNCOUNTED)(function))
+    return _compiled_once(function, _UNCOUNTED)
 
 
 def allocating(function: F) -> F:
     """As `compiled`, for a loop that makes arrays of its own."""
-    return cast(F, numba.njit(**_FLAGS)(function))
+    return _compiled_once(function, _FLAGS)
 
 
 def inlined(function: F) -> F:
     """A function of numbers that becomes a part of the loops that call it."""
-    return cast(F, numba.njit(**_UNCOUNTED, forceinline=True)(function))
+    return _compiled_once(function, _UNCOUNTED | {"forceinline": True})
 
 
 def unfused(function: F) -> F:
     """As `inlined`, but every product is rounded before it is summed: the numbers of plain Python, to the last bit."""
-    return cast(F, numba.njit(**(_UNCOUNTED | {"fastmath": False}), forceinline=True)(function))
+    return _compiled_once(function, _UNCOUNTED | {"fastmath": False, "forceinline": True})
+
+
+def _compiled_once(function: F, flags: dict[str, Any]) -> F:
+    made: Any = numba.njit(**flags)(function)
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined] # for a debugger
+        return cast(F, made)
+    compile_it = made.compile
+
+    def compile_alone(signature: Any) -> Any:
+        # Threads first, as numba does it: a thread with only one of the two locks would stop the others for good.
+        with global_compiler_lock, _alone(Path(made._cache.cache_path) / f"{function.__module__}.lock"):
+            return compile_it(signature)
+
+    made.compile = compile_alone
+    return cast(F, made)
+
+
+_held: set[Path] = set()
+"""The locks that this process holds; who changes it holds numba's lock of threads."""
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process is in a block of this path until the block ends; where no file can be written, others may be."""
+    if path in _held:  # a function that is compiled compiles what it calls
+        yield
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    except OSError:
+        yield
+        return
+    with file:
+        # A module calls only those that it imports, so no two processes wait for each other.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.remove(path)
 
 
 def _prefetch(_: Any, array: Any, index: Any) -> tuple[Any, Callable[..., Any]]:

@@ -1,8 +1,6 @@
 """`gammaflow explain`, from rows that the kernels wrote."""
 
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,15 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from cli import explain
+from cli import explain, main
 from engine.contract import Message
 from kernels import liquidations, positions
 from schemas.rows import instant_ms, instant_us
 from tests.kernels.obeying import READ
 
 T0 = 1_700_000_000_000
-GAMMAFLOW = [sys.executable, "-m", "cli.main"]
 
 
 def at(ms: int) -> dict[str, str]:
@@ -83,8 +81,8 @@ def test_the_command_reads_parquet_and_names_what_is_missing(tmp_path: Path) -> 
         pq.write_table(pa.Table.from_pylist(typed), tmp_path / table / f"{table}-0000.parquet")
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = subprocess.run([*GAMMAFLOW, "explain", *arguments], capture_output=True, text=True, timeout=120, check=False)
-        return done.returncode, " ".join(done.stdout.split())
+        done = CliRunner().invoke(main.app, ["explain", *arguments])
+        return done.exit_code, " ".join(done.stdout.split())
 
     code, said = run("ann", "--from", str(tmp_path))
     assert code == 0, said
