@@ -26,6 +26,7 @@ from cli import controls as operator
 from cli import drill as drills
 from cli import feeding, feeds_shown, orders, parents, play, summary, trading_shown
 from cli import gateway as gateways
+from cli import page as pages
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
 from cli.trading_summary import show_trading
@@ -673,6 +674,13 @@ def feed(**options: Any) -> None:  # noqa: D103 - as the wrapped one
 def gateway(**options: Any) -> None:  # noqa: D103 - as the wrapped one
     with errors():
         gateways.gateway(**options)
+
+
+@app.command()
+@wraps(pages.page)
+def page(**options: Any) -> None:  # noqa: D103 - as the wrapped one
+    with errors():
+        pages.page(**options)
 
 
 @app.command()
