@@ -436,6 +436,7 @@ def demo(
     is_closed: Annotated[
         bool, typer.Option("--own-venue", help="Let orders trade on the own venue, where makers quote and accounts trade.")
     ] = False,
+    has_page: Annotated[bool, typer.Option("--page/--no-page", help="Show it in a browser, too, while it plays.")] = True,
 ) -> None:
     """Show everything once: start, submit, play a market with a crash, sum up, stop."""
     with errors():
@@ -463,7 +464,9 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"}, is_closed=is_closed)
+        more: dict[str, Any] = {"beside": lambda running: pages.beside(running, display.step)} if has_page else {}
+        live = {"gammaflow.controls": "live"}
+        play.bounded(feed, out, 1, display, names=chosen, settings=live, is_closed=is_closed, **more)
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
@@ -472,6 +475,7 @@ def demo(
         console.print()
         summary.show_counts(console, out)
         console.print(f"\nParquet files: {out.resolve()}")
+        console.print(f"To look at them in a browser, at any instant: gammaflow page --from {out}", soft_wrap=True)
 
 
 @app.command()

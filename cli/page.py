@@ -1,7 +1,9 @@
 """`gammaflow page`: what the suite knows, in a browser."""
 
 import os
-from contextlib import ExitStack
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +12,9 @@ from rich.console import Console
 
 from cli import explain
 from cli.feeding import servers
-from deploy import runtime
+from deploy import cluster, processes, runtime
 from deploy.processes import StartError
+from deploy.runtime import Runtime
 from schemas.security import PAGE
 
 if TYPE_CHECKING:
@@ -96,6 +99,20 @@ def _source(folder: Path | None, stack: ExitStack) -> tuple["Source", str]:
         return explain.read_topics(broker, account, most=STORY_RECORDS, reader=(f"{GROUP}-story", PAGE))
 
     return Live(store, watch, read), broker
+
+
+@contextmanager
+def beside(running: Runtime, say: Callable[[str], None]) -> Iterator[None]:
+    """Show a runtime in a process of its own until the block ends, and say where."""
+    port = processes.free_port(PORT)
+    command = [sys.executable, "-m", "cli.main", "page", "--port", str(port)]
+    own = {**os.environ, "GAMMAFLOW_HOME": running.home, "PYTHONPATH": str(cluster.ROOT)}
+    pid = processes.start(command, running.logs / "page.log", own)
+    say(f"the page is at http://127.0.0.1:{port}")
+    try:
+        yield
+    finally:
+        processes.stop([pid])
 
 
 def flink_address() -> str | None:

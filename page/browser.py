@@ -79,7 +79,9 @@ class Tab:
     def open(self, address: str, size: Size = WIDE) -> None:
         """Open an address in a window of this size."""
         is_narrow = size.width < 600
-        self.ask("Emulation.setDeviceMetricsOverride", width=size.width, height=size.height, deviceScaleFactor=1, mobile=is_narrow)
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=size.width, height=size.height, deviceScaleFactor=1, mobile=is_narrow
+        )
         self.ask("Page.navigate", url=address)
 
     def until(self, script: str, timeout_s: float = ANSWER_S) -> Any:

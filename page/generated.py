@@ -9,7 +9,6 @@ from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def write(out: Path, scenario: Scenario = SHOWN) -> None:
         if given.row is not BAD:
             rows[given.table].append(encoded(given.row))
     until_ms = scenario.start_ms + 1000 * scenario.duration_s + DRAIN_MS
-    for written in chain(flow.play(market, until_ms), flow.finish()):
+    for written in flow.play(market, until_ms):
         rows[written.table].append(written.value)
     for table, values in rows.items():
         write_rows(out, table, map(orjson.loads, values))

@@ -3,8 +3,9 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,7 +22,7 @@ from deploy.processes import StartError
 from deploy.topics import TopicError
 from page import flow, views, webjar
 from page.frames import STALLED_S, Framing, Stream
-from page.guard import Access, Guard
+from page.guard import Access, Guard, names
 from page.sources import Source
 
 STATIC = Path(__file__).with_name("static")
@@ -146,8 +147,32 @@ def serve(
     ready        called before the first request is answered
     """
     page = Page(source, access)
+    with listening:
+        ready()
+        Server(page, _config(page, certificate)).run(sockets=[listening])
+
+
+@contextmanager
+def serving(
+    source: Source, token: str | None = None, stalled_s: float = STALLED_S, port: int = 0
+) -> Iterator[tuple[Page, int]]:
+    """Serve the page on this machine, in a thread, until the block ends; gives its port, too.  Raises `StartError`."""
+    with bound("127.0.0.1", port) as listening:
+        port = listening.getsockname()[1]
+        page = Page(source, Access(names("127.0.0.1", port), token=token), stalled_s)
+        server = Server(page, _config(page))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="page", daemon=True)
+        thread.start()
+        try:
+            yield page, port
+        finally:
+            page.is_ending = server.should_exit = True
+            thread.join(timeout=10)
+
+
+def _config(page: Page, certificate: tuple[Path, Path] | None = None) -> uvicorn.Config:
     cert, key = certificate or (None, None)
-    config = uvicorn.Config(
+    return uvicorn.Config(
         page.app,
         log_level="warning",
         access_log=False,
@@ -162,7 +187,3 @@ def serve(
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
         h11_max_incomplete_event_size=65_536,
     )
-    with ExitStack() as stack:
-        stack.enter_context(listening)
-        ready()
-        Server(page, config).run(sockets=[listening])

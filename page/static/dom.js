@@ -42,7 +42,8 @@ export class Table {
     this.body = el("tbody");
     this.head = el("thead", {}, el("tr", {}, ...columns.map(([name, kind]) => el("th", {class: kind ?? "", scope: "col"}, name))));
     this.none = el("p", {class: "empty"}, empty);
-    this.table = el("table", {class: kind}, this.head, this.body);
+    const isTold = columns.some(([, kind]) => kind === "why");
+    this.table = el("table", {class: `${kind} ${isTold ? "told" : ""}`}, this.head, this.body);
     this.node = el("div", {class: "scroll"}, this.table, this.none);
     this.table.hidden = true;
     this.open = open;

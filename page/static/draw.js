@@ -1,7 +1,7 @@
 // Pictures on canvas, and charts by uPlot.
 
 import {fitted} from "./dom.js";
-import {clock, number} from "./format.js";
+import {clock, number, short} from "./format.js";
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const colours = Object.fromEntries(["ground", "panel", "line", "text", "dim", "bid", "ask", "good", "warn", "bad", "mark"].map(name => [name, css(`--${name}`)]));
@@ -51,17 +51,8 @@ export function heatMap(canvas, rows, height, spanMs) {
         context.fillRect(from, sign > 0 ? y(price) - edge : y(price), Math.max(1, to - from + 0.5), Math.max(1.5, edge));
       });
     }
-    if (row.is_stale) {
-      context.fillStyle = "rgba(14,17,22,.55)";
-      context.fillRect(from, 0, to - from + 0.5, high);
-      context.strokeStyle = colours.warn;
-      context.lineWidth = 0.6;
-      context.beginPath();
-      for (let at = -high; at < high; at += 10) { context.moveTo(from, at + high); context.lineTo(to, at + high - (to - from)); }
-      context.save(); context.beginPath(); context.rect(from, 0, to - from, high); context.restore();
-      context.stroke();
-    }
   });
+  hatch(context, stretches(shown, x, wide), high);
   for (const [side, colour] of [["bids", "#ffffff"], ["asks", colours.ask]]) {
     context.strokeStyle = colour;
     context.lineWidth = 1.2;
@@ -89,6 +80,39 @@ export function heatMap(canvas, rows, height, spanMs) {
   context.textBaseline = "alphabetic";
   const marks = wide < 420 ? 2 : 4;
   for (let step = 0; step < marks; step++) context.fillText(clock(first + spanMs * step / marks), wide * step / marks, height - 3);
+}
+
+// From where to where the book was stale.
+function stretches(rows, x, end) {
+  const found = [];
+  rows.forEach((row, at) => {
+    if (!row.is_stale) return;
+    const from = x(Date.parse(row.event_at)), to = at + 1 < rows.length ? x(Date.parse(rows[at + 1].event_at)) : end;
+    if (found.length && found.at(-1)[1] >= from - 0.01) found.at(-1)[1] = to; else found.push([from, to]);
+  });
+  return found;
+}
+
+function hatch(context, parts, high) {
+  for (const [from, to] of parts) {
+    context.save();
+    context.beginPath();
+    context.rect(from, 0, to - from, high);
+    context.clip();
+    context.fillStyle = "rgba(14,17,22,.6)";
+    context.fillRect(from, 0, to - from, high);
+    context.strokeStyle = colours.warn;
+    context.lineWidth = 0.5;
+    context.beginPath();
+    for (let at = from - high; at < to; at += 12) { context.moveTo(at, high); context.lineTo(at + high, 0); }
+    context.stroke();
+    if (to - from > 40) {
+      context.fillStyle = colours.warn;
+      context.font = "11px system-ui";
+      context.fillText("stale", from + 5, 14);
+    }
+    context.restore();
+  }
 }
 
 // The total variance of an SVI slice at k = ln(strike / forward), and its volatility.
@@ -154,18 +178,18 @@ const AXIS = {stroke: colours.dim, grid: {stroke: "#222a34", width: 1}, ticks: {
 // A chart of uPlot that is filled again and again.
 export class Chart {
   // series: uPlot's, without the first; axes: labels of x and y; time: x is in seconds since 1970
-  constructor(node, {series, isTime = false, height = 190, format = number, hooks = {}, scales = {}, x = null, hasLegend = true}) {
+  constructor(node, {series, isTime = false, height = 190, format = short, hooks = {}, scales = {}, x = null, hasLegend = true}) {
     this.node = node;
     this.height = height;
     const width = Math.max(120, node.clientWidth);
     this.plot = new uPlot({
-      width, height, series: [x ?? {}, ...series], hooks, legend: {show: hasLegend},
+      width, height, series: [x ?? {label: "UTC", value: (_, at) => at == null ? "–" : clock(at * 1000)}, ...series], hooks, legend: {show: hasLegend},
       scales: {x: {time: isTime}, ...scales},
       tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: {drag: {x: false, y: false}},
       axes: [
         {...AXIS, ...(isTime ? {values: (_, ticks) => ticks.map(tick => clock(tick * 1000))} : {values: (_, ticks) => ticks.map(number)})},
-        {...AXIS, size: 62, values: (_, ticks) => ticks.map(format)},
+        {...AXIS, size: 54, values: (_, ticks) => ticks.map(format)},
       ],
     }, [[], ...series.map(() => [])], node);
   }

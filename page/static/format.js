@@ -32,8 +32,18 @@ export const count = value => value == null ? "–" : Number(value).toLocaleStri
 
 export function chance(value, error) {
   if (value == null) return "–";
-  const digits = value > 0 && value < 0.001 ? 3 : 1;
-  return percent(value, digits) + (error ? " ± " + fixed(100 * error, digits) : "");
+  if (value === 0) return "0 %";
+  if (value < 0.0005) return "< 0.1 %";
+  return percent(value, 1) + (error ? " ± " + fixed(100 * error, 1) : "");
+}
+
+// For axes: 1.2k, 3.4M.
+export function short(value) {
+  const size = Math.abs(value);
+  for (const [unit, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+    if (size >= unit) return `${+(value / (letter === "k" ? 1e3 : unit)).toPrecision(4)}${letter}`;
+  }
+  return number(value);
 }
 
 export function span(milliseconds) {

@@ -7,7 +7,7 @@ import {oracleStrip} from "./trader.js";
 
 export const title = "Operator";
 const SLOW_MS = 2_000, LATE_MS = 10_000;
-const BOX = {width: 128, height: 42, gapX: 46, gapY: 16};
+const BOX = {width: 112, height: 42, gapX: 26, gapY: 16};
 const BRIGHT = ["bid", "ask", "good", "mark", "warn"];
 
 export function build(root, app) {
@@ -83,7 +83,7 @@ export function build(root, app) {
     });
     boxes = new Map();
     for (const [name, {x, y}] of places) {
-      const small = svg("text", {x: x + 8, y: y + 33, class: "small"}), label = svg("text", {x: x + 8, y: y + 17});
+      const small = svg("text", {x: x + 6, y: y + 33, class: "small"}), label = svg("text", {x: x + 6, y: y + 17});
       label.textContent = name === "feeds" ? "feeds" : name;
       const box = svg("g", {class: "job", tabindex: 0, role: "button", "aria-label": name}, svg("rect", {x, y, width: BOX.width, height: BOX.height, rx: 5}), label, small);
       box.addEventListener("click", () => choose(name));
@@ -128,7 +128,7 @@ export function build(root, app) {
     }
     jobs.fill(rows, keys, classes);
     boxes.get("feeds").box.setAttribute("class", `job ${chosen === "feeds" ? "is-on" : ""}`);
-    setText(boxes.get("feeds").small, "venues, captures, simulator");
+    setText(boxes.get("feeds").small, "venues, simulator");
     for (const edge of paths) edge.path.setAttribute("class", `${edge.isMay ? "may" : ""} ${chosen === edge.from || chosen === edge.to ? "is-on" : ""}`);
     flow.note(told.cluster.trouble ?? "");
     drawAbout(told);

@@ -28,11 +28,11 @@ export function build(root, app) {
   const orders = new Table([["at"], ["account"], ["side"], ["size", "n"], ["instrument"], ["mark", "n"], ["limit", "n"], ["why", "why"]], {open: account => app.go({account}), empty: "no liquidation order yet"});
   const fund = new Table([["at"], ["kind"], ["account"], ["amount", "n"], ["balance", "n"], ["other side"], ["why", "why"]], {open: account => app.go({account}), empty: "the fund has done nothing yet"});
   const funds = el("span", {class: "dim"}), balances = el("div", {class: "chart"});
-  const fundPanel = panel("w6", "Insurance fund and auto-deleveraging", funds, balances, fund.node);
+  const fundPanel = panel("w7", "Insurance fund and auto-deleveraging", funds, balances, fund.node);
   const scalings = new Table([["underlying"], ["factor", "n"], ["vol", "n"], ["since"], ["why", "why"]], {empty: "requirements are as they stand in the rules"});
-  const place = panel("w6 place", "VaR, stress and limits", el("p", {class: "empty"}, "Their jobs are not there yet. Value at risk, expected shortfall and stress of each account, exposures and limits will come as topics, and stand here."));
-  root.append(tally, el("div", {class: "grid"}, one.node, list.node, panel("w6", "Liquidations, as they are decided", events.node).node, panel("w6", "Liquidation orders", orders.node).node, fundPanel.node,
-    panel("w6", "Margin by volatility", scalings.node).node, place.node));
+  const place = panel("place", "VaR, stress and limits", el("p", {class: "empty"}, "Their jobs are not there yet. Value at risk, expected shortfall and stress of each account, exposures and limits will come as topics, and stand here."));
+  root.append(tally, el("div", {class: "grid"}, one.node, list.node, panel("", "Liquidations, as they are decided", events.node).node, panel("", "Liquidation orders", orders.node).node, fundPanel.node,
+    panel("w5", "Margin by volatility", scalings.node).node, place.node));
 
   let chart = null, fundChart = null, told = null;
   search.addEventListener("input", drawAccounts);
@@ -80,7 +80,7 @@ export function build(root, app) {
     if (rows.length >= 2) {
       chart ??= new Chart(history, {isTime: true, height: 170, series: [
         {label: "equity", stroke: colours.bid, width: 2}, {label: "maintenance", stroke: colours.ask, width: 2, dash: [6, 4]},
-      ], format: value => usd(value)});
+      ]});
       chart.fill([rows.map(row => ms(row.event_at) / 1000), rows.map(row => row.equity_usd), rows.map(row => row.maintenance_margin_usd)]);
     }
     const positions = app.parts.positions ?? [];

@@ -30,7 +30,7 @@ export function build(root, app) {
   const canvas = el("canvas", {role: "img", "aria-label": "Depth of the book over the last minute"});
   heat.node.append(el("div", {}, canvas));
   const trades = new Table([["at"], ["price", "n"], ["size", "n"], [""]], {empty: "no trade yet"});
-  trades.node.style.maxHeight = "356px";
+  trades.node.style.maxHeight = "505px";
   const traded = panel("w3", "Trades", trades.node);
 
   const chainPick = el("select", {"aria-label": "Chain"}), expiryPick = el("select", {"aria-label": "Expiry"});
@@ -183,7 +183,7 @@ export function build(root, app) {
       const has = (...names) => changed.has("size") || changed.has("is_new") || names.some(name => changed.has(name));
       if (has("books", "forwards")) { pickDefaults(); drawPickers(); }
       drawLadder();
-      if (has("heat")) heatMap(canvas, app.parts.heat ?? [], 330, SPAN_MS);
+      if (has("heat")) heatMap(canvas, app.parts.heat ?? [], window.innerWidth < 600 ? 300 : 472, SPAN_MS);
       if (has("trades", "own_trades")) drawTrades();
       if (has("options", "surface")) drawChain();
       if (has("surface")) drawSurface();
