@@ -95,6 +95,12 @@ class Tab:
                 raise BrowserError(f"not so after {timeout_s:g} s: {script}; {self.faults}")
             time.sleep(POLL_S)
 
+    def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+
     def picture(self, path: Path, is_whole: bool = False) -> None:
         """Write what is seen, or the whole page, as PNG."""
         if is_whole:
@@ -117,10 +123,12 @@ class Browser:
         """A new window, closed at the end."""
         with urlopen(Request(f"{self._address}/json/new?about:blank", method="PUT"), timeout=ANSWER_S) as answer:
             told = json.load(answer)
-        with connect(told["webSocketDebuggerUrl"], max_size=None) as connection:
-            yield Tab(connection)
-        with suppress(OSError), urlopen(f"{self._address}/json/close/{told['id']}", timeout=ANSWER_S):
-            pass
+        try:
+            with connect(told["webSocketDebuggerUrl"], max_size=None) as connection:
+                yield Tab(connection)
+        finally:
+            with suppress(OSError), urlopen(f"{self._address}/json/close/{told['id']}", timeout=ANSWER_S):
+                pass
 
 
 @contextmanager

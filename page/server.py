@@ -31,6 +31,9 @@ MOST_FORM = 4_096
 WRONG_S = 1.0
 """How long a wrong token is answered later."""
 FASTEST = 1_000.0
+WAITING_BYTES = 131_072
+"""Of each connection, in the buffer of the kernel.  By default it grows to some megabytes: a slow browser would get frames
+that are seconds old."""
 
 
 class Page:
@@ -129,7 +132,9 @@ def bound(host: str, port: int) -> socket.socket:
     """A socket that listens there, for port 0 at a free one.  Raises `StartError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        listening = socket.create_server((host, port), family=family, backlog=128)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES)
+        return listening
     except OSError as error:
         raise StartError(f"port {port} of {host}: {error.strerror or error}; --port names another one") from error
 

@@ -118,6 +118,7 @@ function timeline() {
 }
 
 function seek(at_ms) {
+  if (!app.head.last_ms) return;
   app.at_ms = Math.max(app.head.first_ms, Math.min(app.head.last_ms, at_ms));
   app.query.at = String(Math.round(app.at_ms));
   history.replaceState(null, "", `/${app.view}?${new URLSearchParams(app.query)}`);
@@ -171,7 +172,11 @@ document.addEventListener("keydown", event => {
   else return;
   event.preventDefault();
 });
-window.addEventListener("popstate", () => show(location.pathname.slice(1), Object.fromEntries(new URLSearchParams(location.search)), false));
+window.addEventListener("popstate", () => {
+  const query = Object.fromEntries(new URLSearchParams(location.search));
+  if (query.at) app.at_ms = Number(query.at);
+  show(location.pathname.slice(1) in VIEWS ? location.pathname.slice(1) : "trader", query, false);
+});
 let isResizing = null;
 window.addEventListener("resize", () => { clearTimeout(isResizing); isResizing = setTimeout(() => app.shown?.update(new Set(["size", ...Object.keys(app.parts)])), 100); });
 

@@ -96,7 +96,7 @@ export function build(root, app) {
 
   // How far behind the feeds a job is: by its watermark; in a finished run, or without a cluster, by the newest row that it wrote.
   function state(job, told) {
-    const {cluster = {}, reached = {}} = told, own = cluster.jobs?.[job.name];
+    const {cluster = {}, reached = {}} = told, own = jobOf(cluster, job.name);
     const times = cluster.topics && Object.keys(cluster.topics).length ? cluster.topics : Object.fromEntries(Object.entries(reached).map(([table, [at]]) => [table, at]));
     const written = Math.max(0, ...job.writes.map(table => times[table] ?? 0));
     const seen = job.writes.reduce((sum, table) => sum + (reached[table]?.[1] ?? 0), 0);
@@ -146,7 +146,8 @@ export function build(root, app) {
 
   function drawCheckpoints(told) {
     const known = Object.entries(told.cluster.jobs ?? {}).filter(([, job]) => job.history?.length).sort((a, b) => b[1].took_ms - a[1].took_ms).slice(0, BRIGHT.length);
-    const shown = chosen && told.cluster.jobs?.[chosen]?.history?.length ? [[chosen, told.cluster.jobs[chosen]]] : known;
+    const own = chosen ? jobOf(told.cluster, chosen) : null;
+    const shown = own?.history?.length ? [[chosen, own]] : known;
     took.hidden = !shown.length;
     tookPanel.node.lastChild.hidden = shown.length > 0;
     if (!shown.length) return;
@@ -230,4 +231,10 @@ export function build(root, app) {
     escape: () => { if (chosen) choose(chosen); },
     close: () => { chart?.close(); checkpointChart?.close(); },
   };
+}
+
+// What is known of a job, also where it runs in a group.
+function jobOf(cluster, name) {
+  const found = Object.entries(cluster.jobs ?? {}).find(([key]) => key === name || key.split("+").includes(name));
+  return found?.[1];
 }

@@ -34,24 +34,27 @@ export function build(root, app) {
   root.append(tally, el("div", {class: "grid"}, one.node, list.node, panel("", "Liquidations, as they are decided", events.node).node, panel("", "Liquidation orders", orders.node).node, fundPanel.node,
     panel("w5", "Margin by volatility", scalings.node).node, place.node));
 
-  let chart = null, fundChart = null, told = null;
+  let chart = null, fundChart = null, told = "";
   search.addEventListener("input", drawAccounts);
   search.addEventListener("keydown", event => { if (event.key === "Enter" && search.value) app.go({account: accounts.body.rows[0]?.dataset.key ?? search.value}); });
 
+  // Whose story, and at which instant of a finished run that stands still.
+  const asked = () => app.query.account ? `${app.query.account} ${app.speed ? "" : app.at_ms ?? ""}` : "";
+
   function tell() {
-    const account = app.query.account;
-    told = account;
+    const account = app.query.account, key = asked();
+    told = key;
     if (!account) return;
     setText(story.none, "reading…");
     story.fill([]);
     app.story(account).then(answer => {
-      if (told !== account) return;
+      if (told !== key) return;
       const lines = answer.lines.toReversed();
       story.fill(lines.map(([at, what, why]) => [clock(at, 3), what, why]));
       setText(story.none, "nothing is known of this account up to then");
       const rest = answer.before ? `; ${count(answer.before)} lines before these` : "";
       one.note(`${answer.holdings.map(([asset, amount]) => `${amount} ${asset}`).join(", ") || "holds nothing"}${rest}${answer.note ? "; " + answer.note : ""}`);
-    }, error => { if (told === account) setText(story.none, `the story could not be read: ${error.message}`); });
+    }, error => { if (told === key) setText(story.none, `the story could not be read: ${error.message}`); });
   }
 
   function drawAccounts() {
@@ -114,7 +117,7 @@ export function build(root, app) {
   return {
     update(changed) {
       const has = (...names) => changed.has("size") || changed.has("is_new") || names.some(name => changed.has(name));
-      if (app.query.account !== told) tell();
+      if (!app.speed && asked() !== told) tell();
       if (has("accounts")) drawAccounts();
       if (has("account", "history", "positions")) drawAccount();
       if (has("events", "orders")) drawDecisions();

@@ -30,6 +30,8 @@ export class Stream {
       this.onState("lost");
       const wait = WAIT_MS[Math.min(this.failures++, WAIT_MS.length - 1)];
       this.timer = setTimeout(() => this.connect(false), wait);
+      // A page that was started again does not know who had logged in.
+      if (this.failures === 3) fetch("/catalogue.json").then(answer => { if (answer.status === 401) location.reload(); }, () => {});
     };
     if (isFresh) this.onState("waiting");
   }

@@ -55,7 +55,7 @@ def test_a_part_is_told_no_more_often_than_it_may() -> None:
     store, framing = Store(), Framing(views.wants("risk", {}), {})
     market(store)
     told(framing, store, 0.0)
-    store.put("account_margin", [margin("ann", 100, 0.9)])
+    store.put("account_margin", [margin("ann", 150, 0.9)])
     early, late = told(framing, store, 0.1), told(framing, store, 0.6)
     assert early is not None  # the clock has moved
     assert "accounts" not in early["parts"]

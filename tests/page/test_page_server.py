@@ -42,8 +42,9 @@ def test_ten_browsers_are_told_the_same_and_one_that_takes_nothing_holds_up_nobo
     store = Store()
     market(store)
     with served(Live(store), stalled_s=1.0) as address:
-        with socket.create_connection(("127.0.0.1", address.port)) as stalled:
+        with socket.socket() as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            stalled.connect(("127.0.0.1", address.port))
             stalled.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: 127.0.0.1:{address.port}\r\n\r\n".encode())
             assert waited(lambda: len(address.page.streams) == 1)
             seen: list[list[int]] = [[] for _ in range(10)]
@@ -51,13 +52,16 @@ def test_ten_browsers_are_told_the_same_and_one_that_takes_nothing_holds_up_nobo
             for thread in threads:
                 thread.start()
             assert waited(lambda: len(address.page.streams) == 11)
-            beat = 1_000
-            while any(thread.is_alive() for thread in threads):
+            deadline_s, beat = time.monotonic() + 20, 1_000
+            # Large rows, so that the buffers of the one that takes nothing are full soon.
+            while address.page.streams and time.monotonic() < deadline_s:
                 beat += 1
-                # Large rows, so that the buffers of the one that takes nothing are full soon.
-                store.put("book_depth", [depth(beat, beat, levels=400)])
+                store.put("book_depth", [depth(beat, beat, levels=1_500)])
                 time.sleep(0.02)
-            assert waited(lambda: not address.page.streams), "the stalled one was let go"
+            for thread in threads:
+                thread.join(timeout=10)
+            assert not address.page.streams, "the stalled one was let go, and the others went"
+        assert all(len(times) == 15 for times in seen)
         assert all(times == sorted(times) and len(set(times)) == len(times) for times in seen)
 
 
