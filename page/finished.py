@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from page.store import ON_THE_WALL
 from page.tables import SECOND, TABLES, Row
-from schemas.rows import instant_ms, instant_us
+from schemas.rows import instant_ms, instant_us, to_us
 
 MOST_ROWS = 20_000_000
 """Of the tables that the page shows, together: they are held in memory, some 100 bytes a row."""
@@ -69,7 +69,8 @@ class Table:
             for column, value in equal.items():
                 text = self.rows[column]
                 if pa.types.is_timestamp(text.type):
-                    is_wanted &= np.array([_value(at) == value for at in text.to_pylist()], dtype=bool)
+                    times_us = pc.cast(text, pa.timestamp("us")).cast(pa.int64())
+                    is_wanted &= pc.equal(times_us, to_us(value)).fill_null(False).to_numpy()
                 else:
                     is_wanted &= pc.equal(text, value).fill_null(False).to_numpy()
             part = np.flatnonzero(is_wanted)

@@ -19,6 +19,8 @@ from page.views import Want
 FRAME_S = 0.1
 ALIVE_S = 1.0
 """A frame is sent at least so often, for the clock and to show that the page lives."""
+PATIENCE_S = 0.15
+"""Parts that take long, as when a run's files are read, do not hold up those that are there."""
 STALLED_S = 20.0
 
 
@@ -42,7 +44,10 @@ class Framing:
             self._head["is_new"] = True  # a browser forgets what it was told before
             self._epoch, self._versions, self._sent_s = epoch, {}, {}
             self._marks = dict.fromkeys(self.parts, 0)
+        begun_s = time.monotonic()
         for name, part in self.parts.items():
+            if told and time.monotonic() - begun_s > PATIENCE_S:
+                break  # the others come with the next frame
             if now_s - self._sent_s.get(name, -1e9) < part.every_s * 0.99:
                 continue
             version = rows.version(part.tables)

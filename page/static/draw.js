@@ -17,11 +17,11 @@ export function viridis(share) {
 
 // The depth of a book over time: a column for each row of book_depth, a cell for each level, brighter the larger it is.
 // Best bid and ask are lines; a stale book is hatched.
-export function heatMap(canvas, rows, height, spanMs) {
+export function heatMap(canvas, rows, height, mostMs) {
   const {context, width} = fitted(canvas, height);
   const right = 62, bottom = 16, wide = width - right, high = height - bottom;
   if (!rows.length) return;
-  const last = Date.parse(rows.at(-1).event_at), first = last - spanMs;
+  const last = Date.parse(rows.at(-1).event_at), spanMs = Math.max(10_000, Math.min(mostMs, last - Date.parse(rows[0].event_at))), first = last - spanMs;
   const shown = rows.filter(row => Date.parse(row.event_at) >= first);
   // Twenty levels may reach far; what is drawn is what most rows show, and all that was best.
   const lows = [], highs = [], sizes = [];

@@ -1,13 +1,13 @@
 // Operator: the flow by the catalogue, checkpoints, faults, dead letters, clocks, oracles, halts, controls, feeds.
 
-import {bytes, clock, count, decoded, fixed, instant, ms, number, percent, span} from "./format.js";
+import {bytes, clock, count, decoded, fixed, instant, ms, number, percent, short, span} from "./format.js";
 import {el, facts, panel, setText, svg, Table} from "./dom.js";
 import {Chart, colours} from "./draw.js";
 import {oracleStrip} from "./trader.js";
 
 export const title = "Operator";
 const SLOW_MS = 2_000, LATE_MS = 10_000;
-const BOX = {width: 112, height: 42, gapX: 26, gapY: 16};
+const BOX = {width: 118, height: 42, gapX: 18, gapY: 16};
 const BRIGHT = ["bid", "ask", "good", "mark", "warn"];
 
 export function build(root, app) {
@@ -20,16 +20,16 @@ export function build(root, app) {
   const took = el("div", {class: "chart"});
   const tookPanel = panel("w4", "Checkpoints", took, el("p", {class: "empty"}, "no checkpoint is known"));
   const faultChart = el("div", {class: "chart"});
-  const faults = new Table([["at"], ["book"], ["fault"], ["expected", "why"], ["got", "why"]], {empty: "no feed has had a fault"});
+  const faults = new Table([["at"], ["book", "name"], ["fault"], ["expected", "why"], ["got", "why"]], {empty: "no feed has had a fault"});
   const faultPanel = panel("w6", "Feed faults", faultChart, faults.node);
   const letters = el("div", {class: "scroll"}), letterPanel = panel("w6", "Dead letters", letters);
   const clocks = new Table([["venue"], ["offset", "n"], ["shortest", "n"], ["jitter", "n"], ["steps back", "n"], ["messages", "n"], ["as of"]], {empty: "no clock has been measured yet"});
-  const sources = new Table([["oracle"], ["source"], ["price", "n"], ["off by", "n"], ["age", "n"], ["weight", "n"], ["left out because", "why"]], {empty: "no source of an oracle yet"});
-  const sourceFaults = new Table([["oracle"], ["source"], ["fault"], ["since"], ["measured", "n"], ["allowed", "n"]], {empty: "no source has a fault"});
-  const halted = new Table([["what"], ["by"], ["since"], ["until"], ["why", "why"]], {empty: "nothing is halted"});
-  const breaks = new Table([["at"], ["rule"], ["what"], ["state"], ["why", "why"]], {empty: "no rule of the market was broken"});
+  const sources = new Table([["oracle"], ["source", "name"], ["price", "n"], ["off by", "n"], ["age", "n"], ["weight", "n"], ["left out because", "why"]], {empty: "no source of an oracle yet"});
+  const sourceFaults = new Table([["oracle"], ["source", "name"], ["fault"], ["since"], ["measured", "n"], ["allowed", "n"]], {empty: "no source has a fault"});
+  const halted = new Table([["what", "name"], ["by"], ["since"], ["until"], ["why", "why"]], {empty: "nothing is halted"});
+  const breaks = new Table([["at"], ["rule"], ["what", "name"], ["state"], ["why", "why"]], {empty: "no rule of the market was broken"});
   const controls = new Table([["scope"], ["mode"], ["who"], ["since"], ["until"], ["liquidations"], ["why", "why"]], {empty: "no control is on: everything runs"});
-  const feeds = new Table([["feed"], ["state"], ["symbols", "n"], ["connections", "n"], ["messages/s", "n"], ["newest"], ["where"]], {empty: "no feed or gateway has said how it is"});
+  const feeds = new Table([["feed"], ["state"], ["symbols", "n"], ["connections", "n"], ["messages/s", "n"], ["newest"], ["where", "name"]], {empty: "no feed or gateway has said how it is"});
   root.append(strip, el("div", {class: "grid"}, flow.node, jobPanel.node, tookPanel.node, panel("w6", "Halted now", halted.node).node, panel("w6", "Controls", controls.node).node, faultPanel.node, letterPanel.node,
     panel("w6", "Oracle sources", sources.node, el("h2", {}, "Faults of sources"), sourceFaults.node).node, panel("w6", "Breakers, as they act", breaks.node).node,
     panel("w6", "Clocks of venues", clocks.node).node, panel("w6", "Feeds and gateways", feeds.node).node));
@@ -120,7 +120,7 @@ export function build(root, app) {
     for (const job of catalogue.jobs) {
       const {own, behind, written, seen, kind} = state(job, told), place = boxes.get(job.name);
       place.box.setAttribute("class", `job ${kind} ${chosen === job.name ? "is-on" : ""}`);
-      setText(place.small, own ? `${own.state.toLowerCase()}${behind == null ? "" : `, ${span(Math.max(0, behind))} behind`}` : seen ? `${count(seen)} rows, ${clock(written)}` : written ? clock(written) : "–");
+      setText(place.small, own ? `${own.state.toLowerCase()}${behind == null ? "" : `, ${span(Math.max(0, behind))} behind`}` : seen ? `${short(seen)} rows ${clock(written)}` : written ? clock(written) : "–");
       rows.push([job.name, own ? [own.state.toLowerCase(), kind === "good" ? "good" : kind] : ["–", "dim"], own ? own.tasks.join("/") : "–", behind == null ? "–" : [span(Math.max(0, behind)), kind === "good" ? "" : kind],
         count(own?.lag), count(own?.restarts), own ? `${count(own.done)}${own.failed ? `, ${own.failed} failed` : ""}` : "–", span(own?.took_ms), bytes(own?.bytes), clock(written, 1), seen ? count(seen) : "–"]);
       keys.push(job.name);

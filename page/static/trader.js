@@ -36,7 +36,7 @@ export function build(root, app) {
   const chainPick = el("select", {"aria-label": "Chain"}), expiryPick = el("select", {"aria-label": "Expiry"});
   const chain = panel("w7", "Options round the money");
   chain.right.append(chainPick, " ", expiryPick);
-  const options = new Table([["Δ"], ["IV"], ["bid"], ["ask"], ["strike", "k"], ["bid"], ["ask"], ["IV"], ["Δ"]], {kind: "chain", empty: "no option has a price yet"});
+  const options = new Table([["Δ"], ["IV", "wide-only"], ["bid"], ["ask"], ["strike", "k"], ["bid"], ["ask"], ["IV", "wide-only"], ["Δ"]], {kind: "chain", empty: "no option has a price yet"});
   chain.node.append(options.node);
   chain.note("calls left, puts right; IV by our surface");
   const smileNode = el("div", {class: "chart"});
