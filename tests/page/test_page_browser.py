@@ -82,7 +82,7 @@ def test_accounts_and_decisions_are_those_given_and_a_click_opens_the_story(chro
         tab.run("[...document.querySelectorAll('tr.open')].find(row => row.dataset.key === 'bob').click()")
         tab.until("location.search.includes('account=bob')")
         story = source.story("bob", T0 + 3_000)["lines"]
-        tab.until(f"[...document.querySelectorAll('td.why')].some(cell => cell.textContent === {story[-1][2]!r})")
+        tab.until(f"[...document.querySelectorAll('td')].some(cell => cell.textContent === {story[-1][1]!r})")
         assert [row[1:] for row in cells(tab, "bob")[-len(story) :]] == [line[1:] for line in story[::-1]]
 
 
