@@ -99,11 +99,13 @@ class Cluster:
 
     def _topics(self) -> tuple[dict[tuple[str, int], int], dict[str, int]]:
         """The end of every partition, and by table the time of its newest record."""
-        if self._admin is None:
-            self._admin, self._existing = reached(AdminClient, self._servers, PAGE, {"log_level": 2}, timeout_s=ANSWERED_S)
+        admin = self._admin
+        if admin is None:
+            admin, self._existing = reached(AdminClient, self._servers, PAGE, {"log_level": 2}, timeout_s=ANSWERED_S)
+            self._admin = admin
         names = {table.topic: name for name, table in TABLES.items() if table.topic in self._existing}
         parts = [TopicPartition(topic, part) for topic in names for part in range(self._existing[topic])]
-        asked = {kind: self._admin.list_offsets(dict.fromkeys(parts, spec)) for kind, spec in _ASKED.items()} if parts else {}
+        asked = {kind: admin.list_offsets(dict.fromkeys(parts, spec)) for kind, spec in _ASKED.items()} if parts else {}
         ends: dict[tuple[str, int], int] = {}
         newest_ms: dict[str, int] = {}
         for kind, answers in asked.items():
@@ -123,7 +125,8 @@ class Cluster:
             return None
         topics = {TABLES[table].topic for table in jobs.job(name).reads}
         (future,) = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)]).values()
-        done = {(part.topic, part.partition): part.offset for part in future.result(timeout=ANSWERED_S).topic_partitions}
+        told: list[TopicPartition] = future.result(timeout=ANSWERED_S).topic_partitions
+        done: dict[tuple[str, int], int] = {(part.topic, part.partition): part.offset for part in told}
         return sum(max(0, end - max(0, done.get(part, 0))) for part, end in ends.items() if part[0] in topics)
 
 

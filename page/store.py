@@ -79,7 +79,7 @@ class Store:
     def remove(self, table: str, key: Key) -> None:
         """Forget a key: its record has been taken back."""
         with self._lock:
-            if self._newest.get(table, {}).pop(key, None) is not None:
+            if (known := self._newest.get(table)) is not None and known.pop(key, None) is not None:
                 self._versions[table] += 1
 
     def forget(self, *tables: str) -> None:
@@ -87,8 +87,10 @@ class Store:
         with self._lock:
             self.epoch += not tables
             for table in tables or TABLES:
-                for kept in (self._newest, self._rings, self._times_ms, self._counts):
-                    kept.pop(table, None)  # type: ignore[attr-defined]
+                self._newest.pop(table, None)
+                self._rings.pop(table, None)
+                self._times_ms.pop(table, None)
+                self._counts.pop(table, None)
                 self._versions[table] += 1
 
     def put_cluster(self, known: dict[str, Any]) -> None:
@@ -111,7 +113,7 @@ class Store:
         """The newest row of each key, of those keys whose columns are as told."""
         key = TABLES[table].key
         with self._lock:
-            rows = self._newest.get(table, {})
+            rows = self._newest.get(table, OrderedDict[Key, Row]())
             if equal.keys() == set(key):
                 row = rows.get(tuple([equal[column] for column in key]))
                 return [] if row is None else [row]
@@ -122,7 +124,7 @@ class Store:
         """The rows of a ring behind a mark, oldest first, and the next mark; mark 0 is the beginning."""
         key = tuple([equal[column] for column in TABLES[table].ring_by])
         with self._lock:
-            ring = self._rings.get(table, {}).get(key, ())
+            ring = self._rings.get(table, OrderedDict[Key, Ring]()).get(key, Ring())
             found: list[bytes] = []
             for version, _, row in reversed(ring):
                 if version <= mark:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from heapq import nlargest
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from page import chains
@@ -45,7 +46,7 @@ def tables(parts: Mapping[str, Want]) -> set[str]:
     return {table for part in parts.values() for table in part.tables}
 
 
-def newest(table: str, every_s: float = 0.5, **equal: str) -> Want:
+def newest(table: str, every_s: float = 0.5, equal: Mapping[str, str] = MappingProxyType({})) -> Want:
     """The newest row of each key."""
     return Want((table,), lambda rows: rows.newest(table, **equal), every_s=every_s)
 
@@ -66,7 +67,7 @@ def trader(params: Params) -> dict[str, Want]:
     if instrument:
         book = {"venue": venue, "instrument": instrument}
         parts |= {
-            "depth": newest("book_depth", 0.1, **book),
+            "depth": newest("book_depth", 0.1, book),
             "heat": ring("book_depth", **book),
             "trades": ring("trades", **book),
             "own_trades": ring("venue_trades", **book),
@@ -75,7 +76,7 @@ def trader(params: Params) -> dict[str, Want]:
     venue, _, underlying = params.get("chain", "").partition(":")
     if underlying:
         chain = {"venue": venue, "underlying": underlying}
-        parts["surface"] = newest("vol_surfaces", **chain)
+        parts["surface"] = newest("vol_surfaces", equal=chain)
         if expiry := params.get("expiry"):
             needed = ("chain_greeks", "book_depth", "instruments", "vol_surfaces", "forwards")
             parts["options"] = Want(needed, lambda rows: chains.options(rows, venue, underlying, expiry), every_s=0.5)
@@ -97,7 +98,7 @@ def risk(params: Params) -> dict[str, Want]:
         "scalings": newest("margin_scalings"),
     }
     if account := params.get("account"):
-        parts["account"] = newest("account_margin", 0.2, account=account)
+        parts["account"] = newest("account_margin", 0.2, {"account": account})
         parts["history"] = ring("account_margin", account=account)
         parts["positions"] = Want(("position_margin",), lambda rows: _positions(rows, account), every_s=0.2)
     return parts

@@ -14,6 +14,7 @@ from deploy.topics import TopicError
 from page import listening
 from page.listening import Listening, decoded
 from page.store import Store
+from page.tables import TABLES as KEPT
 from schemas.records import TABLES
 from tests.page.given import PERP, T0, VENUE, control, margin, trade
 
@@ -63,7 +64,7 @@ class Consumer:
         if not self.brokers[-1].is_away:
             for part, offset in self.next.items():
                 log = self.brokers[-1].logs[part]
-                told += [message(*part, at, *log[at]) for at in range(offset, len(log))]
+                told += [message(part, at, log[at]) for at in range(offset, len(log))]
                 self.next[part] = max(offset, len(log))
         if not told:
             time.sleep(0.002)
@@ -73,7 +74,8 @@ class Consumer:
         pass
 
 
-def message(topic: str, part: int, offset: int, key: bytes | None, value: bytes | None) -> Any:
+def message(at: tuple[str, int], offset: int, record: tuple[bytes | None, bytes | None]) -> Any:
+    (topic, part), (key, value) = at, record
     told = {"topic": topic, "partition": part, "offset": offset, "key": key, "value": value, "error": None}
     return SimpleNamespace(
         **{name: (lambda value=value: value) for name, value in told.items()}, timestamp=lambda: (1, T0 + offset)
@@ -91,7 +93,7 @@ def brokers(monkeypatch: pytest.MonkeyPatch) -> list[Broker]:
             raise TopicError("no Kafka broker answers")
         return Consumer(found), {topic: 2 for topic, _ in found[-1].logs}
 
-    monkeypatch.setattr(listening.topics, "consuming", consuming)
+    monkeypatch.setattr("deploy.topics.consuming", consuming)
     monkeypatch.setattr(listening, "ASK_S", 0.02)
     monkeypatch.setattr(listening, "RETRY_S", 0.01)
     monkeypatch.setattr(listening, "LEFT_S", 0.05)
@@ -112,8 +114,7 @@ def accounts(store: Store) -> dict[str, float]:
 def test_a_topic_is_read_back_when_somebody_looks_and_not_before(
     brokers: list[Broker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = listening.KEPT["account_margin"]._replace(tail=3)
-    monkeypatch.setattr(listening, "KEPT", {**listening.KEPT, "account_margin": kept})
+    monkeypatch.setattr(listening, "KEPT", {**KEPT, "account_margin": KEPT["account_margin"]._replace(tail=3)})
     for n in range(5):
         brokers[0].append("account_margin", margin(f"a{n}", n, 0.1))
     store, heard = Store(), None
