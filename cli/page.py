@@ -71,7 +71,13 @@ def page(
         port = listening.getsockname()[1]
         access = Access(known_as(host, port, names or ()), scheme, token)
         address = f"{scheme}://{(names or [f'[{host}]' if ':' in host else host])[0]}:{port}"
-        server.serve(source, access, listening, pair, lambda: console.print(f"{shown}: {address}   (Ctrl-C leaves)"))
+        try:
+            server.serve(source, access, listening, pair, lambda: console.print(f"{shown}: {address}   (Ctrl-C leaves)"))
+        except KeyboardInterrupt:
+            console.print("gammaflow: stopped")
+    # Nothing is to be saved, and to take numpy, LLVM and Arrow down would take a second.
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def _source(folder: Path | None, stack: ExitStack) -> tuple["Source", str]:

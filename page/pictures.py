@@ -18,7 +18,7 @@ from page.browser import NARROW, WIDE, Browser, Size, running
 from page.server import serving
 from page.sources import Finished
 
-COLOURS = 96
+COLOURS = 256
 """Of a picture: with all of them, each would have three times as many bytes."""
 CRASH = 0.62
 """Where in the run the crash is at its worst, as a share of it."""
@@ -74,7 +74,7 @@ def _take(browser: Browser, address: str, picture: Picture, account: str, span_m
         path = out / f"page-{picture.name}.png"
         tab.picture(path, picture.is_whole)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     return path
 
 

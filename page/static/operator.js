@@ -26,7 +26,7 @@ export function build(root, app) {
   const clocks = new Table([["venue"], ["offset", "n"], ["shortest", "n"], ["jitter", "n"], ["steps back", "n"], ["messages", "n"], ["as of"]], {empty: "no clock has been measured yet"});
   const sources = new Table([["oracle"], ["source", "name"], ["price", "n"], ["off by", "n"], ["age", "n"], ["weight", "n"], ["left out because", "why"]], {empty: "no source of an oracle yet"});
   const sourceFaults = new Table([["oracle"], ["source", "name"], ["fault"], ["since"], ["measured", "n"], ["allowed", "n"]], {empty: "no source has a fault"});
-  const halted = new Table([["what", "name"], ["by"], ["since"], ["until"], ["why", "why"]], {empty: "nothing is halted"});
+  const halted = new Table([["what", "name"], ["by", "name"], ["since"], ["until"], ["why", "why"]], {empty: "nothing is halted"});
   const breaks = new Table([["at"], ["rule"], ["what", "name"], ["state"], ["why", "why"]], {empty: "no rule of the market was broken"});
   const controls = new Table([["scope"], ["mode"], ["who"], ["since"], ["until"], ["liquidations"], ["why", "why"]], {empty: "no control is on: everything runs"});
   const feeds = new Table([["feed"], ["state"], ["symbols", "n"], ["connections", "n"], ["messages/s", "n"], ["newest"], ["where", "name"]], {empty: "no feed or gateway has said how it is"});
@@ -190,7 +190,7 @@ export function build(root, app) {
 
   function drawHalted() {
     const stopped = [
-      ...(app.parts.breaks ?? []).map(row => [[row.venue, row.instrument, row.underlying].filter(Boolean).join(":"), `breaker ${row.rule}`, clock(row.event_at), row.planned_end_at ? clock(row.planned_end_at) : "its condition ends",
+      ...(app.parts.breaks ?? []).map(row => [[row.venue, row.instrument, row.underlying].filter(Boolean).join(":"), `${row.rule}, by ${row.subject}`, clock(row.event_at), row.planned_end_at ? clock(row.planned_end_at) : "its condition ends",
         row.state === "limit" ? [`limit state, nothing stops yet: ${row.reason}`, "warn"] : `${row.passes_exits ? "exits pass; " : ""}${row.reason}`]),
       ...(app.parts.halts ?? []).map(row => [`${row.venue}: ${row.names.join(", ")}${row.count > row.names.length ? ` and ${row.count - row.names.length} more` : ""}`, "the venue", instant(row.since), "–", row.reason ?? "no reason is known"]),
     ];
