@@ -12,6 +12,8 @@ IDS_CHARACTERS = 3_500
 """How many characters of metric names a request may have: the server accepts addresses up to 4 KB."""
 OFFSET = re.compile(r"\.KafkaSourceReader\.topic\.([^.]+)\.partition\.(\d+)\.currentOffset$")
 POLL_S = 0.1
+SETTLED_MS = 4_000
+"""Metrics of a task are there at the latest this long after it has begun to run: see metrics.fetcher.update-interval."""
 
 
 class FlinkError(RuntimeError):
@@ -104,13 +106,15 @@ class Flink:
         """The read position of a job, by topic and partition: the offset after the newest record that it has read.
 
         Partitions without a record since the job was started are left out.  Dots in a topic's name are underscores here.  The
-        result is empty for a job that was restored from a checkpoint: metrics of its former tasks may still be there.
+        result is empty for a job that was restored from a checkpoint a moment ago: metrics of its former tasks may still be
+        there.
         """
         offsets: dict[tuple[str, int], int] = {}
-        if self.is_restored(job):
+        sources = [vertex["id"] for vertex in self.get(f"/jobs/{job.id}")["vertices"] if vertex["name"].startswith("Source")]
+        if self.is_restored(job) and not all(self._has_settled(job, source) for source in sources):
             return offsets
-        for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
-            path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
+        for source in sources:
+            path = f"/jobs/{job.id}/vertices/{source}/subtasks/metrics"
             ids = [row["id"] for row in self.get(path) if OFFSET.search(row["id"])]
             for portion in _portions(ids):
                 for row in self.get(f"{path}?get={','.join(portion)}&agg=max"):
@@ -118,6 +122,11 @@ class Flink:
                     if part is not None and row["max"] >= 0:
                         offsets[part[1], int(part[2])] = round(row["max"]) + 1
         return offsets
+
+    def _has_settled(self, job: Job, vertex: str) -> bool:
+        """Whether all tasks of an operator have run for so long that their metrics are their own."""
+        tasks = self.get(f"/jobs/{job.id}/vertices/{vertex}")["subtasks"]
+        return all(task["status"] == "RUNNING" and task["status-duration"]["RUNNING"] > SETTLED_MS for task in tasks)
 
     def is_restored(self, job: Job) -> bool:
         """Whether a job goes on from a checkpoint, after a failure."""

@@ -42,6 +42,8 @@ DELAY_S = "0.1"
 'gammaflow.delay'."""
 DRIFT_S = "10"
 """How far ahead of the slowest partition the others are read, in whole seconds of event time, without -D gammaflow.drift."""
+PACE = ("execution.buffer-timeout.interval", "pipeline.auto-watermark-interval")
+"""How often each task flushes its output, and each source advances its watermark."""
 FOLDER = Path(__file__).parent
 MAX_PARALLELISM = 128
 """The number of key groups: pipeline.max-parallelism."""
@@ -70,6 +72,7 @@ def planned(tables: StreamTableEnvironment, name: str) -> StatementSet:
     inserts = tables.create_statement_set()
     job = jobs.job(name).reading(also_read(tables))
     members = job.members or (job,)
+    keep_pace(tables, members)
     if hosted := [member for member in members if member.kernel is not None]:
         for insert in hosted_inserts(tables, name, hosted):
             inserts.add_insert_sql(insert)
@@ -186,9 +189,18 @@ def sql_inserts(tables: StreamTableEnvironment, group: str, job: Job) -> list[st
 
 
 def configure(tables: StreamTableEnvironment, statements: Iterable[str]) -> None:
-    """Apply a job's SET statements.  For our own settings they are defaults: -D wins."""
+    """Apply a job's SET statements, except those of its pace.  For our own settings they are defaults: -D wins."""
     for key, value in filter(None, map(schemas.setting, statements)):
-        if not key.startswith("gammaflow.") or not setting(tables, key, ""):
+        if key not in PACE and (not key.startswith("gammaflow.") or not setting(tables, key, "")):
+            tables.get_config().set(key, value)
+
+
+def keep_pace(tables: StreamTableEnvironment, members: Iterable[Job]) -> None:
+    """Apply what jobs SET of `PACE`, if all members of a group agree: no job waits longer because of another one."""
+    settings = [jobs.settings(member) for member in members]
+    for key in PACE:
+        wanted = {own.get(key) for own in settings}
+        if len(wanted) == 1 and (value := wanted.pop()) is not None:
             tables.get_config().set(key, value)
 
 

@@ -46,7 +46,7 @@ def ordered(row: Row, session: Venue, now: str) -> Message:
         38: f"{quantity.normalize():f}",
         40: _code("order_type", row["order_type"], TYPE_CODES),
         44: None if price is None else f"{Decimal(price).normalize():f}",
-        59: _code("time_in_force", _time(row["time_in_force"]), TIME_CODES),
+        59: _code("time_in_force", _time(row["time_in_force"], expires_at), TIME_CODES),
         18: " ".join(instructions) or None,
         126: None if expires_at is None else timestamp(to_us(expires_at)),
         **dialect.order,
@@ -82,8 +82,10 @@ def _code(field: str, word: str | None, codes: Mapping[str, str]) -> str:
     return codes[word]
 
 
-def _time(word: str | None) -> str:
-    return "gtc" if word is None or word == "post_only" else word
+def _time(word: str | None, expires_at: str | None) -> str:
+    if word is None or word == "post_only":
+        return "gtc" if expires_at is None else "gtd"
+    return word
 
 
 _KINDS = {"new": NEW, "replace": REPLACE, "cancel": CANCEL}

@@ -179,8 +179,8 @@ def _time_in_force(found: Message, instructions: list[str]) -> str:
     word = "day" if found.get(59) is None else _word(found, 59, "TimeInForce", TIMES_IN_FORCE)
     if POST_ONLY not in instructions:
         return word
-    if word not in ("day", "gtc"):
-        raise RefusedError(UNSUPPORTED, f"TimeInForce (59): expected 0 or 1 with ExecInst 6, got {found.get(59)!r}")
+    if word not in ("day", "gtc", "gtd"):
+        raise RefusedError(UNSUPPORTED, f"TimeInForce (59): expected 0, 1 or 6 with ExecInst 6, got {found.get(59)!r}")
     return "post_only"
 
 

@@ -8,6 +8,10 @@
 
 SET 'gammaflow.reads' = '*';
 
+-- Nobody waits for a row of it: it need not wake up as often as jobs on the way to an order.
+SET 'execution.buffer-timeout.interval' = '100 ms';
+SET 'pipeline.auto-watermark-interval' = '100 ms';
+
 -- A file is closed at a checkpoint: once a minute, so that files are not many and small.
 SET 'execution.checkpointing.interval' = '${ARCHIVE_INTERVAL}';
 

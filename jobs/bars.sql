@@ -12,6 +12,10 @@ SET 'gammaflow.reads' = 'trades';
 SET 'gammaflow.writes' = 'bars';
 SET 'gammaflow.tells-time' = 'bars';
 
+-- Nobody waits for a row of it: it need not wake up as often as jobs on the way to an order.
+SET 'execution.buffer-timeout.interval' = '100 ms';
+SET 'pipeline.auto-watermark-interval' = '100 ms';
+
 -- A bar is emitted once: wait longer than other jobs do for trades that are out of order.
 CREATE TEMPORARY TABLE inputs (
   recorded_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',

@@ -14,6 +14,10 @@ SET 'gammaflow.reads' = 'book_tops, book_depth';
 SET 'gammaflow.writes' = 'book_metrics';
 SET 'gammaflow.tells-time' = 'book_metrics';
 
+-- Nobody waits for a row of it: it need not wake up as often as jobs on the way to an order.
+SET 'execution.buffer-timeout.interval' = '100 ms';
+SET 'pipeline.auto-watermark-interval' = '100 ms';
+
 -- Only the last tops are freed like this: by the wall clock, whether the job runs or not.  A job that is restored from a
 -- savepoint must find them, however old the savepoint is; a top is a hundred bytes.
 SET 'table.exec.state.ttl' = '365 d';

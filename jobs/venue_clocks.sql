@@ -9,6 +9,10 @@
 SET 'gammaflow.reads' = 'order_books, trades';
 SET 'gammaflow.writes' = 'venue_clocks';
 
+-- Nobody waits for a row of it: it need not wake up as often as jobs on the way to an order.
+SET 'execution.buffer-timeout.interval' = '100 ms';
+SET 'pipeline.auto-watermark-interval' = '100 ms';
+
 -- Only the last exchange times are freed like this: by the wall clock, whether the job runs or not.  A job that is restored
 -- from a savepoint must find them, however old the savepoint is.
 SET 'table.exec.state.ttl' = '365 d';

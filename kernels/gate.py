@@ -8,15 +8,15 @@ All kernels share its order of reasons and their words, `Reason`.  The first of 
     3. prices          their validity, of those that the order depends on
     4. the book        stale, or without depth
 
-A cancel always passes.  A control holds liquidations and deleveraging only if it includes them.  `reduce-only` holds neither,
-because both only reduce.  When an order is held, the kernel emits an event of its own, and asks again with every batch until
-the reason has ended.
+A cancel always passes, and so does a post-only order whatever circuit break there is (`kernels/orders`).  A control holds
+liquidations and deleveraging only if it includes them.  `reduce-only` holds neither, because both only reduce.  When an order
+is held, the kernel emits an event of its own, and asks again with every batch until the reason has ended.
 
 Controls reach a kernel as messages of the table `controls_applied`.  The host adds them to the batch from which they hold
 (`engine/controls.py`).  Until a kernel has got the message that the topic of controls has been read, its gate is closed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -205,7 +205,7 @@ class Gate:
 class Breaks:
     """Our own circuit breaks: the newest row of each in `circuit_breaks`, by event time."""
 
-    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "reason", "planned_end_at", "passes_exits")
+    COLUMNS = ("is_halted", "venue", "instrument", "underlying", "rule", "kind", "reason", "planned_end_at", "passes_exits")
 
     def __init__(self) -> None:
         self.breaks: dict[str, dict[str, Any]] = {}  # by break_id
@@ -221,11 +221,14 @@ class Breaks:
         """Whether no break stops anything."""
         return not any(known["is_halted"] for known in self.breaks.values())
 
-    def held(self, request: Request) -> Held | None:
-        """The first break, by id, that stops an order: every column that it names equals the order's."""
+    def held(self, request: Request, but: Collection[str] = ()) -> Held | None:
+        """The first break, by id, that stops an order: every column that it names equals the order's.
+
+        Breaks of the kinds `but` do not count.
+        """
         for name in sorted(self.breaks):
             known = self.breaks[name]
-            if known.get("passes_exits") and request.act in REDUCING:
+            if known.get("kind") in but or (known.get("passes_exits") and request.act in REDUCING):
                 continue
             named = [column for column in ("venue", "instrument", "underlying") if known[column] is not None]
             if known["is_halted"] and named and all(known[column] == getattr(request, column) for column in named):

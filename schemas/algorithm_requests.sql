@@ -19,7 +19,7 @@ CREATE TEMPORARY TABLE algorithm_requests (
   owner_group            STRING                    COMMENT 'Accounts of one owner: matching lets no two orders of a group trade with each other; NULL: the account is its own group',
   side                   STRING                    COMMENT 'buy or sell; NULL of a cancel',
   order_type             STRING                    COMMENT 'market or limit; NULL of a cancel',
-  time_in_force          STRING                    COMMENT 'gtc, ioc, fok, gtd, day or post_only: gtc that never takes; NULL is gtc, and of a cancel',
+  time_in_force          STRING                    COMMENT 'gtc, ioc, fok, gtd, day or post_only: gtc, or gtd where it expires, that never takes; NULL is gtc, and of a cancel',
   price                  DECIMAL(38, 18)           COMMENT 'Limit, in the quote currency; NULL of a market order and a cancel',
   quantity               DECIMAL(38, 18)           COMMENT 'Contracts, above zero; of a replace the whole quantity, with what has traded; NULL of a cancel',
   is_reduce_only         BOOLEAN                   COMMENT 'Whether it may only make the position smaller; NULL is FALSE',

@@ -18,7 +18,7 @@ CREATE TEMPORARY TABLE execution_reports (
   orig_client_order_id STRING                    COMMENT 'Of a cancel or a replace: the client_order_id of the order that it changes',
   side                 STRING           NOT NULL COMMENT 'buy or sell: our own side, not the taker''s',
   order_type           STRING                    COMMENT 'market, limit, stop, stop_limit, take_profit, take_profit_limit or trailing_stop, else the venue''s word; NULL where it is not told',
-  time_in_force        STRING                    COMMENT 'gtc, ioc, fok, gtd, day or post_only: gtc that never takes; else the venue''s word; NULL where it is not told',
+  time_in_force        STRING                    COMMENT 'gtc, ioc, fok, gtd, day or post_only: gtc, or gtd where it expires, that never takes; else the venue''s word; NULL where it is not told',
   price                DECIMAL(38, 18)           COMMENT 'Limit, in the quote currency; NULL where there is none or it is not told',
   quantity             DECIMAL(38, 18)           COMMENT 'Contracts, as fills.size; NULL where the order is for an amount of money or it is not told',
   leaves_quantity      DECIMAL(38, 18)           COMMENT 'Still to be traded: quantity less cum_quantity, never below 0, and 0 once the order is done; NULL where it is not known',

@@ -130,7 +130,7 @@ class OwnVenue(Market):
             lots = max(1, round(units * 2**level * contract.lots_per_contract))
             for side, tick in (("buy", int(np.floor(ticks - away))), ("sell", int(np.floor(ticks + away)) + 1)):
                 if tick > 0:
-                    more = {"order_type": "limit", "time_in_force": "gtd", "expires_at": expires_at}
+                    more = {"order_type": "limit", "time_in_force": "post_only", "expires_at": expires_at}
                     price = f"{tick / contract.ticks_per_unit:.6f}"
                     arrivals.append(self._request(event_ms, maker, contract, side, lots, more | {"price": price}))
         return arrivals

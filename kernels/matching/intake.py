@@ -21,12 +21,12 @@ def word(row: Mapping[str, Any], column: str, known: Collection[str]) -> str:
 
 
 def expiry(row: Mapping[str, Any], time_in_force: str, now_ms: int) -> int | None:
-    """When an order ends by itself: gtd at its own instant, day at midnight UTC."""
+    """When an order ends by itself: gtd, and post-only if it says so, at its own instant; day at midnight UTC."""
     if time_in_force == "day":
         return (now_ms // DAY_MS + 1) * DAY_MS
-    if time_in_force != "gtd":
-        return None
     expires_at = row.get("expires_at")
+    if time_in_force not in ("gtd", "post_only") or (time_in_force == "post_only" and expires_at is None):
+        return None
     if expires_at is None or to_ms(expires_at) <= now_ms:
         raise ValueError(f"expires_at: expected an instant to come, got {expires_at}")
     return to_ms(expires_at)

@@ -19,6 +19,8 @@ from kernels.matching.rules import RULES, Fees, Rules
 from kernels.matching.side import Order, Seat
 
 VERSION = 1
+THIN = frozenset({"spread", "depth"})
+"""Kinds of breaks that halt no book.  They watch the book itself: one that is not shown would never be seen to recover."""
 MARKED = frozenset({"future", "perpetual"})
 """Kinds of contracts that the venue marks itself, if they are linear."""
 
@@ -105,12 +107,15 @@ class State:
                 book.show(depth, reports)
 
     def halt(self, book: Book) -> str | None:
-        """Why nothing trades in a book: its venue's halts, then our own breaks; None where it does."""
+        """Why nothing trades in a book: its venue's halts, then our own breaks; None where it does.
+
+        While a break lets exits pass there must be somebody to trade with, so the book trades on; `orders` holds the others.
+        """
         venue, instrument = book.market
         held = self.halts.held(venue, instrument)
         if held is None and not self.breaks.is_quiet():
             underlying = "" if book.terms is None else book.terms.underlying
-            held = self.breaks.held(gate.Request(gate.Act.INCREASE, venue, instrument, underlying))
+            held = self.breaks.held(gate.Request(gate.Act.REDUCE, venue, instrument, underlying), but=THIN)
         return None if held is None else held.why
 
     def settle(self) -> None:

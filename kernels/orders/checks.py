@@ -23,6 +23,8 @@ TYPES = ("market", "limit")
 ALGOS = {"liquidation": "liquidations", "algorithm": "execution"}
 """By source, the algo that decides, for controls of a scope algo:…"""
 TIMES = ("gtc", "ioc", "fok", "gtd", "day", "post_only")
+EXPIRING = ("gtd", "post_only")
+"""The times in force of orders that may end at an instant of their own."""
 
 
 class Intent(NamedTuple):
@@ -137,8 +139,10 @@ def _form(intent: Intent, _: View, __: Limits) -> str | None:
         return f"a limit order at {_shown(intent.price)}, not above zero"
     if intent.order_type == "market" and (intent.price is not None or intent.time_in_force == "post_only"):
         return "a market order with a limit, or that never takes"
-    if (intent.time_in_force == "gtd") != (intent.expires_ms is not None):
-        return "expires_at is for gtd, and gtd needs it"
+    if intent.time_in_force == "gtd" and intent.expires_ms is None:
+        return "gtd without expires_at"
+    if intent.expires_ms is not None and intent.time_in_force not in EXPIRING:
+        return f"expires_at of {intent.time_in_force}: it is for {' and '.join(EXPIRING)}"
     if intent.left <= 0:
         return f"quantity {_shown(intent.quantity)}, of which {_shown(intent.traded)} has traded"
     return None

@@ -201,11 +201,14 @@ def _refusal(desk: Desk, account: Account, order: Order, row: Mapping[str, Any])
 
 
 def _held(desk: Desk, intent: Intent, view: View) -> Held | None:
-    """What the gate holds the order for."""
+    """What the gate holds the order for.
+
+    A circuit break holds no post-only order: it takes no price, and without such orders nobody could trade with those who exit.
+    """
     request, state = request_of(intent, view), desk.state
     halted = state.halts.held(intent.venue, intent.instrument)
-    conditions = [held for held in (halted, state.breaks.held(request)) if held is not None]
-    return state.gate.held(request, conditions)
+    broken = None if intent.time_in_force == "post_only" else state.breaks.held(request)
+    return state.gate.held(request, [held for held in (halted, broken) if held is not None])
 
 
 def _unprotected(desk: Desk, intent: Intent, view: View) -> str | None:

@@ -155,7 +155,7 @@ class Order:
 
     def left_of(self, quantity: Decimal | None) -> Decimal:
         """What would be left to trade if the order were for this quantity: never below zero."""
-        is_over_for_good = self.is_done_for_day and self.time_in_force not in ("gtc", "gtd")
+        is_over_for_good = self.is_done_for_day and self.time_in_force not in ("gtc", "gtd", "post_only")
         if quantity is None or self.ending is not None or is_over_for_good:
             return ZERO
         return max(EXACT.subtract(quantity, self.cum_quantity), ZERO)

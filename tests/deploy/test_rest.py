@@ -25,16 +25,31 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return answers
 
 
-def test_of_a_job_that_has_gone_on_from_a_checkpoint_no_metric_is_believed(answers: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("status", "durations", "is_believed"),
+    [
+        ("INITIALIZING", {"INITIALIZING": 9_000, "RUNNING": -1}, False),
+        ("RUNNING", {"RUNNING": 500}, False),
+        ("RUNNING", {"RUNNING": 9_000}, True),
+    ],
+)
+def test_metrics_of_a_job_that_has_gone_on_from_a_checkpoint_are_believed_once_they_are_of_its_tasks(
+    status: str, durations: dict[str, int], is_believed: bool, answers: dict[str, Any]
+) -> None:
+    name = f"{READER}.0.currentOffset"
     answers["GET /jobs/1/checkpoints"] = {"latest": {"restored": {"id": 5, "is_savepoint": False}}}
-    assert Flink("nowhere").read(JOB) == {}
+    answers["GET /jobs/1"] = {"vertices": [{"id": "2", "name": "Source: inputs[1]"}, {"id": "3", "name": "kernels.books"}]}
+    answers["GET /jobs/1/vertices/2"] = {"subtasks": [{"status": status, "status-duration": durations}]}
+    answers[f"GET {METRICS}"] = [{"id": name}]
+    answers[f"GET {METRICS}?get={name}&agg=max"] = [{"id": name, "max": 41.0}]
+    assert Flink("nowhere").read(JOB) == ({("order_books_v1", 0): 42} if is_believed else {})
 
 
 @pytest.mark.parametrize("restored", [None, {"id": 5, "is_savepoint": True}])
 def test_a_job_is_behind_the_newest_record_that_it_has_taken_of_a_partition(restored: Any, answers: dict[str, Any]) -> None:
     newest = {f"{READER}.0.currentOffset": 41.0, f"{READER}.1.currentOffset": -1.0}
     answers["GET /jobs/1/checkpoints"] = {"latest": {"restored": restored}}
-    answers["GET /jobs/1"] = {"vertices": [{"id": "2"}]}
+    answers["GET /jobs/1"] = {"vertices": [{"id": "2", "name": "Source: inputs[1]"}]}
     answers[f"GET {METRICS}"] = [{"id": name} for name in [*newest, f"{READER}.0.committedOffset", "0.numRecordsIn"]]
     answers[f"GET {METRICS}?get={','.join(newest)}&agg=max"] = [{"id": name, "max": value} for name, value in newest.items()]
     assert Flink("nowhere").read(JOB) == {("order_books_v1", 0): 42}
@@ -73,7 +88,11 @@ def test_however_many_partitions_are_read_no_address_is_longer_than_the_server_t
         if path.endswith("/checkpoints"):
             return {"latest": {"restored": None}}
         if "?" not in path:
-            return {"vertices": [{"id": "v"}]} if path == f"/jobs/{JOB.id}" else [{"id": name} for name in names]
+            return (
+                {"vertices": [{"id": "v", "name": "Source: inputs[1]"}]}
+                if path == f"/jobs/{JOB.id}"
+                else [{"id": name} for name in names]
+            )
         asked.extend(path.partition("?get=")[2].partition("&")[0].split(","))
         assert len(path) < 4096
         return [{"id": name, "max": 6} for name in path.partition("?get=")[2].partition("&")[0].split(",")]

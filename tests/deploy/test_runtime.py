@@ -67,7 +67,7 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     done: list[str] = []
     lags, checkpoints = iter([5, 0, 0]), iter([False, True])
 
-    ends = {("order_books.v1", 3): 7}
+    ends = {("order_books.v1", 3): 7, ("order_books.v1", 4): 1}
 
     def lag(
         servers: str, job: str, tables: list[str], read: dict[tuple[str, int], int], until: dict[tuple[str, int], int]
@@ -89,6 +89,10 @@ def test_a_job_has_read_once_nothing_is_left_and_a_checkpoint_holds_it(monkeypat
     up: Any = SimpleNamespace(kafka="kafka", logs="logs", rest=rest)
     runtime.wait_read(up, "books")
     assert done == ["asked", "asked", "checkpoint", "asked", "checkpoint"]
+    ends.pop(("order_books.v1", 4))
+    checkpoints = iter([True])
+    runtime.wait_read(up, "books")
+    assert done[5:] == ["checkpoint"], "metrics say it all"
     rest.active = dict
     with pytest.raises(StartError, match="job books is no longer running"):
         runtime.wait_read(up, "books")

@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import jobs
 import schemas
+from engine import run
 from engine.contract import kernel
 from schemas.records import TABLES
 
@@ -102,6 +105,24 @@ def test_a_group_is_its_members_in_the_order_of_the_flow() -> None:
 def test_jobs_that_cannot_be_a_group_are_refused_with_the_reason(name: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         jobs.job(name)
+
+
+def test_in_a_group_no_job_waits_longer_because_of_another_one() -> None:
+    def pace(group: str) -> dict[str, str]:
+        chosen: dict[str, str] = {}
+        tables: Any = SimpleNamespace(get_config=lambda: SimpleNamespace(set=chosen.__setitem__))
+        job = jobs.job(group)
+        run.keep_pace(tables, job.members or (job,))
+        return chosen
+
+    assert pace("bars") == pace("bars+book_metrics") == dict.fromkeys(run.PACE, "100 ms")
+    assert pace("chains+bars") == pace("chains") == {}
+
+
+def test_no_job_on_the_way_to_an_order_is_slowed_down() -> None:
+    loop = jobs.loop(sorted({table for name in jobs.FLOW for table in jobs.job(name).may_read}))
+    assert {"books", "liquidations", "orders", "matching"} <= set(loop)
+    assert not [name for name in loop if not {*run.PACE}.isdisjoint(jobs.settings(jobs.job(name)))]
 
 
 def test_a_semicolon_that_ends_a_comment_ends_no_statement() -> None:

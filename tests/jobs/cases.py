@@ -10,7 +10,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ AFTER_MS = 1000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 MINUTE_OF_DAY_MS = DAY_MS - 2 * MINUTE_MS
 """Where all cases begin, 23:58: a minute, an hour and a day end soon after it."""
-PASSES = ("straight", "crash", "rescale")
+PASSES = ("straight", "harmed")
 STAGES = {
     "book_depth": ["book_depth"],
     "margin": ["account_margin", "position_margin", "margin_scalings"],
@@ -39,7 +39,7 @@ MARGINED = {"BTC", "ETH"}
 """Currencies that sets of margin parameters know by name: they keep it in cases of margin."""
 NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
-SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
+SUFFIX = re.compile(r"\.c(\d+)([sh])(\d+)(?![0-9])")
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
@@ -205,18 +205,21 @@ class Play:
 
 def readable(table: str, value: bytes) -> str:
     """A row's JSON, the original of a dead letter as text."""
+    if table != "dead_letters":
+        return value.decode()
     row = json.loads(value)
-    if table == "dead_letters":
-        row["original"] = b64decode(row["original"]).decode("latin-1")
+    row["original"] = b64decode(row["original"]).decode("latin-1")
     return json.dumps(row)
 
 
 def _moved(text: str, shift_ms: int) -> str:
-    def later(match: re.Match[str]) -> str:
-        ms = round(datetime.fromisoformat(match[0]).replace(tzinfo=UTC).timestamp() * 1000)
-        return instant_ms(ms + shift_ms)[:19]
+    return INSTANT.sub(lambda match: _later(match[0], shift_ms), text)
 
-    return INSTANT.sub(later, text)
+
+@cache
+def _later(second: str, shift_ms: int) -> str:
+    ms = round(datetime.fromisoformat(second).replace(tzinfo=UTC).timestamp() * 1000)
+    return instant_ms(ms + shift_ms)[:19]
 
 
 def distinct(rows: list[Row]) -> list[Row]:

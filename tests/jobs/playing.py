@@ -41,8 +41,8 @@ SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05", "gammaflow.drift": "100
 """Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is.  No source waits for
 another where time goes on by hours."""
 PARALLELISM, OTHER_PARALLELISM = 2, 1
-CUT_MS = 1000
-"""How far into its minute a pass is cut."""
+CRASH_MS, RESCALE_MS = 1000, 2000
+"""How far into its minute a pass is harmed."""
 UNREAD = 20
 """About how many rows before a crash are not in a checkpoint."""
 PASS_MS = 4 * HOUR_MS
@@ -116,13 +116,19 @@ class Runner:
         for hour in sorted({play.later_ms // HOUR_MS for play in plays}):
             events = merged([play for play in plays if play.later_ms // HOUR_MS == hour])
             self._wait(publisher)
-            cut = self._cut(events, self.days_ms[way] + MINUTE_OF_DAY_MS + CUT_MS) if hour == 0 and way != "straight" else None
+            start_ms = self.days_ms[way] + MINUTE_OF_DAY_MS
+            is_harmed = hour == 0 and way == "harmed"
+            crash = self._cut(events, start_ms + CRASH_MS) if is_harmed else None
+            rescale = self._cut(events, start_ms + RESCALE_MS) if is_harmed else None
             for number, event in enumerate(events):
-                if cut is not None and number == max(cut - UNREAD, 1):
+                if crash is not None and number == max(crash - UNREAD, 1):
                     self._wait(publisher)
-                if number == cut:
+                if number in (crash, rescale):
                     publisher.flush()
-                    (self._crash if way == "crash" else self._rescale)()
+                    if number == crash:
+                        self._crash()
+                    if number == rescale:
+                        self._rescale()
                     self.known_ms = 0
                 self._publish(publisher, event)
         self._wait(publisher)

@@ -13,13 +13,13 @@ expect    The columns that matter of every row that the job writes for the case'
           row.  A table without a file has no rows, unless it is of another stage (`cases.STAGES`).  No row of any job may
           belong to no case.
 
-There are three passes, each at hours of its own: `straight`; `crash`, in which the TaskManager is killed in the middle and the
-jobs go on from a checkpoint; and `rescale`, in which they are stopped with a savepoint and go on at another parallelism.  The
-rows are the same; only after a crash may those of topics that are not exactly-once be repeated.
+There are two passes, each at hours of its own: `straight`; and `harmed`, in which the TaskManager is killed in the middle, and
+the jobs go on from a checkpoint, and are stopped with a savepoint later, and go on at another parallelism.  The rows are the
+same; only after a crash may those of topics that are not exactly-once be repeated.
 
-    pytest tests/jobs/test_cases.py                                every case in all passes
+    pytest tests/jobs/test_cases.py                                every case in both passes
     pytest tests/jobs/test_cases.py -k 'a_gap_makes'               these straight, with the jobs that they need
-    pytest tests/jobs/test_cases.py -k 'a_gap_makes and crash'     these through a crash
+    pytest tests/jobs/test_cases.py -k 'a_gap_makes and harmed'    these through a crash and at another parallelism
     pytest tests/jobs/test_cases.py -k 'a_gap_makes' --up          on the runtime that `gammaflow up` has started
 """
 
@@ -58,7 +58,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[Written]:
 @pytest.mark.parametrize("way", PASSES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_case(case: Case, way: str, written: Written) -> None:
-    faults = wrong(case, written.rows[case, way], is_repeated=way == "crash")
+    faults = wrong(case, written.rows[case, way], is_repeated=way == "harmed")
     assert not faults, "\n".join(faults)
 
 

@@ -15,7 +15,20 @@ from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import divided, text, whole
 from kernels.matching.rules import Fees
 from schemas.rows import instant_ms, instant_us
-from tests.kernels.venue import DAY, SECOND, VENUE, Venue, cancel, order, position, reasons, replace, told, trades
+from tests.kernels.venue import (
+    DAY,
+    SECOND,
+    VENUE,
+    Venue,
+    cancel,
+    circuit_break,
+    order,
+    position,
+    reasons,
+    replace,
+    told,
+    trades,
+)
 
 
 def test_an_order_expires_also_in_a_window_without_a_message_and_once() -> None:
@@ -197,6 +210,33 @@ def test_a_halted_instrument_trades_nothing_and_an_auction_begins_it_again() -> 
     # At 100 and 101 three trade and one sale is left over; 100 is the mark.
     assert trades(outputs) == [("A", "2", "100"), ("B", "2", "100"), ("B", "1", "100"), ("C", "1", "100")]
     assert trades(venue.step(order("T", "t", "buy", "1", "100"))) == [("C", "1", "100"), ("T", "1", "100")]
+
+
+@pytest.mark.parametrize(("kind", "passes_exits", "is_halted"), [("dynamic", True, False), ("deviation", False, True)])
+def test_a_book_trades_on_while_a_circuit_break_lets_exits_pass(kind: str, passes_exits: bool, is_halted: bool) -> None:
+    venue = Venue()
+    venue.step(order("A", "a", "sell"))
+    outputs = venue.step(circuit_break(kind, passes_exits), order("B", "b"))
+    assert trades(outputs) == ([] if is_halted else [("A", "1", "100"), ("B", "1", "100")])
+
+
+@pytest.mark.parametrize("kind", ["spread", "depth"])
+def test_a_break_that_watches_the_book_itself_halts_no_book(kind: str) -> None:
+    venue = Venue()
+    venue.step(circuit_break(kind, passes_exits=False), order("A", "a", "sell"))
+    assert trades(venue.step(order("B", "b"))) == [("A", "1", "100"), ("B", "1", "100")]
+
+
+def test_a_post_only_order_with_an_expiry_expires() -> None:
+    venue = Venue()
+    expires_ms = venue.until_ms + 100
+    venue.step(order("A", "a", "sell", time_in_force="post_only", expires_at=instant_ms(expires_ms)))
+    while venue.until_ms < expires_ms:
+        venue.step()
+    assert told(venue.step(order("B", "b", time_in_force="ioc"))) == [
+        *(("A", "expired"), ("B", "new"), ("B", "cancelled")),
+    ]
+    assert reasons(venue.step(order("C", "c", time_in_force="post_only", expires_at=instant_ms(expires_ms))))
 
 
 @pytest.mark.parametrize(

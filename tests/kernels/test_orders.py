@@ -211,6 +211,15 @@ def test_reduce_only_lets_an_exit_out_and_a_circuit_break_only_where_its_rule_do
         assert "circuit break: v:P" in str(outputs[-1].row["reason"])
 
 
+def test_a_circuit_break_holds_no_order_that_only_offers() -> None:
+    path = Path()
+    path.step(broken(False))
+    assert sent(path.step(request("Q", time_in_force="post_only"))) == [("new", "Q", None)]
+    assert refusals(path.step(request("T"))) == ["gate"]
+    path.step(applied("underlying:BTC", "reduce-only"))
+    assert refusals(path.step(request("R", time_in_force="post_only"))) == ["gate"], "a control does"
+
+
 def test_a_liquidation_obeys_a_control_that_names_it_alone() -> None:
     path = Path()
     path.step(held("10", "0"))

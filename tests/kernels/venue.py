@@ -31,6 +31,12 @@ def cancel(name: str, orig: str, account: str, side: str = "buy") -> Message:
     return order(name, account, side, price=None, request="cancel", orig_client_order_id=orig, **nothing)
 
 
+def circuit_break(kind: str, passes_exits: bool) -> Message:
+    row: dict[str, Any] = {"break_id": f"r/{VENUE}:P/1", "subject": f"{VENUE}:P", "event_at": instant_ms(T0), "rule": "r"}
+    row |= {"kind": kind, "state": "halted", "is_halted": True, "venue": VENUE, "instrument": "P", "reason": "far"}
+    return Message("circuit_breaks", 0, 0, row | {"passes_exits": passes_exits})
+
+
 def position(account: str, size: str, fill_id: str = "f", ms: int = T0) -> Message:
     at = {"event_at": instant_ms(ms), "received_at": instant_us(ms * 1000)}
     row = {"account": account, "venue": VENUE, "instrument": "P", **at, "size": size, "realised_pnl": "0", "fill_id": fill_id}
