@@ -86,8 +86,7 @@ def test_accounts_and_decisions_are_those_given_and_a_click_opens_the_story(chro
         assert [row[1:] for row in cells(tab, "bob")[-len(story) :]] == [line[1:] for line in story[::-1]]
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-@pytest.mark.parametrize("kind", ["empty", "full"])
+@pytest.mark.parametrize(("size", "kind"), [(WIDE, "full"), (NARROW, "full"), (WIDE, "empty")], ids=["wide", "narrow", "empty"])
 def test_every_view_fits_and_nothing_in_it_fails(chromium: Browser, live: tuple[Store, Address], size: Any, kind: str) -> None:
     with served(Live(Store())) as empty, chromium.tab() as tab:
         address = empty if kind == "empty" else live[1]
