@@ -104,9 +104,5 @@ def watermark(running: Runtime, name: str) -> str:
     job = running.rest.active().get(name)
     if job is None:
         return "–"
-    lows: list[int] = []
-    for vertex in running.rest.get(f"/jobs/{job.id}")["vertices"]:
-        values = running.rest.get(f"/jobs/{job.id}/vertices/{vertex['id']}/watermarks")
-        lows += [int(value["value"]) for value in values]
-    known = [low for low in lows if 0 < low < 2**62]
-    return f"{datetime.fromtimestamp(min(known) / 1000, UTC):%Y-%m-%d %H:%M:%S}" if known else "–"
+    reached_ms = running.rest.watermark_ms(job)
+    return "–" if reached_ms is None else f"{datetime.fromtimestamp(reached_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"

@@ -14,9 +14,11 @@ from rich.table import Table
 from deploy import topics
 from schemas.records import TABLES
 from schemas.rows import shown
+from schemas.security import READER
 
 SOURCES = ("ledger_entries", "account_margin", "liquidation_events", "liquidation_orders", "order_guards", "order_states")
 """The tables of the story, in the order in which lines of one instant are printed."""
+READING = ("gammaflow-explain", READER)
 
 Rows = Mapping[str, list[dict[str, Any]]]
 
@@ -50,19 +52,26 @@ def read_parquet(folder: Path, account: str, tables: Sequence[str] = SOURCES) ->
     return rows
 
 
-def read_topics(servers: str, account: str, tables: Sequence[str] = SOURCES) -> Rows:
-    """An account's rows from its topics, up to now."""
+def read_topics(
+    servers: str, account: str, tables: Sequence[str] = SOURCES, most: int | None = None, reader: tuple[str, str] = READING
+) -> Rows:
+    """An account's rows from its topics, up to now; with `most`, of the newest so many records of each partition.
+
+    `reader` are the consumer group and the user (`schemas.security`).
+    """
     rows: dict[str, list[dict[str, Any]]] = {table: [] for table in tables}
     table_of = {TABLES[table].topic: table for table in tables}
-    consumer, existing = topics.consuming(servers, "gammaflow-explain")
+    consumer, existing = topics.consuming(servers, reader[0], role=reader[1])
     try:
         ends: dict[tuple[str, int], int] = {}
+        starts: list[TopicPartition] = []
         for topic in table_of:
             for part in range(existing.get(topic, 0)):
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=10)
                 if high > low:
                     ends[topic, part] = high
-        consumer.assign([TopicPartition(topic, part, 0) for topic, part in ends])
+                    starts.append(TopicPartition(topic, part, low if most is None else max(low, high - most)))
+        consumer.assign(starts)
         left = set(ends)
         while left:
             message = consumer.poll(1.0)

@@ -26,6 +26,7 @@ from cli import controls as operator
 from cli import drill as drills
 from cli import feeding, feeds_shown, orders, parents, play, summary, trading_shown
 from cli import gateway as gateways
+from cli import page as pages
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
 from cli.trading_summary import show_trading
@@ -435,6 +436,7 @@ def demo(
     is_closed: Annotated[
         bool, typer.Option("--own-venue", help="Let orders trade on the own venue, where makers quote and accounts trade.")
     ] = False,
+    has_page: Annotated[bool, typer.Option("--page/--no-page", help="Show it in a browser, too, while it plays.")] = True,
 ) -> None:
     """Show everything once: start, submit, play a market with a crash, sum up, stop."""
     with errors():
@@ -462,7 +464,9 @@ def demo(
         if out.exists():
             shutil.rmtree(out)
         display = Display(console)
-        play.bounded(feed, out, 1, display, names=chosen, settings={"gammaflow.controls": "live"}, is_closed=is_closed)
+        more: dict[str, Any] = {"beside": lambda running: pages.beside(running, display.step)} if has_page else {}
+        live = {"gammaflow.controls": "live"}
+        play.bounded(feed, out, 1, display, names=chosen, settings=live, is_closed=is_closed, **more)
         display.step("done")
         if sources or live_venue:
             show_tally(tally)
@@ -471,6 +475,7 @@ def demo(
         console.print()
         summary.show_counts(console, out)
         console.print(f"\nParquet files: {out.resolve()}")
+        console.print(f"To look at them in a browser, at any instant: gammaflow page --from {out}", soft_wrap=True)
 
 
 @app.command()
@@ -673,6 +678,13 @@ def feed(**options: Any) -> None:  # noqa: D103 - as the wrapped one
 def gateway(**options: Any) -> None:  # noqa: D103 - as the wrapped one
     with errors():
         gateways.gateway(**options)
+
+
+@app.command()
+@wraps(pages.page)
+def page(**options: Any) -> None:  # noqa: D103 - as the wrapped one
+    with errors():
+        pages.page(**options)
 
 
 @app.command()

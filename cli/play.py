@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,12 +45,14 @@ def bounded(
     names: Sequence[str] = tuple(jobs.FLOW),
     settings: Mapping[str, str] = MappingProxyType({}),
     is_closed: bool = False,
+    beside: Callable[[Runtime], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> None:
     """Play `feed` through the named jobs, all if none are named, and leave every topic as Parquet under `out`/<table>/.
 
     `settings` are the jobs' own, in place of those in `DETERMINISTIC`.  A job reads what it may, if the writer is among them;
     what the own venue tells only in a run that is closed: then orders come back as fills, and the run goes on for `DRAIN_MS` of
-    event time behind the feed's last row, so that what follows from it comes to an end.
+    event time behind the feed's last row, so that what follows from it comes to an end.  `beside` runs
+    something else beside the jobs, until they have finished.
     Raises `PlayError`, `StartError`, `TopicError`, `FlinkError`, `PublishError`; what was started is stopped in any case.
     """
     if out.exists() and any(out.iterdir()):
@@ -66,15 +69,16 @@ def bounded(
         also_read = sorted({*jobs.optional(names), *(jobs.told_ahead(names) if is_closed else ())})
         own = {**DETERMINISTIC, jobs.ALSO_READ: ",".join(also_read), **settings}
         runtime.submit(running, list(names), parallelism, own, out, archive_interval="5 s")
-        display.step(f"playing; the cluster's pages are at http://{running.flink}")
-        with (
-            Publisher(running.kafka, end_ms=DRAIN_MS if is_closed else END_MS) as publisher,
-            display.watching(running, publisher.counts.total, names),
-        ):
-            for _ in feed(publisher):
-                pass
-        display.step("finishing")
-        runtime.drain(running, list(names), also_read=also_read)
+        with beside(running):
+            display.step(f"playing; the cluster's pages are at http://{running.flink}")
+            with (
+                Publisher(running.kafka, end_ms=DRAIN_MS if is_closed else END_MS) as publisher,
+                display.watching(running, publisher.counts.total, names),
+            ):
+                for _ in feed(publisher):
+                    pass
+            display.step("finishing")
+            runtime.drain(running, list(names), also_read=also_read)
     tidy(out)
 
 

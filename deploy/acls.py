@@ -22,7 +22,7 @@ from feeds.publish import FEED_TABLES
 from feeds.times import TOPIC as TIMES
 from schemas import FOR_PEOPLE, TOLD_AHEAD
 from schemas.records import TABLES
-from schemas.security import ADMIN, FEED, OPERATOR, READER, user
+from schemas.security import ADMIN, FEED, OPERATOR, PAGE, READER, user
 
 _KINDS = {
     "topic": ResourceType.TOPIC,
@@ -64,6 +64,10 @@ def rights(names: Sequence[str] = ()) -> list[Right]:
     # Lag is computed from the committed offsets of each job.
     needed += [Right(reader, "DESCRIBE", "group", job) for job in running]
     needed += [Right(reader, "READ", "group", "gammaflow-", is_prefix=True)]
+    page = user(PAGE)
+    needed += [Right(page, "READ", "topic", table.topic) for table in TABLES.values()]
+    needed += [Right(page, "DESCRIBE", "group", job) for job in running]
+    needed += [Right(page, "READ", "group", "gammaflow-page", is_prefix=True)]
     # With ALTER of the cluster it can give itself any other right.
     needed += [Right(admin, operation, "cluster", "kafka-cluster") for operation in ("CREATE", "DESCRIBE", "ALTER")]
     return list(dict.fromkeys(needed))

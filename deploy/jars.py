@@ -51,6 +51,8 @@ ROOTS: dict[str, tuple[list[str], bool]] = {
         ],
         False,
     ),
+    # What browsers load from the page: page/webjar.py takes the files out of it.
+    "page": (["org.webjars.npm:uplot:1.6.30"], False),
 }
 
 

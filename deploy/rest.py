@@ -76,6 +76,14 @@ class Flink:
         """The checkpoint statistics of a job."""
         return dict(self.get(f"/jobs/{job.id}/checkpoints"))
 
+    def watermark_ms(self, job: Job) -> int | None:
+        """The event time that all tasks of a job have reached, in ms since 1970; None if it has none yet."""
+        lows: list[int] = []
+        for vertex in self.get(f"/jobs/{job.id}")["vertices"]:
+            values = self.get(f"/jobs/{job.id}/vertices/{vertex['id']}/watermarks")
+            lows += [int(value["value"]) for value in values]
+        return min((low for low in lows if 0 < low < 2**62), default=None)
+
     def metrics(self, job: Job, names: Iterable[str]) -> dict[str, Aggregate]:
         """These metrics of the keyed operator (engine/metrics.py), by name, over all its tasks, shards and tables.
 

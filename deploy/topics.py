@@ -246,10 +246,12 @@ def administering(servers: str) -> AdminClient:
     return _reached(AdminClient, servers, ADMIN)[0]
 
 
-def consuming(servers: str, group: str, more: dict[str, Any] | None = None) -> tuple[Consumer, dict[str, int]]:
-    """A consumer that commits nothing, and every topic that it may see.  Raises `TopicError`."""
+def consuming(
+    servers: str, group: str, more: dict[str, Any] | None = None, role: str = READER
+) -> tuple[Consumer, dict[str, int]]:
+    """A consumer that commits nothing, and every topic that its user may see.  Raises `TopicError`."""
     settings = {"group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False}
-    return _reached(Consumer, servers, READER, settings | (more or {}))
+    return _reached(Consumer, servers, role, settings | (more or {}))
 
 
 def _reached(

@@ -3,7 +3,7 @@
     protocol=SASL_SSL                   or SSL, encrypted but without a name
     ca=ca.pem                           the authority that signs the brokers' certificates; by default those of the machine
     mechanism=SCRAM-SHA-512             or SCRAM-SHA-256
-    user=gammaflow-{}                   {} is a job's name, feed, reader, operator or admin
+    user=gammaflow-{}                   {} is a job's name, feed, reader, page, operator or admin
     passwords=passwords.properties      user=password, one a line
 
 Paths are relative to the file.  The Kafka clients in the cluster read a job's password from the same path there: a submitted
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VARIABLE = "GAMMAFLOW_KAFKA_SECURITY"
-FEED, READER, ADMIN, OPERATOR = "feed", "reader", "admin", "operator"
-"""Our users that are not jobs: for feeds; for commands that only read; for creating topics and rights; and for controls."""
+FEED, READER, PAGE, ADMIN, OPERATOR = "feed", "reader", "page", "admin", "operator"
+"""Our users that are not jobs: for feeds; for commands that only read; for the page, which only reads, too, and is open to
+browsers; for creating topics and rights; and for controls."""
 _FIELDS = {"protocol", "ca", "mechanism", "user", "passwords"}
 _PROTOCOLS = ("SSL", "SASL_SSL")
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
@@ -64,7 +65,7 @@ def settings(file: str | None = None) -> Security | None:
 
 
 def user(role: str, file: str | None = None) -> str:
-    """The name of a job, or of `FEED`, `READER`, `OPERATOR` or `ADMIN`, on the broker."""
+    """The name of a job, or of `FEED`, `READER`, `PAGE`, `OPERATOR` or `ADMIN`, on the broker."""
     security = settings(file)
     return (security.user if security else "gammaflow-{}").replace("{}", role)
 

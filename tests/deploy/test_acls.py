@@ -6,7 +6,7 @@ from deploy import acls
 from deploy.acls import Right
 from schemas import TOLD_AHEAD
 from schemas.records import TABLES
-from schemas.security import FEED, OPERATOR, READER, user
+from schemas.security import FEED, OPERATOR, PAGE, READER, user
 
 
 def rights_of(name: str) -> set[Right]:
@@ -38,7 +38,8 @@ def test_the_job_with_transactions_has_ids_of_its_own() -> None:
 
 
 def test_those_who_only_look_write_nothing_and_feeds_write_nothing_that_a_job_computes() -> None:
-    assert {right.operation for right in rights_of(user(READER))} == {"READ", "DESCRIBE"}
+    for looker in (READER, PAGE):
+        assert {right.operation for right in rights_of(user(looker))} == {"READ", "DESCRIBE"}
     computed = {TABLES[table].topic for job in jobs.FLOW for table in jobs.job(job).writes} - {TABLES["dead_letters"].topic}
     begun = {TABLES[table].topic for table in TOLD_AHEAD}  # by a heartbeat
     assert not (computed - begun) & {right.name for right in rights_of(user(FEED)) if right.operation == "WRITE"}

@@ -55,6 +55,15 @@ def test_a_job_is_behind_the_newest_record_that_it_has_taken_of_a_partition(rest
     assert Flink("nowhere").read(JOB) == {("order_books_v1", 0): 42}
 
 
+def test_a_job_has_reached_what_all_its_tasks_have_and_nothing_before_one_of_them_has_a_time(answers: dict[str, Any]) -> None:
+    answers["GET /jobs/1"] = {"vertices": [{"id": "2"}, {"id": "3"}]}
+    answers["GET /jobs/1/vertices/2/watermarks"] = [{"value": "1700"}, {"value": "1600"}]
+    answers["GET /jobs/1/vertices/3/watermarks"] = [{"value": str(2**63 - 1)}, {"value": str(-(2**63))}]
+    assert Flink("nowhere").watermark_ms(JOB) == 1_600
+    answers["GET /jobs/1"] = {"vertices": [{"id": "3"}]}
+    assert Flink("nowhere").watermark_ms(JOB) is None
+
+
 @pytest.mark.parametrize(
     ("answer", "is_made"),
     [

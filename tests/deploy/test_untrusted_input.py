@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ("bench", "cli", "deploy", "drills", "engine", "feeds", "jobs", "kernels", "schemas", "udfs")
+PRODUCT = ("bench", "cli", "deploy", "drills", "engine", "feeds", "jobs", "kernels", "page", "schemas", "udfs")
 MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "jsonpickle", "joblib", "marshal", "shelve", "yaml"}  # yaml: PyYAML
 NAMES = {"eval", "exec", "compile", "__import__"}
 FUNCTIONS = {"os.system", "os.popen", "pd.read_pickle", "Types.PICKLED_BYTE_ARRAY"}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCT = ("bench", "cli", "deploy", "drills", "engine", "feeds", "jobs", "kernels")
+PRODUCT = ("bench", "cli", "deploy", "drills", "engine", "feeds", "jobs", "kernels", "page")
 PUBLISHED = ("tests/truth",)
 """Published cases with known answers: a formula that answers them is offered to users, whether or not a job calls it."""
 
