@@ -33,6 +33,7 @@ class Cluster:
         self._servers, self._rest, self._store = servers, None if flink is None else Flink(flink), store
         self._is_watched, self._stop = Event(), Event()
         self._admin: AdminClient | None = None
+        self._existing: dict[str, int] = {}
         self._thread = Thread(target=self._run, name="page-flink", daemon=True)
         self._thread.start()
 
@@ -99,10 +100,9 @@ class Cluster:
 
     def _topics(self) -> tuple[dict[tuple[str, int], int], dict[str, int]]:
         """The end of every partition, and by table the time of its newest record."""
-        admin = self._admin
-        if admin is None:
-            admin, self._existing = reached(AdminClient, self._servers, PAGE, {"log_level": 2}, timeout_s=ANSWERED_S)
-            self._admin = admin
+        if self._admin is None:
+            self._admin, self._existing = reached(AdminClient, self._servers, PAGE, {"log_level": 2}, timeout_s=ANSWERED_S)
+        admin: AdminClient = self._admin
         names = {table.topic: name for name, table in TABLES.items() if table.topic in self._existing}
         parts = [TopicPartition(topic, part) for topic in names for part in range(self._existing[topic])]
         asked = {kind: admin.list_offsets(dict.fromkeys(parts, spec)) for kind, spec in _ASKED.items()} if parts else {}
