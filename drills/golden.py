@@ -32,7 +32,7 @@ from schemas import RETIRED
 
 NAMES = [name for name in jobs.FLOW if name != "archive"]
 """All jobs with state beyond read positions: not the archive."""
-NEWER = {"0.1.0": ("oracles", "oracle_faults", "breakers", "orders", "matching", "fund", "execution")}
+NEWER = {"0.1.0": ("oracles", "oracle_faults", "breakers", "orders", "matching", "fund", "execution", "hedges")}
 """Jobs that are newer than a version."""
 BEGUN_ANEW = {"0.1.0": ("bars", "book_metrics", "venue_clocks")}
 """SQL jobs whose state has changed since a version: they start without its savepoints."""

@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 FEED_TABLES = (
     *("instruments", "order_books", "trades", "tickers", "index_prices", "trading_halts", "fills", "transfers"),
     *("execution_reports", "oracle_updates", "venue_times", "order_requests", "execution_parents"),
+    *("account_groups", "risk_limits"),
 )
-"""What feeds write, and so where they say what time it is; in order_requests and execution_parents for all who request, which
-no feed does."""
+"""What feeds write, and so where they say what time it is; in order_requests, execution_parents, account_groups and risk_limits
+for people and programs that request, which no feed does."""
 PACKED = frozenset({"order_books"})
 """Of these, rows of one instant share a record (`feeds.packs`): the tables of which there are most."""
 HEARTBEAT_MS = 20

@@ -9,8 +9,8 @@
 
 SET 'gammaflow.reads' = 'instruments, tickers, trading_halts, order_requests, liquidation_orders, execution_reports, positions, account_margin';
 -- With -D gammaflow.also-read=… our own breakers hold orders, the own venue answers and marks them, and children of algorithms
--- come.
-SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, venue_tickers, algorithm_requests';
+-- and hedges come.
+SET 'gammaflow.may-read' = 'circuit_breaks, venue_reports, venue_tickers, algorithm_requests, hedge_requests';
 SET 'gammaflow.kernel' = 'orders';
 SET 'gammaflow.broadcast' = 'instruments, tickers, trading_halts, circuit_breaks, venue_tickers';
 -- A report of the own venue is in the partition of its instrument.

@@ -14,6 +14,7 @@ READ_AS = {
     "algorithm_requests": "order_requests",
     "fund_fills": "fills",
     "fund_transfers": "transfers",
+    "hedge_requests": "order_requests",
     "venue_fills": "fills",
     "venue_order_books": "order_books",
     "venue_reports": "execution_reports",

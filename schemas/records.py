@@ -16,6 +16,14 @@ class Table(NamedTuple):
     columns: dict[str, Column]
 
 
+class AccountGroupsRow(TypedDict):
+    account: str
+    group_name: str
+    event_at: str
+    is_member: bool
+    is_hedger: bool | None
+
+
 class AccountMarginRow(TypedDict):
     account: str
     event_at: str
@@ -455,6 +463,69 @@ class GatewaySessionsRow(TypedDict):
     newest_at: str | None
 
 
+class GroupBreachesRow(TypedDict):
+    subject_kind: str
+    subject: str
+    event_at: str
+    measure: str
+    underlying: str | None
+    expiry_bucket: str | None
+    state: str
+    from_state: str | None
+    exposure: float | None
+    target: float | None
+    enter: float | None
+    leave: float | None
+    reason: str | None
+
+
+class HedgeDecisionsRow(TypedDict):
+    account: str
+    event_at: str
+    decision_id: str
+    subject_kind: str
+    subject: str
+    state: str
+    breaches: str
+    venue: str | None
+    instrument: str | None
+    client_order_id: str | None
+    side: str | None
+    quantity: str | None
+    price: str | None
+    delta_usd: float | None
+    gamma_usd: float | None
+    vega_usd: float | None
+    cost_usd: float | None
+    worst_measure: str | None
+    exposure_before: float | None
+    exposure_after: float | None
+    total_cost_usd: float | None
+    reason: str
+
+
+class HedgeRequestsRow(TypedDict):
+    account: str
+    venue: str
+    instrument: str
+    event_at: str
+    client_order_id: str
+    orig_client_order_id: str | None
+    parent_client_order_id: str | None
+    request: str
+    source: str
+    owner_group: str | None
+    side: str | None
+    order_type: str | None
+    time_in_force: str | None
+    price: str | None
+    quantity: str | None
+    is_reduce_only: bool | None
+    expires_at: str | None
+    max_notional_usd: float | None
+    reason: str | None
+
+
 class IndexPricesRow(TypedDict):
     venue: str
     underlying: str
@@ -501,6 +572,22 @@ class LedgerEntriesRow(TypedDict):
     cause_kind: str
     cause_id: str
     corrected_id: str | None
+
+
+class LimitBreachesRow(TypedDict):
+    subject_kind: str
+    subject: str
+    event_at: str
+    measure: str
+    underlying: str | None
+    expiry_bucket: str | None
+    state: str
+    from_state: str | None
+    exposure: float | None
+    target: float | None
+    enter: float | None
+    leave: float | None
+    reason: str | None
 
 
 class LiquidationEventsRow(TypedDict):
@@ -794,6 +881,38 @@ class ResyncRequestsRow(TypedDict):
     reason: str
 
 
+class RiskExposuresRow(TypedDict):
+    subject_kind: str
+    subject: str
+    event_at: str
+    part: int
+    owner_partition: int
+    underlying: str | None
+    expiry_bucket: str | None
+    delta_usd: float | None
+    gamma_usd: float | None
+    vega_usd: float | None
+    gross_usd: float | None
+    equity_usd: float | None
+    rows_count: int
+
+
+class RiskLimitsRow(TypedDict):
+    subject_kind: str
+    subject: str
+    measure: str
+    underlying: str | None
+    expiry_bucket: str | None
+    event_at: str
+    enter: float | None
+    leave: float | None
+    target: float | None
+    is_hedged: bool | None
+    hedge_venue: str | None
+    participation: float | None
+    reason: str | None
+
+
 class TickersRow(TypedDict):
     venue: str
     instrument: str
@@ -1009,6 +1128,19 @@ class VolSurfacesRow(TypedDict):
 
 
 TABLES: dict[str, Table] = {
+    "account_groups": Table(
+        "account_groups.v1",
+        ("account", "group_name"),
+        True,
+        False,
+        {
+            "account": Column("STRING", False),
+            "group_name": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "is_member": Column("BOOLEAN", False),
+            "is_hedger": Column("BOOLEAN", True),
+        },
+    ),
     "account_margin": Table(
         "account_margin.v1",
         ("account",),
@@ -1563,6 +1695,84 @@ TABLES: dict[str, Table] = {
             "newest_at": Column("TIMESTAMP_LTZ(6)", True),
         },
     ),
+    "group_breaches": Table(
+        "group_breaches.v1",
+        ("subject",),
+        False,
+        False,
+        {
+            "subject_kind": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "measure": Column("STRING", False),
+            "underlying": Column("STRING", True),
+            "expiry_bucket": Column("STRING", True),
+            "state": Column("STRING", False),
+            "from_state": Column("STRING", True),
+            "exposure": Column("DOUBLE", True),
+            "target": Column("DOUBLE", True),
+            "enter": Column("DOUBLE", True),
+            "leave": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
+        },
+    ),
+    "hedge_decisions": Table(
+        "hedge_decisions.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "decision_id": Column("STRING", False),
+            "subject_kind": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "state": Column("STRING", False),
+            "breaches": Column("STRING", False),
+            "venue": Column("STRING", True),
+            "instrument": Column("STRING", True),
+            "client_order_id": Column("STRING", True),
+            "side": Column("STRING", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "delta_usd": Column("DOUBLE", True),
+            "gamma_usd": Column("DOUBLE", True),
+            "vega_usd": Column("DOUBLE", True),
+            "cost_usd": Column("DOUBLE", True),
+            "worst_measure": Column("STRING", True),
+            "exposure_before": Column("DOUBLE", True),
+            "exposure_after": Column("DOUBLE", True),
+            "total_cost_usd": Column("DOUBLE", True),
+            "reason": Column("STRING", False),
+        },
+    ),
+    "hedge_requests": Table(
+        "hedge_requests.v1",
+        ("account",),
+        False,
+        False,
+        {
+            "account": Column("STRING", False),
+            "venue": Column("STRING", False),
+            "instrument": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "client_order_id": Column("STRING", False),
+            "orig_client_order_id": Column("STRING", True),
+            "parent_client_order_id": Column("STRING", True),
+            "request": Column("STRING", False),
+            "source": Column("STRING", False),
+            "owner_group": Column("STRING", True),
+            "side": Column("STRING", True),
+            "order_type": Column("STRING", True),
+            "time_in_force": Column("STRING", True),
+            "price": Column("DECIMAL(38, 18)", True),
+            "quantity": Column("DECIMAL(38, 18)", True),
+            "is_reduce_only": Column("BOOLEAN", True),
+            "expires_at": Column("TIMESTAMP_LTZ(3)", True),
+            "max_notional_usd": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
+        },
+    ),
     "index_prices": Table(
         "index_prices.v2",
         ("venue", "underlying", "quote_currency"),
@@ -1624,6 +1834,27 @@ TABLES: dict[str, Table] = {
             "cause_kind": Column("STRING", False),
             "cause_id": Column("STRING", False),
             "corrected_id": Column("STRING", True),
+        },
+    ),
+    "limit_breaches": Table(
+        "limit_breaches.v1",
+        ("subject",),
+        False,
+        False,
+        {
+            "subject_kind": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "measure": Column("STRING", False),
+            "underlying": Column("STRING", True),
+            "expiry_bucket": Column("STRING", True),
+            "state": Column("STRING", False),
+            "from_state": Column("STRING", True),
+            "exposure": Column("DOUBLE", True),
+            "target": Column("DOUBLE", True),
+            "enter": Column("DOUBLE", True),
+            "leave": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
         },
     ),
     "liquidation_events": Table(
@@ -2000,6 +2231,48 @@ TABLES: dict[str, Table] = {
             "event_at": Column("TIMESTAMP_LTZ(3)", False),
             "sequence": Column("BIGINT", True),
             "reason": Column("STRING", False),
+        },
+    ),
+    "risk_exposures": Table(
+        "risk_exposures.v1",
+        ("subject",),
+        False,
+        False,
+        {
+            "subject_kind": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "part": Column("INT", False),
+            "owner_partition": Column("INT", False),
+            "underlying": Column("STRING", True),
+            "expiry_bucket": Column("STRING", True),
+            "delta_usd": Column("DOUBLE", True),
+            "gamma_usd": Column("DOUBLE", True),
+            "vega_usd": Column("DOUBLE", True),
+            "gross_usd": Column("DOUBLE", True),
+            "equity_usd": Column("DOUBLE", True),
+            "rows_count": Column("INT", False),
+        },
+    ),
+    "risk_limits": Table(
+        "risk_limits.v1",
+        ("subject_kind", "subject", "measure", "underlying", "expiry_bucket"),
+        True,
+        False,
+        {
+            "subject_kind": Column("STRING", False),
+            "subject": Column("STRING", False),
+            "measure": Column("STRING", False),
+            "underlying": Column("STRING", True),
+            "expiry_bucket": Column("STRING", True),
+            "event_at": Column("TIMESTAMP_LTZ(3)", False),
+            "enter": Column("DOUBLE", True),
+            "leave": Column("DOUBLE", True),
+            "target": Column("DOUBLE", True),
+            "is_hedged": Column("BOOLEAN", True),
+            "hedge_venue": Column("STRING", True),
+            "participation": Column("DOUBLE", True),
+            "reason": Column("STRING", True),
         },
     ),
     "tickers": Table(

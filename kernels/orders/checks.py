@@ -20,7 +20,7 @@ from udfs.bands import Band, around, capped
 
 SIDES = ("buy", "sell")
 TYPES = ("market", "limit")
-ALGOS = {"liquidation": "liquidations", "algorithm": "execution"}
+ALGOS = {"liquidation": "liquidations", "algorithm": "execution", "hedge": "hedges"}
 """By source, the algo that decides, for controls of a scope algo:…"""
 TIMES = ("gtc", "ioc", "fok", "gtd", "day", "post_only")
 
