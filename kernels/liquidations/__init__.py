@@ -1,21 +1,24 @@
-"""liquidations: which accounts must be liquidated, how much of each now, and what are each account's equity and margin?
+"""liquidations: which accounts must be liquidated, how much of each now, and what are each account's equity, margin and exposures?
 
 Accounts are valued once a batch (`valuation`), and not at all if nothing has moved.  The stages read the valuation one after
-the other: `decisions` (whom to liquidate), then `margin` (rows of every account).  `stage` defines a stage.
+the other: `decisions` (whom to liquidate), then `margin` (rows of every account), then `exposures` (of those with limits).
+`stage` defines a stage.
 
 Entries    those of `accounts`, `market` and of each stage
 Order      all messages of a batch are applied, then accounts are valued, then the stages emit their rows
 Late       messages behind the watermark only change the state: the next batch values what they changed
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.checks import checked
 from engine.contract import Kernel, Message, Output
+from kernels.limits import sound
 from kernels.liquidations import cases, market
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.decisions import Decisions
+from kernels.liquidations.exposures import Exposures
 from kernels.liquidations.margin import Margin
 from kernels.liquidations.messages import in_time, learn
 from kernels.liquidations.pricing import Valuation
@@ -35,7 +38,8 @@ class State:
         self.accounts = Accounts()
         self.touched = self.accounts.touched
         self.decisions, self.margin = Decisions(self.accounts), Margin(self.accounts)
-        self.stages: tuple[Stage, ...] = (self.decisions, self.margin)  # in this order: decisions must be quick
+        self.exposures = Exposures(self.accounts)
+        self.stages: tuple[Stage, ...] = (self.decisions, self.margin, self.exposures)  # in this order: decisions must be quick
         self.valuation: Valuation | None = None
         self._by_kind = {kind: stage for stage in self.stages for kind in stage.KINDS}
 
@@ -51,6 +55,11 @@ class State:
 def new() -> State:
     """An empty state."""
     return State()
+
+
+def set_keys(state: State, partition_of: Callable[[str], int], own: int) -> None:
+    """Tell which partition the rows of a key are in, and that of this shard."""
+    state.exposures.partition_of, state.exposures.part = partition_of, own
 
 
 def gauges(state: State) -> dict[str, float]:
@@ -69,6 +78,8 @@ def obeyed(state: State) -> Mapping[str, Mapping[str, Any]]:
 def step(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     """Apply one micro-batch in place: the rows of every stage, and `dead_letters`."""
     good, outputs = checked(messages, until_ms)
+    good, letters = sound(good, until_ms)
+    outputs += letters
     good.sort(key=in_time)
     outputs += learn(state.accounts, good, until_ms)
     for stage in state.stages:
@@ -103,6 +114,7 @@ KERNEL = Kernel(
     version=cases.VERSION,
     new=new,
     step=step,
+    set_keys=set_keys,
     gauges=gauges,
     migrations=cases.MIGRATIONS,
     parts=(ACCOUNTS,),

@@ -19,7 +19,7 @@ from kernels.market.indices import DOLLARS
 from kernels.market.tickers import NO_READING, Prices, Reading
 from udfs import standard_margin
 
-VERSION = 6
+VERSION = 7
 KEPT_MS = 86_400_000
 NO_PRICES = Prices()
 
@@ -334,4 +334,15 @@ def _with_reported(name: str, stored: Any) -> Any:
     return [*stored, 0] if name == "margin_turn" else stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts, 4: _apart_from_rows, 5: _with_reported}
+def _with_limits(name: str, stored: Any) -> Any:
+    """To version 7, which has entries of limits and groups beside these."""
+    return stored
+
+
+MIGRATIONS: dict[int, Migration] = {
+    2: _with_turn,
+    3: _in_parts,
+    4: _apart_from_rows,
+    5: _with_reported,
+    6: _with_limits,
+}
