@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from engine.checks import dead_letter
 from engine.contract import Message, Output
-from schemas.rows import Fault, instant_ms, key, shown, to_ms
+from schemas.rows import Fault, instant_ms, shown, to_ms
 from udfs.exposures import BREACHED, BUCKETS, MEASURES, UNKNOWN, WITHIN
 
 ACCOUNT, GROUP = KINDS = ("account", "group")
@@ -42,14 +42,15 @@ class Limit(NamedTuple):
         return self.subject_kind, self.subject
 
     @property
+    def name(self) -> str:
+        """The key of its row."""
+        parts = (self.subject_kind, self.subject, self.measure, self.underlying or "", self.expiry_bucket or "")
+        return ":".join(parts)
+
+    @property
     def words(self) -> str:
         """What it is about, as events name it."""
         return ":".join((self.measure, self.underlying or "", self.expiry_bucket or "")).rstrip(":")
-
-
-def name_of(row: Mapping[str, Any]) -> str:
-    """The name of a limit: the key of its row."""
-    return key("risk_limits", row)
 
 
 def limit_of(row: Mapping[str, Any]) -> Limit:

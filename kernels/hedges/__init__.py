@@ -1,19 +1,19 @@
 """hedges: which trades bring exposures back within their limits at the least cost, and what keeps others outside?
 
-Entries    limit/<key of its row of risk_limits>: the limit and its state; member/["<account>","<group>"]; every shard has them all
-           exposure/["<kind>","<subject>"]: the newest exposures that each shard of the accounts tells; standing/["<kind>",
-           "<subject>"]: when it was last hedged, and what came of it
+Entries    limit/<key of its row of risk_limits>: the limit and its state; member/["<account>","<group>"]; every shard has all
+           exposure/["<kind>","<subject>"]: the newest exposures that each shard of the accounts tells; and likewise
+           standing/…: when it was last hedged, and what came of it
            order/["<account>","<client_order_id>"]: an order of a hedge; freed a day after its end
            market/<venue:instrument>: newest book and prices of underlyings with hedged limits; contract/<venue:instrument>,
            halt/…, break/…: as in the other jobs; turn: the subject that was last decided about
-Order      a batch applies terms, halts, breaks, limits and groups first; then prices, books and exposures by event time; then what
-           became of orders.  Limits are judged, and decisions follow at the end of the window
-Decision   about a subject with a breached limit that is hedged: once its orders are over, their fills are in its exposures, and
-           `pause_ms` have passed.  It takes effect a latency later.  The cheapest trade that brings each breached exposure within
-           `leave`, and takes no other further out (udfs/hedging.py): perpetuals and futures, and for gamma and vega options.  Its
-           orders are immediate, with the price that was reckoned with as limit
-Ping-pong  nothing is traded while no limit is breached, and a hedge ends at the edge of `leave` that is nearest: so the exposure
-           has to move from there beyond `enter` before there is another
+Order      a batch applies terms, halts, breaks, limits and groups first; then prices, books and exposures by event time; then
+           what became of orders.  Limits are judged, and decisions follow at the end of the window
+Decision   about a subject with a breached limit that is hedged: once its orders are over, their fills are in its exposures,
+           and `pause_ms` have passed.  It takes effect a latency later.  The cheapest trade that brings each breached one
+           within `leave`, takes no other further out (udfs/hedging.py): perpetuals, futures, and for gamma and vega
+           options.  Its orders are immediate, with the price that was reckoned with as limit
+Ping-pong  nothing is traded while no limit is breached, and a hedge ends at the nearest edge of `leave`: the exposure has
+           to move from there beyond `enter` before there is another
 Late       late messages like any other; what is older than what is known changes nothing
 """
 
@@ -30,7 +30,7 @@ from kernels.hedges.rules import RULES
 from kernels.hedges.state import VERSION as VERSION
 from kernels.hedges.state import Part, Subject, entry
 from kernels.hedges.state import State as State
-from kernels.limits import limit_of, name_of, sound
+from kernels.limits import limit_of, sound
 from kernels.market.terms import tradable
 from schemas.records import TABLES
 from schemas.rows import encoded, key, to_ms
@@ -55,7 +55,7 @@ def gauges(state: State) -> dict[str, float]:
     """The number of limits that are breached, and of orders that are not over."""
     return {
         "breached_limits": sum(now == BREACHED for now in state.states.values()),
-        "open_orders": sum(order.done_ms is None for order in state.orders.values()),
+        "open_orders": len(state.open),
     }
 
 
@@ -141,7 +141,8 @@ def _learn(state: State, table: str, row: dict[str, Any]) -> None:
         if state.groups.learn(row):
             state.touched.add(entry("member", (row["account"], row["group_name"])))
     elif table == "risk_limits":
-        name, limit = name_of(row), limit_of(row)
+        limit = limit_of(row)
+        name = limit.name
         known = state.limits.get(name)
         if known is None or known.event_ms <= limit.event_ms:
             state.put_limit(name, limit, state.states.get(name, 0))
@@ -208,6 +209,7 @@ def _apply(state: State, desk: Desk, row: dict[str, Any]) -> None:
     is_over = row["order_status"] in ENDINGS and not float(row["leaves_quantity"])
     if is_over and order.done_ms is None:
         order.done_ms = event_ms
+        state.open.discard(name)
         standing.done_ms = max(standing.done_ms, event_ms)
         if row["event"] in FAILURES:
             standing.failures += 1

@@ -69,7 +69,7 @@ def chosen(
     limits, needs  each limit, and how far its exposure has to go, with its sign, in parts of `enter`; 0 where it need not
     venues         None: any
     """
-    busy = {order.market for (owner, _), order in state.orders.items() if owner == account and order.done_ms is None}
+    busy = {state.orders[name].market for name in state.open if name[0] == account}
     has_options = any(need and limit.measure != "delta" for limit, need in zip(limits, needs, strict=True))
     tradable, faults = [], []
     for underlying in underlyings:

@@ -87,12 +87,13 @@ class Desk:
     def _is_waiting(self, subject: Subject) -> bool:
         """Whether orders, their fills, a pause or a refusal are waited for."""
         standing, state = self.state.standing(subject), self.state
-        for key, order in state.orders.items():
-            if order.subject == subject and order.done_ms is None:
-                if self.now_ms < order.decided_ms + self.rules.answer_ms:
-                    return True
-                order.done_ms = standing.done_ms = self.now_ms
-                state.touched |= {entry("order", key), entry("standing", subject)}
+        for name in sorted(name for name in state.open if state.orders[name].subject == subject):
+            order = state.orders[name]
+            if self.now_ms < order.decided_ms + self.rules.answer_ms:
+                return True
+            order.done_ms = standing.done_ms = self.now_ms
+            state.open.discard(name)
+            state.touched |= {entry("order", name), entry("standing", subject)}
         if self.now_ms < max(standing.retry_ms, standing.decided_ms + self.rules.pause_ms):
             return True
         parts = state.parts.get(subject, {})
@@ -137,8 +138,7 @@ class Desk:
         self._order(subject, account, hedged, known, trades, bands, after, choice.faults)
 
     def _is_breached(self, limit: Limit) -> bool:
-        name = ":".join((limit.subject_kind, limit.subject, limit.measure, limit.underlying or "", limit.expiry_bucket or ""))
-        return self.state.states.get(name) == BREACHED
+        return self.state.states.get(limit.name) == BREACHED
 
     def _bands(self, known: list[tuple[Limit, float]], is_due: list[bool]) -> tuple[Bands, FloatArray]:
         """Where each exposure may be after the trade; and how far each has to go, in parts of `enter`.
@@ -214,7 +214,7 @@ class Desk:
             row = head | order | adds | {"cost_usd": trade.cost, "total_cost_usd": total, "reason": why}
             self.outputs.append(Output("hedge_decisions", self.now_ms, row | {"state": "partial" if left.any() else "hedged"}))
             self._request(account, head["decision_id"], order, f"{head['breaches']} of {subject[0]} {subject[1]}")
-            state.orders[account, name] = Order(subject, trade.instrument.name, self.now_ms)
+            state.put_order((account, name), Order(subject, trade.instrument.name, self.now_ms))
             state.touched.add(entry("order", (account, name)))
         standing.decided_ms = self.now_ms
         state.touched.add(entry("standing", subject))
@@ -286,11 +286,8 @@ class Desk:
 
     def refuse(self, subject: Subject, account: str, row: dict[str, Any], standing: Standing) -> None:
         """Say that an order came back."""
-        breached = [
-            limit
-            for name in sorted(self.state.by_subject.get(subject, ()))
-            if self._is_breached(limit := self.state.limits[name])
-        ]
+        limits = [self.state.limits[name] for name in sorted(self.state.by_subject.get(subject, ()))]
+        breached = [limit for limit in limits if self._is_breached(limit)]
         head = {
             "account": account,
             "event_at": instant_ms(self.now_ms),
@@ -305,7 +302,8 @@ class Desk:
         }
         blank = ("quantity", "price", "delta_usd", "gamma_usd", "vega_usd", "cost_usd", "worst_measure", "exposure_before")
         figures = dict.fromkeys((*blank, "exposure_after", "total_cost_usd"))
-        why = f"{row.get('rule') or 'the venue'}: {row.get('reason') or 'refused'}; the next try is after {instant_ms(standing.retry_ms)}"
+        why = f"{row.get('rule') or 'the venue'}: {row.get('reason') or 'refused'}"
+        why += f"; the next try is after {instant_ms(standing.retry_ms)}"
         self.outputs.append(Output("hedge_decisions", self.now_ms, head | figures | {"reason": why}))
 
 

@@ -78,7 +78,7 @@ class Worth:
         self.carry = (funding or 0.0) * rules.funding_intervals * self.notional  # that a long position pays
 
     def cost(self, side: int, price: float) -> float:
-        """USD for a contract that is bought (1) or sold (-1) at this price, against the middle; not below a trace of its notional."""
+        """USD for a contract that is bought (1) or sold (-1) at a price, against the middle; above zero."""
         gap = side * (price - self.mid)
         crossing = self.notional * gap / self.mid if self.is_inverse_future else self.unit * gap
         fee = min(self.fee, self.cap * price * self.unit) if self.cap else self.fee

@@ -33,7 +33,7 @@ RULES = Rules()
 
 
 def fee_of(rules: Rules, venue: str, kind: str) -> tuple[float, float]:
-    """The rate that a taker pays on the notional, and of an option the most as a fraction of its price; 0 where there is none."""
+    """The rate that a taker pays on the notional, and of an option the most, a fraction of its price; 0 where there is none."""
     own = OWN_VENUE.fees.get(venue)
     paper = OWN_VENUE.paper.get(venue) or (DERIBIT if venue == "deribit" else None)
     fees: Fees | None = own if own is not None else paper.fees.get(kind) if paper is not None else None

@@ -89,6 +89,7 @@ class State:
         self.groups = Groups()
         self.parts: dict[Subject, dict[int, Part]] = {}
         self.orders: dict[tuple[str, str], Order] = {}  # by account and client_order_id
+        self.open: set[tuple[str, str]] = set()  # of these, those that are not over
         self.standings: dict[Subject, Standing] = {}
         self.listing: Listing[Tradable] = Listing()
         self.names: dict[str, set[str]] = {}  # of contracts, by underlying
@@ -146,9 +147,10 @@ class State:
         """How hedging of a subject stands."""
         return self.standings.setdefault(subject, Standing())
 
-    def open_orders(self, subject: Subject) -> list[Order]:
-        """Orders of a subject that are not over."""
-        return [order for order in self.orders.values() if order.subject == subject and order.done_ms is None]
+    def put_order(self, name: tuple[str, str], order: Order) -> None:
+        """Set an order."""
+        self.orders[name] = order
+        (self.open.add if order.done_ms is None else self.open.discard)(name)
 
     def free(self, until_ms: int) -> None:
         """Forget what ended a day ago."""
@@ -205,7 +207,7 @@ class State:
         elif kind == "exposure":
             self.parts[_pair(subject)] = dict(_part_restored(*part) for part in stored)
         elif kind == "order":
-            self.orders[_pair(subject)] = Order.restored(stored)
+            self.put_order(_pair(subject), Order.restored(stored))
         elif kind == "standing":
             self.standings[_pair(subject)] = Standing.restored(stored)
         elif kind == "contract":

@@ -1,4 +1,4 @@
-"""liquidations: which accounts must be liquidated, how much of each now, and what are each account's equity, margin and exposures?
+"""liquidations: which accounts must be liquidated, how much of each now, what are equity, margin and exposures?
 
 Accounts are valued once a batch (`valuation`), and not at all if nothing has moved.  The stages read the valuation one after
 the other: `decisions` (whom to liquidate), then `margin` (rows of every account), then `exposures` (of those with limits).

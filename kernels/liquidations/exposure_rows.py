@@ -75,7 +75,7 @@ def rows_of(
     part: int,
     owner: Callable[[str, str], int],
 ) -> list[Output]:
-    """The rows of some subjects, each with its kind, name and accounts: first their sums, then each cell with something in it."""
+    """The rows of some subjects, each with its kind, name and accounts: its sums, then each cell with something in it."""
     rows = accounts.account_columns.rows
     accounts_of = [np.array([rows[name] for name in names if name in rows], dtype=np.int64) for _, _, names in subjects]
     coins = {row: name for name, row in accounts.currency_columns.rows.items()}

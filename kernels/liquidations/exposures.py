@@ -2,13 +2,13 @@
 
 Entries   limit/<key of its row of risk_limits>: the limit and its state, or that it is lifted; every shard has them all
           member/["<account>","<group>"]: whether the account is in the group; likewise
-          limits_turn: the last account that was judged in turn, the last whose exposures were told, and the last group
+          limits_turn: the last account that was judged in turn, the last that was told, and the last group
 
-Judged    accounts whose positions, balances or limits have changed at once, and all others in turn by name: `JUDGED` in a batch.
-          So where no more have limits all are judged in each batch, and of 100,000 each once a second
-Told      rows of `risk_exposures`: of an account at once when a limit of it changes its state; in each batch while a limit of it
-          is breached and hedged, of at most `HEDGED_TOLD` in a batch; of others in turn, `TOLD` in a batch.  Of groups with limits
-          `GROUPS_TOLD` in a batch, in turn.  What is told depends on what is stored alone: so it is the same after a restore
+Judged    accounts whose positions, balances or limits have changed at once, and all others in turn by name: `JUDGED` in a
+          batch.  Where no more have limits all are judged in each batch, and of 100,000 each once a second
+Told      rows of `risk_exposures`: of an account at once when a limit of it changes its state; in each batch while a limit
+          of it is breached and hedged, of at most `HEDGED_TOLD` in a batch; of others in turn, `TOLD` in a batch.  Of groups
+          with limits `GROUPS_TOLD` in a batch, in turn.  It depends on what is stored alone, so it is the same after a restore
 Nothing   without a limit there is nothing to do
 """
 
@@ -20,7 +20,7 @@ import orjson
 
 from engine.contract import Message, Output
 from engine.entries import packed, unpacked
-from kernels.limits import ACCOUNT, GROUP, LIFTED, STATES, Groups, Limit, breach_row, limit_of, name_of
+from kernels.limits import ACCOUNT, GROUP, LIFTED, STATES, Groups, Limit, breach_row, limit_of
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.columns import Columns
 from kernels.liquidations.exposure_rows import Measured, measured, rows_of
@@ -99,7 +99,8 @@ class Exposures:
                     name = orjson.dumps([message.row["account"], message.row["group_name"]]).decode()
                     self.touched.add(f"member/{name}")
             elif message.table == "risk_limits":
-                name, limit = name_of(message.row), limit_of(message.row)
+                limit = limit_of(message.row)
+                name = limit.name
                 known = self.limits.get(name)
                 if known is None or known.event_ms <= limit.event_ms:
                     if name in self.states.rows and limit.enter is None and known is not None:
