@@ -28,6 +28,7 @@ MINUTE_OF_DAY_MS = DAY_MS - 2 * MINUTE_MS
 PASSES = ("straight", "crash", "rescale")
 STAGES = {
     "book_depth": ["book_depth"],
+    "exposures": ["risk_exposures", "limit_breaches"],
     "margin": ["account_margin", "position_margin", "margin_scalings"],
     "venue_market": ["venue_order_books", "venue_trades", "venue_tickers"],
 }
@@ -37,7 +38,7 @@ QUOTES = {"USD", "USDC", "USDT"}
 """Currencies that keep their names."""
 MARGINED = {"BTC", "ETH"}
 """Currencies that sets of margin parameters know by name: they keep it in cases of margin."""
-NAMED = ("venue", "account", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
+NAMED = ("venue", "account", "subject", "underlying", "instrument", "currency", "settlement_currency", "quote_currency")
 INSTANT = re.compile(r"\b(?:202[5-7])-\d\d-\d\dT\d\d:\d\d:\d\d")
 SUFFIX = re.compile(r"\.c(\d+)([scr])(\d+)(?![0-9])")
 

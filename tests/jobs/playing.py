@@ -35,7 +35,11 @@ from tests.jobs.cases import (
     readable,
 )
 
-PARTITIONED = {"instrument_partition": ("venue", "instrument"), "account_partition": ("account",)}
+PARTITIONED = {
+    "instrument_partition": ("venue", "instrument"),
+    "account_partition": ("account",),
+    "owner_partition": ("subject",),
+}
 """Columns with the partition of another key, and that key."""
 SETTINGS = {**DETERMINISTIC, "gammaflow.window": "0.05", "gammaflow.drift": "1000000"}
 """Of the jobs.  Times that follow from a micro-batch's end stand in the cases, whatever the default is.  No source waits for
