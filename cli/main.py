@@ -24,7 +24,7 @@ import schemas
 from cli import book as ladders
 from cli import controls as operator
 from cli import drill as drills
-from cli import feeding, feeds_shown, orders, parents, play, summary, trading_shown
+from cli import feeding, feeds_shown, hedging, orders, parents, play, summary, trading_shown
 from cli import gateway as gateways
 from cli.display import Display, kernels_table, watermark
 from cli.failing import one_line
@@ -547,6 +547,26 @@ def controls() -> None:
     """Show which controls are on: who said what, when, why and until when."""
     with errors():
         operator.show(console, operator.in_force(operator.standing(feeding.servers())))
+
+
+@app.command()
+def hedge(
+    subject: Annotated[str, typer.Argument(help="An account; with --group a group of account_groups.")],
+    is_group: Annotated[bool, typer.Option("--group", help="It is a group.")] = False,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show it: the job hedges trades, and this command never.")
+    ] = False,
+) -> None:
+    """Show which trades would bring an account's breached exposures back within its limits now, and at what cost."""
+    with errors():
+        if not is_dry_run:
+            raise typer.BadParameter("expected --dry-run: the job hedges trades what limits with is_hedged need")
+        rows = trading_shown.newest(feeding.servers(), hedging.COUNTS).rows
+        try:
+            hedging.show(console, subject, hedging.planned(rows, subject, is_group))
+        except ValueError as error:
+            console.print(f"gammaflow: {error}", markup=False)
+            raise typer.Exit(1) from None
 
 
 Source = Annotated[Path, typer.Option("--from", help="Folder of Parquet files, as `replay --out` writes it.")]
