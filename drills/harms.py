@@ -346,7 +346,7 @@ _WITHOUT_ARCHIVE = frozenset(JOBS) - {"archive"}
 
 _CHANGELOG = {"state.changelog.enabled": "true", "state.changelog.periodic-materialize.interval": "3 s"}
 
-_CLOSED = {jobs.ALSO_READ: ",".join(sorted(TOLD_AHEAD - {"algorithm_requests"}))}
+_CLOSED = {jobs.ALSO_READ: ",".join(sorted(TOLD_AHEAD - {"algorithm_requests", "hedge_requests"}))}
 _LOOP = frozenset({"books", "positions", "liquidations", "orders", "matching", "fund"})
 
 # Depth and snapshots go on for as long as jobs live; sums of floats are in another order where there is one shard.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.contract import Output
+from kernels.limits import ACCOUNT
 from kernels.liquidations.accounts import Accounts
 from kernels.liquidations.columns import Array
 from kernels.liquidations.pricing import Valuation, forward_prices
@@ -79,15 +80,15 @@ def rows_of(
     rows = accounts.account_columns.rows
     accounts_of = [np.array([rows[name] for name in names if name in rows], dtype=np.int64) for _, _, names in subjects]
     coins = {row: name for name, row in accounts.currency_columns.rows.items()}
-    alone = [number for number, (_, _, names) in enumerate(subjects) if len(names) == 1]
+    alone = [number for number, (kind, _, _) in enumerate(subjects) if kind == ACCOUNT]
     slot = np.full(len(rows), -1, dtype=np.int64)
     for number in alone:
         slot[accounts_of[number]] = number
     start, cell, amount = market.holdings(accounts, slot, len(subjects))
     event_at, outputs = instant_ms(batch.now_ms), []
-    for number, (kind, subject, names) in enumerate(subjects):
+    for number, (kind, subject, _) in enumerate(subjects):
         own = accounts_of[number]
-        if len(names) == 1:
+        if kind == ACCOUNT:
             at = slice(start[number], start[number + 1])
             cells, amounts = cell[at], amount[at]
         else:

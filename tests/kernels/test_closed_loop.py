@@ -15,7 +15,7 @@ from schemas.rows import to_ms
 from udfs.profits import profits
 
 JOBS = ("books", "positions", "liquidations", "orders", "matching", "fund")
-CLOSED = tuple(sorted(TOLD_AHEAD - {"algorithm_requests"}))
+CLOSED = tuple(sorted(TOLD_AHEAD - {"algorithm_requests", "hedge_requests"}))
 CRASH = Scenario(duration_s=16, crash_at_s=8.0, strikes=3, expiries=1, accounts=16, doomed=8, fills_per_s=20, quoting=Quoting())
 DRAIN_MS = 5_000
 Rows = dict[str, list[dict[str, Any]]]

@@ -59,7 +59,7 @@ class Loop:
         rows = liquidations.KERNEL.step(self.accounts, [m for m in market if m.table != "order_states"], end_ms)
         told = [Message(row.table, 0, 0, dict(row.row)) for row in rows if row.table == "risk_exposures"]
         wanted = [m for m in market if m.table not in ("positions", "balances")] + told
-        assert not hedges.KERNEL.step(self.hedges, wanted, end_ms)
+        self.decisions += [dict(output.row) for output in hedges.KERNEL.step(self.hedges, wanted, end_ms)]
         for lines in hedges.KERNEL.end_window(self.hedges, end_ms) if hedges.KERNEL.end_window else []:
             decided = [orjson.loads(value) for value in lines.values.split(b"\n")]
             (self.requests if lines.table == "hedge_requests" else self.decisions).extend(decided)
@@ -138,5 +138,5 @@ def test_after_a_kill_nothing_trades_and_requests_become_rare() -> None:
     killed = played(100.0)
     after = [row for row in killed.requests if to_ms(row["event_at"]) + VENUE_MS >= T0 + 100_000]
     assert 1 <= len(after) <= 7
-    assert {row["state"] for row in killed.decisions} == {"hedged", "refused"}
+    assert [row["state"] for row in killed.decisions].count("refused") == len(after)
     assert killed.outside[MAKER] > played().outside[MAKER]
