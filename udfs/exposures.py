@@ -91,8 +91,8 @@ def sensitivities(contracts: Contracts) -> Sensitivities:
         gamma = np.where(c.is_option, g.gamma * c.forward**2 * 0.01 * paid, 0.0)
         vega = np.where(c.is_option, g.vega * paid, 0.0)
     is_over = c.seconds <= 0
-    columns = (np.where(is_over, 0.0, column) for column in (delta, basis, gamma, vega))
-    return Sensitivities(*columns, bucket(c.seconds))
+    delta, basis, gamma, vega = (np.where(is_over, 0.0, column) for column in (delta, basis, gamma, vega))
+    return Sensitivities(delta, basis, gamma, vega, bucket(c.seconds))
 
 
 def columns_of(sensitivities: Sensitivities, underlying: IntArray) -> tuple[FloatArray, IntArray]:
@@ -202,13 +202,13 @@ def figures(
         limit = first[s]
         while limit >= 0:
             if measure[limit] == LEVERAGE:
-                worth = equity[s] * 1e6
+                worth = equity[s]
                 if total == 0.0:
                     answers[limit] = 0.0
                 elif np.isnan(worth) or np.isnan(total):
                     answers[limit] = np.nan
                 else:
-                    answers[limit] = total / worth if worth > 0.0 else np.inf
+                    answers[limit] = total / 1e6 / worth if worth > 0.0 else np.inf
             elif measure[limit] == CONCENTRATION:
                 most = 0.0
                 for i in range(start[s], start[s + 1]):

@@ -21,6 +21,8 @@ from udfs.black76 import FloatArray
 from udfs.exposures import BREACHED, WITHIN, judged
 from udfs.hedging import Bands, cheapest, whole_lots
 
+TIE = 1e-5
+"""By so much of its cost each piece is dearer than the one before it by name: the solver tells no smaller difference."""
 ALL_KNOWN_MS = 2_000
 """So long after its first exposures a group is judged: by then every shard has told its part."""
 
@@ -155,7 +157,7 @@ class Desk:
 
     def _trades(self, choice: Choice, bands: Bands) -> tuple[list[Trade], FloatArray]:
         """The orders, in the order of names; and the exposures after them."""
-        cost = np.array([piece.cost * (1 + 1e-9 * rank) for rank, piece in enumerate(choice.pieces)])
+        cost = np.array([piece.cost * (1 + TIE * rank) for rank, piece in enumerate(choice.pieces)])
         most = np.array([piece.most for piece in choice.pieces])
         solved = cheapest(cost, most, choice.effect, bands)
         by_order: dict[tuple[int, int], list[int]] = {}

@@ -1,7 +1,7 @@
 """What the job hedges knows, as stored."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -97,7 +97,7 @@ class State:
         self.halts = Halts()
         self.breaks = gate.Breaks()
         self.touched: set[str] = set()
-        self.partition_of = _no_partition
+        self.partition_of: Callable[[str], int] = _no_partition
         self.part = 0
         self.moved: set[Subject] = set()  # whose exposures or limits are new since they were judged
         self.turn: Subject = ("", "")  # the last that was decided about

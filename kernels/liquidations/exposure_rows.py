@@ -29,15 +29,19 @@ class Measured(NamedTuple):
     def holdings(self, accounts: Accounts, slot: Array, slots: int) -> tuple[Array, Array, Array]:
         """What the accounts of some slots hold: `exposures.Holdings`."""
         held, balances = accounts.position_columns, accounts.balance_columns
-        usd = np.ascontiguousarray(accounts.currency_columns["usd"])
         return exposures.held(
             slot,
             slots,
-            *(held[name] for name in ("account", "contract", "size", "average")),
+            held["account"],
+            held["contract"],
+            held["size"],
+            held["average"],
             self.rates,
             self.cell,
-            *(balances[name] for name in ("account", "currency", "amount")),
-            usd,
+            balances["account"],
+            balances["currency"],
+            balances["amount"],
+            np.ascontiguousarray(accounts.currency_columns["usd"]),
             self.coin_cell,
         )
 
@@ -57,7 +61,7 @@ def measured(accounts: Accounts, valuation: Valuation) -> Measured:
             contracts["strike_usd"],
             contracts["vol"],
             contracts["is_call"] > 0,
-            contracts["expiry_s"] - second,
+            np.asarray(contracts["expiry_s"] - second, dtype=np.float64),
         )
     )
     rates, cell = exposures.columns_of(each, contracts["underlying"])
@@ -105,7 +109,7 @@ def rows_of(
             "part": part,
             "owner_partition": owner(kind, subject),
         }
-        lines = [(None, None, sums.sum(axis=0), _known(equity))]
+        lines: list[tuple[str | None, str | None, Array, float | None]] = [(None, None, sums.sum(axis=0), _known(equity))]
         lines += [(coin, BUCKETS[bucket], sums[at], None) for coin, bucket, at in chosen]
         for coin, bucket, line, worth in lines:
             row = head | {

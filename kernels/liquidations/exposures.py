@@ -13,6 +13,7 @@ Nothing   without a limit there is nothing to do
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -55,7 +56,7 @@ class Exposures:
         self._names: list[str] = []  # by their rows
         self.fresh: set[str] = set()  # accounts whose limits have changed since they were judged
         self.turn = ["", "", ""]
-        self.partition_of = _no_partition
+        self.partition_of: Callable[[str], int] = _no_partition
         self.part = 0
         self._lifted: list[tuple[Limit, str]] = []  # with their states before, since the last rows
         self._in_order: list[str] | None = None  # names of known accounts with limits

@@ -47,7 +47,7 @@ def book(ms: int, mid: float = 60_000.0, name: str = "P", venue: str = "v", **ch
     return Message("book_depth", 0, 0, row)
 
 
-def limit(measure: str = "delta", enter: float | None = 10_000.0, ms: int = T0, **changed: Any) -> Message:
+def limit(measure: Any = "delta", enter: Any = 10_000.0, ms: Any = T0, **changed: Any) -> Message:
     row: Row = {"subject_kind": "account", "subject": "mm", "measure": measure, "underlying": "BTC", "expiry_bucket": None}
     row |= {"event_at": instant_ms(ms), "enter": enter, "leave": None, "target": None, "is_hedged": True}
     return Message("risk_limits", 0, 0, row | changed)
@@ -144,8 +144,8 @@ class Hedging:
         }
         self.answers.append(Message("order_states", 0, 0, row))
         if traded:
-            status = "filled" if traded == quantity else "partially_filled"
-            row = order | {"number": 2, "event": "trade", "order_status": status, "cum_quantity": f"{traded:f}"}
+            name = "filled" if traded == quantity else "partially_filled"
+            row = order | {"number": 2, "event": "trade", "order_status": name, "cum_quantity": f"{traded:f}"}
             self.answers.append(Message("order_states", 0, 0, row | {"leaves_quantity": f"{quantity - traded:f}"}))
         if traded != quantity:
             row = order | {"number": 3, "event": "expired", "order_status": "expired", "cum_quantity": f"{traded:f}"}

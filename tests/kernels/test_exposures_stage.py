@@ -14,8 +14,8 @@ from tests.kernels.hedging import T0, at, limit, member, terms, ticker
 from tests.kernels.stored import Stored
 
 
-def position(account: str, size: float, ms: int, name: str = "P") -> Message:
-    row = {"account": account, "venue": "v", "instrument": name, **at(ms), "size": str(size), "average_price": "60000"}
+def position(account: str, size: float, ms: int, name: str = "P", average: int = 60_000) -> Message:
+    row = {"account": account, "venue": "v", "instrument": name, **at(ms), "size": str(size), "average_price": str(average)}
     row |= {"realised_pnl": "0", "settlement_currency": "USDC", "fill_id": "f"}
     return Message("positions", 0, ms, row)
 
@@ -67,9 +67,10 @@ def test_a_breach_is_told_when_it_begins_and_when_it_is_over() -> None:
 
 
 def test_the_first_rows_of_a_breach_are_its_exposures_and_more_follow_while_it_is_hedged() -> None:
-    accounts = Accounts(balance("mm", 1e6, T0), balance("mm", 2.0, T0, "BTC"), limit())
-    index = {"venue": "v", "underlying": "BTC", **at(T0 + 110), "price_usd": 50_000.0, "quote_currency": None}
-    accounts.run(position("mm", -5_000, T0 + 120), Message("index_prices", 0, 0, index))
+    index = {"venue": "v", "underlying": "BTC", **at(T0), "price_usd": 50_000.0, "quote_currency": None}
+    cash = [balance("mm", 1e6, T0), balance("mm", 2.0, T0, "BTC"), Message("index_prices", 0, 0, index)]
+    accounts = Accounts(*cash, limit(enter=150_000.0))
+    accounts.run(position("mm", -5_000, T0 + 120))
     sums, cell = accounts.told("risk_exposures")
     assert (sums["underlying"], sums["rows_count"], sums["part"]) == (None, 2, 0)
     assert sums["equity_usd"] == pytest.approx(1e6 + 2 * 50_000.0)
@@ -93,12 +94,12 @@ def test_leverage_and_concentration_are_of_all_that_is_held() -> None:
     wide = {"underlying": None, "is_hedged": None}
     limits = [limit("leverage", 3.0, **wide), limit("concentration", 0.9, **wide)]
     accounts = Accounts(terms("Q", underlying="ETH"), ticker(T0, "Q", mark_price=3_000.0), balance("mm", 10_000.0, T0), *limits)
-    rows = accounts.run(position("mm", 300, T0 + 110), position("mm", -5_000, T0 + 110, "Q"))
-    # 18,000 USD of BTC and 15,000 USD of ETH; what Q has lost since 60,000 is equity.
+    rows = accounts.run(position("mm", 300, T0 + 110), position("mm", -5_000, T0 + 110, "Q", 3_000))
+    # 18,000 USD of BTC and 15,000 USD of ETH.
     (sums, *_) = rows["risk_exposures"]
     assert sums["gross_usd"] == pytest.approx(33_000.0)
     told = {row["measure"]: row["exposure"] for row in rows["limit_breaches"]}
-    assert told == {"leverage": pytest.approx(33_000.0 / sums["equity_usd"])}
+    assert told == {"leverage": pytest.approx(3.3)}
 
 
 def test_a_lifted_limit_says_so_once_and_an_older_row_does_not_bring_it_back() -> None:

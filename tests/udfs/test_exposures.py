@@ -45,7 +45,7 @@ def value_usd(kind: str, size: float, average: float, spot: float, vol: float = 
     return size * 0.1 * float(black76.price(spot, 65_000.0, MONTH_S / exposures.YEAR_S, vol, is_call))
 
 
-def exposed(kind: str, size: float, average: float, **changed: Any) -> np.ndarray[Any, Any]:
+def exposed(kind: str, size: float, average: float, **changed: Any) -> Any:
     """Delta, gamma, vega and gross of a position."""
     contracts = one(kind, **changed)
     rates, cell = exposures.columns_of(exposures.sensitivities(contracts), np.array([0]))
