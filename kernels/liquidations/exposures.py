@@ -5,7 +5,7 @@ Entries   limit/<key of its row of risk_limits>: the limit and its state, or tha
           limits_turn: the last account that was judged in turn, the last that was told, and the last group
 
 Judged    accounts whose positions, balances or limits have changed at once, and all others in turn by name: `JUDGED` in a
-          batch.  Where no more have limits all are judged in each batch, and of 100,000 each once a second
+          batch.  Where no more have limits all are judged in each batch, and of 100,000 each within two seconds
 Told      rows of `risk_exposures`: of an account at once when a limit of it changes its state; in each batch while a limit
           of it is breached and hedged, of at most `HEDGED_TOLD` in a batch; of others in turn, `TOLD` in a batch.  Of groups
           with limits `GROUPS_TOLD` in a batch, in turn.  It depends on what is stored alone, so it is the same after a restore
@@ -31,7 +31,7 @@ from kernels.liquidations.stage import Batch
 from udfs import exposures
 from udfs.exposures import ANY, BREACHED, BUCKETS, MEASURES, WITHIN
 
-JUDGED = 10_000
+JUDGED = 5_000
 TOLD = 50
 HEDGED_TOLD = 100
 GROUPS_TOLD = 2
@@ -214,8 +214,10 @@ class Exposures:
         # What was judged by the same values is as it was.
         if self._unjudged > 0:
             self._unjudged -= len(turn)
-            changed.update(turn)
-        return [name for name in changed if name in self.accounts.account_columns.rows]
+            changed.difference_update(turn)
+        else:
+            turn = []
+        return turn + [name for name in changed if name in self.accounts.account_columns.rows]
 
     def _measure(self, batch: Batch) -> Measured:
         second = self.accounts.second
@@ -227,24 +229,22 @@ class Exposures:
         """The limits of these accounts whose state has changed: their names in order, states, those before, and exposures."""
         rows = self.accounts.account_columns.rows
         account = np.fromiter((rows[name] for name in names), np.int64, len(names))
-        slot = np.full(len(rows), -1, dtype=np.int64)
+        slot = np.full(len(rows) + 1, -1, dtype=np.int64)  # the last is that of limits of unknown accounts
         slot[account] = np.arange(len(names))
         holdings, states = self._measure(batch).holdings(self.accounts, slot, len(names)), self.states
-        of_limit = states["account"]
-        limit_slot = np.where(of_limit >= 0, slot[of_limit], -1).astype(np.int64)
-        integers = (np.asarray(states[column], dtype=np.int64) for column in ("measure", "underlying", "expiry"))
+        limit_slot = slot[states["account"]]
+        chosen = np.flatnonzero(limit_slot >= 0)
+        before = states["state"][chosen]
+        integers = (states[column][chosen] for column in ("measure", "underlying", "expiry"))
         figures = exposures.figures(
-            *holdings, self._measure(batch).cells, len(BUCKETS), batch.valuation.equity[account], limit_slot, *integers
+            *holdings, self._measure(batch).cells, len(BUCKETS), batch.valuation.equity[account], limit_slot[chosen], *integers
         )
-        judged = exposures.judged(states["state"], figures, states["target"], states["enter"], states["leave"])
-        rows_changed = np.flatnonzero((limit_slot >= 0) & (judged != states["state"]))
-        if not len(rows_changed):
-            return []
+        judged = exposures.judged(before, figures, *(states[column][chosen] for column in ("target", "enter", "leave")))
         changed = []
-        for row in rows_changed.tolist():
-            name = self._names[row]
-            changed.append((name, int(judged[row]), int(states["state"][row]), float(figures[row])))
-            states["state"][row] = judged[row]
+        for at in np.flatnonzero(judged != before).tolist():
+            name, state = self._names[chosen[at]], int(judged[at])
+            changed.append((name, state, int(before[at]), float(figures[at])))
+            states.put(name, state=state)
             self.touched.add(f"limit/{name}")
         return sorted(changed)
 
@@ -253,10 +253,12 @@ class Exposures:
         states = self.states
         if not states.rows:
             return set()
-        is_meant = (states["state"] == BREACHED) & (states["is_hedged"] > 0) & (states["account"] >= 0)
-        if not is_meant.any():
+        breached = np.flatnonzero(states["state"] == BREACHED)
+        account = states["account"][breached]
+        account = np.unique(account[(states["is_hedged"][breached] > 0) & (account >= 0)])
+        if not len(account):
             return set()
-        names = sorted(self.accounts.account_names[row] for row in np.unique(states["account"][is_meant]).tolist())
+        names = sorted(self.accounts.account_names[row] for row in account.tolist())
         parts = -(-len(names) // HEDGED_TOLD)
         return set(names[batch.until_ms // 100 % parts :: parts])
 
