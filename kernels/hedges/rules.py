@@ -18,7 +18,7 @@ class Rules(NamedTuple):
     old_ms: int = 5_000  # older exposures are no reason to trade
     stale_ms: int = 30_000  # nor is an older book or price
     most_wait_s: int = 60  # after a refusal the next try waits 2 s, then 4 s, and at most so long
-    decisions: int = 4  # in a batch: a linear program takes milliseconds
+    decisions: int = 2  # in a batch: a linear program takes milliseconds
     reach: Mapping[str, float] = MappingProxyType({"perpetual": 0.01, "future": 0.01, "option": 0.2})
     """By kind of contract: how far from the middle of a book a price may be, a fraction."""
     levels: tuple[int, ...] = (1, 5, 20)  # a book is taken up to each of these levels, at the price of the last
