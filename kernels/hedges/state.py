@@ -206,6 +206,8 @@ class State:
             self.groups.put(*_pair(subject), *stored)
         elif kind == "exposure":
             self.parts[_pair(subject)] = dict(_part_restored(*part) for part in stored)
+            # A group may not have been judged yet; to judge the same exposures again changes nothing.
+            self.moved.add(_pair(subject))
         elif kind == "order":
             self.put_order(_pair(subject), Order.restored(stored))
         elif kind == "standing":

@@ -243,3 +243,21 @@ def test_a_restored_state_goes_on_to_the_same_bytes(cut: int) -> None:
     rows = played(False)
     assert len(rows["hedge_requests"]) > 2
     assert played(True) == rows
+
+
+@pytest.mark.parametrize("cut", [1, 12, 25])
+def test_a_group_is_judged_at_the_same_instant_after_a_restore(cut: int) -> None:
+    def played(is_cut: bool) -> list[dict[str, Any]]:
+        whole = {"subject_kind": "group", "subject": "desk"}
+        hedging = Hedging(
+            terms(), limit(**whole), member("a", is_hedger=True), *market(T0 + 50), *delta(T0 + 50, 16_000.0, **whole)
+        )
+        for number in range(30):
+            if is_cut and number == cut:
+                hedging.restore()
+            hedging.run(*market(hedging.now_ms))
+        return hedging.told("group_breaches")
+
+    (breach,) = played(False)
+    assert breach["state"] == "breached"
+    assert played(True) == [breach]
