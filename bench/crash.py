@@ -90,6 +90,7 @@ def listing(event_ms: int) -> Iterator[tuple[str, dict[str, Any]]]:
             "settlement_currency": "USDC",
             "is_inverse": False,
             "contract_size": 1.0,
+            "amount_per_contract": 1.0,
         }
         yield "instruments", row | {"instrument": perpetual(coin), "kind": "perpetual"}
         for number in range(STRIKES):

@@ -29,7 +29,7 @@ def listing() -> list[Message]:
     """Terms and mark."""
     at = NAMES | {"event_at": instant_ms(T0), "received_at": instant_us(T0 * 1000)}
     terms: Row = {"kind": "perpetual", "underlying": "BTC", "quote_currency": "USDC", "settlement_currency": "USDC"}
-    terms |= {"is_inverse": False, "contract_size": 1.0, "tick_size": TICK, "lot_size": LOT}
+    terms |= {"is_inverse": False, "contract_size": 1.0, "tick_size": TICK, "lot_size": LOT, "amount_per_contract": 1.0}
     return [Message("instruments", 0, 0, at | terms), Message("tickers", 0, 0, at | {"mark_price": MARK})]
 
 

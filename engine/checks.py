@@ -103,6 +103,8 @@ def _instrument(row: Mapping[str, Any]) -> Fault | None:
         return Fault("kind", "spot, perpetual, future or option", shown(row["kind"]))
     if (size := row.get("contract_size")) is not None and size <= 0:
         return Fault("contract_size", "above zero", shown(size))
+    if (amount := row.get("amount_per_contract")) is not None and amount <= 0:
+        return Fault("amount_per_contract", "above zero", shown(amount))
     if row["kind"] == "option":
         if row.get("option_type") not in ("call", "put"):
             return Fault("option_type", "call or put", shown(row.get("option_type")))

@@ -159,6 +159,7 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         strike_usd=float(terms["strike"]) if is_option else None,
         expiry_at=expiry_at,
         contract_size=1.0 if venue != COINM else 100.0 if base == "BTC" else 10.0,
+        amount_per_contract=1.0,
     )
 
 
@@ -783,6 +784,7 @@ def _contract(
         strike_usd=strike_usd,
         expiry_at=expiry_at,
         contract_size=contract_size,
+        amount_per_contract=1.0,
         tick_size=_tick_size(data.get("filters", [])),
     )
 

@@ -173,6 +173,7 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         settlement_currency=base if venue == COIN else quote,
         is_inverse=venue == COIN,
         contract_size=None if venue == COIN else 1.0,
+        amount_per_contract=None if venue == COIN else 1.0,
     )
 
 
@@ -348,6 +349,7 @@ def _listed(data: Any, received: Received) -> Record:
         is_inverse=venue == COIN,
         expiry_at=expiry_at,
         contract_size=None if venue == COIN else 1.0,
+        amount_per_contract=None if venue == COIN else 1.0,
         tick_size=step or None,
     )
 

@@ -436,10 +436,12 @@ def listed(
     expiry_at: str | None = None,
     contract_size: float | None = None,
     tick_size: float | None = None,
+    amount_per_contract: float | None,
 ) -> Record:
     """The terms of a contract, which come with no time of their own: before any message that could still refer to them.
 
-    It is traded until it expires.  Raises one of `ODD` where the time of receipt is wild.
+    It is traded until it expires.  `amount_per_contract` is what one contract, of those that fills count, is in the sizes of
+    books and trades; None where that is not known.  Raises one of `ODD` where the time of receipt is wild.
     """
     event_ms = received.received_us // 1000 - MAX_BEHIND_MS
     event_at, received_at = instants(event_ms, received.received_us)
@@ -459,5 +461,6 @@ def listed(
         "last_trading_at": expiry_at,
         "contract_size": contract_size,
         "tick_size": tick_size,
+        "amount_per_contract": amount_per_contract,
     }
     return Record("instruments", event_ms, row)

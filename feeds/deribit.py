@@ -141,6 +141,7 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         strike_usd=float(name["strike"].replace("d", ".")) if is_option else None,
         expiry_at=expiry_at,
         contract_size=contract_size,
+        amount_per_contract=contract_size,
     )
 
 
@@ -520,6 +521,8 @@ def _instrument(item: Any, received: Received) -> Record:
         strike_usd=strike_usd,
         expiry_at=expiry_at,
         contract_size=_amount(item.get("contract_size")),
+        # Amounts are USD of futures that settle in the coin, and coins of all else: in both a contract is its size.
+        amount_per_contract=_amount(item.get("contract_size")),
         tick_size=_amount(item.get("tick_size")),
     )
 

@@ -301,6 +301,7 @@ def _perpetual(symbol: str, base: str, tick_size: float | None, received: Receiv
         settlement_currency="USDC",
         is_inverse=False,
         contract_size=1.0,
+        amount_per_contract=1.0,
         tick_size=tick_size,
     )
 

@@ -380,6 +380,7 @@ def _perpetual(coin: str, received: Received) -> Record:
         settlement_currency=_MARGIN,
         is_inverse=False,
         contract_size=1.0,
+        amount_per_contract=1.0,
     )
 
 
@@ -394,6 +395,7 @@ def _pair(name: str, base: str, quote: str, received: Received) -> Record:
         settlement_currency=quote,
         is_inverse=False,
         contract_size=1.0,
+        amount_per_contract=1.0,
     )
 
 

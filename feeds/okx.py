@@ -143,6 +143,7 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         strike_usd=float(name["strike"]) if is_option else None,
         expiry_at=expiry_at,
         contract_size=contract_size,
+        amount_per_contract=1.0,
     )
 
 
@@ -378,6 +379,7 @@ def _terms(data: Any, received: Received) -> Record:
         strike_usd=strike_usd,
         expiry_at=expiry_at,
         contract_size=contract_size,
+        amount_per_contract=1.0,
         tick_size=tick_size,
     )
 

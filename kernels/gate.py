@@ -64,6 +64,7 @@ class Reason(StrEnum):
     INSUFFICIENT = "insufficient"
     STALE = "stale"
     STALE_BOOK = "stale book"
+    UNKNOWN_UNIT = "unknown unit"
     NO_DEPTH = "no depth"
 
 
@@ -77,6 +78,7 @@ STRICT: Holds = {
     **dict.fromkeys(PRICES, EVERY),
     # What is deleveraged is closed at the bankruptcy price, whatever a book shows.
     Reason.STALE_BOOK: EVERY - {Act.DELEVERAGE},
+    Reason.UNKNOWN_UNIT: EVERY - {Act.DELEVERAGE},
     Reason.NO_DEPTH: EVERY - {Act.DELEVERAGE},
 }
 """No order while a price is in doubt."""

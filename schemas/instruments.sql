@@ -17,5 +17,6 @@ CREATE TEMPORARY TABLE instruments (
   last_trading_at     TIMESTAMP_LTZ(3)          COMMENT 'NULL for spot and perpetuals',
   contract_size       DOUBLE                    COMMENT 'Underlying per contract; for inverse futures and perpetuals USD per contract; NULL if not published',
   tick_size           DOUBLE                    COMMENT 'Smallest step of the price; NULL if not published',
-  lot_size            DOUBLE                    COMMENT 'Smallest step of the size of an order, in contracts; NULL if not published'
+  lot_size            DOUBLE                    COMMENT 'Smallest step of the size of an order, in contracts; NULL if not published',
+  amount_per_contract DOUBLE                    COMMENT 'What one contract is in the sizes of the venue''s books, trades and tickers: 1 where they count contracts; NULL where it is not known: then no job takes a size for contracts'
 ) WITH ('topic' = 'instruments.v1') LIKE kafka_json;

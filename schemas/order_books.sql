@@ -11,7 +11,7 @@ CREATE TEMPORARY TABLE order_books (
   kind          STRING           NOT NULL COMMENT 'snapshot or change',
   `sequence`    BIGINT           NOT NULL COMMENT 'The venue''s id of the book after this row; its time in ms where the venue does not number its updates',
   prev_sequence BIGINT                    COMMENT 'The id of the book before this change; NULL for a snapshot, and for a change of a venue that does not number its updates: its checksum is the only proof',
-  bids          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
+  bids          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs, the size in the venue''s unit of amount; size 0 deletes the level',
   asks          ARRAY<ARRAY<DOUBLE>> NOT NULL COMMENT '[price, size] pairs; size 0 deletes the level',
   checksum      INT                       COMMENT 'The venue''s CRC32 of the book after this row; NULL where it sends none',
   depth         INT                       COMMENT 'The most levels a side that a snapshot shows, where its channel shows only the top of the book; NULL for the whole book, and for its changes',

@@ -482,6 +482,7 @@ class InstrumentsRow(TypedDict):
     contract_size: float | None
     tick_size: float | None
     lot_size: NotRequired[float | None]
+    amount_per_contract: float | None
 
 
 class LedgerEntriesRow(TypedDict):
@@ -1600,6 +1601,7 @@ TABLES: dict[str, Table] = {
             "contract_size": Column("DOUBLE", True),
             "tick_size": Column("DOUBLE", True),
             "lot_size": Column("DOUBLE", True),
+            "amount_per_contract": Column("DOUBLE", True),
         },
     ),
     "ledger_entries": Table(

@@ -119,4 +119,5 @@ def describe(venue: str, symbol: str, received: Received) -> Record | None:
         strike_usd=name.strike_usd,
         expiry_at=name.expiry_at,
         contract_size=1.0,
+        amount_per_contract=1.0,
     )

@@ -236,6 +236,7 @@ def _terms(data: Any, received: Received) -> Record:
         strike_usd=strike_usd,
         expiry_at=expiry_at,
         contract_size=1.0,
+        amount_per_contract=1.0,
         tick_size=optional_amount(data["priceFilter"]["tickSize"]) or None,
     )
 

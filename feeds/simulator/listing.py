@@ -84,6 +84,7 @@ class Contract(NamedTuple):
             "last_trading_at": expiry_at,
             "contract_size": self.contract_size,
             "tick_size": 1 / self.ticks_per_unit,
+            "amount_per_contract": 1.0,
         }
 
 

@@ -27,9 +27,10 @@ from engine.contract import Kernel, Lines, Message, Output
 from kernels.execution.desk import LATENCY_MS, Desk, state_row
 from kernels.execution.parameters import wrong_form
 from kernels.execution.parent import DONE, REFUSED, WORKING, Parent
+from kernels.execution.state import MIGRATIONS
 from kernels.execution.state import VERSION as VERSION
 from kernels.execution.state import State as State
-from kernels.market.terms import tradable
+from kernels.market.terms import in_contracts, tradable
 from schemas.records import TABLES
 from schemas.rows import encoded, key, to_ms
 
@@ -176,11 +177,13 @@ def _see(state: State, messages: Iterable[Message]) -> None:
             continue
         state.touched.add(f"market/{name}")
         market.forget(event_ms)
+        terms = state.listing.terms.get(name)
+        amount_per_contract = None if terms is None else terms.amount_per_contract
         if message.table == "book_depth":
-            market.show(row)
-        elif market.is_new(row):
+            market.show(row, amount_per_contract)
+        elif market.is_new(row) and (contracts := in_contracts(row["size"], amount_per_contract)) is not None:
             for parent in worked[name]:
-                if parent.see(event_ms, row["price"], row["size"]):
+                if parent.see(event_ms, row["price"], contracts):
                     state.touch(parent)
 
 
@@ -214,4 +217,5 @@ KERNEL = Kernel(
     end_window=end_window,
     gauges=gauges,
     latency_ms=LATENCY_MS,
+    migrations=MIGRATIONS,
 )

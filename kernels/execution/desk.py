@@ -108,6 +108,9 @@ class Desk:
 
     def _send(self, parent: Parent, plan: Plan, market: Market) -> None:
         child, slot = parent.child, plan.slot(self.now_ms)
+        if not market.is_counted:
+            self._hold(parent, "unknown unit", f"what one contract of {parent.market} is in the venue's amounts is not told")
+            return
         takes = plan.urgency == TAKE or (plan.taking_ms is not None and self.now_ms >= plan.taking_ms)
         is_iceberg = plan.algorithm == "iceberg"
         lots = 0

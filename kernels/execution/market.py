@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from kernels.market.terms import in_contracts
 from schemas.rows import to_ms
 from udfs.execution_quality import book_price, sign
 
@@ -17,18 +18,23 @@ class Market:
 
     def __init__(self) -> None:
         self.book_ms = -1
-        self.bids: Levels = []
+        self.bids: Levels = []  # price and contracts
         self.asks: Levels = []
+        self.is_counted = True  # whether it is known what a contract is in the amounts of the book; else contracts are 0
         self.is_stale = True
         self.seen: dict[str, int] = {}  # by trade_id: event time
 
-    def show(self, row: Mapping[str, Any]) -> bool:
+    def show(self, row: Mapping[str, Any], amount_per_contract: float | None) -> bool:
         """Take a row of `book_depth`; returns whether it is the newest."""
         event_ms = to_ms(row["event_at"])
         if event_ms < self.book_ms:
             return False
         self.book_ms, self.is_stale = event_ms, row["is_stale"]
-        self.bids, self.asks = ([[float(price), float(size)] for price, size in row[side]] for side in ("bids", "asks"))
+        self.is_counted = amount_per_contract is not None
+        self.bids, self.asks = (
+            [[float(price), float(in_contracts(size, amount_per_contract) or 0)] for price, size in row[side]]
+            for side in ("bids", "asks")
+        )
         return True
 
     def is_new(self, row: Mapping[str, Any]) -> bool:
@@ -78,11 +84,11 @@ class Market:
 
     def stored(self) -> list[Any]:
         """As an entry has it."""
-        return [self.book_ms, self.bids, self.asks, self.is_stale, self.seen]
+        return [self.book_ms, self.bids, self.asks, self.is_stale, self.seen, self.is_counted]
 
     @classmethod
     def restored(cls, stored: Sequence[Any]) -> "Market":
         """What `stored` returned."""
         market = cls()
-        market.book_ms, market.bids, market.asks, market.is_stale, market.seen = stored
+        market.book_ms, market.bids, market.asks, market.is_stale, market.seen, market.is_counted = stored
         return market

@@ -166,16 +166,15 @@ class Parent:
         assert self.plan is not None
         return max(self.market_volume - self.traded, ZERO) if self.plan.has_own_trades else self.market_volume
 
-    def see(self, event_ms: int, price: float, size: float) -> bool:
+    def see(self, event_ms: int, price: float, contracts: Decimal) -> bool:
         """A trade of the market; returns whether it counts."""
         plan = self.plan
         if plan is None or self.status == DONE or not plan.start_ms <= event_ms < plan.end_ms:
             return False
-        volume = Decimal(repr(size))
-        self.market_volume = EXACT.add(self.market_volume, volume)
-        self.quality.see(price, size)
+        self.market_volume = EXACT.add(self.market_volume, contracts)
+        self.quality.see(price, float(contracts))
         if plan.rate is not None:
-            self._earn(EXACT.multiply(plan.rate, volume))
+            self._earn(EXACT.multiply(plan.rate, contracts))
         return True
 
     def commit(self, quantity: Decimal) -> None:

@@ -23,7 +23,7 @@ class Quality:
         self.mid: float | None = None
         self.mid_ms = 0
         self.by_time = [0.0, 0.0]  # ms, and mid × ms
-        self.by_size = [0.0, 0.0]  # size, and price × size
+        self.by_size = [0.0, 0.0]  # contracts, and price × contracts
         self.effective = [0.0, 0.0]  # contracts, and effective spread × contracts
         self.realised = [0.0, 0.0]
         self.against_book = [0.0, 0.0]
@@ -49,9 +49,9 @@ class Quality:
             _add(self.realised, contracts, formulas.realised_spread(side, price, then, mid))
         return True
 
-    def see(self, price: float, size: float) -> None:
+    def see(self, price: float, contracts: float) -> None:
         """A trade of the market."""
-        _add(self.by_size, size, price)
+        _add(self.by_size, contracts, price)
 
     def trade(
         self, side: str, event_ms: int, row: Mapping[str, Any], contracts: float, mid: float | None, offered: float | None

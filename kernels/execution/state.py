@@ -5,14 +5,15 @@ from typing import Any
 
 import orjson
 
+from engine.contract import Migration
 from engine.entries import packed, unpacked
 from kernels import gate, halts
 from kernels.execution.market import Market
 from kernels.execution.parent import Child, Parent
 from kernels.halts import Halt, Halts
-from kernels.market.terms import Listing, Tradable
+from kernels.market.terms import Listing, Tradable, with_amount
 
-VERSION = 1
+VERSION = 2
 KEPT_MS = 24 * 60 * 60 * 1000
 """So long a parent that is done is remembered: for repeats of its request, and for executions that are undone."""
 
@@ -105,7 +106,7 @@ class State:
         if kind == gate.BREAK:
             self.breaks.decode(subject, data)
             return
-        stored = unpacked("execution", name, data, VERSION)
+        stored = unpacked("execution", name, data, VERSION, MIGRATIONS)
         if kind == "parent":
             parent = Parent.restored(stored)
             self.parents[_key(subject)] = parent
@@ -132,6 +133,26 @@ class State:
             self.parents[key].open[child.key] = child
         else:
             self.orphans.setdefault(key, []).append(child)
+
+
+def _with_amounts(name: str, stored: Any) -> Any:
+    """To version 2, in which contracts have their `amount_per_contract`, and books count contracts.
+
+    Before, each amount was taken for contracts: the book is forgotten, for its next row is there within 10 s.
+    """
+    kind, _, subject = name.partition("/")
+    if kind == "contract":
+        return with_amount(subject, stored)
+    if kind == "parent" and stored[1] is not None:
+        return [stored[0], with_amount(f"{stored[0]['venue']}:{stored[0]['instrument']}", stored[1]), *stored[2:]]
+    if kind == "market":
+        unknown = Market()
+        unknown.seen = stored[4]
+        return unknown.stored()
+    return stored
+
+
+MIGRATIONS: dict[int, Migration] = {1: _with_amounts}
 
 
 def parent_entry(account: str, name: str) -> str:

@@ -53,6 +53,7 @@ for anything that it holds; the hold, its end and every change of its reason are
     insufficient      fewer than `points` prices of it have been seen
 and for contracts to be ordered:
     stale book        updates were lost, or the newest depth is older than `stale_s`
+    unknown unit      the terms do not tell what a contract is in the amounts of the book
     no depth          the book shows nothing within the limit
 """
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from kernels.gate import EVERY, Act, Held, Reason
 from kernels.liquidations.market import Oracle
 from kernels.liquidations.rules import RULES
+from kernels.market.terms import in_contracts
 from schemas.rows import instant_ms
 
 
@@ -34,8 +35,20 @@ class Depth(NamedTuple):
         age_s = (now_ms - self.event_ms) / 1000
         return None if age_s <= RULES.stale_s else f"the book of {contract} {age_text(age_s)}"
 
+    def counted(self, amount_per_contract: float | None) -> "Depth | None":
+        """The same with sizes in contracts; None where the unit of the venue's amounts is not known."""
+        if amount_per_contract == 1:
+            return self
+        if amount_per_contract is None:
+            return None
+        bids, asks = (
+            [[price, float(in_contracts(size, amount_per_contract) or 0)] for price, size in levels]
+            for levels in (self.bids, self.asks)
+        )
+        return self._replace(bids=bids, asks=asks)
+
     def visible(self, size: float, limit: float) -> float:
-        """Contracts that the book offers for closing a position of this size, at the limit or a better price."""
+        """What the book offers for closing a position of this size, at the limit or a better price; of `counted` contracts."""
         if size > 0:
             return sum(level[1] for level in self.bids if level[0] >= limit)
         return sum(level[1] for level in self.asks if level[0] <= limit)

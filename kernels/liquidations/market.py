@@ -16,10 +16,11 @@ from engine.entries import packed, unpacked
 from kernels.liquidations.columns import Columns, or_nan
 from kernels.market import indices
 from kernels.market.indices import DOLLARS
+from kernels.market.terms import untold_amount
 from kernels.market.tickers import NO_READING, Prices, Reading
 from udfs import standard_margin
 
-VERSION = 6
+VERSION = 7
 KEPT_MS = 86_400_000
 NO_PRICES = Prices()
 
@@ -37,6 +38,7 @@ class Terms(NamedTuple):
     contract_size: float | None
     expiry_ms: int | None
     index_currency: str  # the currency of the index that values it
+    amount_per_contract: float | None  # in the sizes of its book; None where it is not known
 
 
 def traded(prices: Prices) -> Reading:
@@ -334,4 +336,16 @@ def _with_reported(name: str, stored: Any) -> Any:
     return [*stored, 0] if name == "margin_turn" else stored
 
 
-MIGRATIONS: dict[int, Migration] = {2: _with_turn, 3: _in_parts, 4: _apart_from_rows, 5: _with_reported}
+def _with_amount(name: str, stored: Any) -> Any:
+    """To version 7, in which contracts have their `amount_per_contract`: before, each amount was taken for contracts."""
+    kind, _, contract = name.partition("/")
+    return [*stored, untold_amount(contract, stored[7])] if kind == "instrument" else stored
+
+
+MIGRATIONS: dict[int, Migration] = {
+    2: _with_turn,
+    3: _in_parts,
+    4: _apart_from_rows,
+    5: _with_reported,
+    6: _with_amount,
+}

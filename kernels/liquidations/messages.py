@@ -72,6 +72,7 @@ def _learn_terms(accounts: Accounts, row: dict[str, Any], event_ms: int) -> None
         row.get("contract_size"),
         None if expiry_at is None else to_ms(expiry_at),
         indices.own_currency(row),
+        row.get("amount_per_contract"),
     )
     if supersedes(terms, accounts.terms.get(name)):
         accounts.put_terms(name, terms)

@@ -48,7 +48,11 @@ def planned(subject: Subject) -> tuple[list[Planned], Held | None]:
             blocked = Held(Reason.STALE_BOOK, contract, doubt)
             continue
         if depth:
-            visible = depth.visible(size, limit)
+            visible = subject.batch.visible(contract, size, limit)
+            if visible is None:
+                why = f"what one contract of {contract} is in the amounts of its book is not told"
+                blocked = Held(Reason.UNKNOWN_UNIT, contract, why)
+                continue
             if visible <= 0:
                 why = f"the book of {contract} shows nothing within {limit:.6g}, the fillable price"
                 blocked = Held(Reason.NO_DEPTH, contract, why)

@@ -114,6 +114,7 @@ class DecisionBatch:
         self.state, self.valuation, self.now_ms = state, valuation, until_ms - 1
         self.changed = frozenset(state.market.due)  # accounts whose positions or cash have changed
         self._quotes: dict[str, Quote] = {}
+        self._depths: dict[str, Depth | None] = {}
         with np.errstate(invalid="ignore"):
             self.must_close = liquidation.is_liquidatable(valuation.equity, valuation.maintenance)
             self.is_broke = valuation.equity < -CENT
@@ -154,13 +155,27 @@ class DecisionBatch:
         if liquidation.round_size(size, quote.unit_usd, since_s, *RULES.orders.rounds) == 0.0:
             return False
         limit = quote.limit(size, self.valuation.equity.item(row), self.valuation.maintenance.item(row))
-        return depth is not None and depth.doubt(contract, self.now_ms) is None and depth.visible(size, limit) <= 0
+        if depth is None or depth.doubt(contract, self.now_ms) is not None:
+            return False
+        visible = self.visible(contract, size, limit)
+        return visible is not None and visible <= 0
 
     def quote(self, contract: str) -> Quote:
         """The quote of one contract."""
         if contract not in self._quotes:
             self._quotes[contract] = quoted(self.state.market, self.valuation, contract)
         return self._quotes[contract]
+
+    def visible(self, contract: str, size: float, limit: float) -> float | None:
+        """Contracts that a known book offers for closing a position of this size, at the limit or a better price.
+
+        None where it is not known what a contract is in the amounts of the book.
+        """
+        if contract not in self._depths:
+            terms = self.state.market.terms[contract]
+            self._depths[contract] = self.state.depths[contract].counted(terms.amount_per_contract)
+        depth = self._depths[contract]
+        return None if depth is None else depth.visible(size, limit)
 
     @cached_property
     def is_quiet(self) -> bool:

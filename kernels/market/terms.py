@@ -2,10 +2,15 @@
 
 The row with the latest event time counts.  Of two rows at one instant the greater counts, compared field by field in the order
 in which a kernel keeps them; a missing value is less than any other.  So the order of arrival does not matter.
+
+Positions, fills and orders count contracts; books, trades and tickers have the venue's own unit of amount: contracts, coins, or
+USD.  `in_contracts` is the only way from one to the other.
 """
 
 import math
 from collections.abc import Container, Mapping, Sequence
+from decimal import ROUND_DOWN, Context, Decimal
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.rows import to_ms
@@ -74,6 +79,7 @@ class Tradable(NamedTuple):
     lot_size: float | None
     option_type: str | None = None
     strike_usd: float | None = None
+    amount_per_contract: float | None = None  # None where it is not known
 
     @property
     def end_ms(self) -> int | None:
@@ -97,7 +103,49 @@ def tradable(row: Mapping[str, Any]) -> Tradable:
         row.get("lot_size"),
         row.get("option_type"),
         None if (strike := row.get("strike_usd")) is None else float(strike),
+        row.get("amount_per_contract"),
     )
+
+
+@lru_cache(1 << 16)
+def in_contracts(amount: float, amount_per_contract: float | None) -> Decimal | None:
+    """The contracts that a size of a book or a trade is; None where the unit of the venue's amounts is not known.
+
+    Exact in decimals, as both are written; a part of 1e-18 is left out.
+    """
+    if amount_per_contract is None or not amount_per_contract > 0:
+        return None
+    written = Decimal(repr(float(amount)))
+    if amount_per_contract == 1:
+        return written
+    contracts = _DOWN.divide(written, Decimal(repr(float(amount_per_contract))))
+    return Decimal(int(contracts.scaleb(18, _DOWN))).scaleb(-18, _DOWN).normalize(_DOWN)
+
+
+_DOWN = Context(prec=120, rounding=ROUND_DOWN)
+_CONTRACT_VENUES = ("binance_", "bitget_", "bybit_", "dydx", "hyperliquid", "okx", "sim_")
+
+
+def untold_amount(name: str, contract_size: float | None) -> float | None:
+    """What one contract of a venue:instrument was in amounts before `instruments` told it; None where that is not known.
+
+    Only for state that was stored then: each feed tells it once a minute.  docs/feeds.md has the units of the venues.
+    """
+    if contract_size is None or name.startswith("deribit:"):
+        return contract_size
+    return 1.0 if name.startswith(_CONTRACT_VENUES) else None
+
+
+def with_amount(name: str, stored: Sequence[Any]) -> list[Any]:
+    """Stored `Tradable` of a venue:instrument, from before it had an `amount_per_contract`."""
+    terms = Tradable(*stored)
+    return list(terms._replace(amount_per_contract=untold_amount(name, terms.contract_size)))
+
+
+def contract_with_amount(name: str, stored: Any) -> Any:
+    """The same of an entry of any kind: contract/<venue:instrument> has them."""
+    kind, _, contract = name.partition("/")
+    return with_amount(contract, stored) if kind == "contract" else stored
 
 
 def _instant(row: Mapping[str, Any], column: str) -> int | None:

@@ -35,6 +35,7 @@ from kernels.matching.numbers import whole
 from kernels.matching.paper import PaperBook, depth_of
 from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES
+from kernels.matching.state import MIGRATIONS
 from kernels.matching.state import VERSION as VERSION
 from kernels.matching.state import State as State
 from schemas.rows import Fault, key, shown, to_ms
@@ -246,4 +247,5 @@ KERNEL = Kernel(
     gauges=gauges,
     latency_ms=RULES.latency_ms,
     store_share=STORE_SHARE,
+    migrations=MIGRATIONS,
 )

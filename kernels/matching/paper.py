@@ -18,20 +18,23 @@ Queue       an order rests behind all that is shown at its price when it comes; 
 Fill        at its own price, as a maker: by what is left of a trade at its price once all before it has traded; by a trade
             through its price; and by what the other side shows at its price or better.  A trade fills no more than its size, of
             several orders the better price first, then the earlier
-Halt        nothing is filled, and a new order is refused with the reason: also where the book is stale or not known
+Halt        nothing is filled, and a new order is refused with the reason: also where the book is stale or not known, or what a
+            contract is in the venue's amounts
 Not here    orders on paper move no market, and do not trade with each other.  An auction of the venue fills nothing: its orders
             are filled by the trades after it
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kernels.market.terms import Tradable
+from kernels.market.terms import Tradable, in_contracts
 from kernels.matching.book import Book
 from kernels.matching.numbers import UNIT, whole_of
 from kernels.matching.reports import Reports
 from kernels.matching.rules import Fees, Paper
 from kernels.matching.side import BUY, SELL, Order, Side
+from kernels.orders.executions import EXACT
 from schemas.rows import to_ms
 
 MOST_LEVELS = 20
@@ -78,12 +81,14 @@ class PaperBook(Book):
         self.traded: dict[int, dict[int, int]] = {BUY: {}, SELL: {}}  # since the newest depth
         self.trade_ids: dict[str, None] = {}
         self._shown: dict[int, Shown] = {}  # of the newest depth
+        self._amount_per_contract: float | None = None  # in what the venue shows; None where it is not known
 
     def list_as(self, terms: Tradable | None) -> None:
         """Go by these terms from now on, and by the venue's fees of their kind."""
         if terms is not self.terms:
             self._shown = {}
         super().list_as(terms)
+        self._amount_per_contract = None if terms is None else terms.amount_per_contract
         self.fees = self._paper.fees.get(terms.kind, Fees()) if terms is not None else Fees()
 
     def request(self, row: Mapping[str, Any], reports: Reports) -> None:
@@ -107,7 +112,8 @@ class PaperBook(Book):
 
     def show(self, depth: Depth, reports: Reports) -> None:
         """Go by a newer row of `book_depth`: move queues, and fill what it crosses."""
-        before = {sign: self._side(sign) for sign in (BUY, SELL)} if self.open or any(self.taken.values()) else {}
+        is_concerned = self._amount_per_contract is not None and (self.open or any(self.taken.values()))
+        before = {sign: self._side(sign) for sign in (BUY, SELL)} if is_concerned else {}
         self.depth, self._shown = depth, {}
         for sign, shown in before.items():
             now = self._side(sign)
@@ -156,11 +162,15 @@ class PaperBook(Book):
             raise ValueError(f"trading is halted: {self.halt}")
         if self.depth is None:
             raise ValueError("the venue's book is not known")
+        if self._amount_per_contract is None:
+            raise ValueError("what one contract is in the venue's amounts is not told")
         if self.depth.is_stale:
             raise ValueError("the venue's book is stale")
 
     def _is_open(self) -> bool:
-        return self.halt is None and self.depth is not None and not self.depth.is_stale
+        if self.depth is None or self._amount_per_contract is None:
+            return False
+        return self.halt is None and not self.depth.is_stale
 
     def _would_trade(self, side: int, limit: int) -> bool:
         best = next(iter(self._side(-side).sizes), None)
@@ -224,7 +234,8 @@ class PaperBook(Book):
 
     def _contracts(self, size: float) -> int:
         """Contracts of a size that the venue shows; a part of 1e-18 is left out."""
-        return whole_of(size) if self._paper.shows_contracts else whole_of(size) * UNIT // self.size
+        contracts = in_contracts(size, self._amount_per_contract)
+        return 0 if contracts is None else int(EXACT.multiply(contracts, Decimal(UNIT)))
 
     def stored(self) -> list[Any]:
         """What the entry of the book has."""

@@ -24,7 +24,6 @@ class Paper(NamedTuple):
 
     fees: Mapping[str, Fees]  # by kind of contract; none of a kind that is missing
     latency_ms: int = 0  # from an order to what is told of it, where that is more than `Rules.latency_ms`
-    shows_contracts: bool = False  # whether its sizes are contracts; else underlying, or USD of inverse futures
 
 
 DERIBIT = Paper(

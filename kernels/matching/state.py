@@ -5,11 +5,12 @@ from typing import Any
 
 import orjson
 
+from engine.contract import Migration
 from engine.entries import packed, unpacked
 from kernels import gate
 from kernels.halts import Halt, Halts
 from kernels.market.indices import Indices, Price, Series
-from kernels.market.terms import Listing, Tradable
+from kernels.market.terms import Listing, Tradable, contract_with_amount
 from kernels.matching.book import Book
 from kernels.matching.display import Display
 from kernels.matching.numbers import UNIT
@@ -18,9 +19,11 @@ from kernels.matching.reports import Reports
 from kernels.matching.rules import RULES, Fees, Rules
 from kernels.matching.side import Order, Seat
 
-VERSION = 1
 THIN = frozenset({"spread", "depth"})
 """Kinds of breaks that halt no book.  They watch the book itself: one that is not shown would never be seen to recover."""
+VERSION = 2
+MIGRATIONS: dict[int, Migration] = {1: contract_with_amount}
+"""In version 2 contracts have their `amount_per_contract`."""
 MARKED = frozenset({"future", "perpetual"})
 """Kinds of contracts that the venue marks itself, if they are linear."""
 
@@ -178,7 +181,7 @@ class State:
         if kind == gate.BREAK:
             self.breaks.decode(subject, data)
             return
-        stored = unpacked("matching", name, data, VERSION)
+        stored = unpacked("matching", name, data, VERSION, MIGRATIONS)
         if kind == "clock":
             self.now_ms = stored
         elif kind == "shown":

@@ -39,6 +39,7 @@ from kernels.orders.desk import Desk
 from kernels.orders.executions import EXACT
 from kernels.orders.requests import CANCEL_ALL, MMP, OF_AN_ORDER
 from kernels.orders.requests import wrong_request as wrong_request
+from kernels.orders.state import MIGRATIONS
 from kernels.orders.state import VERSION as VERSION
 from kernels.orders.state import State as State
 from kernels.orders.worth import Mark
@@ -170,4 +171,5 @@ KERNEL = Kernel(
     gauges=gauges,
     obeyed=obeyed,
     store_share=STORE_SHARE,
+    migrations=MIGRATIONS,
 )

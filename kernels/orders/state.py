@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from engine.contract import Migration
 from engine.entries import packed, unpacked
 from kernels import gate
 from kernels.halts import Halt, Halts
-from kernels.market.terms import Listing, Tradable
+from kernels.market.terms import Listing, Tradable, contract_with_amount
 from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.guards import Guards, Timer
 from kernels.orders.order import Nature, Order, Request
@@ -20,7 +21,9 @@ from kernels.orders.orders import Orders
 from kernels.orders.rules import RULES, Rules
 from kernels.orders.worth import Mark
 
-VERSION = 1
+VERSION = 2
+MIGRATIONS: dict[int, Migration] = {1: contract_with_amount}
+"""In version 2 contracts have their `amount_per_contract`."""
 MILLION = 1_000_000
 GUARDS = "guards"
 """The first part of the names of entries, up to the slash."""
@@ -280,7 +283,7 @@ class State:
         if kind in (gate.KIND, gate.BREAK):
             (self.gate if kind == gate.KIND else self.breaks).decode(subject, data)
             return
-        stored = unpacked("orders", name, data, VERSION)
+        stored = unpacked("orders", name, data, VERSION, MIGRATIONS)
         if kind == "clock":
             self.now_ms = stored
         elif kind == "contract":

@@ -105,6 +105,7 @@ TERMS = {
     "settlement_currency": "USDC",
     "is_inverse": False,
     "contract_size": 1.0,
+    "amount_per_contract": 1.0,
 }
 FILL = {"fill_id": "f", "side": "buy", "price": "100", "size": "10", "fee": "0"}
 INPUT = [

@@ -29,6 +29,7 @@ def instrument(name: str = "BTC-60000-C", ms: int = T0, offset: int = 0, **chang
         "strike_usd": 60_000.0,
         "expiry_at": instant_ms(EXPIRY),
         "contract_size": 1.0,
+        "amount_per_contract": 1.0,
     }
     return Message("instruments", 0, offset, row | changed)
 

@@ -84,7 +84,8 @@ class Loop:
 def market(loop: Loop) -> None:
     terms: Row = {"kind": "perpetual", "underlying": "BTC", "quote_currency": "USDT", "settlement_currency": "USDT"}
     terms |= {"is_inverse": False, "contract_size": 1.0, "tick_size": 0.5, "lot_size": 1.0, "option_type": None}
-    loop.give("instruments", T0, **PLACE, **terms, strike_usd=None, expiry_at=None, last_trading_at=None)
+    terms |= {"amount_per_contract": 1.0, "strike_usd": None, "expiry_at": None, "last_trading_at": None}
+    loop.give("instruments", T0, **PLACE, **terms)
     for account in ("a", "maker"):
         figures = {"equity_usd": 1e6, "initial_margin_usd": 0.0, "model": "standard", "status": "healthy"}
         loop.give("account_margin", T0, account=account, **figures)

@@ -174,7 +174,7 @@ def test_reasons_are_told_in_one_order_in_whatever_order_they_are_found() -> Non
 def test_the_order_is_controls_then_halts_then_prices_then_the_book() -> None:
     names = ["controls unread", "control cancel-all", "control halt", "control reduce-only", "halted", "circuit break"]
     prices = ["non-positive", "too volatile", "too uncertain", "stale for margin", "insufficient", "stale"]
-    assert [str(reason) for reason in ORDER] == [*names, "no valuation", *prices, "stale book", "no depth"]
+    assert [str(reason) for reason in ORDER] == [*names, "no valuation", *prices, "stale book", "unknown unit", "no depth"]
     assert {*CHECKS, *CLASSES.values()} <= set(STRICT)
 
 

@@ -39,6 +39,7 @@ def instrument(coin: str) -> Message:
         "settlement_currency": "USDC",
         "is_inverse": False,
         "contract_size": 1.0,
+        "amount_per_contract": 1.0,
     }
     return Message("instruments", 0, 0, row)
 

@@ -21,7 +21,7 @@ from tests.kernels.venue import Venue, cancel, order, position, reasons, replace
 
 REAL = "real"
 FEES = MappingProxyType({"perpetual": Fees(whole("-0.0001"), whole("0.0005"))})
-PAPER = RULES._replace(paper={REAL: Paper(FEES, shows_contracts=True)})
+PAPER = RULES._replace(paper={REAL: Paper(FEES)})
 Levels = list[list[float]]
 BOOK: tuple[Levels, Levels] = ([[99.5, 4.0], [99.0, 2.0]], [[100.0, 3.0], [100.5, 5.0]])
 
@@ -172,7 +172,7 @@ def test_a_halted_a_stale_and_an_unknown_book_take_no_order_fill_none_and_say_wh
 
 
 def test_an_order_meets_the_book_that_is_shown_when_its_way_is_over() -> None:
-    slow = RULES._replace(paper={REAL: Paper(FEES, RULES.latency_ms + 100, shows_contracts=True)})
+    slow = RULES._replace(paper={REAL: Paper(FEES, RULES.latency_ms + 100)})
     street = Street(slow)
     asked_ms = street.until_ms + 49
     assert told(street.window(order("A", "a", quantity="9", time_in_force="ioc"))) == []
@@ -277,7 +277,7 @@ def _check_queue(street: Street) -> None:
 
 @pytest.mark.parametrize("cut", [1, 40, 77, 150])
 def test_what_follows_is_the_same_after_a_restore(cut: int) -> None:
-    slow = RULES._replace(paper={REAL: Paper(FEES, RULES.latency_ms + 50, shows_contracts=True)})
+    slow = RULES._replace(paper={REAL: Paper(FEES, RULES.latency_ms + 50)})
     assert _played(slow, cut) == _played(slow, None)
 
 
@@ -337,9 +337,38 @@ def test_the_fee_is_that_of_the_venues_schedule(
     assert text(fee(listed, rate, fees.cap, whole(price), amount, lambda _: 100_000.0)) == expected
 
 
+def relisted(**more: Any) -> Message:
+    return Message("instruments", 0, 0, listing()[0].row | {"venue": REAL, "event_at": instant_ms(T0 + 1)} | more)
+
+
 def test_sizes_of_a_venue_that_shows_amounts_are_turned_into_contracts() -> None:
-    street = Street(RULES._replace(paper={REAL: Paper(FEES)}))
-    sized = listing()[0].row | {"venue": REAL, "contract_size": 10.0, "event_at": instant_ms(T0 + 1)}
-    street.window(Message("instruments", 0, 0, sized))
+    street = Street()
+    street.window(relisted(contract_size=10.0, amount_per_contract=10.0))
     street.see([[99.5, 40.0]], [[100.0, 30.0]])
     assert filled(street.window(order("A", "a", quantity="9", time_in_force="ioc"))) == [("A", "3", "100")]
+
+
+@pytest.mark.parametrize("each", [0.001, 0.1, 10.0, 3.0])
+def test_a_market_in_amounts_fills_as_the_same_market_in_contracts_does(each: float) -> None:
+    def reports(each: float) -> list[Output]:
+        street = Street(is_open=False)
+        street.window(relisted(amount_per_contract=each))
+        levels = ([[99.5, 4 * each], [99.0, 2 * each]], [[100.0, 3 * each], [100.5, 5 * each]])
+        outputs = street.see(*levels) + street.window(order("A", "a", quantity="5", price="100.5"), order("B", "b", "buy", "6"))
+        for number in range(3):
+            outputs += street.window(street.trade("sell", 99.5, (number + 1) * each))
+        return outputs + street.see([[99.5, each]], [[100.0, 9 * each]])
+
+    in_amounts = reports(each)
+    assert in_amounts == reports(1.0) and len(filled(in_amounts)) > 3
+
+
+def test_a_venue_whose_unit_is_not_told_fills_nothing_and_the_refusal_says_so() -> None:
+    street = Street()
+    street.window(order("A", "a", "buy", "1", "99.5"))
+    ahead = street.ahead()
+    street.window(relisted(amount_per_contract=None))
+    assert filled(street.window(street.trade("sell", 99.0, 1e6))) == [] and filled(street.see([], [[99.0, 1e6]])) == []
+    refused = street.window(order("B", "b"))
+    assert reasons(refused) == ["what one contract is in the venue's amounts is not told"]
+    assert street.ahead() == ahead, "nothing moves a queue that cannot be counted"
