@@ -42,6 +42,9 @@ the fund, which was part of the job."""
 RESTATED = {"0.1.0": ("account_margin", "position_margin")}
 """Tables with some rows repeated at the start: margin is now a stage of a job that did not store the status of accounts, and
 writes a row of each account at the first whole second."""
+TOLD = {"0.1.0": {"instruments": {"amount_per_contract": 1.0}}}
+"""What feeds tell now in tables that had no such column in a version: here, that the sizes of the simulated venues are
+contracts."""
 SETTINGS = {"gammaflow.window": "0.05", "gammaflow.controls": "recorded"}
 """The settings when version 0.1.0 was recorded, for rows have the end of their micro-batch; and nobody is listened to."""
 WRITTEN, PLAYED = "written.json", "market.jsonl.gz"
@@ -87,9 +90,11 @@ def names(folder: Path) -> list[str]:
 
 
 def market(folder: Path) -> list[Record]:
-    """The whole market of a folder, in the order of arrival."""
+    """The whole market of a folder, in the order of arrival, with what feeds tell now."""
+    told = TOLD.get(folder.name, {})
     with gzip.open(folder / PLAYED, "rt") as lines:
-        return [Record(*json.loads(line)) for line in lines]
+        records = [Record(*json.loads(line)) for line in lines]
+    return [record._replace(row={**told[record.table], **record.row}) if record.table in told else record for record in records]
 
 
 def gone_on(stage: Stage, folder: Path) -> Rows:

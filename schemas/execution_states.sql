@@ -21,7 +21,7 @@ CREATE TEMPORARY TABLE execution_states (
   average_price          DECIMAL(38, 18)           COMMENT 'Of what is traded, in the quote currency; NULL where it is nothing',
   market_volume          DECIMAL(38, 18)           COMMENT 'What others traded since it started, in contracts',
   child_count            BIGINT                    COMMENT 'New orders requested so far',
-  held                   STRING                    COMMENT 'What holds a parent that has something to send: stale book, no book, beyond limit, participation, depth, spread, halted or circuit break with what is stopped, refused with the check; NULL where nothing does',
+  held                   STRING                    COMMENT 'What holds a parent that has something to send: stale book, no book, unknown unit of its sizes, beyond limit, participation, depth, spread, halted or circuit break with what is stopped, refused with the check; NULL where nothing does',
   rule                   STRING                    COMMENT 'Of a refusal: the column that is wrong; NULL otherwise',
   reason                 STRING                    COMMENT 'Why it is refused, held or done, with figures'
 ) WITH ('topic' = 'execution_states.v1') LIKE kafka_json;

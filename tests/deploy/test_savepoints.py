@@ -23,7 +23,11 @@ def test_a_savepoint_is_of_its_own_job_and_partitions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("kernels", {"liquidations": 1, "margin": 99}, "version of kernel margin is 99, this code reads 6 or 5 or 4 or 3 or 2"),
+        (
+            "kernels",
+            {"liquidations": 1, "margin": 99},
+            "version of kernel margin is 99, this code reads 7 or 6 or 5 or 4 or 3 or 2",
+        ),
         ("kernels", {"liquidations": 1}, "version of kernel margin is None"),
         ("kernels", None, "version of kernel liquidations is None, this code reads 5 or 4 or 3 or 2 or 1"),
         ("kernels", {"liquidations": 1, "margin": 3, "gone": 1}, "version of kernel gone is 1, this code reads none"),
@@ -45,6 +49,18 @@ def test_a_savepoint_of_an_older_version_that_can_be_migrated_is_taken(tmp_path:
     note = tmp_path / savepoints.FILE
     note.write_text(json.dumps({**json.loads(note.read_text()), "kernels": {"liquidations": 1, "margin": 2}}))
     savepoints.check(str(tmp_path), "liquidations", 4)
+
+
+@pytest.mark.parametrize("job", ["orders", "matching", "execution"])
+def test_a_savepoint_of_before_contracts_had_their_amounts_is_taken(job: str, tmp_path: Path) -> None:
+    savepoints.note(str(tmp_path), job, 4)
+    note = tmp_path / savepoints.FILE
+    for version in (1, 2):
+        note.write_text(json.dumps({**json.loads(note.read_text()), "kernels": {job: version}}))
+        savepoints.check(str(tmp_path), job, 4)
+    note.write_text(json.dumps({**json.loads(note.read_text()), "kernels": {job: 3}}))
+    with pytest.raises(StartError, match=f"version of kernel {job} is 3, this code reads 2 or 1"):
+        savepoints.check(str(tmp_path), job, 4)
 
 
 @pytest.mark.parametrize("job", ["books", "chains", "liquidations"])

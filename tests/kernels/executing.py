@@ -19,7 +19,14 @@ MARKET = {"venue": "v", "instrument": "P"}
 def terms(lot: float | None = 1.0, **changed: Any) -> Message:
     row: Row = {**MARKET, "event_at": instant_ms(T0), "received_at": instant_us(T0 * 1000), "kind": "perpetual"}
     row |= {"underlying": "BTC", "quote_currency": "USDT", "settlement_currency": "USDT", "is_inverse": False}
-    row |= {"contract_size": 1.0, "amount_per_contract": 1.0, "tick_size": 0.5, "lot_size": lot, "option_type": None, "strike_usd": None}
+    row |= {
+        "contract_size": 1.0,
+        "amount_per_contract": 1.0,
+        "tick_size": 0.5,
+        "lot_size": lot,
+        "option_type": None,
+        "strike_usd": None,
+    }
     return Message("instruments", 0, 0, row | {"expiry_at": None, "last_trading_at": None} | changed)
 
 

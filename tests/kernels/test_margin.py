@@ -472,7 +472,7 @@ def test_a_mark_without_sense_leaves_the_account_unpriced(name: str, price: floa
 
 
 def test_bytes_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match="version 9, this code reads version 6"):
+    with pytest.raises(ValueError, match="version 9, this code reads version 7"):
         liquidations.new().decode("clock", b"\x09[]")
 
 

@@ -353,11 +353,12 @@ def test_a_market_in_amounts_fills_as_the_same_market_in_contracts_does(each: fl
     def reports(each: float) -> list[Output]:
         street = Street(is_open=False)
         street.window(relisted(amount_per_contract=each))
-        levels = ([[99.5, 4 * each], [99.0, 2 * each]], [[100.0, 3 * each], [100.5, 5 * each]])
+        some = [float(count * Decimal(repr(each))) for count in range(10)]
+        levels = ([[99.5, some[4]], [99.0, some[2]]], [[100.0, some[3]], [100.5, some[5]]])
         outputs = street.see(*levels) + street.window(order("A", "a", quantity="5", price="100.5"), order("B", "b", "buy", "6"))
         for number in range(3):
-            outputs += street.window(street.trade("sell", 99.5, (number + 1) * each))
-        return outputs + street.see([[99.5, each]], [[100.0, 9 * each]])
+            outputs += street.window(street.trade("sell", 99.5, some[number + 1]))
+        return outputs + street.see([[99.5, each]], [[100.0, some[9]]])
 
     in_amounts = reports(each)
     assert in_amounts == reports(1.0) and len(filled(in_amounts)) > 3
