@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from kernels.market.terms import in_contracts
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 NOW_US = 1_780_000_000_000_000
+ETH_USDC_2026 = 0.001
+"""Coins of a contract; a captured listing of 2022 has 0.01."""
 
 
 def sent(venue: str, name: str | None = None) -> Iterator[tuple[str, Any]]:
@@ -61,11 +64,10 @@ def test_deribit_itself_counts_the_contracts_that_follow_from_its_amounts() -> N
             assert record is not None
             row = dict(record.row)
         each = row["amount_per_contract"]
-        if each is None:  # a linear future, of which the name does not tell it, and which is not listed here
-            assert instrument == "ETH_USDC-PERPETUAL"
-            assert in_contracts(amount, amount / contracts) == contracts
-        else:
-            assert in_contracts(amount, each) == contracts, instrument
+        if each is None:
+            assert instrument == "ETH_USDC-PERPETUAL", "its name does not tell it, and no sample lists it"
+            each = ETH_USDC_2026
+        assert in_contracts(amount, each) == Decimal(repr(contracts)), instrument
     assert {"BTC-PERPETUAL", "ETH-PERPETUAL"} <= {instrument for instrument, *_ in counted}
 
 
@@ -84,7 +86,7 @@ def test_the_units_of_deribits_contracts_are_those_of_its_captured_listing() -> 
 
 
 def test_a_venue_that_deals_in_contracts_shows_contracts() -> None:
-    """No COIN-M trade and no OKX or Bybit lot is a part of a contract."""
+    """No COIN-M trade is of a part of a contract."""
     path = SHARED / "captures" / "binance" / "2024-08-08.cm.btcusd_perp.jsonl.gz"
     if not path.exists():
         pytest.skip(f"no capture at {path}")
@@ -95,7 +97,7 @@ def test_a_venue_that_deals_in_contracts_shows_contracts() -> None:
             for size in re.findall(rb'"e":"trade".*"q":"([0-9.]+)"', line)
         ]
     assert len(sizes) > 20 and all(size == int(size) for size in sizes)
-    assert min(sizes) == 1, "a contract of 100 USD, no 100"
+    assert min(sizes) == 1, "one contract, not its 100 USD"
 
 
 @pytest.mark.parametrize("venue", ["okx", "bybit"])
