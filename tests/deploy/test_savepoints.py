@@ -23,7 +23,11 @@ def test_a_savepoint_is_of_its_own_job_and_partitions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("kernels", {"liquidations": 1, "margin": 99}, "version of kernel margin is 99, this code reads 6 or 5 or 4 or 3 or 2"),
+        (
+            "kernels",
+            {"liquidations": 1, "margin": 99},
+            "version of kernel margin is 99, this code reads 7 or 6 or 5 or 4 or 3 or 2",
+        ),
         ("kernels", {"liquidations": 1}, "version of kernel margin is None"),
         ("kernels", None, "version of kernel liquidations is None, this code reads 5 or 4 or 3 or 2 or 1"),
         ("kernels", {"liquidations": 1, "margin": 3, "gone": 1}, "version of kernel gone is 1, this code reads none"),
