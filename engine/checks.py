@@ -13,6 +13,9 @@ FUTURE_MS = 60_000
 """How far after the end of its batch an event time may lie.  A later one would outrank every following row of its key, and
 would advance the watermark of the jobs that read the outputs."""
 
+LEAST, MOST = 1e-18, 1e20
+"""The smallest number above zero that a DECIMAL(38, 18) has, and its limit."""
+
 PAST_MS = 24 * 60 * 60 * 1000
 """How far before its receipt an event time may lie."""
 
@@ -103,6 +106,9 @@ def _instrument(row: Mapping[str, Any]) -> Fault | None:
         return Fault("kind", "spot, perpetual, future or option", shown(row["kind"]))
     if (size := row.get("contract_size")) is not None and size <= 0:
         return Fault("contract_size", "above zero", shown(size))
+    for column in ("contract_size", "tick_size", "lot_size"):
+        if (size := row.get(column)) and not LEAST <= size < MOST:
+            return Fault(column, f"from {LEAST:g} on, below {MOST:g}", shown(size))
     if row["kind"] == "option":
         if row.get("option_type") not in ("call", "put"):
             return Fault("option_type", "call or put", shown(row.get("option_type")))
@@ -114,8 +120,8 @@ def _instrument(row: Mapping[str, Any]) -> Fault | None:
 
 
 def _index_price(row: Mapping[str, Any]) -> Fault | None:
-    if not row["price_usd"] > 0:
-        return Fault("price_usd", "above zero", shown(row["price_usd"]))
+    if not LEAST <= row["price_usd"] < MOST:
+        return Fault("price_usd", f"from {LEAST:g} on, below {MOST:g}", shown(row["price_usd"]))
     quote = row.get("quote_currency")
     if quote is not None and not (quote.isalnum() and quote.isupper()):
         return Fault("quote_currency", "a currency in capital letters, like USD, or NULL", shown(quote))

@@ -241,16 +241,18 @@ def _is_instant(value: Any) -> bool:
 
 
 def _is_decimal(value: Any) -> bool:
-    return type(value) in (str, int) and _is_finite(value)
+    return type(value) in (str, int) and _is_amount(value)
 
 
 @lru_cache(maxsize=1 << 16)
-def _is_finite(value: str | int) -> bool:
+def _is_amount(value: str | int) -> bool:
     # Cached, for prices and sizes repeat.
     try:
-        return Decimal(value).is_finite()
+        number = Decimal(value)
     except InvalidOperation:
         return False
+    # A power of ten alone makes a number of a million digits, or infinity of a float.
+    return number.is_finite() and _LEAST_POWER <= number.adjusted() < _POWERS and len(str(value)) <= _MOST_LETTERS
 
 
 def _is_int(value: Any) -> bool:
@@ -269,6 +271,8 @@ def _is_truth(value: Any) -> bool:
     return type(value) is bool
 
 
+_POWERS, _LEAST_POWER, _MOST_LETTERS = 20, -60, 100
+"""A DECIMAL(38, 18) has 20 digits before the point.  Of those after it more are taken, for whoever books them rounds."""
 _BY_TYPE: dict[Callable[[Any], bool], type] = {_is_text: str, _is_truth: bool}
 """Checks that ask for a type alone."""
 _CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -284,7 +288,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 }
 _EXPECTED = {
     "DOUBLE": "a finite number",
-    "DECIMAL": "a decimal as text",
+    "DECIMAL": "a decimal as text, below 1e20 and of up to 60 digits after the point",
     "TIMESTAMP_LTZ": "an ISO-8601 instant in UTC",
     "ARRAY<ARRAY<DOUBLE>>": "a list of [price, size] pairs of finite numbers",
 }

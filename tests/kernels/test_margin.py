@@ -956,7 +956,7 @@ def test_what_moves_by_an_unknown_delta_has_no_probability() -> None:
 def test_a_portfolio_too_large_for_a_number_is_unpriced_and_the_others_are_valued() -> None:
     state = liquidations.new()
     step(state, *option_market())
-    huge = [instrument("LINEAR", T0 + 1, contract_size=1e300), position("LINEAR", "1e19", "1"), chosen("a", "deribit_like")]
+    huge = [ticker("LINEAR", T0 + 1, mark_price=1e300), position("LINEAR", "1e19", "1"), chosen("a", "deribit_like")]
     outputs = step(state, *huge, position("CALL", "-1", "0.05", account="b"), chosen("b", "deribit_like"))
     lost, sound = rows(outputs)
     assert (lost["status"], lost["reason"]) == ("unpriced", "its numbers are too large to be valued")

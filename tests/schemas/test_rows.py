@@ -110,7 +110,11 @@ def test_null_and_missing_are_told_apart_where_a_value_must_be(field: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("value", "is_good"), [("1.50", True), (3, True), ("1e2", True), (1.5, False), ("NaN", False), ("x", False)]
+    ("value", "is_good"),
+    [
+        *[(value, True) for value in ("1.50", 3, "1e2", "-99999999999999999999.123456789012345678", "1e-30", "0.000", 0)],
+        *[(value, False) for value in (1.5, "NaN", "x", "1e20", 10**20, "-1e400", "1e-400", "1e999999999", "1" * 50)],
+    ],
 )
 def test_a_decimal_is_text_or_whole(value: object, is_good: bool) -> None:
     row = {
@@ -121,7 +125,8 @@ def test_a_decimal_is_text_or_whole(value: object, is_good: bool) -> None:
         "currency": "BTC",
         "amount": value,
     }
-    assert fault("transfers", row) == (None if is_good else Fault("amount", "a decimal as text", shown(value)))
+    expected = "a decimal as text, below 1e20 and of up to 60 digits after the point"
+    assert fault("transfers", row) == (None if is_good else Fault("amount", expected, shown(value)))
 
 
 @pytest.mark.parametrize("row", [None, 5, "row", [], [BOOK]])
