@@ -7,6 +7,7 @@ from typing import Any
 from gateway import Message, message
 from gateway.config import Instrument, Venue
 from gateway.words import CANCEL, NEW, POST_ONLY, REDUCE_ONLY, REPLACE, SIDE_CODES, TIME_CODES, TYPE_CODES
+from kernels.positions.ledger import CONTEXT
 from schemas.rows import instant_ms, to_us
 
 Row = Mapping[str, Any]
@@ -39,13 +40,13 @@ def ordered(row: Row, session: Venue, now: str) -> Message:
     if kind == "cancel":
         # FIX 4.4 wants OrderQty of a cancel; the row has none, and venues take it for the whole order.
         return message(CANCEL, fields.items())
-    quantity, price = Decimal(row["quantity"]) * own.multiplier, row["price"]
+    quantity, price = CONTEXT.multiply(Decimal(row["quantity"]), own.multiplier), row["price"]
     instructions = [POST_ONLY] * (row["time_in_force"] == "post_only") + [REDUCE_ONLY] * bool(row["is_reduce_only"])
     expires_at = row["expires_at"]
     fields |= {
-        38: f"{quantity.normalize():f}",
+        38: f"{quantity.normalize(CONTEXT):f}",
         40: _code("order_type", row["order_type"], TYPE_CODES),
-        44: None if price is None else f"{Decimal(price).normalize():f}",
+        44: None if price is None else f"{Decimal(price).normalize(CONTEXT):f}",
         59: _code("time_in_force", _time(row["time_in_force"], expires_at), TIME_CODES),
         18: " ".join(instructions) or None,
         126: None if expires_at is None else timestamp(to_us(expires_at)),

@@ -7,7 +7,7 @@ Venue, trade date, ExecID and side identify an execution: a session, a drop copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway import Message
 from gateway.config import Instrument
 from gateway.dialect import Dialect
 from gateway.words import CANCEL_REJECT, DONE, EVENTS, SIDES, STATUSES, TIMES_IN_FORCE, TYPES
+from kernels.positions.ledger import CONTEXT, text
 from schemas.records import ExecutionReportsRow, FillsRow
 from schemas.rows import instant_ms, instant_us, shown, to_ms
 
@@ -81,7 +82,8 @@ def reported(message: Message, source: Source, known: Known | None, received_us:
     """
     if message.kind == CANCEL_REJECT:
         return [_cancel_rejected(message, source, known, received_us)]
-    row = _row(message, source, known, received_us)
+    with localcontext(CONTEXT):
+        row = _row(message, source, known, received_us)
     event_ms = to_ms(row["event_at"])
     records = [Record("execution_reports", event_ms, row)]
     if row["exec_type"] in TRADES and row["fee"] is not None:
@@ -345,9 +347,7 @@ def _over(number: Decimal | None, multiplier: Decimal) -> Decimal | None:
 
 
 def _text(number: Decimal | None) -> str | None:
-    if number is None:
-        return None
-    return f"{number.quantize(_PLACES).normalize():f}" if number else "0"
+    return None if number is None else text(number)
 
 
 def _id(told: str | None) -> str | None:
@@ -358,7 +358,6 @@ def _word(code: str | None, words: Mapping[str, str]) -> str | None:
     return None if code is None else words.get(code, code.lower())
 
 
-_PLACES = Decimal(1).scaleb(-18)
 _CANCEL_REASONS = {
     "0": "too late to cancel",
     "1": "unknown order",

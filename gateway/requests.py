@@ -1,7 +1,7 @@
 """What a client of ours wants, as rows of `order_requests`; and what it is told at once where it cannot be wanted."""
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from gateway import Message, message
@@ -10,6 +10,7 @@ from gateway.reports import from_timestamp
 from gateway.words import CANCEL, CANCEL_REJECT, NEW, POST_ONLY, REDUCE_ONLY, REPLACE, REPORT, SIDES, TIMES_IN_FORCE, TYPES
 from kernels.orders import wrong_request
 from kernels.orders.ids import client_order_id
+from kernels.positions.ledger import CONTEXT
 from schemas.records import OrderRequestsRow
 from schemas.rows import fault, instant_ms, shown
 
@@ -196,12 +197,12 @@ def _number(found: Message, tag: int, name: str, divisor: Decimal) -> str | None
     if told is None:
         return None
     try:
-        number = Decimal(told) / divisor
-    except InvalidOperation:
+        number = CONTEXT.divide(Decimal(told), divisor)
+    except ArithmeticError:
         number = Decimal("NaN")
     if not number.is_finite():
         raise RefusedError(OTHER, f"{name} ({tag}): expected a number, got {told!r}")
-    return f"{number.normalize():f}"
+    return f"{number.normalize(CONTEXT):f}"
 
 
 def _expiry(found: Message) -> str | None:

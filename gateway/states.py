@@ -12,6 +12,7 @@ from gateway.config import Instrument
 from gateway.orders import timestamp
 from gateway.requests import OTHER, UNSUPPORTED, Named
 from gateway.words import CANCEL_REJECT, EVENT_CODES, REPORT, SIDE_CODES, STATUS_CODES
+from kernels.positions.ledger import CONTEXT
 from schemas.rows import to_us
 
 Row = Mapping[str, Any]
@@ -117,4 +118,4 @@ def _cancel_reject(row: Row, asked: Named | None, standing: Named | None) -> Mes
 
 
 def _times(number: str | None, multiplier: Decimal) -> str | None:
-    return None if number is None else f"{(Decimal(number) * multiplier).normalize():f}"
+    return None if number is None else f"{CONTEXT.multiply(Decimal(number), multiplier).normalize(CONTEXT):f}"

@@ -138,6 +138,19 @@ def test_a_cancel_reject_says_which_request_is_refused_and_leaves_the_order_alon
     assert (row["reason"], row["cum_quantity"]) == ("unknown order", None)
 
 
+def test_the_largest_fill_keeps_every_digit_and_a_larger_one_is_rejected() -> None:
+    quantity, price = "98765432109876543210.123456789012345678", "12345678901.123456789012345678"
+    found = rows(trade("e1", t32=quantity, t31=price, t14=quantity, t38=quantity))
+    fill, told = found["fills"], found["execution_reports"]
+    assert (fill["size"], fill["price"]) == (told["last_quantity"], told["last_price"]) == (quantity, price)
+    assert (told["cum_quantity"], told["leaves_quantity"]) == (quantity, "0")
+    sent = ordered(order(quantity=quantity, price=price), venue(), NOW)
+    assert (sent.get(38), sent.get(44)) == (quantity, price)
+    session = venue(instruments={"BTC-PERP": {"symbol": "BTC-PERP", "multiplier": "0.001"}})
+    with pytest.raises(ArithmeticError):
+        rows(trade("e1", t32="1e19"), Source("exch", dialect("standard"), session.instruments, {}, None))
+
+
 @given(st.integers(0, 4_102_444_799_999))
 def test_a_timestamp_is_read_back_as_it_was_written(ms: int) -> None:
     assert from_timestamp(timestamp(ms * 1000)) == ms * 1000
