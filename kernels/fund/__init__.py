@@ -33,7 +33,7 @@ from collections.abc import Callable
 from engine.checks import checked, dead_letter
 from engine.contract import Kernel, Message, Output
 from kernels.fund.answers import Answers
-from kernels.fund.claims import claim_of, joined
+from kernels.fund.claims import claim_of, contradicts, joined
 from kernels.fund.rank import Rank, Reserves
 from kernels.fund.rules import RULES
 from kernels.fund.state import VERSION as VERSION
@@ -111,6 +111,8 @@ def _gathered(state: State, good: list[Message], until_ms: int | None) -> list[O
         claim = claim_of(message.row)
         if not isinstance(claim, Fault) and claim.account not in state.accounts.accounts:
             claim = Fault("account", "an account that has or had a balance or a position", claim.account)
+        elif not isinstance(claim, Fault) and contradicts(state.waiting.get(claim.account), claim):
+            claim = Fault("claim_id", f"the contents that {claim.claim_id} had before", "others")
         if isinstance(claim, Fault):
             letters.append(dead_letter(message, claim, until_ms))
             continue

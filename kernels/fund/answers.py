@@ -3,6 +3,7 @@
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from typing import Any
 
+from engine.checks import MOST
 from engine.contract import Output
 from kernels.fund.claims import Claim, Part
 from kernels.fund.executions import Execution, Liquidation
@@ -81,7 +82,7 @@ class Answers:
             purse, price = self.state.purses[currency], self._price(currency)
             if rest < Decimal(repr(CENT)) or not price or not purse.balance:
                 continue
-            amount = min(purse.balance, rounded(CONTEXT.divide(rest, price).quantize(UNIT, ROUND_UP)))
+            amount = min(purse.balance, CONTEXT.divide(rest, price).quantize(UNIT, ROUND_UP, CONTEXT))
             covered = product(amount, price)
             rest, paid = CONTEXT.subtract(rest, covered), paid + float(covered)
             reason = f"pays {covered:.2f} USD of the {owed:.2f} USD that are missing"
@@ -113,10 +114,12 @@ class Answers:
             usd, price = self._gained_usd(order, execution, rank), self._price(currency)
             if not usd >= CENT or not price:
                 continue
-            amount = CONTEXT.divide(Decimal(repr(usd)), price).quantize(UNIT, ROUND_DOWN)
+            amount = CONTEXT.divide(Decimal(repr(usd)), price).quantize(UNIT, ROUND_DOWN, CONTEXT)
+            purse = self.state.purses.get(currency) or Purse(ZERO)
+            if CONTEXT.add(purse.balance, amount) >= MOST:
+                continue
             rank.note(order.account, -usd)
-            if currency not in self.state.purses:
-                self.state.purses[currency] = Purse(ZERO)
+            self.state.purses[currency] = purse
             transfer_id = f"{order_key}/{execution.number}/fee"
             done = f"{Decimal(execution.change).copy_abs():f} of {order.contract} at {Decimal(execution.price):f}"
             reason = f"gains {usd:.2f} USD by an execution of {done}"
@@ -143,7 +146,7 @@ class Answers:
             return
         share = part.share_usd * scale
         price = part.price if scale == 1.0 else rank.quote(contract).price_gaining(part.size, share)
-        exact = rounded(Decimal(repr(price))) if price == price else ZERO
+        exact = rounded(Decimal(repr(price))) if 0 < price < MOST else ZERO
         if exact <= 0:
             return
         left, number = size.copy_abs(), 0

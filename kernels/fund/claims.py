@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from schemas.rows import Fault, key, shown, to_ms
+from engine.checks import LEAST, MOST
+from schemas.rows import Fault, instant_ms, key, shown, to_ms
 
 
 class Part(NamedTuple):
@@ -34,17 +35,21 @@ class Claim(NamedTuple):
 
 def claim_of(row: Mapping[str, Any]) -> Claim | Fault:
     """The claim in a checked row, with at most one position; or what is wrong with it."""
-    if not row["missing_usd"] > 0:
-        return Fault("missing_usd", "above zero", shown(row["missing_usd"]))
+    named = f"{row['account']}/{instant_ms(to_ms(row['event_at']))}"
+    if row["claim_id"] != named:
+        # What answers a claim bears its id: two answers with one id would be booked once.
+        return Fault("claim_id", f"account/instant, {named}", shown(row["claim_id"]))
+    if not LEAST <= row["missing_usd"] < MOST:
+        return Fault("missing_usd", f"from {LEAST:g} on, below {MOST:g}", shown(row["missing_usd"]))
     parts: dict[str, Part] = {}
     if row.get("instrument") is not None:
         for column in ("venue", "size", "price", "share_usd"):
             if row.get(column) is None:
                 return Fault(column, "not NULL where instrument is not NULL", "NULL")
         for column in ("price", "share_usd"):
-            if not row[column] > 0:
-                return Fault(column, "above zero", shown(row[column]))
-        if row["is_settled"] or row["size"] == 0:
+            if not LEAST <= row[column] < MOST:
+                return Fault(column, f"from {LEAST:g} on, below {MOST:g}", shown(row[column]))
+        if row["is_settled"] or not LEAST <= abs(row["size"]) < MOST:
             return Fault("size", "a position of a claim that is not settled", shown(row["size"]))
         parts[key("instruments", row)] = Part(row["size"], row["price"], row["share_usd"])
     return Claim(
@@ -57,6 +62,14 @@ def claim_of(row: Mapping[str, Any]) -> Claim | Fault:
         row["is_settled"],
         parts,
     )
+
+
+def contradicts(known: Claim | None, claim: Claim) -> bool:
+    """Whether a row of a claim says something else than those before it."""
+    if known is None or known.event_ms != claim.event_ms:
+        return False
+    parts = [known.parts.get(contract, part) == part for contract, part in claim.parts.items()]
+    return known[:-1] != claim[:-1] or not all(parts)
 
 
 def joined(known: Claim | None, claim: Claim) -> Claim:

@@ -137,6 +137,10 @@ def test_a_claim_of_an_account_that_nobody_knows_is_a_dead_letter_that_says_so()
     ("columns", "field"),
     [
         ({"missing_usd": 0.0}, "missing_usd"),
+        ({"missing_usd": 1e300}, "missing_usd"),
+        ({"claim_id": "a/another"}, "claim_id"),
+        ({"price": 1e300}, "price"),
+        ({"size": 1e300}, "size"),
         ({"price": None}, "price"),
         ({"price": -1.0}, "price"),
         ({"is_settled": True}, "size"),
@@ -149,6 +153,22 @@ def test_a_claim_that_makes_no_sense_is_a_dead_letter_and_its_neighbours_are_ans
     (odd,) = claim("a", 50.0, T0 + 150, AAA=(100.0, 85.0, 50.0))
     outputs = step(state, T0 + 200, odd._replace(row=odd.row | columns), *claim("b", 5.0, T0 + 150))
     assert [row["field"] for row in rows(outputs, "dead_letters")] == [field] and paid(outputs) == [("b", "5")]
+
+
+@pytest.mark.parametrize(("missing", "opening"), [(2e10, "4000000"), (9e19, "4000000"), (2e10, "12345678901234567890.5")])
+def test_a_huge_claim_is_paid_as_far_as_the_fund_goes_and_both_sums_agree(missing: float, opening: str) -> None:
+    outputs = step(opened(opening, balance("a", -5.0)), T0 + 200, *claim("a", missing, T0 + 150))
+    ((_, amount),) = paid(outputs)
+    assert Decimal(amount) == min(Decimal(opening), Decimal(repr(missing)))
+    (entry, *_) = rows(outputs)
+    assert (entry["amount"], Decimal(entry["balance"])) == (f"-{amount}", Decimal(opening) - Decimal(amount))
+
+
+def test_a_row_of_a_claim_with_other_contents_than_the_first_is_a_dead_letter() -> None:
+    (first,), (other,) = claim("a", 50.0, T0 + 150), claim("a", 60.0, T0 + 150)
+    outputs = step(opened("1000", balance("a", -50.0)), T0 + 200, first, other, first)
+    assert [row["field"] for row in rows(outputs, "dead_letters")] == ["claim_id"]
+    assert paid(outputs) == [("a", "50")]
 
 
 def test_an_empty_fund_pays_nothing_and_tells_what_nobody_bears() -> None:
