@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from engine.checks import MOST
 from kernels.market.terms import Tradable
 from kernels.matching.auction import uncrossing
 from kernels.matching.display import Display
@@ -89,10 +90,10 @@ class Book:
 
     def value(self, mark: float | None, fraction: float | None) -> None:
         """Go by this mark, and the band round it, from now on."""
-        is_good = mark is not None and mark > 0
-        self.mark = whole_of(mark) if is_good and mark is not None else None
+        mark = mark if mark is not None and 0 < mark < MOST else None
+        self.mark = None if mark is None else whole_of(mark)
         self.limits = None
-        if is_good and mark is not None and fraction is not None:
+        if mark is not None and fraction is not None:
             band = around(mark, fraction)
             if band.lower is not None and band.upper is not None:
                 self.limits = whole_of(band.lower), whole_of(band.upper)

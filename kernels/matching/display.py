@@ -58,8 +58,11 @@ class Display:
         return True
 
     def tell_snapshot(self, reports: Reports) -> None:
-        """Tell all levels, for those who begin to read."""
-        bids, asks = ([_level(rank, side.sign, size) for rank, size in shown.items()] for side, shown in self._sides())
+        """Tell all levels, the best first, for those who begin to read."""
+        bids, asks = (
+            [_level(rank, side.sign, size) for rank, size in sorted(shown.items(), reverse=True)]
+            for side, shown in self._sides()
+        )
         self._tell_levels(f'"snapshot","sequence":{self.sequence},"prev_sequence":null', bids, asks, reports)
 
     def sample(self, index: float, tick: int, rules: Rules, now_ms: int) -> int:

@@ -10,11 +10,13 @@ import schemas
 from bench.order_flow import MARK, T0, Flow, halt, listing
 from engine import batch
 from engine.contract import Lines, Message, Output, kernel
+from kernels import matching
 from kernels.matching import KERNEL, State
 from kernels.matching.numbers import UNIT, text
 from kernels.matching.rules import RULES
 from schemas.records import TABLES
 from schemas.rows import instant_ms, instant_us
+from tests.kernels.stored import Stored
 from tests.kernels.venue import SECOND, VENUE, Venue, cancel, order, reasons, rows_of
 
 BOOKS = kernel("books")
@@ -194,6 +196,33 @@ def test_what_the_market_sees_is_the_same_after_a_restore_at_any_cut() -> None:
 
 
 @pytest.mark.parametrize(("own", "plain"), schemas.READ_AS.items())
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_snapshot_has_the_best_price_first_also_after_a_restore(is_cut: bool) -> None:
+    venue = Venue()
+    for number, price in enumerate(["98", "100", "97", "99"]):
+        venue.window(order(f"B{number}", "a", price=price), order(f"S{number}", "b", "sell", price=str(200 - int(price) + 2)))
+    if is_cut:
+        shard = Stored(matching, venue.state)
+        venue.state.touched |= {f'order/["{NAME}",{number}]' for number in range(1, 9)}
+        shard.store()
+        shard.restart()
+        venue.state = shard.state
+    snapshots: list[Any] = []
+    while not snapshots:
+        snapshots = [row for row in of(venue.window(ms=SECOND), "venue_order_books") if row["kind"] == "snapshot"]
+    (row,) = snapshots
+    assert [price for price, _ in row["bids"]] == [100, 99, 98, 97]
+    assert [price for price, _ in row["asks"]] == [102, 103, 104, 105]
+
+
+@pytest.mark.parametrize("mark", [1.7e308, 1e20, 5e-324])
+def test_a_mark_beyond_all_decimals_is_none(mark: float) -> None:
+    venue = Venue()
+    at = {"event_at": instant_ms(T0 + 50), "received_at": instant_us((T0 + 50) * 1000)}
+    venue.window(Message("tickers", 0, 0, {"venue": VENUE, "instrument": "P", **at, "mark_price": mark}))
+    assert venue.state.books[NAME].limits in (None, (0, 0))
+
+
 def test_a_table_of_the_own_venue_has_the_columns_of_the_table_as_which_it_is_read(own: str, plain: str) -> None:
     # What only some writers tell may be missing.
     may_miss = {name for name, column in TABLES[plain].columns.items() if column.nullable}
