@@ -18,6 +18,7 @@ Late       late trades count for the interval in which they happened; other late
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from decimal import localcontext
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +31,7 @@ from kernels.execution.parent import DONE, REFUSED, WORKING, Parent
 from kernels.execution.state import VERSION as VERSION
 from kernels.execution.state import State as State
 from kernels.market.terms import tradable
+from kernels.orders.executions import EXACT
 from schemas.records import TABLES
 from schemas.rows import encoded, key, to_ms
 
@@ -71,6 +73,11 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     if not messages and until_ms is not None:
         state.free(until_ms)
         return []
+    with localcontext(EXACT):
+        return _stepped(state, messages, until_ms)
+
+
+def _stepped(state: State, messages: list[Message], until_ms: int | None) -> list[Output]:
     asked = {_market(message.row) for message in messages if message.table == "execution_parents"} | state.markets.keys()
     good, outputs = checked([message for message in messages if _concerns(state, asked, message)], until_ms)
     now_ms = until_ms - 1 if until_ms is not None else max((to_ms(message.row["event_at"]) for message in good), default=0)
@@ -88,7 +95,8 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
     """What is decided at the end of a window, as lines."""
     if not state.active:
         return []
-    outputs = Desk(state, until_ms - 1).decide()
+    with localcontext(EXACT):
+        outputs = Desk(state, until_ms - 1).decide()
     return batch.encode(outputs) if outputs else []
 
 
@@ -121,6 +129,7 @@ def _learn(state: State, messages: Iterable[Message]) -> None:
             state.touched.add(stops.learn(row))
             for parent in state.active.values():
                 parent.is_stirred = True
+                state.touch(parent)
 
 
 def _take(state: State, desk: Desk, row: dict[str, Any]) -> None:

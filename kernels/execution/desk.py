@@ -65,7 +65,7 @@ class Desk:
             parent.held = parent.reason = None
         if stop is not None:
             parent.held, parent.reason = stop.kind, stop.why
-        for stray in [child for child in parent.open.values() if child.key != parent.newest or status != WORKING]:
+        for stray in [parent.open[key] for key in sorted(parent.open) if key != parent.newest or status != WORKING]:
             if stray.asked_id is None and self.now_ms >= parent.retry_ms:
                 self._request(parent, stray, "cancel", ZERO, ZERO, None)
         if status == ENDING:
@@ -166,7 +166,7 @@ class Desk:
         if plan.depth_share is None or plan.algorithm == "iceberg":
             return None
         shown = sum(size for _, size in market.levels(plan.side, takes, plan.limit))
-        return int(Decimal(repr(plan.depth_share * shown)) // plan.lot)
+        return int(min(Decimal(repr(plan.depth_share * shown)), plan.quantity) // plan.lot)
 
     def _price(self, parent: Parent, plan: Plan, market: Market, takes: bool, quantity: Decimal) -> Decimal | None:
         """The limit of a child; None, with what holds it, where there is none."""

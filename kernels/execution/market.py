@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from engine.checks import MOST
 from schemas.rows import to_ms
 from udfs.execution_quality import book_price, sign
 
@@ -28,13 +29,16 @@ class Market:
         if event_ms < self.book_ms:
             return False
         self.book_ms, self.is_stale = event_ms, row["is_stale"]
-        self.bids, self.asks = ([[float(price), float(size)] for price, size in row[side]] for side in ("bids", "asks"))
+        self.bids, self.asks = (
+            [[float(price), float(size)] for price, size in row[side] if abs(price) < MOST and abs(size) < MOST]
+            for side in ("bids", "asks")
+        )
         return True
 
     def is_new(self, row: Mapping[str, Any]) -> bool:
         """Whether a trade of the market comes for the first time."""
         name, event_ms = row["trade_id"], to_ms(row["event_at"])
-        if row.get("off_market") is not None or name in self.seen or row["size"] <= 0 or row["price"] <= 0:
+        if row.get("off_market") is not None or name in self.seen or not (0 < row["size"] < MOST and 0 < row["price"] < MOST):
             return False
         self.seen[name] = event_ms
         return True

@@ -119,7 +119,7 @@ def planned(row: Mapping[str, Any], contract: Tradable | None, now_ms: int) -> P
     times = _times(row, contract, now_ms)
     if isinstance(times, Refusal):
         return times
-    if (wrong := _wrong_figure(row)) is not None:
+    if (wrong := _wrong_figure(row) or _wrong_limit(row, contract)) is not None:
         return wrong
     slices = _slices(row, lots, least, *times)
     if isinstance(slices, Refusal):
@@ -137,9 +137,7 @@ def _plan(
     lots, lot, least, shown = sizes
     starts, of_slices = slices
     start_ms, end_ms = times
-    is_pov, limit, rate = row["algorithm"] == "pov", row.get("limit_price"), row.get("participation")
-    if limit is not None:
-        limit = on_grid(Decimal(str(limit)), contract.tick_size, ROUND_FLOOR if row["side"] == "buy" else ROUND_CEILING)
+    is_pov, limit, rate = row["algorithm"] == "pov", _limit(row, contract), row.get("participation")
     taking_ms = starts[-1] if starts else end_ms - (end_ms - start_ms) // TAKING_PART
     return Plan(
         row["algorithm"],
@@ -225,6 +223,19 @@ def _wrong_figure(row: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
+def _limit(row: Mapping[str, Any], contract: Tradable) -> Decimal | None:
+    """The limit on the grid of prices, towards less."""
+    if (limit := row.get("limit_price")) is None:
+        return None
+    return on_grid(Decimal(str(limit)), contract.tick_size, ROUND_FLOOR if row["side"] == "buy" else ROUND_CEILING)
+
+
+def _wrong_limit(row: Mapping[str, Any], contract: Tradable) -> Refusal | None:
+    if (limit := _limit(row, contract)) is None or limit > 0:
+        return None
+    return Refusal("limit_price", f"expected at least a tick, {contract.tick_size:g}, got {row['limit_price']}")
+
+
 def _slices(
     row: Mapping[str, Any], lots: int, least: int, start_ms: int, end_ms: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | Refusal:
@@ -232,12 +243,13 @@ def _slices(
     length_ms = end_ms - start_ms
     if row["algorithm"] == "twap":
         count = row.get("slice_count") or -(-length_ms // MINUTE_MS)
-        sizes = schedules.even(lots, min(count, -(-length_ms // SLICE_MS)), least)
+        sizes = schedules.even(lots, min(count, -(-length_ms // SLICE_MS), MOST_SLICES), least)
         return tuple(start_ms + length_ms * number // len(sizes) for number in range(len(sizes))), tuple(sizes)
     if row["algorithm"] != "vwap":
         return (), ()
     profile = row.get("volume_profile") or []
-    starts = [start_ms + round(seconds * 1000) for seconds, _ in profile]
+    is_within = all(0 <= seconds * 1000 < length_ms for seconds, _ in profile)
+    starts = [start_ms + round(seconds * 1000) for seconds, _ in profile] if is_within else [end_ms]
     volumes = [volume for _, volume in profile]
     gaps = [later - earlier for earlier, later in zip(starts, [*starts[1:], end_ms], strict=False)]
     if not profile or starts[0] != start_ms or min(gaps) < SLICE_MS or min(volumes) < 0 or not sum(volumes):

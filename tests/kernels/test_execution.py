@@ -9,7 +9,10 @@ import pytest
 from engine import batch
 from engine.contract import Message
 from kernels.execution import take_plain
+from kernels.execution.parameters import MOST_SLICES, Plan, planned
+from kernels.market.terms import tradable
 from kernels.orders import wrong_request
+from kernels.orders.executions import EXACT
 from schemas.rows import instant_ms, to_ms
 from tests.jobs.cases import CASES, Case, unmatched
 from tests.kernels.executing import T0, Execution, Row, book, depth, fills_all, halt, parent, terms, trade
@@ -263,6 +266,7 @@ def test_a_parent_pauses_goes_on_and_is_cancelled() -> None:
         ("end_at", {"start_at": instant_ms(T0 + HOUR), "end_at": instant_ms(T0 + HOUR)}),
         ("end_at", {"start_at": instant_ms(T0 - HOUR), "end_at": instant_ms(T0 - MINUTE)}),
         ("limit_price", {"limit_price": "-1"}),
+        ("limit_price", {"limit_price": "0.3"}),
         ("limit_price", {"algorithm": "iceberg", "display_quantity": "5"}),
         ("display_quantity", {"algorithm": "iceberg", "limit_price": "100"}),
         ("display_quantity", {"algorithm": "iceberg", "limit_price": "100", "display_quantity": "101"}),
@@ -273,6 +277,7 @@ def test_a_parent_pauses_goes_on_and_is_cancelled() -> None:
         ("volume_profile", {"algorithm": "vwap", "volume_profile": [[0, 0.0]]}),
         ("volume_profile", {"algorithm": "vwap", "volume_profile": [[0, 1.0], [0.5, 1.0]]}),
         ("volume_profile", {"algorithm": "vwap", "volume_profile": [[0, -1.0], [60, 2.0]]}),
+        ("volume_profile", {"algorithm": "vwap", "volume_profile": [[0, 1.0], [1e308, 2.0]]}),
         ("depth_share", {"depth_share": 0.0}),
         ("urgency", {"urgency": "now"}),
         ("end_rule", {"end_rule": "hope"}),
@@ -288,6 +293,34 @@ def test_a_wrong_parameter_is_refused_in_a_row_that_names_it(rule: str, changed:
     assert (row["status"], row["rule"]) == ("refused", rule)
     assert row["reason"]
     assert "algorithm_requests" not in execution.rows
+
+
+def test_an_order_of_as_many_digits_as_there_are_is_sent_and_left_to_the_last_of_them() -> None:
+    quantity = "98765432101.123456789012345678"
+    execution = Execution(fills_all, terms(lot=1e-18), book(T0), parent(quantity=quantity, end_at=instant_ms(T0 + 10 * SECOND)))
+    execution.until(T0 + 20 * SECOND)
+    for row in execution.rows["execution_states"]:
+        parts = [row[name] for name in ("traded_quantity", "working_quantity", "unsent_quantity")]
+        assert EXACT.add(EXACT.add(*map(Decimal, parts[:2])), Decimal(parts[2])) == Decimal(quantity)
+    assert Decimal(execution.told["unsent_quantity"]) < Decimal(quantity)
+
+
+def test_an_order_without_a_near_end_has_no_more_slices_than_anybody_may_ask_for() -> None:
+    row = parent(quantity="1e12", start_at="0001-01-01T00:00:00.000Z", end_at="9999-12-31T00:00:00.000Z").row
+    plan = planned(row, tradable(terms().row), T0)
+    assert isinstance(plan, Plan)
+    assert len(plan.sizes) == MOST_SLICES and sum(plan.sizes) == 10**12
+
+
+def test_books_and_trades_of_numbers_beyond_all_decimals_stop_no_parent() -> None:
+    given = parent(end_at=instant_ms(T0 + 10 * SECOND), depth_share=0.5, wide_spread=0.01)
+    execution = Execution(fills_all, terms(), book(T0), given)
+    wild = [[1e308, 1e308], [100.0, 1e308], [1e300, 5.0]]
+    execution.until(T0 + 5 * SECOND, market=lambda ms: [depth(ms, wild, wild), trade(ms, 1e308), trade(ms + 1, 5.0, 1e308)])
+    execution.restore()
+    execution.until(T0 + 12 * SECOND, market=lambda ms: [book(ms)])
+    assert (execution.told["status"], execution.told["traded_quantity"]) == ("done", "100")
+    assert execution.told["market_volume"] == "0"
 
 
 def test_a_request_counts_once_and_the_same_id_with_other_contents_is_refused() -> None:
