@@ -3,8 +3,8 @@
 For tests, notebooks and backtests of jobs that have kernels.  Each job has one shard, and steps its kernel through the same
 micro-batches as on a cluster: a row belongs to the window of its record timestamp, and who writes a topic steps before who
 reads it.  Rows that are told ahead of time are read when their time has come, so a circle of jobs runs as it would there
-(docs/decisions/29-the-loop-of-orders.md).  What is not done here: late rows, which the order of the input rules out, and
-recovery.
+(docs/decisions/29-the-loop-of-orders.md).  A row of a job whose window its reader has behind it is late, as it would be there:
+the reader takes it before its next window.  What is not done here: recovery.
 """
 
 from collections import defaultdict
@@ -58,21 +58,32 @@ class _Member:
         if self.kernel.set_keys is not None:
             self.kernel.set_keys(self.state, lambda key: 0, 0)
         self.waiting: dict[int, list[bytes]] = defaultdict(list)  # by the end of their window
+        self.late: list[bytes] = []
+        self.past_ms = -1  # up to when its windows are over
         self.sweep_ms: int | None = None
         self.is_started = False
 
-    def take(self, event_ms: int, record: bytes) -> int:
-        """Take a message; returns the end of its window."""
+    def take(self, event_ms: int, record: bytes, now_ms: int) -> int:
+        """Take a message; returns the end of its window, of a late one that of the next."""
         end_ms = (event_ms // self.window_ms + 1) * self.window_ms
-        self.waiting[end_ms].append(record)
-        return end_ms
+        first_ms = max(self.past_ms + 1, now_ms)
+        if end_ms >= first_ms:
+            self.waiting[end_ms].append(record)
+            return end_ms
+        self.late.append(record)
+        next_ms = -(-first_ms // self.window_ms) * self.window_ms
+        self.waiting[next_ms] += ()
+        return next_ms
 
     def steps(self, until_ms: int) -> list[Lines]:
-        """Step through the window that ends here, with the sweeps before it."""
+        """Step through the window that ends here, with the sweeps and the late messages before it."""
         lines: list[Lines] = []
         while self.sweep_ms is not None and self.sweep_ms <= until_ms:
             lines += batch.run(self.kernel, self.state, b"", self.sweep_ms)
             self.sweep_ms += self.kernel.sweep_ms
+        if self.late:
+            lines += batch.run(self.kernel, self.state, batch.RECORD.join(self.late), None)
+            self.late = []
         records = self.waiting.pop(until_ms, [])
         if not self.is_started and self.kernel.obeyed is not None:
             at = instant_ms(until_ms)
@@ -154,6 +165,7 @@ class Offline:
                 continue
             self._now_ms = end_ms
             for member in self.members:
+                member.past_ms = end_ms
                 is_due = member.kernel.end_window is not None and end_ms % member.window_ms == 0
                 if is_due or end_ms in member.waiting:
                     for lines in member.steps(end_ms):
@@ -173,4 +185,4 @@ class Offline:
         self._offset += 1
         record = batch.FIELD.join((TABLES[table].topic.encode(), b"0", b"%d" % self._offset, value))
         for member in self._readers[table]:
-            heappush(self._ends, member.take(event_ms, record))
+            heappush(self._ends, member.take(event_ms, record, self._now_ms or 0))

@@ -60,6 +60,19 @@ def test_a_row_behind_a_window_that_is_over_is_refused_with_its_table() -> None:
         list(Offline(["positions"]).play([terms(), trade("a", 500, 1), trade("a", 900, 2), trade("a", 10, 3)]))
 
 
+def test_a_row_of_a_job_behind_the_windows_of_its_reader_is_late_and_turns_no_time_back() -> None:
+    flow = Offline(["positions", "orders"])
+    began = Given("fills", T0 + 5_000, trade("a", 4_950, 2).row)
+    late = Given("fills", T0 + 5_120, trade("a", 10, 1).row)
+    seen: list[int] = []
+    for _ in flow.play([terms(), began, late], T0 + 6_000):
+        seen.append(flow.kernel_state("orders").now_ms)
+    assert seen == sorted(seen)
+    held = flow.kernel_state("orders").accounts["a"]
+    assert held.position("v:P") == 2, "the newest row counts"
+    assert held.booked.keys() == {"f1", "f2"}, "and the late one is known"
+
+
 def test_a_job_of_sql_alone_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="bars: only jobs with a kernel"):
         Offline(["bars", "positions"])
