@@ -31,13 +31,13 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 from engine import batch
-from engine.checks import checked, dead_letter
+from engine.checks import MOST, checked, dead_letter
 from engine.contract import Kernel, Lines, Message, Output
 from kernels.market.terms import tradable
 from kernels.orders import guarding, intake, reports, timers
 from kernels.orders.desk import Desk
 from kernels.orders.executions import EXACT
-from kernels.orders.requests import CANCEL_ALL, MMP, OF_AN_ORDER
+from kernels.orders.requests import CANCEL_ALL, MMP, OF_AN_ORDER, wrong_liquidation, wrong_report
 from kernels.orders.requests import wrong_request as wrong_request
 from kernels.orders.state import VERSION as VERSION
 from kernels.orders.state import State as State
@@ -82,13 +82,19 @@ def step(state: State, messages: list[Message], until_ms: int | None) -> list[Ou
     with localcontext(EXACT):
         learn(state, good)
         for message in _in_order(good, "execution_reports", "exec_id"):
-            reports.take(desk, message.row)
+            if (wrong := wrong_report(message.row)) is not None:
+                outputs.append(dead_letter(message, wrong, until_ms))
+            else:
+                reports.take(desk, message.row)
         for message in _in_order(good, "positions", "fill_id"):
             _hold(state, message.row)
         for message in _in_order(good, "account_margin", "account"):
             _value(state, message.row)
         for message in _in_order(good, "liquidation_orders", "order_id"):
-            intake.liquidate(desk, message.row)
+            if (wrong := wrong_liquidation(message.row)) is not None:
+                outputs.append(dead_letter(message, wrong, until_ms))
+            else:
+                intake.liquidate(desk, message.row)
         for message in _in_order(good, "order_requests", "client_order_id"):
             if (wrong := wrong_request(message.row)) is not None:
                 outputs.append(dead_letter(message, wrong, until_ms))
@@ -143,7 +149,7 @@ def _hold(state: State, row: dict[str, Any]) -> None:
 def _value(state: State, row: dict[str, Any]) -> None:
     account = state.account(row["account"])
     equity, margin = row.get("equity_usd"), row.get("initial_margin_usd")
-    free_usd = None if equity is None or margin is None else equity - margin
+    free_usd = None if equity is None or margin is None else max(-MOST, min(MOST, equity - margin))
     account.value(to_ms(row["event_at"]), free_usd, state.now_ms)
     state.touched.add(f"account/{row['account']}")
 

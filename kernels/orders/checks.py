@@ -14,11 +14,11 @@ from typing import NamedTuple
 from kernels.gate import Act, Held, Request
 from kernels.market.terms import Tradable
 from kernels.orders.executions import EXACT
+from kernels.orders.requests import SIDES
 from kernels.orders.rules import Limits
 from kernels.orders.worth import Mark, notional_usd, reserve_usd
 from udfs.bands import Band, around, capped
 
-SIDES = ("buy", "sell")
 TYPES = ("market", "limit")
 ALGOS = {"liquidation": "liquidations", "algorithm": "execution"}
 """By source, the algo that decides, for controls of a scope algo:…"""

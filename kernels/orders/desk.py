@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from engine.checks import MOST
 from engine.contract import Output
 from kernels.orders.checks import Refusal
 from kernels.orders.executions import EXACT
@@ -105,7 +106,7 @@ class Desk:
         prices = [float(price) for price in (order.price, *asked_prices) if price is not None]
         price = max(prices) if prices else mark.price
         needed = None if price is None else reserve_usd(contract, mark, order.side, quantity, price, limits)
-        return order.reserved_usd if needed is None else needed
+        return order.reserved_usd if needed is None else max(0.0, min(MOST, needed))
 
     def transition(
         self,

@@ -5,10 +5,11 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from hashlib import sha256
 from typing import Any
 
+from engine.checks import LEAST
 from kernels.gate import Held
 from kernels.orders.checks import Intent, Refusal, View, refusal, request_of
 from kernels.orders.desk import GATE, Desk, decimal, digits
-from kernels.orders.executions import EXACT
+from kernels.orders.executions import EXACT, ZERO
 from kernels.orders.ids import client_order_id
 from kernels.orders.order import Nature, Order
 from kernels.orders.state import Account
@@ -66,10 +67,12 @@ def liquidate(desk: Desk, row: Mapping[str, Any]) -> None:
     contract = desk.state.listing.terms.get(f"{row['venue']}:{row['instrument']}")
     # Towards less: it may not trade worse than its limit, nor more than was decided.
     tick, lot = (contract.tick_size, contract.lot_size) if contract is not None else (None, None)
-    size = on_grid(Decimal(repr(row["size"])), lot, ROUND_FLOOR)
+    size = on_grid(Decimal(repr(row["size"])), lot or LEAST, ROUND_FLOOR)
+    if not size and lot and _left_to_close(account, row) >= (least := Decimal(repr(lot))):
+        size = least  # a part of a lot is nothing, and the account would never be smaller
     limit = row.get("limit_price")
     if limit is not None:
-        limit = on_grid(Decimal(repr(limit)), tick, ROUND_FLOOR if row["side"] == "buy" else ROUND_CEILING)
+        limit = on_grid(Decimal(repr(limit)), tick or LEAST, ROUND_FLOOR if row["side"] == "buy" else ROUND_CEILING)
     request = {
         **{column: row[column] for column in ("account", "venue", "instrument", "event_at", "side")},
         "client_order_id": name,
@@ -88,6 +91,17 @@ def liquidate(desk: Desk, row: Mapping[str, Any]) -> None:
         "reason": row["reason"],
     }
     take(desk, request)
+
+
+def _left_to_close(account: Account, row: Mapping[str, Any]) -> Decimal:
+    """Contracts of a position that no order of a liquidation is to close yet."""
+    held = account.position(f"{row['venue']}:{row['instrument']}")
+    closing = [
+        order.largest_left
+        for order in account.open.values()
+        if order.nature.source == "liquidation" and (order.venue, order.instrument) == (row["venue"], row["instrument"])
+    ]
+    return (held if row["side"] == "sell" else -held) - sum(closing, ZERO)
 
 
 def view_of(desk: Desk, account: Account, order: Order, intent: Intent) -> View:

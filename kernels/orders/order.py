@@ -212,12 +212,15 @@ class Order:
     def apply(self, report: Report) -> Change | None:
         """Take a report; returns what changes, None for one that came before or changes nothing.
 
-        A report with the exec_id of another and other contents is a change `conflict`, which changes nothing else.
+        A report with the exec_id of another and other contents, or a trade on the other side, is a change `conflict`, which
+        changes nothing else.
         """
         if (known := self.seen.get(report.exec_id)) is not None:
             return self._repeated(report, known)
         before = self._shown()
         self.seen[report.exec_id] = report.contents
+        if report.exec_type in TRADES and None not in (report.side, self.side) and report.side != self.side:
+            return Change("conflict", self.status(), reason=f"a trade to {report.side} of an order to {self.side}")
         if report.order_id is not None and self.order_id is None:
             self.order_id = report.order_id
         traded, reasons = ZERO, [report.reason] if report.reason else []

@@ -51,11 +51,14 @@ class Orders:
         market = f"{venue}:{instrument}"
         if (elsewhere := self.by_key.get(self._by_exec_id.get(report.exec_id, ""))) is not None:
             return elsewhere, elsewhere.apply(report), []
-        same = [self.get(report.client_order_id), self.get(report.orig_client_order_id)]
+        same = [self._named(name, market) for name in (report.client_order_id, report.orig_client_order_id)]
         if report.order_id is not None:
             same.append(self.by_key.get(self._by_order_id.get((market, report.order_id), "")))
         known = list(dict.fromkeys(order for order in same if order is not None))
-        order, absorbed = (known[0], known[1:]) if known else (_adopted(report, venue, instrument), [])
+        # Two orders that were requested here are two, whatever a venue says.
+        known.sort(key=_is_adopted)
+        order = known[0] if known else self._adopt(report, venue, instrument)
+        absorbed = [other for other in known[1:] if _is_adopted(other)]
         for other in absorbed:
             order.absorb(other)
             self.remove(other)
@@ -63,14 +66,26 @@ class Orders:
         self.add(order)
         return order, change, absorbed
 
+    def _named(self, client_order_id: str | None, market: str) -> Order | None:
+        """The order of an instrument that has, or had, this client_order_id; elsewhere it may be another's."""
+        order = self.get(client_order_id)
+        return order if order is not None and _market(order) == market else self.by_key.get(f"{market}/{client_order_id}")
 
-def _adopted(report: Report, venue: str, instrument: str) -> Order:
-    key = report.orig_client_order_id or report.client_order_id or report.order_id or ""
-    order = Order(key, venue=venue, instrument=instrument, side=report.side, quantity=report.quantity, price=report.price)
-    if report.orig_client_order_id is None and report.client_order_id is None:
-        order.client_order_id = None
-        order.ids = {}
-    return order
+    def _adopt(self, report: Report, venue: str, instrument: str) -> Order:
+        """An order that was not requested here."""
+        name = report.orig_client_order_id or report.client_order_id
+        told = name or report.order_id or report.exec_id
+        is_taken = told in self.by_key or told in self._by_client_id
+        key = f"{venue}:{instrument}/{told}" if is_taken else told
+        order = Order(key, venue=venue, instrument=instrument, side=report.side, quantity=report.quantity, price=report.price)
+        if name is None or is_taken:
+            order.client_order_id = name
+            order.ids = {}
+        return order
+
+
+def _is_adopted(order: Order) -> bool:
+    return order.nature.source == "venue"
 
 
 def _market(order: Order) -> str:

@@ -20,6 +20,8 @@ def take(desk: Desk, row: Mapping[str, Any]) -> None:
     if absorbed:
         desk.state.wake_answers(account_name, order)
     if change is None:
+        # Its ids, and what was absorbed, may be new all the same.
+        desk.state.keep(account_name, order)
         return
     before = order.last_status
     if report.exec_type in TRADES and change.event != "conflict":
@@ -47,9 +49,9 @@ def _report(row: Mapping[str, Any]) -> Report:
         row["exec_id"],
         row["exec_type"],
         to_ms(row["event_at"]),
-        row.get("client_order_id"),
-        row.get("orig_client_order_id"),
-        row.get("order_id"),
+        row.get("client_order_id") or None,
+        row.get("orig_client_order_id") or None,
+        row.get("order_id") or None,
         row.get("order_status"),
         row["side"],
         price=decimal(row.get("price")),

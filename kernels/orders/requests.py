@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from engine.checks import LEAST, MOST
 from kernels.orders.ids import LENGTH
 from schemas.rows import Fault, shown
 
@@ -12,6 +13,7 @@ OF_AN_ORDER = ("new", "replace", "cancel")
 CANCEL_ALL, TIMER, MMP, MMP_RESET = "cancel_all", "timer", "mmp", "mmp_reset"
 OF_AN_ACCOUNT = (CANCEL_ALL, TIMER, MMP, MMP_RESET)
 SOURCES = ("liquidation", "hedge", "algorithm", "person")
+SIDES = ("buy", "sell")
 LIMITS = ("max_fills", "max_quantity", "max_delta")
 """Columns with the limits of market-maker protection."""
 LONGEST_S = 24 * 60 * 60
@@ -32,6 +34,25 @@ def wrong_request(row: Mapping[str, Any]) -> Fault | None:
         expected = "an id of a replace and a cancel, NULL of every other request"
         return Fault("orig_client_order_id", expected, shown(row.get("orig_client_order_id")))
     return _wrong_order(row) if kind in OF_AN_ORDER else _wrong_guard(row)
+
+
+def wrong_liquidation(row: Mapping[str, Any]) -> Fault | None:
+    """What a row of `liquidation_orders` lacks to be an order; None where it is one."""
+    for column in ("size", "limit_price"):
+        number = row.get(column)
+        if number is not None and not LEAST <= number < MOST:
+            return Fault(column, f"from {LEAST:g} on, below {MOST:g}", shown(number))
+    return None
+
+
+def wrong_report(row: Mapping[str, Any]) -> Fault | None:
+    """What a row of `execution_reports` lacks to be counted; None where it can be."""
+    if row["side"] not in SIDES:
+        return Fault("side", "buy or sell", shown(row["side"]))
+    for column in ("quantity", "cum_quantity", "last_quantity"):
+        if row.get(column) is not None and Decimal(row[column]) < 0:
+            return Fault(column, "not below 0", shown(row[column]))
+    return None
 
 
 def _wrong_order(row: Mapping[str, Any]) -> Fault | None:

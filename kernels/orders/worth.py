@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from engine.checks import LEAST, MOST
 from kernels.market.indices import DOLLARS
 from kernels.market.terms import Tradable
 from kernels.orders.rules import Limits
@@ -27,7 +28,7 @@ class Mark(NamedTuple):
         known = self
         if marked is not None and event_ms >= known.event_ms:
             known = known._replace(event_ms=event_ms, price=marked)
-        if index is not None and event_ms >= known.index_ms:
+        if index is not None and LEAST <= index < MOST and event_ms >= known.index_ms:
             known = known._replace(index_ms=event_ms, index_usd=index)
         if (mark_iv := row.get("mark_iv")) is not None and event_ms >= max(known.event_ms, known.index_ms):
             known = known._replace(mark_iv=mark_iv)
