@@ -82,7 +82,9 @@ class Answers:
             purse, price = self.state.purses[currency], self._price(currency)
             if rest < Decimal(repr(CENT)) or not price or not purse.balance:
                 continue
-            amount = min(purse.balance, CONTEXT.divide(rest, price).quantize(UNIT, ROUND_UP, CONTEXT))
+            amount = purse.balance
+            if product(amount, price) > rest:
+                amount = min(amount, CONTEXT.divide(rest, price).quantize(UNIT, ROUND_UP, CONTEXT))
             covered = product(amount, price)
             rest, paid = CONTEXT.subtract(rest, covered), paid + float(covered)
             reason = f"pays {covered:.2f} USD of the {owed:.2f} USD that are missing"

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from engine.checks import LEAST, MOST
 from schemas.rows import Fault, instant_ms, key, shown, to_ms
 
 
@@ -39,17 +38,17 @@ def claim_of(row: Mapping[str, Any]) -> Claim | Fault:
     if row["claim_id"] != named:
         # What answers a claim bears its id: two answers with one id would be booked once.
         return Fault("claim_id", f"account/instant, {named}", shown(row["claim_id"]))
-    if not LEAST <= row["missing_usd"] < MOST:
-        return Fault("missing_usd", f"from {LEAST:g} on, below {MOST:g}", shown(row["missing_usd"]))
+    if not row["missing_usd"] > 0:
+        return Fault("missing_usd", "above zero", shown(row["missing_usd"]))
     parts: dict[str, Part] = {}
     if row.get("instrument") is not None:
         for column in ("venue", "size", "price", "share_usd"):
             if row.get(column) is None:
                 return Fault(column, "not NULL where instrument is not NULL", "NULL")
         for column in ("price", "share_usd"):
-            if not LEAST <= row[column] < MOST:
-                return Fault(column, f"from {LEAST:g} on, below {MOST:g}", shown(row[column]))
-        if row["is_settled"] or not LEAST <= abs(row["size"]) < MOST:
+            if not row[column] > 0:
+                return Fault(column, "above zero", shown(row[column]))
+        if row["is_settled"] or row["size"] == 0:
             return Fault("size", "a position of a claim that is not settled", shown(row["size"]))
         parts[key("instruments", row)] = Part(row["size"], row["price"], row["share_usd"])
     return Claim(

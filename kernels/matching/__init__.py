@@ -17,7 +17,8 @@ Order      a batch applies terms, marks, halts and positions first.  Then orders
            account, in an order that is drawn by a hash of account and instant, so that no name is always the first; those of
            one account by number.  At the end of the window those on paper meet their books
 Once       a row whose number is not above the account's last one at the instrument came before, and does nothing
-Time       everything happens at the last instant of its batch; what is told of it comes the venue's latency later
+Time       everything happens at the last instant of its batch; what is told of it comes the venue's latency later.  Trading
+           ends so that no trade is told when its contract has ended
 Late       late requests are taken like any other, at the time of the newest batch
 Numbers    whole numbers of 1e-18: sums are exact
 """
@@ -85,8 +86,9 @@ def end_window(state: State, until_ms: int) -> list[Lines]:
     state.settle()
     now_ms, before_ms, state.shown_ms = until_ms - 1, state.shown_ms, until_ms
     state.touched.add("shown")
-    is_due = any(book.is_due(now_ms) for book in state.books.values())
-    reports = _applied(state, [], until_ms) if is_due else Reports(now_ms, state.rules.latency_ms)
+    reports = Reports(now_ms, state.rules.latency_ms)
+    if any(book.is_due(now_ms, reports.told_ms) for book in state.books.values()):
+        reports = _applied(state, [], until_ms)
     for name in sorted(name for name, book in state.books.items() if isinstance(book, PaperBook) and book.waiting):
         book = state.books[name]
         assert isinstance(book, PaperBook)

@@ -130,14 +130,14 @@ class Book:
         except ValueError as error:
             reports.refuse(row, seat, self._exec_id(), "rejected" if row["request"] == "new" else "cancel_rejected", str(error))
 
-    def is_due(self, now_ms: int) -> bool:
+    def is_due(self, now_ms: int, told_ms: int) -> bool:
         """Whether `expire` has anything to do."""
-        has_ended = self.end_ms is not None and self.end_ms <= now_ms and bool(self.open)
+        has_ended = self.end_ms is not None and self.end_ms <= told_ms and bool(self.open)
         return has_ended or (bool(self.expiring) and self.expiring[0][0] <= now_ms)
 
     def expire(self, reports: Reports) -> None:
-        """End the orders whose time is over, and all where trading of the contract is."""
-        if self.end_ms is not None and self.end_ms <= reports.now_ms:
+        """End the orders whose time is over, and all where trading of the contract is when it is told."""
+        if self.end_ms is not None and self.end_ms <= reports.told_ms:
             for order in [*self.bids, *self.asks]:
                 self._end(order, "expired", reports, "trading of the contract has ended")
             self.changed.add(self.name)
@@ -187,7 +187,7 @@ class Book:
         is_market = order.order_type == "market"
         is_immediate = is_market or order.time_in_force in IMMEDIATE
         order.price = None if is_market else self._price(row, order.side)
-        self._admit(order, reports.now_ms, is_immediate)
+        self._admit(order, reports.told_ms, is_immediate)
         limit = self._limit(order)
         order.expires_ms = expiry(row, order.time_in_force, reports.now_ms)
         if order.time_in_force == "post_only" and self.halt is None and self._would_trade(order.side, limit):
@@ -269,11 +269,11 @@ class Book:
                 raise ValueError(f"price {row['price']} is below its band, from {text(lower)} on")
         return price
 
-    def _admit(self, order: Order, now_ms: int, is_immediate: bool) -> None:
+    def _admit(self, order: Order, told_ms: int, is_immediate: bool) -> None:
         """Raise `ValueError` where the venue does not take the order."""
         if self.terms is None:
             raise ValueError("the terms of the contract are not known")
-        if self.end_ms is not None and self.end_ms <= now_ms:
+        if self.end_ms is not None and self.end_ms <= told_ms:
             raise ValueError("trading of the contract has ended")
         self._check_open(is_immediate)
         if order.order_type == "market" and order.time_in_force == "post_only":

@@ -26,10 +26,13 @@ class Orders:
     def add(self, order: Order) -> None:
         """Know an order, or what has become known of one."""
         self.by_key[order.key] = order
-        for client_order_id in order.ids:
-            self._by_client_id[client_order_id] = order.key
+        # Each id is that of one order, the first: so it is the same one after a restart.
+        for client_order_id in list(order.ids):
+            if self._by_client_id.setdefault(client_order_id, order.key) != order.key:
+                del order.ids[client_order_id]
         if order.order_id is not None:
-            self._by_order_id[_market(order), order.order_id] = order.key
+            first = self._by_order_id.setdefault((_market(order), order.order_id), order.key)
+            order.order_id = order.order_id if first == order.key else None
         for exec_id in order.seen:
             self._by_exec_id.setdefault(exec_id, order.key)
 

@@ -137,10 +137,7 @@ def test_a_claim_of_an_account_that_nobody_knows_is_a_dead_letter_that_says_so()
     ("columns", "field"),
     [
         ({"missing_usd": 0.0}, "missing_usd"),
-        ({"missing_usd": 1e300}, "missing_usd"),
         ({"claim_id": "a/another"}, "claim_id"),
-        ({"price": 1e300}, "price"),
-        ({"size": 1e300}, "size"),
         ({"price": None}, "price"),
         ({"price": -1.0}, "price"),
         ({"is_settled": True}, "size"),
@@ -155,13 +152,21 @@ def test_a_claim_that_makes_no_sense_is_a_dead_letter_and_its_neighbours_are_ans
     assert [row["field"] for row in rows(outputs, "dead_letters")] == [field] and paid(outputs) == [("b", "5")]
 
 
-@pytest.mark.parametrize(("missing", "opening"), [(2e10, "4000000"), (9e19, "4000000"), (2e10, "12345678901234567890.5")])
+@pytest.mark.parametrize(("missing", "opening"), [(2e10, "4000000"), (1e300, "4000000"), (2e10, "12345678901234567890.5")])
 def test_a_huge_claim_is_paid_as_far_as_the_fund_goes_and_both_sums_agree(missing: float, opening: str) -> None:
     outputs = step(opened(opening, balance("a", -5.0)), T0 + 200, *claim("a", missing, T0 + 150))
     ((_, amount),) = paid(outputs)
     assert Decimal(amount) == min(Decimal(opening), Decimal(repr(missing)))
     (entry, *_) = rows(outputs)
     assert (entry["amount"], Decimal(entry["balance"])) == (f"-{amount}", Decimal(opening) - Decimal(amount))
+
+
+@pytest.mark.parametrize("part", [(100.0, 1e300, 5e6), (5e-324, 85.0, 5e6)])
+def test_a_claim_that_names_numbers_beyond_all_decimals_closes_nothing(part: tuple[float, float, float]) -> None:
+    held = booked("a", "100", "f1", T0 + 10), booked("b", "-100", "f2", T0 + 10)
+    state = opened("1", balance("a", -5e6), balance("b", 1e9), *held)
+    outputs = step(state, T0 + 200, *claim("a", 5e6, T0 + 150, AAA=part))
+    assert closed(outputs) == [] and rows(outputs, "dead_letters") == []
 
 
 def test_a_row_of_a_claim_with_other_contents_than_the_first_is_a_dead_letter() -> None:

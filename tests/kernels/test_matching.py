@@ -14,7 +14,7 @@ from kernels.matching import KERNEL
 from kernels.matching.auction import uncrossing
 from kernels.matching.numbers import divided, text, whole
 from kernels.matching.rules import Fees
-from schemas.rows import instant_ms, instant_us
+from schemas.rows import instant_ms, instant_us, to_ms
 from tests.kernels.venue import (
     DAY,
     SECOND,
@@ -276,6 +276,20 @@ def test_orders_end_at_their_time_at_midnight_and_with_the_contract() -> None:
     outputs = venue.step(ms=2 * SECOND)
     assert told(outputs) == [("A", "expired")] and reasons(outputs) == ["trading of the contract has ended"]
     assert told(venue.step(order("B", "a"))) == [("B", "rejected")]
+
+
+def test_no_trade_is_told_at_the_expiry_of_its_contract_or_later() -> None:
+    venue, (terms, _) = Venue(), listing()
+    expiry_ms = venue.until_ms + SECOND
+    ending = {"kind": "future", "expiry_at": instant_ms(expiry_ms), "last_trading_at": None}
+    venue.step(terms._replace(row=terms.row | ending | {"event_at": instant_ms(venue.until_ms)}))
+    told_at: list[str] = []
+    number = 0
+    while venue.until_ms < expiry_ms + SECOND:
+        number += 1
+        outputs = venue.window(order(f"B{number}", "a"), order(f"S{number}", "b", "sell"))
+        told_at += [row["event_at"] for table, _, row in outputs if table == "venue_fills"]
+    assert expiry_ms - SECOND < to_ms(max(told_at)) < expiry_ms
 
 
 def test_an_order_for_another_venue_is_left_to_it() -> None:

@@ -1,12 +1,15 @@
 """Orders that are not as anybody expects: numbers beyond all measure, ids that are others', sizes that are no whole lots."""
 
+from random import Random
 from typing import Any
 
 import pytest
 
 from engine.contract import Message, Output
 from kernels import orders
+from schemas.rows import instant_ms
 from tests.kernels.order_path import (
+    DAY,
     T0,
     Path,
     contract,
@@ -88,6 +91,7 @@ def test_margin_whose_difference_is_infinite_is_no_credit_without_end() -> None:
 def test_an_option_on_an_index_that_is_not_above_zero_is_worth_nothing_known() -> None:
     path = Path()
     terms: dict[str, Any] = {"kind": "option", "option_type": "call", "strike_usd": 100.0, "tick_size": 0.0001}
+    terms["expiry_at"] = instant_ms(T0 + DAY)
     path.step(*contract("O", ticker={"index_price_usd": 0.0}, mark=0.05, **terms))
     assert refusals(path.step(request(instrument="O", side="sell", price="0.05"))) == ["notional"]
 
@@ -128,6 +132,21 @@ def test_orders_by_hand_with_one_id_on_two_instruments_are_two() -> None:
         assert rows[0]["order_key"] != rows[1]["order_key"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_id_that_two_orders_bear_is_that_of_the_first_also_after_a_restart(seed: int) -> None:
+    stored, path = Stored(orders), Path()
+    stored.state = path.state
+    path.step(*contract("Q"), request("A", quantity="7"))
+    path.step(report("1", "replaced", "N", instrument="Q", orig_client_order_id="M", quantity="9", order_id="o"))
+    path.step(report("2", "replaced", "N", T0 + 1, orig_client_order_id="A", order_id="p"))
+    path.step(report("3", "new", "Z", instrument="Q", order_id="o"))
+    stored.store()
+    stored.restart(Random(seed))
+    path.state = stored.state
+    outputs = path.step(request("C", "cancel", "N", instrument="Q"), fill("4", "1", name=None, order_id="o", instrument="Q"))  # type: ignore[arg-type]
+    assert {row["order_key"] for table, _, row in outputs if table == "order_states"} == {"M"}
+
+
 def test_two_orders_that_were_requested_stay_two_though_a_report_names_both() -> None:
     path = Path()
     path.step(request("A"), request("B", quantity="7"))
@@ -149,9 +168,9 @@ def test_an_id_of_the_venue_that_came_with_no_news_is_known_after_a_restart() ->
     stored = Stored(orders)
     path = Path()
     stored.state = path.state
-    path.step(request(), report("1", "new"))
+    path.step(request())
+    path.step(report("1", "new"))
     assert path.step(report("2", "status", order_id="o")) == []
-    path.state.touched |= {"clock", "account/a"}
     stored.store()
     stored.restart()
     path.state = stored.state

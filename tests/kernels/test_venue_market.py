@@ -195,7 +195,6 @@ def test_what_the_market_sees_is_the_same_after_a_restore_at_any_cut() -> None:
         assert windows(40, cut) == whole
 
 
-@pytest.mark.parametrize(("own", "plain"), schemas.READ_AS.items())
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_a_snapshot_has_the_best_price_first_also_after_a_restore(is_cut: bool) -> None:
     venue = Venue()
@@ -223,6 +222,7 @@ def test_a_mark_beyond_all_decimals_is_none(mark: float) -> None:
     assert venue.state.books[NAME].limits in (None, (0, 0))
 
 
+@pytest.mark.parametrize(("own", "plain"), schemas.READ_AS.items())
 def test_a_table_of_the_own_venue_has_the_columns_of_the_table_as_which_it_is_read(own: str, plain: str) -> None:
     # What only some writers tell may be missing.
     may_miss = {name for name, column in TABLES[plain].columns.items() if column.nullable}
